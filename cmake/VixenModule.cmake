@@ -1,0 +1,67 @@
+# vixen_module(NAME DEPENDS modules... LIBS libraries...): the static library vixen_NAME of src/NAME.
+#
+# One target a folder, so that the link graph is the layering (docs/architecture.md). Sources are globbed: a file that
+# lies in the folder is built. *_avx2.cpp and *_avx512.cpp are compiled for that instruction set and called only after a
+# run-time check; *.cu is built when VIXEN_CUDA; *_cuda.cpp and *_nccl.cpp likewise.
+set(VIXEN_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
+
+# The one precompiled header for everything that sees tensors. ATen only: torch/torch.h costs 25 s a file.
+add_library(vixen_pch STATIC "${CMAKE_SOURCE_DIR}/cmake/pch.cpp")
+target_link_libraries(vixen_pch PUBLIC vixen::torch fmt::fmt OpenMP::OpenMP_CXX)
+target_compile_options(vixen_pch PRIVATE ${VIXEN_WARNINGS} -Winvalid-pch)
+target_precompile_headers(vixen_pch PRIVATE <ATen/ATen.h> <fmt/format.h> <string> <vector> <memory> <algorithm> <functional>)
+
+function(vixen_target_options target)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${VIXEN_WARNINGS}>)
+  target_include_directories(${target} PUBLIC "${CMAKE_SOURCE_DIR}/src")
+  if(VIXEN_CUDA)
+    target_compile_definitions(${target} PRIVATE VIXEN_CUDA=1)
+  endif()
+endfunction()
+
+function(vixen_module name)
+  cmake_parse_arguments(ARG "NO_TORCH" "" "DEPENDS;LIBS" ${ARGN})
+  set(dir "${CMAKE_SOURCE_DIR}/src/${name}")
+  file(GLOB sources CONFIGURE_DEPENDS "${dir}/*.cpp")
+  if(VIXEN_CUDA)
+    file(GLOB cuda_sources CONFIGURE_DEPENDS "${dir}/*.cu")
+  else()
+    list(FILTER sources EXCLUDE REGEX "(_cuda|_nccl)\\.cpp$")
+  endif()
+  set(target vixen_${name})
+  if(NOT sources AND NOT cuda_sources)
+    add_library(${target} INTERFACE)
+    target_include_directories(${target} INTERFACE "${CMAKE_SOURCE_DIR}/src")
+    foreach(dep ${ARG_DEPENDS})
+      target_link_libraries(${target} INTERFACE vixen_${dep})
+    endforeach()
+    target_link_libraries(${target} INTERFACE ${ARG_LIBS})
+    return()
+  endif()
+  add_library(${target} STATIC ${sources} ${cuda_sources})
+  vixen_target_options(${target})
+  foreach(dep ${ARG_DEPENDS})
+    target_link_libraries(${target} PUBLIC vixen_${dep})
+  endforeach()
+  target_link_libraries(${target} PUBLIC ${ARG_LIBS} fmt::fmt)
+  if(NOT ARG_NO_TORCH)
+    target_link_libraries(${target} PUBLIC vixen::torch OpenMP::OpenMP_CXX)
+    target_precompile_headers(${target} REUSE_FROM vixen_pch)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Winvalid-pch>)
+  endif()
+  if(VIXEN_CUDA AND cuda_sources)
+    # Kernels see raw pointers only: no torch header in a .cu file (spec of the house, checked by a ctest).
+    set_source_files_properties(${cuda_sources} PROPERTIES COMPILE_OPTIONS "-std=c++20;--expt-relaxed-constexpr;-gencode=arch=compute_80,code=sm_80;-gencode=arch=compute_90a,code=sm_90a;-gencode=arch=compute_90,code=compute_90;-Xcompiler=-Wall,-Wextra,-Werror")
+  endif()
+  # Instruction-set variants: no PCH (its flags must match), their own -m flags.
+  foreach(source ${sources})
+    if(source MATCHES "_avx512\\.cpp$")
+      set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mavx2;-mf16c;-mprefer-vector-width=512")
+    elseif(source MATCHES "_avx2\\.cpp$")
+      set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c")
+    elseif(source MATCHES "_baseline\\.cpp$")
+      set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-O3")
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,39 @@
+// The life of a job: MPI from start to end. The outermost object of main; communicators die before it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "comm/communicator.hpp"
+
+namespace vixen {
+
+/// Initialises MPI (MPI_THREAD_SERIALIZED asked for; MPI_ERRORS_RETURN set) and finalises it on destruction. Works
+/// without a launcher (W = 1). One instance a process.
+class MpiSession {
+ public:
+  MpiSession(int* argc, char*** argv);
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+
+  int rank() const { return rank_; }
+  int world_size() const { return world_size_; }
+  /// Rank among the processes of this node, and how many there are: the GPU to use, the threads to take.
+  int local_rank() const { return local_rank_; }
+  int local_size() const { return local_size_; }
+  const std::string& host() const { return host_; }
+
+  /// A communicator over all ranks. device "cpu": MPI backend. "cuda": NCCL backend on GPU `local_rank` (UserError when
+  /// there is no such GPU or the build has no CUDA). deadline_seconds: how long a collective may make no progress.
+  std::unique_ptr<Communicator> make_communicator(const std::string& device, double deadline_seconds);
+
+  /// Logs rank, host and reason, and takes every rank of the job down (MPI_Abort). Does not return.
+  [[noreturn]] void abort(int exit_code, const std::string& reason);
+
+ private:
+  int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
+  std::string host_;
+};
+
+}  // namespace vixen

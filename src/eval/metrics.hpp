@@ -1,0 +1,57 @@
+// Ranking metrics of extreme classification (algorithm.md section 7). Pure, local, float64.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/dataset.hpp"
+
+namespace vixen {
+
+/// Inverse propensity weights: w_l = 1 + (ln N - 1) (B+1)^A (n_l + B)^-A. counts: training queries of each label; N: training queries.
+std::vector<double> inverse_propensity(std::span<const int64_t> label_counts, int64_t n_train, double a, double b);
+
+/// Accumulates over test queries; ranks' accumulators add up (sums are plain doubles of counts and weights).
+class Metrics {
+ public:
+  /// weights: inverse propensities [L]; label_counts [L]: training frequency, for the deciles.
+  Metrics(std::vector<double> weights, std::vector<int64_t> label_counts);
+
+  /// One query: predicted ids best first (-1 ends the list; filtered already), and its true labels (ascending). A query
+  /// without true labels adds 0 to every sum and 1 to the row count, as the field's public code does.
+  void add(std::span<const int64_t> predicted, std::span<const int32_t> truth);
+
+  /// For reduction over ranks: all sums in one vector, and back.
+  std::vector<double> sums() const;
+  void set_sums(std::span<const double> sums);
+
+  /// "P@1".."P@5", "R@1".."R@5", "R@10", "R@100", "nDCG@k", "PSP@k", "PSnDCG@k" (k = 1..5), "MRR", "MAP": percentages.
+  std::map<std::string, double> result() const;
+
+  /// Deciles of labels by training frequency (0: rarest): labels, true pairs, hits within the top 5, P@5 and R@5 share.
+  struct Bin {
+    int64_t labels = 0, min_count = 0, max_count = 0;
+    double pairs = 0, hits_at_5 = 0;  // true (query, label) pairs of the bin; those found in the first five
+    double recall_at_5 = 0;           // percent
+    double precision_at_5 = 0;        // percent points that the bin contributes to P@5
+  };
+  std::vector<Bin> bins() const;
+
+ private:
+  struct Layout;
+  std::vector<double> weights_;
+  std::vector<int64_t> label_counts_;
+  std::vector<int> bin_of_label_;
+  std::vector<Bin> bin_info_;
+  std::vector<double> sums_;
+};
+
+/// Drops filtered labels from a ranked list. before the cut: `predicted` holds k + the largest number of filtered labels;
+/// returns the first k that are left. kOfficial: cuts to `official_k` first, then drops.
+std::vector<int64_t> apply_filter(std::span<const int64_t> predicted, std::span<const int32_t> filter, int64_t k,
+                                  bool official, int64_t official_k);
+
+}  // namespace vixen

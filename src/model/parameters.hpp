@@ -1,0 +1,64 @@
+// Trained parameters in one flat float32 buffer, their gradients in a second, their bf16 copies in a third.
+//
+// One buffer makes the all-reduce one call (or a few ranges, as the backward pass finishes them), the norm one reduction
+// and the optimiser one fused kernel.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace vixen {
+
+/// What decides learning rate and weight decay.
+enum class ParameterGroup {
+  kBackbone,            // train.lr, decays
+  kBackboneNoDecay,     // biases and norms
+  kPrototype,           // train.prototype_lr, decays ([official]: norm weights do too)
+  kPrototypeNoDecay,    // its biases
+  kImage,               // train.image_lr, decays
+  kImageNoDecay,
+};
+
+struct ParameterInfo {
+  std::string name;                // Hugging Face's name for the backbone; "prototype.*", "image_projection.*" for ours
+  std::vector<int64_t> shape;
+  ParameterGroup group = ParameterGroup::kBackbone;
+  int64_t offset = 0;              // elements into the flat buffers
+  int64_t size = 0;
+};
+
+class ParameterStore {
+ public:
+  /// Registers a parameter; returns its index. Order of registration is order in the buffers. Before allocate().
+  int add(std::string name, std::vector<int64_t> shape, ParameterGroup group);
+  /// Allocates the buffers (zeros). compute_dtype bfloat16 adds the bf16 copies.
+  void allocate(at::Device device, at::ScalarType compute_dtype);
+
+  int count() const { return static_cast<int>(infos_.size()); }
+  const ParameterInfo& info(int index) const { return infos_.at(static_cast<size_t>(index)); }
+  int find(const std::string& name) const;  // -1 when there is none
+  /// Views into the buffers, float32, of the parameter's shape.
+  at::Tensor value(int index) const;
+  at::Tensor grad(int index) const;
+  /// What matrix products use: the float32 value, or its bf16 copy.
+  at::Tensor compute(int index) const;
+
+  at::Tensor& flat_values() { return values_; }
+  at::Tensor& flat_grads() { return grads_; }
+  at::ScalarType compute_dtype() const { return compute_dtype_; }
+  void zero_grads();
+  /// bf16 copies from the float32 values; after loading and after every optimiser step.
+  void refresh_compute();
+
+ private:
+  at::Tensor view(const at::Tensor& flat, int index) const;
+  std::vector<ParameterInfo> infos_;
+  int64_t total_ = 0;
+  at::ScalarType compute_dtype_ = at::kFloat;
+  at::Tensor values_, grads_, compute_;
+};
+
+}  // namespace vixen

@@ -1,0 +1,68 @@
+// One post-norm transformer layer over packed sequences, forward and explicit backward: BERT's, DistilBERT's, and (with
+// sequences of three) the label prototype network's.
+//   x [T, D] in the compute dtype
+//   a  = LN1(x + drop(Wo attention(Wqkv x)))
+//   y  = LN2(a + drop(W2 drop_act(gelu(W1 a))))
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "kernels/dropout.hpp"
+#include "kernels/norm.hpp"
+#include "kernels/packed_attention.hpp"
+#include "model/parameters.hpp"
+
+namespace vixen {
+
+struct TransformerLayerOptions {
+  int64_t width = 0;         // D
+  int64_t heads = 0;
+  int64_t feed_forward = 0;  // F
+  double norm_eps = 1e-12;
+  double hidden_dropout = 0;
+  double attention_dropout = 0;
+  double activation_dropout = 0;  // torch.nn.TransformerEncoderLayer has one; BERT has none
+  uint32_t first_site = 0;        // dropout sites first_site .. first_site + 3 (attention, after Wo, activation, after W2)
+};
+
+/// Indices into a ParameterStore. qkv is [3D, D], q | k | v.
+struct TransformerLayerParameters {
+  int qkv_weight = -1, qkv_bias = -1, out_weight = -1, out_bias = -1, norm1_weight = -1, norm1_bias = -1;
+  int ff1_weight = -1, ff1_bias = -1, ff2_weight = -1, ff2_bias = -1, norm2_weight = -1, norm2_bias = -1;
+};
+
+/// The packed layout that all layers of a pass share.
+struct PackedLayout {
+  at::Tensor cu_seqlens;     // int32 [n+1]
+  at::Tensor sequence_keys;  // int64 [n]
+  TokenKeys token_keys;      // empty when no dropout is active
+  int64_t max_seqlen = 0;
+  bool training = false;
+  uint64_t seed = 0, step = 0;  // dropout
+};
+
+class TransformerLayer {
+ public:
+  TransformerLayer(ParameterStore& store, TransformerLayerOptions options, TransformerLayerParameters parameters);
+
+  /// What the backward needs; about (3 + 1 + 1 + 1 + 2 F/D + 2) T D elements.
+  struct Saved {
+    at::Tensor input, qkv, attended_in, ff_in, ff_pre, ff_act;
+    AttentionResult attention;
+    NormResult norm1, norm2;
+  };
+  /// saved may be null: nothing is kept.
+  at::Tensor forward(const at::Tensor& x, const PackedLayout& layout, Saved* saved) const;
+  /// grad_y [T, D] -> gradient of x; adds parameter gradients into the store. Frees what it used of saved.
+  at::Tensor backward(const at::Tensor& grad_y, const PackedLayout& layout, Saved& saved) const;
+
+  const TransformerLayerParameters& parameters() const { return parameters_; }
+  const TransformerLayerOptions& options() const { return options_; }
+
+ private:
+  ParameterStore* store_;
+  TransformerLayerOptions options_;
+  TransformerLayerParameters parameters_;
+};
+
+}  // namespace vixen
