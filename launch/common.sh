@@ -1,0 +1,111 @@
+# What the launchers share: where things lie, what they say, how long commands show progress. Sourced by bash scripts.
+#
+#   vixen_root      the checkout               vixen_python    the Python of .venv
+#   vixen_preset    cpu | cuda                 vixen_build     build/<preset>, where the binary `vixen` lies
+#   vixen_stamps    content hashes of what was done last time (delete build/ and everything is done anew)
+
+vixen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+vixen_python=$vixen_root/.venv/bin/python
+vixen_log=$vixen_root/build/log
+vixen_stamps=$vixen_root/build/stamps
+vixen_name=${vixen_name:-$(basename "$0")}
+
+say() { printf '[%s] %s\n' "$vixen_name" "$*"; }
+warn() { printf '[%s] %s\n' "$vixen_name" "$*" >&2; }
+# fail MESSAGE...: the user can do something about it. Exit code 2, as `vixen` itself does.
+fail() { printf '[%s] %s\n' "$vixen_name" "$*" >&2; exit 2; }
+
+# The CUDA compiler's major release, empty where there is none. torch 2.11 brings the CUDA 13 runtime, and one process
+# must not hold two runtimes: an older nvcc does not count.
+find_nvcc() {
+  local nvcc
+  nvcc=$(command -v nvcc || true)
+  [ -n "$nvcc" ] || { [ -x /usr/local/cuda/bin/nvcc ] && nvcc=/usr/local/cuda/bin/nvcc; }
+  [ -n "$nvcc" ] || return 1
+  printf '%s\n' "$nvcc"
+}
+
+choose_preset() {
+  local nvcc release
+  if [ -n "${VIXEN_PRESET:-}" ]; then
+    printf '%s\n' "$VIXEN_PRESET"
+  elif nvcc=$(find_nvcc) && release=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p') && [ "${release:-0}" -ge 13 ]; then
+    printf 'cuda\n'
+  else
+    printf 'cpu\n'
+  fi
+}
+vixen_preset=$(choose_preset)
+vixen_build=$vixen_root/build/$vixen_preset
+vixen_binary=$vixen_build/vixen
+
+# Number of usable GPUs: those the driver lists, limited by CUDA_VISIBLE_DEVICES; 0 for a CPU build.
+gpu_count() {
+  local n
+  [ "$vixen_preset" = cuda ] && command -v nvidia-smi >/dev/null 2>&1 || { echo 0; return; }
+  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    n=$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c . || true)
+  else
+    n=$(timeout 20 nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true)
+  fi
+  echo "${n:-0}"
+}
+
+# What Open MPI wants on a workstation: permission to run as root in a container, no spinning on shared cores, and
+# threads of a rank free to use every core.
+mpi_environment() {
+  if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+  export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
+  export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
+  export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
+}
+
+# content_hash PATH|=TEXT...: one hash over names and contents of files and folders, and over literal texts.
+content_hash() {
+  local item
+  for item in "$@"; do
+    case $item in
+      =*) printf '%s\n' "$item" ;;
+      *) if [ -d "$item" ]; then
+           find "$item" -type f -not -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum
+         elif [ -e "$item" ]; then sha256sum "$item"
+         else printf 'absent %s\n' "$item"; fi ;;
+    esac
+  done | sed "s#$vixen_root/##" | sha256sum | cut -c1-32
+}
+
+# is_fresh NAME HASH: was NAME done last with exactly these inputs?    mark_done NAME HASH
+is_fresh() { [ -f "$vixen_stamps/$1" ] && [ "$(cat "$vixen_stamps/$1")" = "$2" ]; }
+mark_done() { mkdir -p "$vixen_stamps"; printf '%s\n' "$2" >"$vixen_stamps/$1.new"; mv "$vixen_stamps/$1.new" "$vixen_stamps/$1"; }
+
+# run_logged NAME TITLE COMMAND...: runs it with its output in build/log/NAME.log. On a terminal the newest line is
+# shown in place; elsewhere a line of it every 20 s. A failure shows the end of the log. Returns the command's exit code.
+run_logged() {
+  local name=$1 title=$2 log rc=0 pid line start=$SECONDS last_shown=$SECONDS
+  shift 2
+  mkdir -p "$vixen_log"
+  log=$vixen_log/$name.log
+  say "$title"
+  "$@" >"$log" 2>&1 </dev/null &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.2
+    if [ -t 1 ]; then
+      line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep . | tail -n 1)
+      printf '\r\033[K  %4ds  %s' $((SECONDS - start)) "${line:0:$(( ${COLUMNS:-100} - 12 ))}"
+    elif [ $((SECONDS - last_shown)) -ge 20 ]; then
+      last_shown=$SECONDS
+      line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep . | tail -n 1)
+      printf '  %4ds  %s\n' $((SECONDS - start)) "${line:0:110}"
+    fi
+  done
+  wait "$pid" || rc=$?
+  [ -t 1 ] && printf '\r\033[K'
+  if [ $rc -ne 0 ]; then
+    warn "failed (exit $rc): $title; the end of $log:"
+    tail -n 40 "$log" >&2
+  else
+    say "  done in $((SECONDS - start)) s"
+  fi
+  return $rc
+}
