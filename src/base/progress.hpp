@@ -7,8 +7,28 @@
 
 namespace vixen {
 
-/// Shows how far a loop is. Nothing is printed for work that ends within two seconds. Only the process whose
-/// `enabled` is true prints (rank 0). Not thread-safe.
+/// What one line of a progress display says; a plain value, so that the text can be tested.
+struct ProgressState {
+  std::string label, unit, note;
+  int64_t done = 0;
+  int64_t total = 0;
+  double seconds = 0;  // since the start
+};
+
+/// How the line is drawn.
+struct ProgressStyle {
+  int width = 80;   // columns of the terminal; a bar line never takes more
+  bool bar = true;  // false: one plain line of any length
+  bool colours = false;
+  bool unicode = false;
+};
+
+/// "encode labels  ━━━━━━──────  1,024/17,278 labels   6%  143/s  1:53 left  loss 0.231". No line end.
+std::string progress_text(const ProgressState& state, const ProgressStyle& style);
+
+/// Shows how far a loop is, on stderr. Nothing is printed for work that ends within two seconds. Only the process whose
+/// `enabled` is true prints (rank 0). Not thread-safe. The bar is drawn when stderr is a terminal; behind mpirun, which
+/// hands its ranks a pipe, a launcher that has a terminal says so with VIXEN_PROGRESS=bar (bar | plain | off).
 class Progress {
  public:
   /// label: "encode labels"; unit: "labels"; total: units of work.
@@ -26,9 +46,7 @@ class Progress {
  private:
   void draw(bool last);
 
-  std::string label_, unit_, note_;
-  int64_t total_;
-  int64_t done_ = 0;
+  ProgressState state_;
   bool enabled_;
   bool terminal_ = false;
   bool shown_ = false;

@@ -1,0 +1,213 @@
+// Mappings, atomic writes and checksums over POSIX calls.
+#include "base/file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/check.hpp"
+
+namespace vixen {
+namespace {
+
+std::string reason(int error) {
+  return std::generic_category().message(error);
+}
+
+/// An open file descriptor, closed at the end of its scope.
+class Descriptor {
+ public:
+  Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0)
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  bool valid() const { return fd_ >= 0; }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+struct stat regular_file_status(const Descriptor& file, const std::filesystem::path& path) {
+  struct stat status = {};
+  if (!file.valid() || ::fstat(file.get(), &status) != 0) fail_user("cannot open {}: {}", path.string(), reason(errno));
+  if (!S_ISREG(status.st_mode))
+    fail_user("cannot read {}: it is a folder or a device, a file was expected", path.string());
+  return status;
+}
+
+/// Calls visit(data, size) for consecutive pieces of a file.
+template <typename Visit>
+void for_each_piece(const std::filesystem::path& path, Visit visit) {
+  const Descriptor file(path, O_RDONLY);
+  regular_file_status(file, path);
+  std::vector<char> buffer(size_t{1} << 20);
+  while (true) {
+    const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_user("cannot read {}: {}", path.string(), reason(errno));
+    if (got == 0) return;
+    visit(buffer.data(), static_cast<size_t>(got));
+  }
+}
+
+bool is_users_fault(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case EIO:
+    case ENAMETOOLONG:
+    case ETXTBSY:
+    case ENOTEMPTY:
+    case ELOOP:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  const auto folder = path.parent_path();
+  return folder.empty() ? std::filesystem::path(".") : folder;
+}
+
+/// True when the file system of `folder` has no room left: how libraries that hide errno (HDF5) are told apart.
+bool disk_is_full(const std::filesystem::path& folder) {
+  struct statvfs status = {};
+  constexpr uint64_t kAlmostNothing = 64 << 10;
+  return ::statvfs(folder.c_str(), &status) == 0 && uint64_t{status.f_bavail} * status.f_frsize < kAlmostNothing;
+}
+
+std::string replace_all(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
+  return text;
+}
+
+/// Rethrows the exception under way, as a UserError that names `path` where the cause is the user's machine.
+[[noreturn]] void rethrow_naming(const std::filesystem::path& path, const std::filesystem::path& temporary, bool full) {
+  try {
+    throw;
+  } catch (const UserError& error) {
+    throw UserError(replace_all(error.what(), temporary.string(), path.string()));
+  } catch (const std::system_error& error) {
+    const auto& code = error.code();
+    const bool posix = code.category() == std::generic_category() || code.category() == std::system_category();
+    if (posix && is_users_fault(code.value())) fail_user("cannot write {}: {}", path.string(), reason(code.value()));
+    if (full) fail_user("cannot write {}: {}", path.string(), reason(ENOSPC));
+    throw;
+  } catch (const std::exception&) {
+    if (full) fail_user("cannot write {}: {}", path.string(), reason(ENOSPC));
+    throw;
+  }
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const Descriptor file(path, O_RDONLY);
+  const auto status = regular_file_status(file, path);
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ == 0) return;
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.get(), 0);
+  if (address == MAP_FAILED) fail_user("cannot map {}: {}", path.string(), reason(errno));
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_text(const std::filesystem::path& path) {
+  std::string text;
+  for_each_piece(path, [&text](const char* data, size_t size) { text.append(data, size); });
+  return text;
+}
+
+void sync_path(const std::filesystem::path& path) {
+  const Descriptor file(path, O_RDONLY);
+  if (!file.valid()) fail_user("cannot open {}: {}", path.string(), reason(errno));
+  // Some network file systems cannot sync a folder and say EINVAL: nothing more can be done there.
+  if (::fsync(file.get()) != 0 && errno != EINVAL) fail_user("cannot write {}: {}", path.string(), reason(errno));
+}
+
+void write_atomically(const std::filesystem::path& path,
+                      const std::function<void(const std::filesystem::path&)>& write) {
+  const auto folder = folder_of(path);
+  auto temporary = path;
+  temporary += ".partial";  // a fixed name: what a killed process left is overwritten by the next
+  if (std::error_code ignored; std::filesystem::is_directory(path, ignored)) {
+    fail_user("cannot write {}: it is a folder, a file was expected", path.string());
+  }
+  {
+    // Find out about permissions, missing folders and read-only disks here, where errno says which.
+    const Descriptor probe(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (!probe.valid()) fail_user("cannot write {}: {}", path.string(), reason(errno));
+  }
+  try {
+    write(temporary);
+    sync_path(temporary);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_user("cannot write {}: {}", path.string(), reason(errno));
+  } catch (...) {
+    const bool full = disk_is_full(folder);
+    ::unlink(temporary.c_str());
+    rethrow_naming(path, temporary, full);
+  }
+  sync_path(folder);
+}
+
+void write_text_atomically(const std::filesystem::path& path, std::string_view text) {
+  write_atomically(path, [&](const std::filesystem::path& temporary) {
+    const Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (!file.valid()) fail_user("cannot write {}: {}", path.string(), reason(errno));
+    for (size_t done = 0; done < text.size();) {
+      const ssize_t put = ::write(file.get(), text.data() + done, text.size() - done);
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) fail_user("cannot write {}: {}", path.string(), reason(errno));
+      done += static_cast<size_t>(put);
+    }
+  });
+}
+
+uint64_t checksum(std::span<const std::byte> bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+uint64_t checksum_file(const std::filesystem::path& path) {
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
+  VIXEN_CHECK(state != nullptr && XXH3_64bits_reset(state.get()) == XXH_OK, "XXH3 state");
+  for_each_piece(path, [&state](const char* data, size_t size) { XXH3_64bits_update(state.get(), data, size); });
+  return XXH3_64bits_digest(state.get());
+}
+
+}  // namespace vixen

@@ -1,0 +1,161 @@
+// Drawing and pacing of progress displays.
+#include "base/progress.hpp"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+namespace vixen {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr double kSilentSeconds = 2;         // work shorter than this shows nothing
+constexpr double kBarSeconds = 0.1;          // between two drawings of a bar
+constexpr double kPlainSeconds = 10;         // between two plain lines
+constexpr int kMostBar = 30, kLeastBar = 8;  // columns
+
+double seconds_between(Clock::time_point a, Clock::time_point b) {
+  return std::chrono::duration<double>(b - a).count();
+}
+
+std::string_view environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string_view() : std::string_view(value);
+}
+
+bool locale_is_utf8() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const auto value = environment(name);
+    if (!value.empty()) return value.find("UTF-8") != value.npos || value.find("utf8") != value.npos;
+  }
+  return false;
+}
+
+int terminal_width() {
+  winsize size = {};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  const int columns = std::atoi(std::string(environment("COLUMNS")).c_str());
+  return columns > 0 ? columns : 80;
+}
+
+/// 12,345,678: counts are read by people here.
+std::string with_commas(int64_t value) {
+  std::string digits = fmt::format("{}", value);
+  const size_t first = value < 0 ? 1 : 0;
+  for (size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, 1, ',');
+  return digits;
+}
+
+std::string duration(double seconds) {
+  const auto whole = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
+  if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+std::string rate_text(double rate) {
+  return rate >= 100 ? fmt::format("{}/s", with_commas(std::llround(rate))) : fmt::format("{:.3g}/s", rate);
+}
+
+std::string repeat(std::string_view piece, int times) {
+  std::string text;
+  for (int i = 0; i < times; ++i) text += piece;
+  return text;
+}
+
+}  // namespace
+
+std::string progress_text(const ProgressState& state, const ProgressStyle& style) {
+  const double share =
+      state.total > 0 ? std::clamp(static_cast<double>(state.done) / static_cast<double>(state.total), 0.0, 1.0) : 1.0;
+  const double rate = state.seconds > 0 ? static_cast<double>(state.done) / state.seconds : 0;
+  const bool over = state.done >= state.total;
+  std::string time = duration(state.seconds);
+  if (!over) time = rate > 0 ? duration(static_cast<double>(state.total - state.done) / rate) + " left" : "? left";
+  std::string tail = fmt::format("{}/{} {} {:3.0f}% {} {}", with_commas(state.done), with_commas(state.total),
+                                 state.unit, std::floor(share * 100), rate_text(rate), time);
+  if (!style.bar) return fmt::format("{}: {}{}{}", state.label, tail, state.note.empty() ? "" : " ", state.note);
+
+  // On a narrow terminal the note goes first, then the bar, then the end of the line: wrapping would leave debris.
+  const int columns = style.width - 1;
+  std::string head = state.label + " ";
+  int room = columns - static_cast<int>(head.size() + tail.size()) - 1;
+  const int note_size = state.note.empty() ? 0 : static_cast<int>(state.note.size()) + 1;
+  const bool note = note_size > 0 && room - note_size >= kLeastBar;
+  if (note) room -= note_size;
+  std::string bar;
+  if (room >= kLeastBar) {
+    const int size = std::min(room, kMostBar);
+    const int full = static_cast<int>(share * size);
+    bar = repeat(style.unicode ? "━" : "=", full);
+    if (style.colours) bar = "\033[32m" + bar + "\033[0m";
+    bar += repeat(style.unicode ? "─" : "-", size - full) + " ";
+  } else {
+    const size_t most = static_cast<size_t>(std::max(0, columns - static_cast<int>(head.size())));
+    tail.resize(std::min(tail.size(), most));
+    head.resize(std::min(head.size(), static_cast<size_t>(std::max(0, columns))));
+  }
+  return head + bar + tail + (note ? " " + state.note : "");
+}
+
+Progress::Progress(std::string label, std::string unit, int64_t total, bool enabled)
+    : state_{std::move(label), std::move(unit), "", 0, total, 0},
+      enabled_(enabled),
+      start_(Clock::now()),
+      last_draw_(start_) {
+  const auto wish = environment("VIXEN_PROGRESS");
+  if (wish == "off") enabled_ = false;
+  terminal_ = wish == "bar" || (wish != "plain" && isatty(STDERR_FILENO) != 0 && environment("TERM") != "dumb");
+}
+
+Progress::~Progress() {
+  finish();
+}
+
+void Progress::advance(int64_t units) {
+  state_.done += units;
+  if (enabled_ && !finished_) draw(false);
+}
+
+void Progress::note(std::string text) {
+  state_.note = std::move(text);
+}
+
+void Progress::finish() {
+  if (std::exchange(finished_, true) || !enabled_) return;
+  draw(true);
+}
+
+void Progress::draw(bool last) {
+  const auto now = Clock::now();
+  state_.seconds = seconds_between(start_, now);
+  if (state_.seconds < kSilentSeconds) return;
+  if (!last && (terminal_ ? shown_ && seconds_between(last_draw_, now) < kBarSeconds
+                          : seconds_between(last_draw_, now) < kPlainSeconds)) {
+    return;
+  }
+  last_draw_ = now;
+  shown_ = true;
+  ProgressStyle style;
+  style.bar = terminal_;
+  std::string text;
+  if (terminal_) {
+    style.width = terminal_width();
+    style.colours = std::getenv("NO_COLOR") == nullptr;
+    style.unicode = locale_is_utf8();
+    // The cursor goes back to the start of the line, so that a log message overwrites the bar instead of following it.
+    text = "\r" + progress_text(state_, style) + "\033[K" + (last ? "\n" : "\r");
+  } else {
+    text = progress_text(state_, style) + "\n";
+  }
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+}  // namespace vixen
