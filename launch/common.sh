@@ -2,12 +2,11 @@
 #
 #   vixen_root      the checkout               vixen_python    the Python of .venv
 #   vixen_preset    cpu | cuda                 vixen_build     build/<preset>, where the binary `vixen` lies
-#   vixen_stamps    content hashes of what was done last time (delete build/ and everything is done anew)
+#   vixen_log       build/log: output of the long commands
 
 vixen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 vixen_python=$vixen_root/.venv/bin/python
 vixen_log=$vixen_root/build/log
-vixen_stamps=$vixen_root/build/stamps
 vixen_name=${vixen_name:-$(basename "$0")}
 
 say() { printf '[%s] %s\n' "$vixen_name" "$*"; }
@@ -74,23 +73,28 @@ content_hash() {
   done | sed "s#$vixen_root/##" | sha256sum | cut -c1-32
 }
 
-# is_fresh NAME HASH: was NAME done last with exactly these inputs?    mark_done NAME HASH
-is_fresh() { [ -f "$vixen_stamps/$1" ] && [ "$(cat "$vixen_stamps/$1")" = "$2" ]; }
-mark_done() { mkdir -p "$vixen_stamps"; printf '%s\n' "$2" >"$vixen_stamps/$1.new"; mv "$vixen_stamps/$1.new" "$vixen_stamps/$1"; }
+# is_fresh FILE HASH: was the work that the stamp FILE stands for last done with exactly these inputs?
+# mark_done FILE HASH: it is done now. A stamp lies beside what it speaks of, so that both go together.
+is_fresh() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
+mark_done() { printf '%s\n' "$2" >"$1.new" && mv "$1.new" "$1"; }
 
 # run_logged NAME TITLE COMMAND...: runs it with its output in build/log/NAME.log. On a terminal the newest line is
-# shown in place; elsewhere a line of it every 20 s. A failure shows the end of the log. Returns the command's exit code.
+# shown in place; elsewhere a line of it every 20 s. What takes under a second is not mentioned. A failure shows the end of
+# the log. Returns the command's exit code.
 run_logged() {
-  local name=$1 title=$2 log rc=0 pid line start=$SECONDS last_shown=$SECONDS
+  local name=$1 title=$2 log rc=0 pid line start=$SECONDS last_shown=$SECONDS ticks=0
   shift 2
-  mkdir -p "$vixen_log"
   log=$vixen_log/$name.log
-  say "$title"
+  mkdir -p "$vixen_log" && : >"$log" || return 1
   "$@" >"$log" 2>&1 </dev/null &
   pid=$!
   while kill -0 "$pid" 2>/dev/null; do
-    sleep 0.2
-    if [ -t 1 ]; then
+    sleep 0.1
+    ticks=$((ticks + 1))
+    [ $ticks -eq 10 ] && say "$title"
+    if [ $ticks -lt 10 ]; then
+      continue
+    elif [ -t 1 ]; then
       line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep . | tail -n 1)
       printf '\r\033[K  %4ds  %s' $((SECONDS - start)) "${line:0:$(( ${COLUMNS:-100} - 12 ))}"
     elif [ $((SECONDS - last_shown)) -ge 20 ]; then
@@ -100,11 +104,11 @@ run_logged() {
     fi
   done
   wait "$pid" || rc=$?
-  [ -t 1 ] && printf '\r\033[K'
+  [ -t 1 ] && [ $ticks -ge 10 ] && printf '\r\033[K'
   if [ $rc -ne 0 ]; then
     warn "failed (exit $rc): $title; the end of $log:"
     tail -n 40 "$log" >&2
-  else
+  elif [ $ticks -ge 10 ]; then
     say "  done in $((SECONDS - start)) s"
   fi
   return $rc
