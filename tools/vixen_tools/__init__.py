@@ -1,0 +1,3 @@
+"""What the Python tools share: errors, progress, raw files, tokens, pictures and the writer of the HDF5 data set."""
+
+VERSION = "0.1.0"

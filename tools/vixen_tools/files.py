@@ -1,0 +1,102 @@
+"""Files: atomic outputs, checksums, and text lines from plain or gzip files with errors that name file and line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UserError, one_line
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` (same file system, so that os.replace is atomic), removed at the end."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
+    except OSError as error:
+        raise UserError(f"{out}: cannot write here ({error.strerror})") from None
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(temporary: Path, out: Path) -> None:
+    """Makes a finished file or folder appear under its name at once; a folder that stood there is replaced."""
+    for path in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+        if path.is_file():
+            _sync(path)
+    if temporary.is_dir() and out.exists():
+        old = out.with_name(f".{out.name}.old-{os.getpid()}")
+        os.rename(out, old)
+        os.rename(temporary, out)
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    else:
+        os.replace(temporary, out)
+    _sync(out.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_variant(folder: Path, stem: str, endings: tuple[str, ...]) -> Path | None:
+    """The first of folder/stem+ending that exists."""
+    return next((path for ending in endings if (path := folder / (stem + ending)).is_file()), None)
+
+
+class LineReader:
+    """Lines of a text file, gzip when it begins with gzip's magic: iterates (line number from 1, text without its line end).
+
+    Bytes that are not `encoding` and damaged gzip data are UserErrors naming file and line. fraction() is the share of
+    the file's bytes read so far.
+    """
+
+    def __init__(self, path: Path, encoding: str = "utf-8"):
+        self.path, self._encoding = path, encoding
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        self._size = max(path.stat().st_size, 1)
+        self._raw = open(path, "rb")
+        magic = self._raw.read(2)
+        self._raw.seek(0)
+        self._file = gzip.GzipFile(fileobj=self._raw) if magic == b"\x1f\x8b" else self._raw
+
+    def fraction(self) -> float:
+        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        line = 0
+        try:
+            while True:
+                data = self._file.readline()
+                if not data:
+                    return
+                line += 1
+                yield line, data.decode(self._encoding).rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.path}:{line}: byte {error.start} (0x{error.object[error.start]:02x}) is not {self._encoding}"
+            ) from None
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{self.path}: damaged gzip data after line {line}: {one_line(error)}") from None
+        finally:
+            self._raw.close()

@@ -1,0 +1,61 @@
+"""Progress of a long stage: a bar on a terminal, a plain line every few seconds anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class Progress:
+    """Counts `unit`s; `total` (optional) is in the same unit, unless set() is used with a fraction. Use as a context manager."""
+
+    def __init__(self, label: str, total: int | None = None, unit: str = "rows", seconds: float = 5.0):
+        self._label, self._total, self._unit, self._seconds = label, total, unit, seconds
+        self._count, self._note, self._fraction = 0, "", None
+        self._begin = self._last = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=label, unit=f" {unit}", unit_scale=True, leave=False)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def add(self, count: int = 1, fraction: float | None = None) -> None:
+        """`count` more are done; `fraction` in [0,1] says how far that is when the total is unknown."""
+        self._count += count
+        self._fraction = fraction
+        if self._bar is not None:
+            if fraction is not None:
+                self._bar.set_postfix_str(f"{100 * fraction:.0f}%", refresh=False)
+            self._bar.update(count)
+            return
+        now = time.monotonic()
+        if now - self._last >= self._seconds:
+            self._last = now
+            print(self._line(now), file=sys.stderr, flush=True)
+
+    def __exit__(self, kind, value, trace) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if kind is None:
+            self._fraction = None
+            self._total = None
+            print(self._line(time.monotonic()), file=sys.stderr, flush=True)
+
+    def _line(self, now: float) -> str:
+        elapsed = max(now - self._begin, 1e-9)
+        parts = [f"{self._label}: {self._count:,}"]
+        done = self._fraction
+        if self._total:
+            parts[0] += f"/{self._total:,}"
+            done = self._count / self._total
+        parts[0] += f" {self._unit}"
+        if done:
+            parts.append(f"{100 * done:.0f}%")
+        parts.append(f"{self._count / elapsed:,.0f}/s")
+        parts.append(f"{elapsed:.1f} s")
+        if done and done > 0.01:
+            parts.append(f"{elapsed * (1 - done) / done:.0f} s left")
+        return ", ".join(parts)

@@ -1,0 +1,129 @@
+"""The XMC repository's raw layout: {trn,tst,lbl}.json[l][.gz], one JSON object a line, and filter_labels_test.txt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .dataset_builder import Item
+from .errors import UserError, one_line
+from .files import LineReader, find_variant
+
+ENDINGS = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
+TEXT_CHOICES = ("title", "title+content")
+
+
+def find_raw(folder: Path, stem: str) -> Path:
+    """The file of a side (stem trn, tst or lbl)."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    path = find_variant(folder, stem, ENDINGS)
+    if path is None:
+        raise UserError(f"{folder}: has no {stem}.json.gz (nor {', '.join(stem + e for e in ENDINGS[1:])})")
+    return path
+
+
+class RawSide:
+    """Items of one file, read line by line. `find_images` maps picture names to image rows (-1: none)."""
+
+    def __init__(self, path: Path, text: str, queries: bool, find_images=None, max_images: int | None = None,
+                 ignore_missing: bool = False):
+        self.path, self._text, self._queries = path, text, queries
+        self._find_images, self._max_images, self._ignore_missing = find_images, max_images, ignore_missing
+        self._lines = LineReader(path)
+        self.missing_images = 0
+
+    def fraction(self) -> float:
+        return self._lines.fraction()
+
+    def __iter__(self) -> Iterator[Item]:
+        for line, content in self._lines:
+            if not content.strip():
+                continue
+            item = self._parse(line, content)
+            yield item
+
+    def _parse(self, line: int, content: str) -> Item:
+        where = f"{self.path}:{line}"
+        try:
+            row = json.loads(content)
+        except ValueError as error:
+            raise UserError(f"{where}: not JSON: {one_line(error)}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: is a JSON {type(row).__name__}, expected an object")
+        text = _string(where, row, "title")
+        if self._text == "title+content":
+            text = f"{text} {_string(where, row, 'content', optional=True)}"
+        labels = _labels(where, row) if self._queries else None
+        return Item(text=text, line=line, labels=labels, images=self._images(where, row))
+
+    def _images(self, where: str, row: dict) -> np.ndarray | None:
+        names = row.get("images")
+        if self._find_images is None or not names:
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{where}: 'images' is {one_line(names, 80)}, expected a list of file names")
+        rows = self._find_images(names[: self._max_images])
+        missing = rows < 0
+        if missing.any():
+            if not self._ignore_missing:
+                name = names[int(np.argmax(missing))]
+                raise UserError(f"{where}: picture '{name}' is not in the image file (--ignore-missing-images goes on without)")
+            self.missing_images += int(missing.sum())
+            rows = rows[~missing]
+        return rows
+
+
+def _string(where: str, row: dict, key: str, optional: bool = False) -> str:
+    value = row.get(key)
+    if value is None and (optional or key in row):
+        return ""
+    if not isinstance(value, str):
+        found = "is missing" if key not in row else f"is a {type(value).__name__}"
+        raise UserError(f"{where}: '{key}' {found}, expected a string")
+    return value
+
+
+def _labels(where: str, row: dict) -> np.ndarray:
+    indices, relevance = row.get("target_ind"), row.get("target_rel")
+    if not isinstance(indices, list):
+        found = "is missing" if "target_ind" not in row else f"is {one_line(indices, 40)}"
+        raise UserError(f"{where}: 'target_ind' {found}, expected a list of label numbers")
+    for value in indices:
+        if type(value) is not int:
+            raise UserError(f"{where}: 'target_ind' holds {one_line(value, 40)}, expected whole numbers")
+    if relevance is None:
+        return np.array(indices, np.int64)
+    if not isinstance(relevance, list) or len(relevance) != len(indices):
+        found = f"{len(relevance)} entries" if isinstance(relevance, list) else one_line(relevance, 40)
+        raise UserError(f"{where}: 'target_rel' is {found}, expected a list of {len(indices)} as in 'target_ind'")
+    return np.array([index for index, weight in zip(indices, relevance) if weight != 0], np.int64)
+
+
+def read_filter(path: Path | None, n_rows: int, n_labels: int) -> np.ndarray:
+    """Pairs int64 [n, 2] (test row, label) of filter_labels_test.txt; none when there is no file or it is empty."""
+    pairs: list[np.ndarray] = []
+    block: list[tuple[int, int]] = []
+    for line, content in LineReader(path) if path else ():
+        if not content.strip():
+            continue
+        try:
+            row, label = map(int, content.split())
+        except ValueError:
+            raise UserError(f"{path}:{line}: is '{one_line(content, 40)}', expected 'row label'") from None
+        if not (0 <= row < n_rows and 0 <= label < n_labels):
+            raise UserError(f"{path}:{line}: pair {row} {label} is out of range, expected rows 0..{n_rows - 1} "
+                            f"and labels 0..{n_labels - 1}")
+        block.append((row, label))
+        if len(block) == 65536:
+            pairs.append(np.array(block, np.int64))
+            block = []
+    pairs.append(np.array(block, np.int64).reshape(-1, 2))
+    return np.concatenate(pairs)
+
+
+def find_filter(folder: Path) -> Path | None:
+    return find_variant(folder, "filter_labels_test", (".txt", ".txt.gz"))
