@@ -60,7 +60,6 @@ struct TrainConfig {
   double clip_norm = 0;                // 0: no clipping
   int64_t evaluate_every_epochs = 0;   // 0: after the last epoch only
   std::string best_metric = "P@1";
-  int64_t max_minutes = 0;             // stop the schedule at a whole epoch when the next would pass this; 0: no limit
 };
 
 struct LossConfig {

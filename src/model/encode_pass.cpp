@@ -1,0 +1,39 @@
+// Evaluation-mode encoding, block by block; packing runs ahead on its own thread.
+#include "model/encode_pass.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "base/progress.hpp"
+#include "data/prefetcher.hpp"
+
+namespace vixen {
+
+at::Tensor encode_rows(Encoder& encoder, const SequenceTable& table, const ImageStore& images, RowRange range,
+                       const EncodePassOptions& options) {
+  auto result = at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(options.device));
+  const int64_t blocks = (range.size() + options.block_rows - 1) / options.block_rows;
+  Prefetcher<PackedBatch> packed(
+      [&](int64_t block) {
+        const int64_t first = range.begin + block * options.block_rows;
+        std::vector<int64_t> rows(static_cast<size_t>(std::min(options.block_rows, range.end - first)));
+        std::iota(rows.begin(), rows.end(), first);
+        const PackPiece piece{&table, rows, first};
+        return pack_batch({&piece, 1}, images, options.pack).to(options.device);
+      },
+      0, blocks, static_cast<size_t>(std::max<int64_t>(1, options.prefetch)));
+
+  Progress progress(options.progress_label, "rows", range.size(), !options.progress_label.empty());
+  for (int64_t block = 0; block < blocks; ++block) {
+    const auto batch = packed.next();
+    const auto h = encoder.forward(batch, PassContext{}, nullptr);
+    result.narrow(0, block * options.block_rows, h.size(0)).copy_(h);
+    progress.advance(h.size(0));
+  }
+  return result;
+}
+
+}  // namespace vixen

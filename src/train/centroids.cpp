@@ -1,0 +1,53 @@
+// Centroids of the label shard, block by block.
+#include "train/centroids.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace vixen {
+namespace {
+
+// Bank rows fetched at a time: 65,536 x 768 floats are 200 MB.
+constexpr int64_t kRowsPerBlock = 65536;
+
+}  // namespace
+
+void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const Ragged<int32_t>& queries_of_label,
+                      Communicator& comm) {
+  const auto range = centroids.local_range();
+  const auto& offsets = queries_of_label.offsets;
+  centroids.local().zero_();
+  int64_t label = range.begin;
+  // Ranks meet in every gather, so all go on until the last one is done.
+  while (comm.max_host(static_cast<int64_t>(label < range.end)) != 0) {
+    int64_t last = label;
+    while (last < range.end && offsets[last + 1] - offsets[label] <= kRowsPerBlock) ++last;
+    if (last == label && label < range.end) ++last;  // a label with more queries than a block: alone
+
+    const int64_t first_pair = label < range.end ? offsets[label] : 0;
+    const int64_t pairs = label < range.end ? offsets[last] - first_pair : 0;
+    std::vector<int64_t> ids(queries_of_label.values.begin() + first_pair,
+                             queries_of_label.values.begin() + first_pair + pairs);
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    const auto rows = bank.gather(at::tensor(ids, at::kLong));  // [distinct queries, D]
+
+    if (pairs > 0) {
+      auto places = at::empty({pairs}, at::kLong);
+      auto* place = places.data_ptr<int64_t>();
+      for (int64_t pair = 0; pair < pairs; ++pair)
+        place[pair] = std::lower_bound(ids.begin(), ids.end(), queries_of_label.values[first_pair + pair]) - ids.begin();
+      auto bags = at::empty({last - label}, at::kLong);
+      for (int64_t i = label; i < last; ++i) bags.data_ptr<int64_t>()[i - label] = offsets[i] - first_pair;
+      constexpr int64_t kMeanMode = 1;
+      const auto means = std::get<0>(at::embedding_bag(rows, places.to(rows.device()), bags.to(rows.device()),
+                                                       /*scale_grad_by_freq=*/false, kMeanMode));
+      centroids.local().narrow(0, label - range.begin, last - label).copy_(means);
+    }
+    label = last;
+  }
+}
+
+}  // namespace vixen

@@ -1,0 +1,55 @@
+// metrics.jsonl and event file.
+#include "train/metrics_log.hpp"
+
+#include <ctime>
+#include <string>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "train/event_file.hpp"
+
+namespace vixen {
+namespace {
+
+// A run that goes on from step s writes the lines above s again: the old ones go.
+void drop_lines_after(const std::filesystem::path& path, int64_t step) {
+  if (!std::filesystem::exists(path)) return;
+  std::ifstream file(path);
+  std::string line, kept;
+  bool changed = false;
+  while (std::getline(file, line)) {
+    const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    // A line cut by a crash does not parse: it is one of those that will be written again.
+    if (object.is_discarded() || object.value("step", int64_t{0}) > step)
+      changed = true;
+    else
+      kept += line + "\n";
+  }
+  if (changed) write_text_atomically(path, kept);
+}
+
+}  // namespace
+
+MetricsLog::MetricsLog(const std::filesystem::path& run_dir, int64_t resume_step) : path_(run_dir / "metrics.jsonl") {
+  drop_lines_after(path_, resume_step);
+  file_.open(path_, std::ios::app);
+  if (!file_) fail_user("{}: cannot be opened for writing", path_.string());
+  events_ = std::make_unique<EventFileWriter>(run_dir);
+}
+
+MetricsLog::~MetricsLog() = default;
+
+void MetricsLog::write(const nlohmann::json& line) {
+  file_ << line.dump() << std::endl;
+  if (!file_) fail_user("{}: cannot be written (disk full?)", path_.string());
+  const auto step = line.at("step").get<int64_t>();
+  for (const auto& [key, value] : line.items()) {
+    if (value.is_number() && key != "step") events_->scalar(key, step, value.get<double>());
+    if (value.is_object())
+      for (const auto& [inner, number] : value.items())
+        if (number.is_number()) events_->scalar(key + "/" + inner, step, number.get<double>());
+  }
+  events_->flush();
+}
+
+}  // namespace vixen
