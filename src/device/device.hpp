@@ -12,7 +12,8 @@ namespace vixen {
 /// or the build has no CUDA; it also sets the deterministic, TF32-off numerics the project relies on.
 at::Device select_device(const std::string& name, int local_rank);
 
-/// Threads for this rank: `requested`, or (0) the cores allowed to this process over the ranks of the node. Sets OpenMP and ATen.
+/// Threads for this rank: `requested`, or (0) the cores allowed to this process over the ranks of the node. Sets OpenMP
+/// and ATen.
 int set_threads(int requested, int local_size);
 
 /// Bytes now and at the peak: resident set size on CPU, allocator statistics on CUDA.

@@ -1,0 +1,17 @@
+// The CUDA half of device.hpp; defined in builds with VIXEN_CUDA only.
+#pragma once
+
+#include <cstdint>
+
+#include "device/device.hpp"
+
+namespace vixen::detail {
+
+/// Makes GPU `local_rank` current and sets deterministic numerics. UserError when there is no such GPU.
+void select_gpu(int local_rank);
+/// The caching allocator's bytes on GPU `index`.
+MemoryUse gpu_memory_use(int index);
+/// 0 without a driver or a GPU; never throws.
+int count_gpus();
+
+}  // namespace vixen::detail
