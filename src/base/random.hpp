@@ -50,7 +50,8 @@ inline double random_uniform(uint64_t seed, RandomStream stream, uint64_t a, uin
 inline uint64_t random_below(uint64_t seed, RandomStream stream, uint64_t a, uint64_t b, uint64_t bound) {
   const auto bits = random_block(seed, stream, a, b);
   const uint64_t word = (uint64_t{bits[0]} << 32) | bits[1];
-  return static_cast<uint64_t>((static_cast<unsigned __int128>(word) * bound) >> 64);
+  __extension__ using Wide = unsigned __int128;  // an extension under -Wpedantic
+  return static_cast<uint64_t>((static_cast<Wide>(word) * bound) >> 64);
 }
 
 }  // namespace vixen

@@ -5,6 +5,7 @@
 // are scaled by 1 / (1 - p).
 //   key     = (seed low, seed high ^ RandomStream::kDropout)
 //   counter = (column / 8, sequence key low 32 bits, site << 16 | position, step low 32 bits)   element column % 8
+// Element e of a block is the low half of word e / 2 when e is even, the high half when it is odd.
 // For attention probabilities `site` is the layer's attention site, `position` the query position, and the column is
 // head * 65536 + key position.
 #pragma once
@@ -22,6 +23,8 @@ struct Dropout {
   uint64_t step = 0;
   uint32_t site = 0;  // < 65536
   bool active() const { return p > 0; }
+  /// Draws below it are dropped: round(p * 65536).
+  uint32_t threshold() const { return static_cast<uint32_t>(p * 65536 + 0.5); }
 };
 
 /// Where the T packed positions belong: int64 [T] sequence_key of each position and int32 [T] position in its sequence.

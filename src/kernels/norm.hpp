@@ -20,7 +20,7 @@ NormResult dropout_add_norm(const at::Tensor& x, const at::Tensor& residual, con
 
 struct NormGradient {
   at::Tensor x;         // [T, D]: through the dropout
-  at::Tensor residual;  // [T, D]: gradient of the sum
+  at::Tensor residual;  // [T, D]: gradient of the sum; the same tensor as x when no dropout is active
 };
 /// Adds to grad_weight and grad_bias (float32 [D]). Reduction over T in a fixed order (same result for every thread count).
 NormGradient dropout_add_norm_backward(const at::Tensor& grad_y, const NormResult& forward, const at::Tensor& weight,

@@ -1,0 +1,111 @@
+// Attention over packed sequences in plain ATen: sequences of one length at a time, as batched matrix products.
+//   G sequences of length L in a group, H heads, d = D / H.
+#include "base/check.hpp"
+#include "kernels/reference.hpp"
+
+#include <cmath>
+#include <map>
+
+namespace vixen::reference {
+namespace {
+
+// Scores of one product, so that long sequences do not need memory of the order of the whole batch.
+constexpr int64_t kMaxScores = int64_t{1} << 24;
+
+struct Group {
+  int64_t length = 0;
+  at::Tensor rows;           // int64 [G * L]: positions of its sequences
+  at::Tensor sequence_keys;  // int64 [G]
+  int64_t count() const { return sequence_keys.size(0); }
+};
+
+std::vector<Group> group_by_length(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys, int64_t heads) {
+  const at::Tensor offsets = cu_seqlens.to(at::kCPU, at::kInt).contiguous();
+  const int32_t* starts = offsets.const_data_ptr<int32_t>();
+  std::map<int64_t, std::vector<int64_t>> members;
+  for (int64_t i = 0; i + 1 < offsets.size(0); ++i)
+    if (starts[i + 1] > starts[i]) members[starts[i + 1] - starts[i]].push_back(i);
+  std::vector<Group> groups;
+  for (const auto& [length, all] : members) {
+    const int64_t step = std::max<int64_t>(1, kMaxScores / (length * length * heads));
+    for (int64_t first = 0; first < static_cast<int64_t>(all.size()); first += step) {
+      const int64_t count = std::min<int64_t>(step, static_cast<int64_t>(all.size()) - first);
+      const at::Tensor ids = at::tensor(at::ArrayRef<int64_t>(all.data() + first, count), at::kLong);
+      const at::Tensor rows = offsets.index_select(0, ids).to(at::kLong).unsqueeze(1) + at::arange(length, at::kLong);
+      groups.push_back({length, rows.flatten().to(cu_seqlens.device()),
+                        sequence_keys.index_select(0, ids.to(sequence_keys.device()))});
+    }
+  }
+  return groups;
+}
+
+/// Rows of a group of x [T, parts * D] as float32 [parts, G, H, L, d].
+at::Tensor split_heads(const at::Tensor& x, const Group& group, int64_t parts, int64_t heads) {
+  const at::Tensor rows = x.index_select(0, group.rows).to(at::kFloat);
+  return rows.view({group.count(), group.length, parts, heads, -1}).permute({2, 0, 3, 1, 4});
+}
+
+/// Keep factors 0 or 1 / (1 - p), float32 [G, H, L, L]; undefined without dropout.
+at::Tensor probability_mask(const Group& group, int64_t heads, const Dropout& dropout) {
+  if (!dropout.active()) return {};
+  const int64_t length = group.length, blocks = (length + 7) / 8;
+  const auto options = group.sequence_keys.options();
+  const at::Tensor head = at::arange(heads, options).view({1, heads, 1, 1}) * (65536 / 8);
+  const at::Tensor block = at::arange(blocks, options).view({1, 1, 1, blocks}) + head;
+  const at::Tensor sequence = group.sequence_keys.bitwise_and(int64_t{0xffffffff}).view({-1, 1, 1, 1});
+  const at::Tensor query = at::arange(length, options).view({1, 1, length, 1}) + (int64_t{dropout.site} << 16);
+  const at::Tensor draws = philox_draws(block, sequence, query, dropout).flatten(-2).narrow(-1, 0, length);
+  return draws.ge(static_cast<int64_t>(dropout.threshold())).to(at::kFloat) * (1.0 / (1.0 - dropout.p));
+}
+
+}  // namespace
+
+AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
+                                 const AttentionShape& shape, const Dropout& dropout) {
+  const int64_t positions = qkv.size(0), width = qkv.size(1) / 3, heads = shape.heads;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(width / heads));
+  AttentionResult result{at::zeros({positions, width}, qkv.options()),
+                         at::zeros({heads, positions}, qkv.options().dtype(at::kFloat))};
+  for (const Group& group : group_by_length(cu_seqlens, sequence_keys, heads)) {
+    const at::Tensor parts = split_heads(qkv, group, 3, heads);
+    const at::Tensor scores = at::matmul(parts[0] * scale, parts[1].transpose(-1, -2));
+    const at::Tensor lse = at::logsumexp(scores, -1);
+    at::Tensor probabilities = at::exp(scores - lse.unsqueeze(-1));
+    if (const at::Tensor mask = probability_mask(group, heads, dropout); mask.defined())
+      probabilities = probabilities * mask;
+    const at::Tensor context = at::matmul(probabilities, parts[2]);  // [G, H, L, d]
+    result.context.index_copy_(0, group.rows, context.transpose(1, 2).reshape({-1, width}).to(qkv.scalar_type()));
+    result.lse.index_copy_(1, group.rows, lse.transpose(0, 1).reshape({heads, -1}));
+  }
+  return result;
+}
+
+at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
+                                     const AttentionResult& forward, const at::Tensor& cu_seqlens,
+                                     const at::Tensor& sequence_keys, const AttentionShape& shape,
+                                     const Dropout& dropout) {
+  const int64_t width = qkv.size(1) / 3, heads = shape.heads;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(width / heads));
+  at::Tensor grad_qkv = at::zeros_like(qkv);
+  for (const Group& group : group_by_length(cu_seqlens, sequence_keys, heads)) {
+    const at::Tensor parts = split_heads(qkv, group, 3, heads);
+    const at::Tensor q = parts[0] * scale, k = parts[1], v = parts[2];
+    const at::Tensor grad = split_heads(grad_context, group, 1, heads)[0];
+    const at::Tensor lse =
+        forward.lse.index_select(1, group.rows).view({heads, group.count(), group.length}).transpose(0, 1);
+    const at::Tensor probabilities = at::exp(at::matmul(q, k.transpose(-1, -2)) - lse.unsqueeze(-1));
+    const at::Tensor mask = probability_mask(group, heads, dropout);
+    const at::Tensor kept = mask.defined() ? probabilities * mask : probabilities;
+    at::Tensor grad_probabilities = at::matmul(grad, v.transpose(-1, -2));
+    if (mask.defined()) grad_probabilities = grad_probabilities * mask;
+    const at::Tensor row_sum = (grad_probabilities * probabilities).sum(-1, /*keepdim=*/true);
+    const at::Tensor grad_scores = probabilities * (grad_probabilities - row_sum);
+    const at::Tensor grads =
+        at::stack({at::matmul(grad_scores, k) * scale, at::matmul(grad_scores.transpose(-1, -2), q),
+                   at::matmul(kept.transpose(-1, -2), grad)});  // [3, G, H, L, d]
+    grad_qkv.index_copy_(0, group.rows, grads.permute({1, 3, 0, 2, 4}).reshape({-1, 3 * width}).to(qkv.scalar_type()));
+  }
+  return grad_qkv;
+}
+
+}  // namespace vixen::reference
