@@ -24,9 +24,9 @@ struct Ragged {
 
 /// Queries of a split, or the labels: what can be encoded.
 struct SequenceTable {
-  Ragged<int32_t> tokens;   // token ids, special tokens included, cut at the data set's max_length; never empty
-  Ragged<int32_t> images;   // rows of the image store; empty rows where there is no picture
-  Ragged<char> texts;       // UTF-8
+  Ragged<int32_t> tokens;  // token ids, special tokens included, cut at the data set's max_length; never empty
+  Ragged<int32_t> images;  // rows of the image store; empty rows where there is no picture
+  Ragged<char> texts;      // UTF-8
   int64_t size() const { return tokens.size(); }
   std::string_view text(int64_t i) const {
     const auto row = texts[i];
@@ -39,6 +39,7 @@ struct ImageStore {
   int64_t n_rows = 0;
   int64_t width = 0;
   const uint16_t* rows = nullptr;  // IEEE half bits, row-major
+  std::string where;               // "FILE:/images/embeddings", for messages
 };
 
 struct DatasetInfo {
@@ -46,16 +47,17 @@ struct DatasetInfo {
   std::string tokenizer_sha256;  // of the tokenizer.json that made the tokens
   int64_t vocabulary = 0;
   int64_t max_length = 0;
-  int64_t max_images = 0;        // image slots: the most pictures of any row
+  int64_t max_images = 0;  // image slots: the most pictures of any row
   double propensity_a = 0.55, propensity_b = 1.5;
 };
 
-/// A data set opened for reading. Opening checks the schema, the version, every offset and the ranges of label ids, token
-/// ids and image rows (a linear scan, done by rank 0 of a node at full speed); a fault is a UserError that names file,
-/// dataset path and row. Thread-safe for reading.
+/// A data set opened for reading. Opening checks the schema, the version and every offset, and (with check_values) the
+/// lengths of rows and the ranges of label ids, token ids and image rows: a linear scan that one rank of a node does
+/// for all, with its threads. A fault is a UserError that names file, dataset path and row. Image rows are not touched.
+/// Thread-safe for reading.
 class Dataset {
  public:
-  explicit Dataset(const std::filesystem::path& path);
+  explicit Dataset(const std::filesystem::path& path, bool check_values = true);
   ~Dataset();
   Dataset(const Dataset&) = delete;
   Dataset& operator=(const Dataset&) = delete;
@@ -67,7 +69,7 @@ class Dataset {
   const SequenceTable& labels() const;
   const Ragged<int32_t>& train_labels() const;  // ids ascending within a row
   const Ragged<int32_t>& test_labels() const;
-  const Ragged<int32_t>& test_filter() const;   // labels that must not count for a test query
+  const Ragged<int32_t>& test_filter() const;  // labels that must not count for a test query
   const ImageStore& images() const;
 
  private:

@@ -28,8 +28,8 @@ class MatrixReader {
   int64_t rows() const;
   int64_t columns() const;
   at::ScalarType dtype() const;
-  /// Rows [range.begin, range.end) in the file's dtype. With check_finite, a NaN or infinity is a UserError naming file,
-  /// dataset and row.
+  /// Rows [range.begin, range.end) in the file's dtype. With check_finite, a NaN or infinity is a UserError naming
+  /// file, dataset and row.
   at::Tensor read(RowRange range, bool check_finite) const;
 
  private:

@@ -1,0 +1,237 @@
+// Opens a data set: finds the contiguous datasets through HDF5, maps the file, checks every value that is an index.
+#include "data/dataset.hpp"
+
+#include <cstring>
+#include <limits>
+#include <list>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "data/dataset_check.hpp"
+#include "data/hdf5_file.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr const char* kFormat = "vixen-dataset";
+constexpr int64_t kVersion = 1;
+
+template <typename T>
+constexpr ElementType element_of();
+template <>
+constexpr ElementType element_of<int64_t>() {
+  return ElementType::kInt64;
+}
+template <>
+constexpr ElementType element_of<int32_t>() {
+  return ElementType::kInt32;
+}
+template <>
+constexpr ElementType element_of<char>() {
+  return ElementType::kUint8;
+}
+template <>
+constexpr ElementType element_of<uint16_t>() {
+  return ElementType::kFloat16;
+}
+
+}  // namespace
+
+struct Dataset::Impl {
+  explicit Impl(const std::filesystem::path& file) : hdf5(file, Hdf5File::Mode::kRead), map(file) {}
+
+  Hdf5File hdf5;
+  MappedFile map;
+  std::list<std::vector<std::byte>> copies;  // of datasets that another writer placed at an odd address
+  DatasetInfo info;
+  SequenceTable train, test, labels;
+  Ragged<int32_t> train_labels, test_labels, test_filter;
+  ImageStore images;
+
+  void read_info();
+  DatasetLocation locate(const std::string& dataset, ElementType type, size_t n_dims);
+  template <typename T>
+  std::span<const T> values(const std::string& dataset);
+  template <typename T>
+  Ragged<T> ragged(const std::string& group);
+  SequenceTable sequences(const std::string& group);
+  void read_images();
+  void check_sequences(const std::string& group, const SequenceTable& table) const;
+  Ragged<int32_t> label_rows(const std::string& group, const SequenceTable& queries);
+  void check_labels(const std::string& group, const Ragged<int32_t>& rows, int64_t least) const;
+};
+
+void Dataset::Impl::read_info() {
+  const std::string file = hdf5.path().string();
+  if (!hdf5.has_attribute("format"))
+    fail_user("{}: not a data set: attribute 'format' is missing, expected '{}' (made by tools/prepare_dataset.py)",
+              file, kFormat);
+  const std::string format = hdf5.string_attribute("format");
+  if (format != kFormat) fail_user("{}: attribute 'format' is '{}', expected '{}'", file, format, kFormat);
+  const int64_t version = hdf5.int_attribute("version");
+  if (version != kVersion)
+    fail_user("{}: attribute 'version' is {}, this program reads version {}: re-run prepare_dataset", file, version,
+              kVersion);
+  info.name = hdf5.string_attribute("name");
+  info.tokenizer_sha256 = hdf5.string_attribute("tokenizer_sha256");
+  info.vocabulary = hdf5.int_attribute("vocabulary");
+  info.max_length = hdf5.int_attribute("max_length");
+  info.max_images = hdf5.int_attribute("max_images");
+  info.propensity_a = hdf5.double_attribute("propensity_a");
+  info.propensity_b = hdf5.double_attribute("propensity_b");
+  if (info.vocabulary < 1) fail_user("{}: attribute 'vocabulary' is {}, expected at least 1", file, info.vocabulary);
+  if (info.max_length < 1) fail_user("{}: attribute 'max_length' is {}, expected at least 1", file, info.max_length);
+  if (info.max_images < 0) fail_user("{}: attribute 'max_images' is {}, expected at least 0", file, info.max_images);
+}
+
+DatasetLocation Dataset::Impl::locate(const std::string& dataset, ElementType type, size_t n_dims) {
+  DatasetLocation location = hdf5.locate(dataset);
+  if (location.shape.size() != n_dims)
+    fail_user("{}: has {} dimensions, expected {}", hdf5.where(dataset), location.shape.size(), n_dims);
+  if (location.type != type)
+    fail_user("{}: holds {}, expected {}", hdf5.where(dataset), element_name(location.type), element_name(type));
+  if (location.elements() > 0 && !location.contiguous)
+    fail_user("{}: is chunked or compressed, expected a contiguous dataset: re-run prepare_dataset",
+              hdf5.where(dataset));
+  if (location.elements() > 0 && !location.allocated)
+    fail_user("{}: was never written: re-run prepare_dataset", hdf5.where(dataset));
+  return location;
+}
+
+template <typename T>
+std::span<const T> Dataset::Impl::values(const std::string& dataset) {
+  const DatasetLocation location = locate(dataset, element_of<T>(), 1);
+  if (location.elements() == 0) return {};
+  const std::byte* bytes = map.bytes().data() + location.offset_bytes;
+  if (reinterpret_cast<uintptr_t>(bytes) % alignof(T) != 0) {
+    copies.emplace_back(bytes, bytes + location.size_bytes);
+    bytes = copies.back().data();
+  }
+  return {reinterpret_cast<const T*>(bytes), static_cast<size_t>(location.elements())};
+}
+
+template <typename T>
+Ragged<T> Dataset::Impl::ragged(const std::string& group) {
+  const Ragged<T> rows{values<int64_t>(group + "/offsets"), values<T>(group + "/values")};
+  check_offsets(hdf5.where(group), rows.offsets, static_cast<int64_t>(rows.values.size()));
+  return rows;
+}
+
+SequenceTable Dataset::Impl::sequences(const std::string& group) {
+  SequenceTable table{ragged<int32_t>(group + "/tokens"), ragged<int32_t>(group + "/images"),
+                      ragged<char>(group + "/texts")};
+  for (const auto& [name, rows] : {std::pair{"images", table.images.size()}, {"texts", table.texts.size()}})
+    if (rows != table.size())
+      fail_user("{}/offsets: has {} rows, expected {} as in {}/tokens", hdf5.where(group + "/" + name), rows,
+                table.size(), group);
+  return table;
+}
+
+void Dataset::Impl::read_images() {
+  const std::string dataset = "/images/embeddings";
+  const DatasetLocation location = locate(dataset, ElementType::kFloat16, 2);
+  images.where = hdf5.where(dataset);
+  images.n_rows = location.shape[0];
+  images.width = location.shape[1];
+  if (images.n_rows > 0 && images.width == 0) fail_user("{}: {} rows of width 0", hdf5.where(dataset), images.n_rows);
+  if (images.n_rows > std::numeric_limits<int32_t>::max())
+    fail_user("{}: {} rows, expected fewer than 2^31", hdf5.where(dataset), images.n_rows);
+  // An odd address cannot be repaired by a copy here: the store may be larger than memory.
+  if (location.elements() > 0 && location.offset_bytes % 2 != 0)
+    fail_user("{}: begins at odd byte {}: re-run prepare_dataset", hdf5.where(dataset), location.offset_bytes);
+  if (location.elements() > 0)
+    images.rows = reinterpret_cast<const uint16_t*>(map.bytes().data() + location.offset_bytes);
+}
+
+void Dataset::Impl::check_sequences(const std::string& group, const SequenceTable& table) const {
+  const std::string tokens = hdf5.where(group + "/tokens"), pictures = hdf5.where(group + "/images");
+  check_row_lengths(tokens, table.tokens.offsets, 1, info.max_length);
+  check_values_below(tokens, table.tokens, info.vocabulary, "token id", "the vocabulary");
+  check_row_lengths(pictures, table.images.offsets, 0, info.max_images);
+  check_values_below(pictures, table.images, images.n_rows, "image row", "the rows of /images/embeddings");
+}
+
+Ragged<int32_t> Dataset::Impl::label_rows(const std::string& group, const SequenceTable& queries) {
+  const auto rows = ragged<int32_t>(group);
+  if (rows.size() != queries.size())
+    fail_user("{}/offsets: has {} rows, expected {}, one a query", hdf5.where(group), rows.size(), queries.size());
+  return rows;
+}
+
+void Dataset::Impl::check_labels(const std::string& group, const Ragged<int32_t>& rows, int64_t least) const {
+  const std::string where = hdf5.where(group);
+  check_row_lengths(where, rows.offsets, least, labels.size());
+  check_values_below(where, rows, labels.size(), "label", "the number of labels");
+  check_ascending(where, rows);
+}
+
+Dataset::Dataset(const std::filesystem::path& path, bool check_values) : impl_(std::make_unique<Impl>(path)) {
+  Impl& d = *impl_;
+  d.read_info();
+  d.read_images();
+  d.train = d.sequences("/train");
+  d.test = d.sequences("/test");
+  d.labels = d.sequences("/label");
+  d.train_labels = d.label_rows("/train/labels", d.train);
+  d.test_labels = d.label_rows("/test/labels", d.test);
+  d.test_filter = d.label_rows("/test/filter", d.test);
+  if (d.labels.size() > std::numeric_limits<int32_t>::max())
+    fail_user("{}: {} labels, expected fewer than 2^31", path.string(), d.labels.size());
+  d.hdf5.close();  // from here on only the mapping is used
+  if (!check_values) return;
+  d.check_sequences("/train", d.train);
+  d.check_sequences("/test", d.test);
+  d.check_sequences("/label", d.labels);
+  d.check_labels("/train/labels", d.train_labels, 1);
+  d.check_labels("/test/labels", d.test_labels, 0);
+  d.check_labels("/test/filter", d.test_filter, 0);
+}
+
+Dataset::~Dataset() = default;
+
+const std::filesystem::path& Dataset::path() const {
+  return impl_->hdf5.path();
+}
+const DatasetInfo& Dataset::info() const {
+  return impl_->info;
+}
+const SequenceTable& Dataset::train() const {
+  return impl_->train;
+}
+const SequenceTable& Dataset::test() const {
+  return impl_->test;
+}
+const SequenceTable& Dataset::labels() const {
+  return impl_->labels;
+}
+const Ragged<int32_t>& Dataset::train_labels() const {
+  return impl_->train_labels;
+}
+const Ragged<int32_t>& Dataset::test_labels() const {
+  return impl_->test_labels;
+}
+const Ragged<int32_t>& Dataset::test_filter() const {
+  return impl_->test_filter;
+}
+const ImageStore& Dataset::images() const {
+  return impl_->images;
+}
+
+OwnedRagged transpose(const Ragged<int32_t>& rows, int64_t n_columns) {
+  // Counting sort: rows are read in order, hence every column's rows come out ascending.
+  OwnedRagged columns;
+  columns.offsets.assign(static_cast<size_t>(n_columns) + 1, 0);
+  for (const int32_t column : rows.values) {
+    VIXEN_CHECK(column >= 0 && column < n_columns, "column {} of {}", column, n_columns);
+    ++columns.offsets[static_cast<size_t>(column) + 1];
+  }
+  for (size_t i = 1; i < columns.offsets.size(); ++i) columns.offsets[i] += columns.offsets[i - 1];
+  columns.values.resize(rows.values.size());
+  std::vector<int64_t> next(columns.offsets.begin(), columns.offsets.end() - 1);
+  for (int64_t row = 0; row < rows.size(); ++row)
+    for (const int32_t column : rows[row])
+      columns.values[static_cast<size_t>(next[static_cast<size_t>(column)]++)] = static_cast<int32_t>(row);
+  return columns;
+}
+
+}  // namespace vixen
