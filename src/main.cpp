@@ -1,1 +1,73 @@
-int main() { return 0; }
+// vixen: picks the command, opens the session, maps exceptions to exit codes (0 done, 2 the user's mistake, 75 stopped
+// on request, 1 anything else).
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "base/check.hpp"
+#include "base/log.hpp"
+#include "base/stop.hpp"
+#include "commands/commands.hpp"
+#include "commands/mistake.hpp"
+#include "config/parse.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int kUserMistake = 2;
+constexpr int kStopped = 75;
+constexpr int kBug = 1;
+
+int run_command(const ParsedCommand& parsed, MpiSession& session) {
+  const std::map<std::string, std::function<int()>> commands = {
+      {"train", [&] { return train_command(parsed.config, session); }},
+      {"embed", [&] { return embed_command(parsed.config, session); }},
+      {"search", [&] { return search_command(parsed.config, session); }},
+      {"evaluate", [&] { return evaluate_command(parsed.config, session); }},
+      {"predict", [&] { return predict_command(parsed.config, session); }},
+      {"inspect", [&] { return inspect_command(parsed.config, parsed.positional, session); }},
+      {"bench", [&] { return bench_command(parsed.config, session); }},
+  };
+  return commands.at(parsed.config.command)();
+}
+
+int run_job(const ParsedCommand& parsed, int argc, char** argv) {
+  install_stop_handlers();
+  MpiSession session(&argc, &argv);
+  init_log(session.rank(), session.world_size(), parsed.config.run.log_level);
+  constexpr double kAgreementSeconds = 1.5;  // how long a rank that failed waits for the others to say the same
+  const auto control = session.world_size() > 1 ? session.make_communicator("cpu", kAgreementSeconds) : nullptr;
+  try {
+    return run_command(parsed, session);
+  } catch (const UserError& error) {
+    return report_mistake(session, control.get(), error.what(), kUserMistake);
+  } catch (const StoppedOnRequest&) {
+    return kStopped;
+  } catch (const std::exception& error) {
+    session.abort(kBug, error.what());
+  }
+}
+
+}  // namespace
+}  // namespace vixen
+
+int main(int argc, char** argv) {
+  using namespace vixen;
+  try {
+    const ParsedCommand parsed = parse_command_line(argc, argv);
+    if (parsed.help || parsed.print_config) {
+      const std::string text = parsed.help ? help_text(parsed.config.command) : parsed.resolved_text;
+      std::fputs(text.c_str(), stdout);
+      return 0;
+    }
+    return run_job(parsed, argc, argv);
+  } catch (const UserError& error) {
+    print_early(error.what());
+    return kUserMistake;
+  } catch (const std::exception& error) {
+    print_early(error.what());
+    return kBug;
+  }
+}

@@ -44,9 +44,9 @@ struct Key {
   Field (*field)(Config&);
   std::string unit;  // "" where there is none
   KeySource source;
-  std::string help;  // one sentence, no full stop
   std::optional<Range> range;
   std::vector<std::string> choices;  // of a string; empty: any
+  std::string help;                  // one sentence, no full stop
 
   std::string section() const;  // "" for device, threads, out
   std::string member() const;   // the name within the section

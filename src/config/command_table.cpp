@@ -1,0 +1,50 @@
+// Every command with its usage and the sections whose keys it reads.
+#include "config/keys.hpp"
+
+namespace vixen {
+
+const std::vector<Command>& all_commands() {
+  static const std::vector<Command> commands = {
+      {"train",
+       "train a model; goes on by itself where a run stopped",
+       "--data.path DATA.h5 --model.path HF_FOLDER --run.dir DIR",
+       {"", "run", "data", "model", "train", "loss", "prototype", "cluster", "embed", "search", "evaluate", "comm",
+        "kernels", "compat"},
+       {"data.path", "model.path", "run.dir"}},
+      {"embed",
+       "encode a data set's queries or labels",
+       "--data.path DATA.h5 --embed.side queries|labels --out FILE.h5",
+       {"", "run", "data", "model", "prototype", "embed", "comm", "kernels", "compat"},
+       {"out"}},
+      {"search",
+       "exact top-k of any two HDF5 matrices",
+       "--search.corpus FILE.h5[:/dataset] --search.queries FILE.h5[:/dataset] --search.k 100 --out FILE.h5",
+       {"", "search", "comm", "kernels"},
+       {"search.corpus", "search.queries", "out"}},
+      {"evaluate",
+       "metrics of a run, or of a predictions file, on a data set's split",
+       "--data.path DATA.h5 (--run.dir DIR | --evaluate.predictions FILE.h5) [--out metrics.json]",
+       {"", "run", "data", "model", "prototype", "embed", "search", "evaluate", "comm", "kernels", "compat"},
+       {}},
+      {"predict",
+       "top-k labels of any prepared data set",
+       "--run.dir DIR --data.path DATA.h5 --predict.k 5 --out FILE [--text]",
+       {"", "run", "data", "model", "prototype", "embed", "search", "predict", "comm", "kernels", "compat"},
+       {"out"}},
+      {"inspect",
+       "show what a data set, checkpoint or run is, and check it (exit code 2 when damaged)",
+       "FILE_OR_FOLDER...",
+       {"", "run", "data", "model"},
+       {},
+       true},
+      {"bench",
+       "time the parts: step, encode, search, collectives, data",
+       "[--data.path DATA.h5 --model.path HF_FOLDER]",
+       {"", "run", "data", "model", "train", "loss", "prototype", "cluster", "embed", "search", "comm", "kernels",
+        "compat"},
+       {}},
+  };
+  return commands;
+}
+
+}  // namespace vixen
