@@ -29,9 +29,15 @@ endfunction()
 _vixen_torch_library(c10)
 _vixen_torch_library(torch_cpu)
 
+# torch's wheel carries headers of its own {fmt}, of another version than the library we and spdlog link: the system's
+# headers must be found first. A folder with nothing but a link to them does that without reordering anything else.
+find_path(VIXEN_FMT_INCLUDE fmt/format.h REQUIRED PATHS /usr/include)
+file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/fmt-first")
+file(CREATE_LINK "${VIXEN_FMT_INCLUDE}/fmt" "${CMAKE_BINARY_DIR}/fmt-first/fmt" SYMBOLIC)
+
 add_library(vixen_torch INTERFACE)
 add_library(vixen::torch ALIAS vixen_torch)
-target_include_directories(vixen_torch SYSTEM INTERFACE "${VIXEN_TORCH_DIR}/include" "${VIXEN_TORCH_DIR}/include/torch/csrc/api/include")
+target_include_directories(vixen_torch SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/fmt-first" "${VIXEN_TORCH_DIR}/include" "${VIXEN_TORCH_DIR}/include/torch/csrc/api/include")
 target_link_libraries(vixen_torch INTERFACE vixen::torch_cpu vixen::c10)
 
 if(VIXEN_CUDA)

@@ -1,0 +1,123 @@
+// Shared parts of the commands.
+#include "commands/common.hpp"
+
+#include <ATen/ATen.h>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "config/parse.hpp"
+#include "data/hdf5_matrix.hpp"
+#include "device/device.hpp"
+#include "eval/metrics.hpp"
+#include "kernels/choice.hpp"
+#include "kernels/pooling.hpp"
+
+namespace vixen {
+
+std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session) {
+  init_log(session.rank(), session.world_size(), config.run.log_level);
+  const int threads = set_threads(static_cast<int>(config.threads), session.local_size());
+  set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
+  spdlog::debug("{} ranks, {} threads a rank, device {}, CPU kernels {}", session.world_size(), threads, config.device,
+                cpu_isa());
+  return session.make_communicator(config.device, config.comm.deadline_seconds);
+}
+
+std::filesystem::path model_folder(const std::string& run_dir) { return std::filesystem::path(run_dir) / "model"; }
+
+std::filesystem::path label_embeddings_file(const std::string& run_dir) {
+  return model_folder(run_dir) / "label_embeddings.h5";
+}
+
+Config with_run_settings(const Config& config) {
+  if (config.run.dir.empty()) return config;
+  const auto folder = model_folder(config.run.dir);
+  if (!std::filesystem::exists(folder / "config.json"))
+    fail_user("{}: no finished model here (expected {}): let `vixen train --run.dir {}` end first", config.run.dir,
+              (folder / "config.json").string(), config.run.dir);
+  Config run;
+  const auto ini = std::filesystem::path(config.run.dir) / "config.ini";
+  apply_ini(run, read_text(ini), ini.string());
+  Config merged = config;
+  merged.model = run.model;
+  merged.model.path = folder.string();
+  merged.model.layers = 0;  // the saved model has just the layers it was trained with
+  merged.compat = run.compat;
+  merged.data.images = run.data.images;
+  merged.data.propensity_a = run.data.propensity_a;
+  merged.data.propensity_b = run.data.propensity_b;
+  if (merged.data.path.empty()) merged.data.path = run.data.path;
+  return merged;
+}
+
+std::unique_ptr<Dataset> open_dataset(const Config& config) {
+  if (config.data.path.empty()) fail_user("--data.path is missing: give the data set (DATA.h5, from tools/prepare_dataset.py)");
+  if (config.model.path.empty()) fail_user("--model.path is missing: give a Hugging Face folder (tools/fetch_model.py gets one)");
+  auto dataset = std::make_unique<Dataset>(config.data.path);
+  if (config.model.check_tokenizer) {
+    const auto found = tokenizer_sha256(config.model.path);
+    if (found != dataset->info().tokenizer_sha256)
+      fail_user("{}: tokenised with a tokenizer.json of SHA-256 {}, the model {} has {}: prepare the data set with this model",
+                config.data.path, dataset->info().tokenizer_sha256.substr(0, 12), config.model.path, found.substr(0, 12));
+  }
+  return dataset;
+}
+
+std::vector<double> label_weights(const Config& config, const Dataset& dataset) {
+  std::vector<int64_t> counts(static_cast<size_t>(dataset.labels().size()), 0);
+  for (const auto label : dataset.train_labels().values) ++counts[static_cast<size_t>(label)];
+  const double a = config.data.propensity_a >= 0 ? config.data.propensity_a : dataset.info().propensity_a;
+  const double b = config.data.propensity_b >= 0 ? config.data.propensity_b : dataset.info().propensity_b;
+  return inverse_propensity(counts, dataset.train().size(), a, b);
+}
+
+PackOptions pack_options(const Config& config, const Dataset& dataset) {
+  return {config.data.images && dataset.images().n_rows > 0, config.compat.padded_positions, dataset.info().max_images};
+}
+
+std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device) {
+  auto loaded = std::make_unique<LoadedEncoder>();
+  const EncoderOptions options{config.model, pack_options(config, dataset).images ? dataset.images().width : 0};
+  loaded->encoder = make_encoder(options, loaded->store);
+  loaded->store.allocate(device, config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
+  load_encoder_weights(options, loaded->store, config.train.seed);
+  return loaded;
+}
+
+const SequenceTable& query_table(const Config& config, const Dataset& dataset) {
+  return config.data.split == "train" ? dataset.train() : dataset.test();
+}
+
+at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
+                       Communicator& comm, const std::string& progress_label) {
+  EncodePassOptions options;
+  options.pack = pack_options(config, dataset);
+  options.device = comm.device();
+  options.prefetch = config.data.prefetch;
+  if (comm.rank() == 0) options.progress_label = progress_label;
+  const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
+  return normalize_rows(encode_rows(encoder, table, dataset.images(), range, options)).y;
+}
+
+at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& dataset, Communicator& comm) {
+  if (config.run.dir.empty()) return embed_shard(encoder, dataset.labels(), config, dataset, comm, "encode labels");
+  const auto file = label_embeddings_file(config.run.dir);
+  const MatrixReader reader({file, "/embeddings"});
+  if (reader.columns() != encoder.width())
+    fail_user("{}: /embeddings is {} wide, the model beside it {}", file.string(), reader.columns(), encoder.width());
+  const auto range = RowShards(reader.rows(), comm.world_size()).range(comm.rank());
+  return reader.read(range, /*check_finite=*/true).to(at::kFloat).to(comm.device());
+}
+
+SearchOptions search_options(const Config& config, int64_t k, bool show_progress) {
+  SearchOptions options;
+  options.k = k;
+  options.prefilter = config.search.prefilter;
+  options.block_queries = config.search.block_queries;
+  options.block_labels = config.search.block_labels;
+  options.show_progress = show_progress;
+  return options;
+}
+
+}  // namespace vixen

@@ -1,0 +1,57 @@
+// What several commands need: a started job, settings taken from a run, representations of both sides.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/session.hpp"
+#include "config/config.hpp"
+#include "data/dataset.hpp"
+#include "model/encode_pass.hpp"
+#include "model/encoder.hpp"
+#include "search/exact_search.hpp"
+
+namespace vixen {
+
+/// Log, threads, kernel choices and the communicator over all ranks. Collective.
+std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
+
+/// With run.dir: the configuration to read that run's model with: model.path = RUN/model, and what decides embeddings (model.*,
+/// compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. Without: the configuration itself.
+/// UserError when the run has no finished model.
+Config with_run_settings(const Config& config);
+
+/// The data set, after checking that its tokens come from the model's tokenizer (model.check_tokenizer).
+std::unique_ptr<Dataset> open_dataset(const Config& config);
+
+/// Inverse propensities of the labels [L] from training counts and the constants of data.* (or the data set's).
+std::vector<double> label_weights(const Config& config, const Dataset& dataset);
+
+PackOptions pack_options(const Config& config, const Dataset& dataset);
+
+/// A backbone for inference, with its weights.
+struct LoadedEncoder {
+  ParameterStore store;
+  std::unique_ptr<Encoder> encoder;
+};
+std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device);
+
+/// n(h) of this rank's rows of a table (RowShards over all ranks), float32, with a progress bar on rank 0.
+at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
+                       Communicator& comm, const std::string& progress_label);
+
+/// The rows of this rank of RUN/model/label_embeddings.h5, or n(u) of the data set's labels when there is no run. float32.
+at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& dataset, Communicator& comm);
+
+SearchOptions search_options(const Config& config, int64_t k, bool show_progress);
+
+/// Where a finished run keeps its model, and the representations of its labels within.
+std::filesystem::path model_folder(const std::string& run_dir);
+std::filesystem::path label_embeddings_file(const std::string& run_dir);
+
+/// Queries that embed, evaluate and predict read (data.split).
+const SequenceTable& query_table(const Config& config, const Dataset& dataset);
+
+}  // namespace vixen

@@ -1,0 +1,68 @@
+// Rows of all ranks to one file.
+#include "commands/sharded_output.hpp"
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/check.hpp"
+#include "comm/on_root.hpp"
+#include "data/hdf5_matrix.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int64_t kRowsPerBlock = 16384;
+
+}  // namespace
+
+void stream_to_root(const at::Tensor& local, const RowShards& shards, Communicator& comm,
+                    const std::function<void(int64_t, const at::Tensor&)>& take) {
+  const int ranks = comm.world_size();
+  const auto rows_of = [&](int rank, int64_t block) {
+    const int64_t left = shards.range(rank).size() - block * kRowsPerBlock;
+    return std::clamp<int64_t>(left, 0, kRowsPerBlock);
+  };
+  for (int64_t block = 0; block * kRowsPerBlock < shards.max_rows(); ++block) {
+    std::vector<int64_t> sends(static_cast<size_t>(ranks), 0), receives(static_cast<size_t>(ranks), 0);
+    sends[0] = rows_of(comm.rank(), block);
+    if (comm.rank() == 0)
+      for (int rank = 0; rank < ranks; ++rank) receives[static_cast<size_t>(rank)] = rows_of(rank, block);
+    const auto mine = local.narrow(0, std::min(block * kRowsPerBlock, local.size(0)), sends[0]).contiguous();
+    const auto all = comm.all_to_all_rows(mine, sends, receives);
+    if (comm.rank() != 0) continue;
+    int64_t first = 0;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const int64_t rows = receives[static_cast<size_t>(rank)];
+      if (rows > 0) take(shards.range(rank).begin + block * kRowsPerBlock, all.narrow(0, first, rows).cpu());
+      first += rows;
+    }
+  }
+}
+
+void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
+                   const RowShards& shards, Communicator& comm) {
+  std::unique_ptr<MatrixWriter> writer;
+  on_root(comm, [&] {
+    writer = std::make_unique<MatrixWriter>(path);
+    for (const auto& [name, matrix] : datasets) writer->add(name, shards.n_rows(), matrix.local.size(1), matrix.dtype);
+  });
+  // A full disk on rank 0 must not leave the others waiting in a collective: the first fault is kept and shared at the end.
+  std::string fault;
+  for (const auto& [name, matrix] : datasets)
+    stream_to_root(matrix.local, shards, comm, [&, dataset = name](int64_t first, const at::Tensor& rows) {
+      if (!fault.empty()) return;
+      try {
+        writer->write(dataset, first, rows);
+      } catch (const UserError& error) {
+        fault = error.what();
+      }
+    });
+  on_root(comm, [&] {
+    if (!fault.empty()) throw UserError(fault);
+    writer->close();
+  });
+}
+
+}  // namespace vixen

@@ -1,0 +1,32 @@
+// HDF5 matrices whose rows lie on several ranks: rank 0 writes, the others send their rows in blocks.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "comm/communicator.hpp"
+#include "shard/row_shards.hpp"
+
+namespace vixen {
+
+/// One dataset of the file: this rank's rows [local rows, columns] and the dtype on disk.
+struct ShardedMatrix {
+  at::Tensor local;
+  at::ScalarType dtype;
+};
+
+/// Writes a file of datasets that all are dealt by `shards`. Atomic; a failure of rank 0 is a UserError on every rank.
+/// Memory on rank 0: one block of every rank. Collective.
+void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
+                   const RowShards& shards, Communicator& comm);
+
+/// Calls `take(first_global_row, rows)` on rank 0 with the rows of all ranks, in ascending order within each rank's range,
+/// block by block. Collective.
+void stream_to_root(const at::Tensor& local, const RowShards& shards, Communicator& comm,
+                    const std::function<void(int64_t, const at::Tensor&)>& take);
+
+}  // namespace vixen
