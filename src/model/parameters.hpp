@@ -1,7 +1,7 @@
 // Trained parameters in one flat float32 buffer, their gradients in a second, their bf16 copies in a third.
 //
-// One buffer makes the all-reduce one call (or a few ranges, as the backward pass finishes them), the norm one reduction
-// and the optimiser one fused kernel.
+// One buffer makes the all-reduce one call (or a few ranges, as the backward pass finishes them), the norm one
+// reduction and the optimiser one fused kernel.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,26 +14,28 @@ namespace vixen {
 
 /// What decides learning rate and weight decay.
 enum class ParameterGroup {
-  kBackbone,            // train.lr, decays
-  kBackboneNoDecay,     // biases and norms
-  kPrototype,           // train.prototype_lr, decays ([official]: norm weights do too)
-  kPrototypeNoDecay,    // its biases
-  kImage,               // train.image_lr, decays
+  kBackbone,          // train.lr, decays
+  kBackboneNoDecay,   // biases and norms
+  kPrototype,         // train.prototype_lr, decays ([official]: norm weights do too)
+  kPrototypeNoDecay,  // its biases
+  kImage,             // train.image_lr, decays
   kImageNoDecay,
 };
 
 struct ParameterInfo {
-  std::string name;                // Hugging Face's name for the backbone; "prototype.*", "image_projection.*" for ours
+  std::string name;  // Hugging Face's name for the backbone; "prototype.*", "image_projection.*" for ours
   std::vector<int64_t> shape;
   ParameterGroup group = ParameterGroup::kBackbone;
-  int64_t offset = 0;              // elements into the flat buffers
+  int64_t offset = 0;  // elements into the flat buffers
   int64_t size = 0;
 };
 
 class ParameterStore {
  public:
-  /// Registers a parameter; returns its index. Order of registration is order in the buffers. Before allocate().
-  int add(std::string name, std::vector<int64_t> shape, ParameterGroup group);
+  /// Registers a parameter; returns its index. Order of registration is order in the buffers (each begins on a cache
+  /// line; the gaps stay zero). Before allocate(). in_products false: no matrix product reads it (embedding tables), so
+  /// that no bf16 copy is kept when it precedes those that are read.
+  int add(std::string name, std::vector<int64_t> shape, ParameterGroup group, bool in_products = true);
   /// Allocates the buffers (zeros). compute_dtype bfloat16 adds the bf16 copies.
   void allocate(at::Device device, at::ScalarType compute_dtype);
 
@@ -54,9 +56,10 @@ class ParameterStore {
   void refresh_compute();
 
  private:
-  at::Tensor view(const at::Tensor& flat, int index) const;
+  at::Tensor view(const at::Tensor& flat, int index, int64_t first) const;  // flat begins at element `first`
   std::vector<ParameterInfo> infos_;
   int64_t total_ = 0;
+  int64_t compute_begin_ = -1;  // first element that has a bf16 copy
   at::ScalarType compute_dtype_ = at::kFloat;
   at::Tensor values_, grads_, compute_;
 };

@@ -26,10 +26,14 @@ class PrototypeNetwork {
     TransformerLayer::Saved layer;
     PackedLayout layout;
   };
-  /// u [b, D] unnormalised, f [b, D], c [b, D] float32 -> z [b, D] float32, not normalised. sequence_keys int64 [b]: the
-  /// labels' places in the global batch (dropout). saved null: inference.
+  /// u [b, D] unnormalised, f [b, D], c [b, D] float32 -> z [b, D] float32, not normalised. sequence_keys int64 [b]:
+  /// the labels' places in the global batch (dropout). saved null: inference.
   at::Tensor forward(const at::Tensor& u, const at::Tensor& f, const at::Tensor& c, const at::Tensor& sequence_keys,
                      const PassContext& context, std::unique_ptr<Saved>* saved);
+  /// The network's parameters are [first_parameter(), last_parameter()) of the store.
+  int first_parameter() const;
+  int last_parameter() const;
+
   struct Gradient {
     at::Tensor u, f;  // [b, D]; centroids take none
   };

@@ -37,7 +37,8 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// Writes tensors (any device; copied to the CPU one at a time) atomically. float32, float16, bfloat16, int64, int32, uint8, bool.
+/// Writes tensors (any device; copied to the CPU one at a time) atomically. float32, float16, bfloat16, int64, int32,
+/// uint8, bool.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -3,6 +3,7 @@
 //   x [T, D] in the compute dtype
 //   a  = LN1(x + drop(Wo attention(Wqkv x)))
 //   y  = LN2(a + drop(W2 drop_act(gelu(W1 a))))
+// T packed positions, D width, F feed-forward width.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,14 +16,15 @@
 namespace vixen {
 
 struct TransformerLayerOptions {
-  int64_t width = 0;         // D
+  int64_t width = 0;  // D
   int64_t heads = 0;
   int64_t feed_forward = 0;  // F
   double norm_eps = 1e-12;
-  double hidden_dropout = 0;
+  double out_dropout = 0;     // after Wo (DistilBERT has none)
+  double hidden_dropout = 0;  // after W2
   double attention_dropout = 0;
   double activation_dropout = 0;  // torch.nn.TransformerEncoderLayer has one; BERT has none
-  uint32_t first_site = 0;        // dropout sites first_site .. first_site + 3 (attention, after Wo, activation, after W2)
+  uint32_t first_site = 0;  // dropout sites first_site .. first_site + 3 (attention, after Wo, activation, after W2)
 };
 
 /// Indices into a ParameterStore. qkv is [3D, D], q | k | v.
@@ -45,11 +47,11 @@ class TransformerLayer {
  public:
   TransformerLayer(ParameterStore& store, TransformerLayerOptions options, TransformerLayerParameters parameters);
 
-  /// What the backward needs; about (3 + 1 + 1 + 1 + 2 F/D + 2) T D elements.
+  /// What the backward needs; (8 + 2 F/D) T D elements of the compute dtype and a little more.
   struct Saved {
-    at::Tensor input, qkv, attended_in, ff_in, ff_pre, ff_act;
+    at::Tensor input, qkv, ff_pre, ff_act;
     AttentionResult attention;
-    NormResult norm1, norm2;
+    NormResult norm1, norm2;  // norm2.y is not kept
   };
   /// saved may be null: nothing is kept.
   at::Tensor forward(const at::Tensor& x, const PackedLayout& layout, Saved* saved) const;

@@ -1,0 +1,56 @@
+// What a BERT or DistilBERT folder says about itself: config.json, and which tensors of model.safetensors become which
+// parameters.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "model/parameters.hpp"
+
+namespace vixen {
+
+/// The two architectures are one network; DistilBERT has no type embeddings and no dropout behind the attention's
+/// output.
+enum class BertKind { kBert, kDistilBert };
+
+struct BertConfig {
+  BertKind kind = BertKind::kBert;
+  int64_t width = 0;  // D
+  int64_t heads = 0;
+  int64_t feed_forward = 0;  // F
+  int64_t layers = 0;        // in use: the first ones of the folder's
+  int64_t folder_layers = 0;
+  int64_t vocabulary = 0;  // V
+  int64_t positions = 0;   // P
+  int64_t types = 0;       // rows of the type embeddings; 0: none
+  double norm_eps = 1e-12;
+  double hidden_dropout = 0;  // behind the embeddings and W2
+  double out_dropout = 0;     // behind Wo
+  double attention_dropout = 0;
+};
+
+/// Reads the folder's config.json. UserError names file and key: unreadable, of another model_type, another activation
+/// than the exact gelu, relative positions, fewer layers than model.layers asks for.
+BertConfig read_bert_config(const ModelConfig& model);
+
+/// One parameter of the backbone, in forward order. Its rows are those of `tensors`, one below the other: q, k and v of
+/// a layer are one parameter, so that they are one matrix product.
+struct BackboneParameter {
+  std::string name;  // of the first tensor; for q|k|v "...qkv..."
+  std::vector<int64_t> shape;
+  ParameterGroup group = ParameterGroup::kBackbone;
+  bool in_products = true;           // false: embedding tables
+  std::vector<std::string> tensors;  // Hugging Face's names, without prefix
+};
+std::vector<BackboneParameter> backbone_parameters(const BertConfig& config);
+
+/// "bert." or "distilbert.": what a checkpoint with a task head puts before the names.
+std::string checkpoint_prefix(const BertConfig& config);
+
+/// config.json of the layers in use, from the folder's.
+std::string saved_config_text(const ModelConfig& model, const BertConfig& config);
+
+}  // namespace vixen

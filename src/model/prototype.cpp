@@ -1,0 +1,125 @@
+#include "model/prototype.hpp"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "base/check.hpp"
+#include "kernels/pooling.hpp"
+#include "model/initialise.hpp"
+
+namespace vixen {
+namespace {
+
+// Sites of the encoder's layers count up from 1 (bert_encoder.cpp): these never meet them.
+constexpr uint32_t kFirstSite = 60000;
+constexpr int64_t kPositions = 3;  // u, f, c
+constexpr double kNormEps = 1e-5;  // torch.nn.TransformerEncoderLayer's default
+
+}  // namespace
+
+struct PrototypeNetwork::Impl {
+  ParameterStore* store;
+  int64_t width;
+  int64_t feed_forward;
+  TransformerLayer layer;
+
+  // [u, f, c] of b labels as b packed sequences of three positions.
+  PackedLayout layout(int64_t labels, const at::Tensor& sequence_keys, const PassContext& context) const {
+    PackedLayout layout;
+    layout.cu_seqlens = at::arange(0, kPositions * labels + 1, kPositions, sequence_keys.options().dtype(at::kInt));
+    layout.sequence_keys = sequence_keys;
+    layout.max_seqlen = kPositions;
+    layout.training = context.training;
+    layout.seed = context.seed;
+    layout.step = context.step;
+    if (context.training) layout.token_keys = make_token_keys(layout.cu_seqlens, layout.sequence_keys);
+    return layout;
+  }
+};
+
+namespace {
+
+TransformerLayer register_layer(const PrototypeConfig& config, int64_t width, ParameterStore& store) {
+  if (config.heads < 1 || width % config.heads != 0)
+    fail_user("prototype.heads: {} found, expected a divisor of the encoder's width {}", config.heads, width);
+  if (config.feed_forward < 1) fail_user("prototype.feed_forward: {} found, expected at least 1", config.feed_forward);
+  const int64_t d = width, f = config.feed_forward;
+  const auto weight = [&](const char* name, std::vector<int64_t> shape) {
+    return store.add(std::string("prototype.") + name, std::move(shape), ParameterGroup::kPrototype);
+  };
+  const auto bias = [&](const char* name, int64_t size) {
+    return store.add(std::string("prototype.") + name, {size}, ParameterGroup::kPrototypeNoDecay);
+  };
+  TransformerLayerParameters p;
+  p.qkv_weight = weight("self_attn.in_proj_weight", {3 * d, d});
+  p.qkv_bias = bias("self_attn.in_proj_bias", 3 * d);
+  p.out_weight = weight("self_attn.out_proj.weight", {d, d});
+  p.out_bias = bias("self_attn.out_proj.bias", d);
+  p.norm1_weight = weight("norm1.weight", {d});
+  p.norm1_bias = bias("norm1.bias", d);
+  p.ff1_weight = weight("linear1.weight", {f, d});
+  p.ff1_bias = bias("linear1.bias", f);
+  p.ff2_weight = weight("linear2.weight", {d, f});
+  p.ff2_bias = bias("linear2.bias", d);
+  p.norm2_weight = weight("norm2.weight", {d});
+  p.norm2_bias = bias("norm2.bias", d);
+  return TransformerLayer(store,
+                          {.width = d,
+                           .heads = config.heads,
+                           .feed_forward = f,
+                           .norm_eps = kNormEps,
+                           .out_dropout = config.dropout,
+                           .hidden_dropout = config.dropout,
+                           .attention_dropout = config.dropout,
+                           .activation_dropout = config.dropout,
+                           .first_site = kFirstSite},
+                          p);
+}
+
+}  // namespace
+
+PrototypeNetwork::PrototypeNetwork(const PrototypeConfig& config, int64_t width, ParameterStore& store)
+    : impl_(new Impl{&store, width, config.feed_forward, register_layer(config, width, store)}) {}
+
+PrototypeNetwork::~PrototypeNetwork() = default;
+
+void PrototypeNetwork::initialise(uint64_t seed) {
+  ParameterStore& store = *impl_->store;
+  const auto& p = impl_->layer.parameters();
+  const double d = static_cast<double>(impl_->width), f = static_cast<double>(impl_->feed_forward);
+  fill_uniform(store, p.qkv_weight, std::sqrt(6.0 / (d + 3 * d)), seed);
+  fill_uniform(store, p.out_weight, 1 / std::sqrt(d), seed);
+  fill_uniform(store, p.ff1_weight, 1 / std::sqrt(d), seed);
+  fill_uniform(store, p.ff1_bias, 1 / std::sqrt(d), seed);
+  fill_uniform(store, p.ff2_weight, 1 / std::sqrt(f), seed);
+  fill_uniform(store, p.ff2_bias, 1 / std::sqrt(f), seed);
+  for (const int zero : {p.qkv_bias, p.out_bias, p.norm1_bias, p.norm2_bias}) store.value(zero).zero_();
+  for (const int one : {p.norm1_weight, p.norm2_weight}) store.value(one).fill_(1);
+  store.refresh_compute();
+}
+
+at::Tensor PrototypeNetwork::forward(const at::Tensor& u, const at::Tensor& f, const at::Tensor& c,
+                                     const at::Tensor& sequence_keys, const PassContext& context,
+                                     std::unique_ptr<Saved>* saved) {
+  VIXEN_CHECK(u.dim() == 2 && u.size(1) == impl_->width && f.sizes() == u.sizes() && c.sizes() == u.sizes(),
+              "shapes of u, f, c: {} x {}, width {}", u.size(0), u.size(-1), impl_->width);
+  const PackedLayout layout = impl_->layout(u.size(0), sequence_keys, context);
+  const at::Tensor x =
+      at::stack({u, f, c}, 1).view({kPositions * u.size(0), impl_->width}).to(impl_->store->compute_dtype());
+  if (saved == nullptr) return mean_pool(impl_->layer.forward(x, layout, nullptr), layout.cu_seqlens);
+  *saved = std::make_unique<Saved>();
+  (*saved)->layout = layout;
+  return mean_pool(impl_->layer.forward(x, layout, &(*saved)->layer), layout.cu_seqlens);
+}
+
+PrototypeNetwork::Gradient PrototypeNetwork::backward(const at::Tensor& grad_z, const PassContext&, Saved& saved) {
+  const int64_t labels = grad_z.size(0);
+  const at::Tensor grad_y =
+      mean_pool_backward(grad_z, saved.layout.cu_seqlens, kPositions * labels, impl_->store->compute_dtype());
+  const at::Tensor grad_x =
+      impl_->layer.backward(grad_y, saved.layout, saved.layer).view({labels, kPositions, impl_->width});
+  return {.u = grad_x.select(1, 0).to(at::kFloat).contiguous(), .f = grad_x.select(1, 1).to(at::kFloat).contiguous()};
+}
+
+}  // namespace vixen

@@ -1,0 +1,238 @@
+#include "model/safetensors.hpp"
+
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "base/check.hpp"
+
+namespace vixen {
+namespace {
+
+using Json = nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "safetensors bytes are little-endian");
+
+// The reference implementation's limit: a longer header is a damaged length.
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr size_t kLengthBytes = 8;
+constexpr const char* kMetadata = "__metadata__";
+
+constexpr std::pair<const char*, at::ScalarType> kDtypes[] = {
+    {"BOOL", at::kBool},
+    {"U8", at::kByte},
+    {"I8", at::kChar},
+    {"I16", at::kShort},
+    {"U16", at::kUInt16},
+    {"I32", at::kInt},
+    {"U32", at::kUInt32},
+    {"I64", at::kLong},
+    {"U64", at::kUInt64},
+    {"F16", at::kHalf},
+    {"BF16", at::kBFloat16},
+    {"F32", at::kFloat},
+    {"F64", at::kDouble},
+    {"F8_E4M3", at::kFloat8_e4m3fn},
+    {"F8_E5M2", at::kFloat8_e5m2},
+};
+
+std::optional<at::ScalarType> dtype_of(const std::string& name) {
+  for (const auto& [known, dtype] : kDtypes)
+    if (name == known) return dtype;
+  return std::nullopt;
+}
+
+const char* name_of(at::ScalarType dtype) {
+  for (const auto& [name, known] : kDtypes)
+    if (dtype == known) return name;
+  VIXEN_CHECK(false, "safetensors has no dtype for {}", c10::toString(dtype));
+  return "";
+}
+
+// Parses the header; a key that occurs twice is refused (nlohmann would keep the last one silently).
+Json parse_header(const std::string& file, std::string_view text) {
+  std::set<std::string> seen;
+  std::string repeated;
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::key && depth == 1 && !seen.insert(parsed.get<std::string>()).second)
+      repeated = parsed.get<std::string>();
+    return true;
+  };
+  Json header;
+  try {
+    header = Json::parse(text.begin(), text.end(), watch);
+  } catch (const Json::exception& error) {
+    fail_user("{}: damaged safetensors header: {}; expected a JSON object", file, error.what());
+  }
+  if (!header.is_object())
+    fail_user("{}: damaged safetensors header: found a JSON {}, expected an object", file, header.type_name());
+  if (!repeated.empty()) fail_user("{}: damaged safetensors header: tensor {} occurs twice", file, repeated);
+  return header;
+}
+
+uint64_t non_negative(const std::string& file, const std::string& tensor, const char* field, const Json& value) {
+  if (!value.is_number_unsigned())
+    fail_user("{}: damaged safetensors header: tensor {}: {} holds {}, expected non-negative integers", file, tensor,
+              field, value.dump());
+  return value.get<uint64_t>();
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+  const std::string file = path.string();
+  const auto bytes = file_.bytes();
+  if (bytes.size() < kLengthBytes)
+    fail_user("{}: not a safetensors file: {} bytes, expected at least {}", file, bytes.size(), kLengthBytes);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
+  if (header_bytes > bytes.size() - kLengthBytes || header_bytes > kMaxHeaderBytes)
+    fail_user("{}: damaged safetensors header: its length reads {} bytes, expected at most {}", file, header_bytes,
+              std::min<uint64_t>(bytes.size() - kLengthBytes, kMaxHeaderBytes));
+  data_begin_ = kLengthBytes + header_bytes;
+  const size_t data_bytes = bytes.size() - data_begin_;
+
+  const Json header = parse_header(file, {reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, header_bytes});
+  for (const auto& [name, fields] : header.items()) {
+    if (name == kMetadata) {
+      if (!fields.is_object()) fail_user("{}: damaged safetensors header: __metadata__ is not an object", file);
+      for (const auto& [key, value] : fields.items()) {
+        if (!value.is_string())
+          fail_user("{}: damaged safetensors header: __metadata__.{} is {}, expected a string", file, key,
+                    value.dump());
+        metadata_[key] = value.get<std::string>();
+      }
+      continue;
+    }
+    if (!fields.is_object() || !fields.contains("dtype") || !fields.contains("shape") ||
+        !fields.contains("data_offsets") || !fields["dtype"].is_string() || !fields["shape"].is_array() ||
+        !fields["data_offsets"].is_array() || fields["data_offsets"].size() != 2)
+      fail_user(
+          "{}: damaged safetensors header: tensor {} reads {}, expected {{\"dtype\", \"shape\", \"data_offsets\": "
+          "[begin, end]}}",
+          file, name, fields.dump());
+    Entry entry;
+    const auto dtype_name = fields["dtype"].get<std::string>();
+    const auto dtype = dtype_of(dtype_name);
+    if (!dtype)
+      fail_user(
+          "{}: tensor {} has dtype {}, expected one of BOOL, U8..U64, I8..I64, F8_E4M3, F8_E5M2, BF16, F16, F32, F64",
+          file, name, dtype_name);
+    entry.dtype = *dtype;
+    // The product of the dimensions is bounded as it grows, so that no shape overflows.
+    uint64_t expected_bytes = c10::elementSize(*dtype);
+    bool empty = false, too_large = false;
+    for (const auto& dimension : fields["shape"]) {
+      const uint64_t size = non_negative(file, name, "shape", dimension);
+      if (size > uint64_t{std::numeric_limits<int64_t>::max()}) too_large = true;
+      entry.shape.push_back(static_cast<int64_t>(size));
+      empty |= size == 0;
+      if (size > 0 && expected_bytes > std::numeric_limits<uint64_t>::max() / size) too_large = true;
+      expected_bytes *= size > 0 ? size : 1;
+    }
+    if (empty) expected_bytes = 0;
+    entry.begin = non_negative(file, name, "data_offsets", fields["data_offsets"][0]);
+    entry.end = non_negative(file, name, "data_offsets", fields["data_offsets"][1]);
+    if (entry.begin > entry.end || entry.end > data_bytes)
+      fail_user(
+          "{}: tensor {} lies at bytes [{}, {}) of the data, expected a range inside its {} bytes: is the file "
+          "truncated?",
+          file, name, entry.begin, entry.end, data_bytes);
+    if (too_large || entry.end - entry.begin != expected_bytes)
+      fail_user("{}: damaged safetensors header: tensor {} of {} {} holds {} bytes, expected {}", file, name,
+                dtype_name, entry.shape, entry.end - entry.begin,
+                too_large ? "fewer dimensions" : std::to_string(expected_bytes));
+    entries_.emplace(name, std::move(entry));
+  }
+
+  // The format has no holes: ranges in order must meet and end with the file.
+  std::vector<std::pair<const Entry*, const std::string*>> ordered;
+  for (const auto& [name, entry] : entries_) ordered.emplace_back(&entry, &name);
+  std::sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first->begin, a.first->end) < std::pair(b.first->begin, b.first->end);
+  });
+  size_t end = 0;
+  for (const auto& [entry, name] : ordered) {
+    if (entry->begin != end)
+      fail_user("{}: damaged safetensors header: tensor {} begins at byte {} of the data, {} (expected {})", file,
+                *name, entry->begin, entry->begin < end ? "inside the tensor before it" : "behind a hole", end);
+    end = entry->end;
+  }
+  if (end != data_bytes)
+    fail_user("{}: {} bytes of tensors, expected {} as the header says: is the file damaged?", file, data_bytes, end);
+}
+
+std::vector<std::string> SafetensorsFile::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+bool SafetensorsFile::contains(const std::string& name) const {
+  return entries_.contains(name);
+}
+
+at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) fail_user("{}: tensor {} is missing", file_.path().string(), name);
+  const Entry& entry = found->second;
+  const std::byte* data = file_.bytes().data() + data_begin_ + entry.begin;
+  const auto options = at::TensorOptions().dtype(entry.dtype);
+  if (entry.begin == entry.end) return at::empty(entry.shape, options);
+  // The format does not promise alignment (only its usual writers do): unaligned elements are copied.
+  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(entry.dtype) != 0) {
+    at::Tensor copy = at::empty(entry.shape, options);
+    std::memcpy(copy.data_ptr(), data, entry.end - entry.begin);
+    return copy;
+  }
+  return at::from_blob(const_cast<std::byte*>(data), entry.shape, options);
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  // Wide elements first, so that every tensor is aligned to its element.
+  std::vector<std::pair<std::string, at::Tensor>> ordered(tensors.begin(), tensors.end());
+  std::stable_sort(ordered.begin(), ordered.end(),
+                   [](const auto& a, const auto& b) { return a.second.element_size() > b.second.element_size(); });
+  Json header = Json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
+  uint64_t end = 0;
+  for (const auto& [name, tensor] : ordered) {
+    VIXEN_CHECK(tensor.defined() && name != kMetadata, "cannot write tensor '{}'", name);
+    const uint64_t begin = end;
+    end += static_cast<uint64_t>(tensor.nbytes());
+    header[name] = {
+        {"dtype", name_of(tensor.scalar_type())}, {"shape", tensor.sizes().vec()}, {"data_offsets", {begin, end}}};
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t header_bytes = text.size();
+
+  write_atomically(path, [&](const std::filesystem::path& temporary) {
+    const auto fail = [&] { fail_user("{}: cannot write: {}", path.string(), std::strerror(errno)); };
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(temporary.c_str(), "wb"), &std::fclose);
+    if (!file) fail();
+    const auto write = [&](const void* data, size_t size) {
+      if (std::fwrite(data, 1, size, file.get()) != size) fail();
+    };
+    write(&header_bytes, kLengthBytes);
+    write(text.data(), text.size());
+    for (const auto& [name, tensor] : ordered) {
+      const at::Tensor bytes = tensor.detach().to(at::kCPU).contiguous();
+      write(bytes.const_data_ptr(), bytes.nbytes());
+    }
+    if (std::fflush(file.get()) != 0) fail();
+  });
+}
+
+}  // namespace vixen
