@@ -1,0 +1,143 @@
+"""slurm/train.sbatch on two real nodes: saved and requeued on USR1, resumed to the same numbers, failed fast when a rank dies.
+
+Runs inside tests/slurm/with_slurm.sh (run_in_cluster.sh starts it). Environment: VIXEN_ROOT, VIXEN_BINARY, VIXEN_TEST_WORK.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(os.environ["VIXEN_ROOT"])
+WORK = Path(os.environ["VIXEN_TEST_WORK"])
+EPOCHS, STEPS_AN_EPOCH = 40, 8  # 256 queries, batches of 32
+TRAIN = {
+    "data.path": WORK / "tiny/data.h5", "model.path": WORK / "tiny/model", "train.epochs": EPOCHS, "train.batch_size": 32,
+    "train.warmup_steps": 5, "prototype.free_vectors": 16, "prototype.heads": 4, "prototype.feed_forward": 64,
+    "cluster.start_epoch": 1, "cluster.update_epochs": 2, "cluster.size": 4, "cluster.double_at": "5,10",
+    "run.log_every_steps": 1, "evaluate.k": 20,
+}
+
+
+def submit(name: str, **changes: object) -> tuple[str, Path]:
+    """Queues a two-node job; returns its number and run folder. Its log is WORK/NAME.log."""
+    run = WORK / name
+    settings = {**TRAIN, "run.dir": run, **changes}
+    options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    result = subprocess.run(["sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", f"--output={WORK}/{name}.log",
+                             str(ROOT / "slurm/train.sbatch"), *options], capture_output=True, text=True, check=True, cwd=ROOT)
+    return result.stdout.strip(), run
+
+
+def job(number: str) -> dict[str, str]:
+    """The fields of `scontrol show job`."""
+    text = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, check=True, timeout=20).stdout
+    return dict(re.findall(r"(\w+)=(\S*)", text))
+
+
+def log_of(run: Path) -> str:
+    path = run.with_suffix(".log")
+    return path.read_text(errors="replace") if path.exists() else "(no log)"
+
+
+def steps_of(run: Path) -> list[dict]:
+    """Lines of metrics.jsonl that tell of a step; a line that is being written does not count yet."""
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [line for line in lines if "loss" in line]
+
+
+def wait_for(what: str, ready, run: Path, seconds: float = 90.0):
+    """Polls until ready() is true; the job's log is in the failure's message."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := ready():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not happen within {seconds:g} s; the job's log:\n{log_of(run)}")
+
+
+def wait_for_end(number: str, run: Path) -> str:
+    ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+    return wait_for("the end of the job", lambda: (state := job(number)["JobState"]) in ended and state, run)
+
+
+@pytest.fixture(autouse=True)
+def leave_no_job_behind():
+    """A test that fails must not keep the nodes from the next one."""
+    yield
+    subprocess.run(["scancel", "--full", "--user=root"], check=True)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> Path:
+    """The run folder of a job that nothing disturbs."""
+    number, run = submit("uninterrupted")
+    assert wait_for_end(number, run) == "COMPLETED", log_of(run)
+    return run
+
+
+def test_two_nodes_train_to_the_end(uninterrupted: Path) -> None:
+    assert [line["step"] for line in steps_of(uninterrupted)] == list(range(1, EPOCHS * STEPS_AN_EPOCH + 1))
+    assert "on n[1-2]: 2 ranks" in log_of(uninterrupted)
+    metrics = json.loads((uninterrupted / "metrics.json").read_text())
+    assert metrics["queries"] == 64 and metrics["P@1"] > 50, metrics  # a query spells its labels: chance is 7
+    assert (uninterrupted / "model/config.json").exists()
+
+
+def test_usr1_saves_requeues_and_resumes_to_the_same_numbers(uninterrupted: Path) -> None:
+    number, run = submit("requeued")
+    wait_for("step 20", lambda: len(steps_of(run)) >= 20, run)
+    subprocess.run(["scancel", "-b", "-s", "USR1", number], check=True)
+    wait_for("the requeue", lambda: job(number)["Restarts"] == "1", run)
+    assert len(steps_of(run)) < EPOCHS * STEPS_AN_EPOCH, "the job ended before the signal: nothing was tested"
+    assert not (run / "model/config.json").exists()
+    # A requeued job waits two minutes before it may start: this is a test, not a busy cluster.
+    wait_for("its return to the queue", lambda: job(number)["JobState"] == "PENDING" and subprocess.run(
+        ["scontrol", "update", f"JobId={number}", "StartTime=now"]).returncode == 0, run)
+    assert wait_for_end(number, run) == "COMPLETED", log_of(run)
+    log = log_of(run)
+    assert "start 1," in log and "start 2," in log and f"requeueing job {number}" in log, log
+    resumed, expected = steps_of(run), steps_of(uninterrupted)
+    assert [line["step"] for line in resumed] == [line["step"] for line in expected]
+    assert [line["loss"] for line in resumed] == [line["loss"] for line in expected]
+    metrics, expected_metrics = (json.loads((folder / "metrics.json").read_text()) for folder in (run, uninterrupted))
+    assert {key: value for key, value in metrics.items() if key != "seconds"} == {
+        key: value for key, value in expected_metrics.items() if key != "seconds"}
+
+
+def rank_process(number: str, rank: int) -> int:
+    """The process of a rank, on whichever node: the controller sees all nodes' processes."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            name = (entry / "comm").read_text().strip()
+        except OSError:
+            continue
+        if name == "vixen" and f"SLURM_JOB_ID={number}".encode() in environment and f"SLURM_PROCID={rank}".encode() in environment:
+            return int(entry.name)
+    raise AssertionError(f"no process of rank {rank} of job {number}")
+
+
+def test_a_killed_rank_fails_the_job_within_seconds() -> None:
+    number, run = submit("killed", **{"train.epochs": 4000})
+    wait_for("step 5", lambda: len(steps_of(run)) >= 5, run)
+    os.kill(rank_process(number, 1), signal.SIGKILL)
+    begin = time.monotonic()
+    assert wait_for_end(number, run) == "FAILED", log_of(run)
+    assert time.monotonic() - begin < 10
+    assert job(number)["Restarts"] == "0"
+
+
+def test_a_wrong_option_fails_with_code_2_and_names_the_key() -> None:
+    number, run = submit("mistaken", **{"train.epocs": 3})
+    assert wait_for_end(number, run) == "FAILED", log_of(run)
+    assert job(number)["ExitCode"] == "2:0"
+    assert "train.epochs" in log_of(run)

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs tests/slurm/cluster_test.py inside a throw-away cluster of two nodes. Exit code 77: this machine cannot.
+#
+#   run_in_cluster.sh PYTHON VIXEN_BINARY RESULTS_DIR [pytest arguments]
+set -uo pipefail
+python=$1 binary=$2 results=$3
+shift 3
+here=$(cd "$(dirname "$0")" && pwd -P)
+reason=$("$here/with_slurm.sh" --check 2>&1)
+if [ -n "$reason" ]; then echo "skipped: $reason"; exit 77; fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/vixen-slurm.XXXXXX")
+chmod 755 "$work"
+trap 'rm -rf "$work"' EXIT
+export VIXEN_ROOT VIXEN_BINARY=$binary VIXEN_TEST_WORK=$work/jobs OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
+VIXEN_ROOT=$(cd "$here/../.." && pwd -P)
+mkdir -p "$work/jobs"
+"$python" "$here/make_tiny_run.py" --out "$work/jobs/tiny" || exit 1
+rc=0
+"$here/with_slurm.sh" "$work/lab" 2 1 "$python" -m pytest -q -p no:cacheprovider "$here/cluster_test.py" "$@" || rc=$?
+if [ $rc -ne 0 ]; then
+  rm -rf "$results/logs"
+  mkdir -p "$results/logs"
+  cp -r "$work"/lab/log "$results/logs/cluster" 2>/dev/null
+  find "$work/jobs" -maxdepth 2 \( -name '*.log' -o -name 'metrics.jsonl' \) -exec cp --parents -t "$results/logs" {} + 2>/dev/null
+  echo "logs kept in $results/logs"
+fi
+exit $rc
