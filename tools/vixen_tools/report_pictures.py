@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import tarfile
 import zipfile
 from pathlib import Path
 
 from .files import LineReader
+from .pictures import PictureSource
 from .raw import find_raw
 
 TYPES = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
@@ -24,21 +24,20 @@ def data_uris(raw: Path, split: str, rows: list[int]) -> dict[int, str]:
     for row, content in enumerate(itertools.islice(items, max(rows, default=-1) + 1)):
         if row in wanted and (images := json.loads(content).get("images")):
             names[row] = images[0]
-    contents = read_pictures(raw, set(names.values()))
+    contents = read_pictures(raw, {name for name in names.values() if Path(name).suffix.lower() in TYPES})
     return {row: f"data:{TYPES[Path(name).suffix.lower()]};base64,{base64.b64encode(contents[name]).decode()}"
-            for row, name in names.items() if name in contents and Path(name).suffix.lower() in TYPES}
+            for row, name in names.items() if name in contents}
 
 
 def read_pictures(raw: Path, names: set[str]) -> dict[str, bytes]:
-    """Bytes of the named files in images/, images.zip or images.tar.gz; those that are not there are left out."""
-    folder, archive, tarball = raw / "images", raw / "images.zip", raw / "images.tar.gz"
-    if folder.is_dir():
-        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    if archive.is_file():
-        with zipfile.ZipFile(archive) as file:
-            return {name: file.read(name) for name in names & set(file.namelist())}
-    if tarball.is_file():
-        with tarfile.open(tarball) as file:
-            members = ((member, member.name.removeprefix("./").removeprefix("images/")) for member in file if member.isfile())
-            return {name: file.extractfile(member).read() for member, name in members if name in names}
-    return {}
+    """Bytes of the named pictures; those that are not there are left out."""
+    if not names:
+        return {}
+    source = PictureSource(raw)
+    if source.sequential:
+        return {name: data for batch, contents in source.batches(256, 0) for name, data in zip(batch, contents) if name in names}
+    found = names.intersection(source.names)
+    if source.path.is_dir():
+        return {name: (source.path / source.member(name)).read_bytes() for name in found}
+    with zipfile.ZipFile(source.path) as archive:
+        return {name: archive.read(source.member(name)) for name in found}
