@@ -86,9 +86,12 @@ void Trainer::prepare() {
   update_centroids(prototypes_->centroids(), *bank_, queries_of_label_.view(), *comm_);
 }
 
-std::map<std::string, double> Trainer::run() {
+void Trainer::start() {
   VIXEN_CHECK(!config_.run.dir.empty(), "a run needs a folder");
   if (!resume()) prepare();
+}
+
+std::map<std::string, double> Trainer::run() {
   if (is_root()) {
     log_ = std::make_unique<MetricsLog>(config_.run.dir, global_step());
     spdlog::info("{} queries, {} labels, {} steps of {} queries in {} epochs; label side {:.1f} MB on this rank of {}",

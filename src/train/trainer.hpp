@@ -43,7 +43,9 @@ class Trainer {
           std::shared_ptr<Communicator> comm, TrainerHooks hooks);
   ~Trainer();
 
-  /// Trains to the end of the schedule, resuming from the run's newest checkpoint. Returns the final metrics. Throws
+  /// Takes up the run's newest checkpoint, or makes the first passes. Before run(). Collective.
+  void start();
+  /// Trains to the end of the schedule. Returns the final metrics. Throws
   /// StoppedOnRequest after saving when USR1 or TERM came (or run.stop_after_steps passed). Collective.
   std::map<std::string, double> run();
 

@@ -1,0 +1,66 @@
+// vixen evaluate: metrics of a run, of an untrained backbone (zero-shot), or of a predictions file.
+#include <ATen/ATen.h>
+
+#include <chrono>
+
+#include "base/check.hpp"
+#include "base/log.hpp"
+#include "commands/commands.hpp"
+#include "commands/common.hpp"
+#include "commands/test_split.hpp"
+#include "data/hdf5_matrix.hpp"
+
+namespace vixen {
+namespace {
+
+TopK read_predictions(const std::string& path, const Dataset& dataset, RowRange range) {
+  const MatrixReader ids({path, "/indices"});
+  const MatrixReader scores({path, "/scores"});
+  if (ids.rows() != dataset.test().size())
+    fail_user("{}: /indices has {} rows, the test split of {} has {} queries", path, ids.rows(), dataset.path().string(),
+              dataset.test().size());
+  TopK predictions{ids.read(range, false).to(at::kLong), scores.read(range, /*check_finite=*/false).to(at::kFloat)};
+  const int64_t labels = dataset.labels().size();
+  const auto wrong = predictions.ids.ge(labels).logical_or(predictions.ids.lt(-1)).nonzero();
+  if (wrong.size(0) > 0) {
+    const auto row = wrong[0][0].item<int64_t>();
+    fail_user("{}: /indices row {} holds label {}, the data set has {} labels", path, range.begin + row,
+              predictions.ids[row][wrong[0][1].item<int64_t>()].item<int64_t>(), labels);
+  }
+  return predictions;
+}
+
+}  // namespace
+
+int evaluate_command(const Config& asked, MpiSession& session) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto comm = start_job(asked, session);
+  auto config = asked;
+  std::map<std::string, double> metrics;
+  std::vector<Metrics::Bin> bins;
+  std::unique_ptr<Dataset> dataset;
+  if (!config.evaluate.predictions.empty()) {
+    if (config.data.path.empty()) fail_user("--data.path is missing: give the data set whose test split was predicted");
+    dataset = std::make_unique<Dataset>(config.data.path);
+    const auto range = RowShards(dataset->test().size(), comm->world_size()).range(comm->rank());
+    const auto predictions = read_predictions(config.evaluate.predictions, *dataset, range);
+    metrics = evaluate_predictions(predictions, range, *dataset, config, *comm, &bins);
+  } else {
+    config = with_run_settings(asked);
+    dataset = open_dataset(config);
+    const auto model = load_encoder(config, *dataset, comm->device());
+    const auto labels = label_shard(*model->encoder, config, *dataset, *comm);
+    if (labels.size(0) != RowShards(dataset->labels().size(), comm->world_size()).range(comm->rank()).size())
+      fail_user("{}: the run's labels are not those of {}", config.run.dir, config.data.path);
+    metrics = evaluate_test_split(*model->encoder, labels, *dataset, config, *comm, &bins);
+  }
+  metrics["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (comm->rank() == 0) {
+    fmt::print("{}", metrics_table(metrics));
+    fmt::print("{}", bins_table(bins));
+    if (!config.out.empty()) write_metrics_json(config.out, metrics);
+  }
+  return 0;
+}
+
+}  // namespace vixen

@@ -1,0 +1,201 @@
+// The trainer at W ranks against one rank: batches, losses, gradients, banks, top-k; and resuming, to the bit.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "commands/common.hpp"
+#include "comm/on_root.hpp"
+#include "data/dataset.hpp"
+#include "fixtures/single_rank.hpp"
+#include "fixtures/toy_dataset.hpp"
+#include "fixtures/toy_model.hpp"
+#include "kernels/pooling.hpp"
+#include "mpi/mpi_main.hpp"
+#include "search/exact_search.hpp"
+#include "train/trainer.hpp"
+
+namespace vixen {
+namespace {
+
+// Files that all ranks read: written by rank 0 into one folder, removed with the last test.
+class TrainerTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new test::TempDir;
+    folder_ = test::world().broadcast_host(dir_->path().string(), 0);
+    on_root(test::world(), [] {
+      const auto sha = test::write_toy_model(folder_ / "model");
+      // More labels than one encoding block, so that every rank owns some.
+      test::write_toy_dataset(folder_ / "data.h5", {.n_train = 1500, .n_test = 200, .n_labels = 1300, .vocabulary = 120,
+                                                    .max_length = 12, .image_width = 24, .tokenizer_sha256 = sha});
+    });
+  }
+  static void TearDownTestSuite() {
+    test::world().barrier();
+    delete dir_;
+  }
+
+  static Config config(const std::string& run = {}) {
+    Config config;
+    config.data.path = (folder_ / "data.h5").string();
+    config.model.path = (folder_ / "model").string();
+    if (!run.empty()) config.run.dir = (folder_ / run).string();
+    config.train.batch_size = 150;
+    config.train.epochs = 3;
+    config.train.warmup_steps = 3;
+    config.prototype.free_vectors = 512;
+    config.prototype.heads = 4;
+    config.prototype.feed_forward = 64;
+    config.cluster.start_epoch = 0;
+    config.cluster.update_epochs = 1;
+    return config;
+  }
+
+  static std::unique_ptr<Trainer> make(const Config& config, const Dataset& dataset, bool alone) {
+    std::shared_ptr<Communicator> comm(alone ? static_cast<Communicator*>(new test::SingleRank) : &test::world(),
+                                       [alone](Communicator* c) { if (alone) delete c; });
+    return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset), comm, TrainerHooks{});
+  }
+
+  static TopK top_labels(Trainer& trainer, const Dataset& dataset, Communicator& comm) {
+    EncodePassOptions options;
+    options.pack = trainer.pack_options();
+    const auto encode = [&](const SequenceTable& table) {
+      const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
+      return encode_rows(trainer.encoder(), table, dataset.images(), range, options);
+    };
+    const auto labels = trainer.prototypes()->representations(encode(dataset.labels()));
+    const auto range = RowShards(dataset.labels().size(), comm.world_size()).range(comm.rank());
+    SearchOptions search;
+    search.k = 100;
+    const LabelIndex index(labels, range.begin, search);
+    return sharded_search(index, normalize_rows(encode(dataset.test())).y, search, comm);
+  }
+
+  static inline test::TempDir* dir_ = nullptr;
+  static inline std::filesystem::path folder_;
+};
+
+double relative_gap(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
+}
+
+TEST_F(TrainerTest, LossesAndGradientsAreThoseOfOneRank) {
+  const auto settings = config();
+  const Dataset dataset(settings.data.path);
+  auto together = make(settings, dataset, false);
+  auto alone = make(settings, dataset, true);
+  together->prepare();
+  alone->prepare();
+  ASSERT_TRUE(together->prototypes()->cluster_of_label().equal(alone->prototypes()->cluster_of_label()))
+      << "free vectors are assigned the same way";
+  const auto range = together->prototypes()->centroids().local_range();
+  EXPECT_LT(relative_gap(together->prototypes()->centroids().local(),
+                         alone->prototypes()->centroids().local().narrow(0, range.begin, range.size())),
+            1e-6);
+
+  // Ten steps, the last ones in a clustered epoch.
+  std::vector<double> losses, expected;
+  while (losses.size() < 10) {
+    for (const double loss : together->run_steps(10)) losses.push_back(loss);
+    for (const double loss : alone->run_steps(10)) expected.push_back(loss);
+  }
+  for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-6 * expected[i]) << "step " << i;
+
+  // Gradients of one more step, from the same parameters.
+  together->store().flat_values().copy_(alone->store().flat_values());
+  together->store().refresh_compute();
+  const auto order = alone->planner().epoch_order(1, {});
+  const auto one = [&](Trainer& trainer) {
+    return trainer.step().accumulate(
+        trainer.step().prepare(trainer.planner().plan(1, 3, order), dataset, trainer.pack_options()));
+  };
+  one(*together);
+  one(*alone);
+  EXPECT_LT(relative_gap(together->store().flat_grads(), alone->store().flat_grads()), 2e-5);
+}
+
+TEST_F(TrainerTest, TopLabelsAreThoseOfOneRank) {
+  const auto settings = config();
+  const Dataset dataset(settings.data.path);
+  auto together = make(settings, dataset, false);
+  auto alone = make(settings, dataset, true);
+  together->prepare();
+  alone->prepare();
+  test::SingleRank self;
+  const auto found = top_labels(*together, dataset, test::world());
+  const auto expected = top_labels(*alone, dataset, self);
+  const auto range = RowShards(dataset.test().size(), test::world().world_size()).range(test::world().rank());
+  EXPECT_TRUE(found.ids.equal(expected.ids.narrow(0, range.begin, range.size())));
+  EXPECT_TRUE(found.scores.equal(expected.scores.narrow(0, range.begin, range.size())));
+}
+
+TEST_F(TrainerTest, LabelSideShrinksWithRanks) {
+  const auto settings = config();
+  const Dataset dataset(settings.data.path);
+  const auto together = make(settings, dataset, false);
+  const auto bytes = together->label_side_bytes();
+  const auto total = test::world().sum_host(bytes);
+  const auto alone = make(settings, dataset, true)->label_side_bytes();
+  EXPECT_EQ(total, alone) << "shards are a partition";
+  if (test::world().rank() == 0)
+    fmt::print("label side: {} bytes on rank 0 of {}, {} on one rank alone\n", bytes, test::world().world_size(), alone);
+}
+
+TEST_F(TrainerTest, ResumingChangesNoBit) {
+  const auto settings = config(fmt::format("resume-{}", test::world().world_size()));
+  const Dataset dataset(settings.data.path);
+  auto straight = make(settings, dataset, false);
+  straight->prepare();
+  auto expected = straight->run_steps(5);
+  for (const double loss : straight->run_steps(5)) expected.push_back(loss);
+
+  auto first = make(settings, dataset, false);
+  first->prepare();
+  auto losses = first->run_steps(5);
+  first->save();
+  auto second = make(settings, dataset, false);
+  ASSERT_TRUE(second->resume());
+  EXPECT_EQ(second->global_step(), 5);
+  for (const double loss : second->run_steps(5)) losses.push_back(loss);
+  EXPECT_EQ(losses, expected);
+  EXPECT_TRUE(second->store().flat_values().equal(straight->store().flat_values()));
+  EXPECT_TRUE(second->bank().local().equal(straight->bank().local()));
+  EXPECT_TRUE(second->prototypes()->free_vectors().local().equal(straight->prototypes()->free_vectors().local()));
+
+  // Onto another world size: one rank takes up what W ranks saved.
+  test::world().barrier();
+  auto alone = make(settings, dataset, true);
+  ASSERT_TRUE(alone->resume());
+  const auto more = alone->run_steps(5);
+  for (size_t i = 0; i < more.size(); ++i) EXPECT_NEAR(more[i], expected[5 + i], 1e-5 * expected[5 + i]);
+}
+
+TEST_F(TrainerTest, AnotherConfigurationIsRefused) {
+  auto settings = config(fmt::format("contradiction-{}", test::world().world_size()));
+  const Dataset dataset(settings.data.path);
+  auto first = make(settings, dataset, false);
+  first->prepare();
+  first->run_steps(1);
+  first->save();
+  settings.train.lr = 1e-3;
+  auto second = make(settings, dataset, false);
+  try {
+    second->resume();
+    FAIL() << "a run may not change its learning rate";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("train.lr"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(TrainerTest, BatchSmallerThanTheWorldIsRefused) {
+  if (test::world().world_size() == 1) GTEST_SKIP() << "needs two ranks";
+  auto settings = config();
+  settings.train.batch_size = test::world().world_size() - 1;
+  const Dataset dataset(settings.data.path);
+  EXPECT_THROW(make(settings, dataset, false), UserError);
+}
+
+}  // namespace
+}  // namespace vixen
