@@ -3,6 +3,8 @@
 // Every function is collective: all ranks call it, in the same order, with shapes that agree. Tensors are contiguous
 // and on the communicator's device (CPU for MPI; the rank's GPU for NCCL, where calls are enqueued on the current CUDA
 // stream and do not block the host). Host-side values (the *_host functions) always travel by MPI and block.
+// With one rank nothing is copied: what is returned may be the tensor that was given. Sums started asynchronously are
+// waited for in the order they were started, on every rank.
 // A collective that makes no progress for `deadline` seconds, or a failed peer, throws CommError: main then takes the
 // job down with MPI_Abort.
 #pragma once
@@ -40,10 +42,12 @@ class Communicator {
 
   /// Sum over ranks, in place. float32, float64, bfloat16 (summed in float32 on MPI), int32, int64.
   virtual void all_reduce_sum(at::Tensor tensor) = 0;
-  /// The same, started now and ended by wait(): overlaps with what the caller does in between. The tensor is kept alive.
+  /// The same, started now and ended by wait(): overlaps with what the caller does in between. The tensor is kept
+  /// alive.
   virtual std::unique_ptr<CommHandle> all_reduce_sum_async(at::Tensor tensor) = 0;
 
-  /// local [n_r, ...] of every rank -> [sum n_r, ...] in rank order. `rows` holds n_r for every rank (same on all ranks).
+  /// local [n_r, ...] of every rank -> [sum n_r, ...] in rank order. `rows` holds n_r for every rank (same on all
+  /// ranks).
   virtual at::Tensor all_gather_rows(const at::Tensor& local, std::span<const int64_t> rows) = 0;
 
   /// rows of `send` [sum send_rows, ...] go to ranks 0..W-1 in order; returns what came in, in rank order

@@ -22,12 +22,13 @@ class ShardedTable {
   at::Tensor& local() { return local_; }
   const at::Tensor& local() const { return local_; }
 
-  /// Rows of any global ids, int64 [m] on the host (m may differ between ranks, repeats allowed) -> float32 [m, width] on
-  /// the device. Collective. Each distinct row travels once for each asking rank.
+  /// Rows of any global ids, int64 [m] on the host (m may differ between ranks, repeats allowed) -> float32 [m, width]
+  /// on the device. Collective. Each distinct row travels once for each asking rank.
   at::Tensor gather(const at::Tensor& global_ids) const;
 
   /// Adds rows [m, width] float32 to a local buffer `into` [local rows, width] float32 at the ids' owners (gradients of
-  /// a gather). Collective. Sums in the order (row, source rank, position), so the result is reproducible.
+  /// a gather). Collective. The rows of one id are summed one after another by (source rank, position), then added: the
+  /// same bits in every run, and for every world size if ranks hold successive parts of one list.
   void scatter_add(const at::Tensor& global_ids, const at::Tensor& rows, at::Tensor into) const;
 
   /// Writes rows of which every rank holds the full list: each owner keeps its own. Local, no communication.

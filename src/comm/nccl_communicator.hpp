@@ -1,0 +1,15 @@
+// The communicator over NCCL, for tensors in GPU memory: one process a GPU. Exists in builds with CUDA only.
+#pragma once
+
+#include <memory>
+
+#include "comm/communicator.hpp"
+
+namespace vixen {
+
+/// A communicator over all ranks, this rank on GPU `gpu` of its node. `host` carries host values and NCCL's id.
+/// Collective. Throws UserError when the node has no such GPU, CommError when NCCL does not come up in time.
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, int gpu,
+                                                     double deadline_seconds);
+
+}  // namespace vixen

@@ -1,0 +1,193 @@
+// The row-sharded table: who asks whom for which rows, and sums in an order of their own.
+//
+// Letters: W ranks, m ids asked for by this rank, D width.
+#include "comm/sharded_table.hpp"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "base/check.hpp"
+
+namespace vixen {
+
+namespace {
+
+// The distinct rows this rank asks for, by owner (ascending ids are ascending owners), and those others ask of it.
+struct Exchange {
+  std::vector<int64_t> ids;           // distinct, ascending
+  std::vector<int64_t> position;      // [m] of each id in `ids`
+  std::vector<int64_t> counts;        // [W] of `ids` by owner
+  std::vector<int64_t> asked_counts;  // [W] of `asked` by asking rank
+  at::Tensor asked;                   // int64 [sum asked_counts] host: local rows asked for, in rank order
+};
+
+const int64_t* checked_ids(const at::Tensor& ids, int64_t n_rows, const char* name) {
+  VIXEN_CHECK(ids.scalar_type() == at::kLong && ids.device().is_cpu() && ids.dim() == 1 && ids.is_contiguous(),
+              "{}: ids must be int64 [m] on the host", name);
+  const int64_t* data = ids.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < ids.numel(); ++i) {
+    VIXEN_CHECK(data[i] >= 0 && data[i] < n_rows, "{}: id {} (place {}) of {} rows", name, data[i], i, n_rows);
+  }
+  return data;
+}
+
+// Ids travel as host values by way of the communicator's device: its row exchange is for tensors there.
+at::Tensor exchange_ids(Communicator& comm, std::vector<int64_t>& ids, std::span<const int64_t> send_rows,
+                        std::span<const int64_t> receive_rows) {
+  const at::Tensor host = at::from_blob(ids.data(), {std::ssize(ids)}, at::kLong);
+  return comm.all_to_all_rows(host.to(comm.device()), send_rows, receive_rows).to(at::kCPU);
+}
+
+Exchange plan_exchange(Communicator& comm, const RowShards& shards, const at::Tensor& global_ids, const char* name) {
+  Exchange plan;
+  const int64_t* ids = checked_ids(global_ids, shards.n_rows(), name);
+  plan.ids.assign(ids, ids + global_ids.numel());
+  std::sort(plan.ids.begin(), plan.ids.end());
+  plan.ids.erase(std::unique(plan.ids.begin(), plan.ids.end()), plan.ids.end());
+  plan.position.resize(static_cast<size_t>(global_ids.numel()));
+  for (size_t i = 0; i < plan.position.size(); ++i) {
+    plan.position[i] = std::lower_bound(plan.ids.begin(), plan.ids.end(), ids[i]) - plan.ids.begin();
+  }
+  plan.counts.assign(static_cast<size_t>(comm.world_size()), 0);
+  for (const int64_t id : plan.ids) ++plan.counts[static_cast<size_t>(shards.owner(id))];
+  plan.asked_counts = comm.all_to_all_host(plan.counts);
+  plan.asked = exchange_ids(comm, plan.ids, plan.counts, plan.asked_counts).sub(shards.range(comm.rank()).begin);
+  return plan;
+}
+
+at::Tensor host_index(std::vector<int64_t>& values, at::Device device) {
+  return at::from_blob(values.data(), {std::ssize(values)}, at::kLong).to(device);
+}
+
+// out[g] = sum of rows[order[i]] for i in [starts[g], starts[g + 1]), added one after another in that order, so that
+// the sum does not depend on threads. Groups are summed side by side: pass k adds the k-th row of every group that has
+// one.
+at::Tensor sum_groups(const at::Tensor& rows, const std::vector<int64_t>& order, const std::vector<int64_t>& starts) {
+  const auto groups = static_cast<int64_t>(starts.size()) - 1;
+  if (rows.is_cpu()) {
+    at::Tensor out = at::empty({groups, rows.size(1)}, rows.options());
+    const int64_t width = rows.size(1);
+    const float* source = rows.const_data_ptr<float>();
+    float* target = out.data_ptr<float>();
+#pragma omp parallel for schedule(static)
+    for (int64_t g = 0; g < groups; ++g) {
+      float* sum = target + g * width;
+      const auto begin = static_cast<size_t>(starts[static_cast<size_t>(g)]);
+      const auto end = static_cast<size_t>(starts[static_cast<size_t>(g) + 1]);
+      std::copy_n(source + order[begin] * width, width, sum);
+      for (size_t i = begin + 1; i < end; ++i) {
+        const float* row = source + order[i] * width;
+        for (int64_t d = 0; d < width; ++d) sum[d] += row[d];
+      }
+    }
+    return out;
+  }
+  std::vector<int64_t> first;
+  for (size_t g = 0; g + 1 < starts.size(); ++g) first.push_back(order[static_cast<size_t>(starts[g])]);
+  at::Tensor out = rows.index_select(0, host_index(first, rows.device()));
+  for (int64_t pass = 1;; ++pass) {
+    std::vector<int64_t> target, source;
+    for (size_t g = 0; g + 1 < starts.size(); ++g) {
+      if (starts[g] + pass >= starts[g + 1]) continue;
+      target.push_back(static_cast<int64_t>(g));
+      source.push_back(order[static_cast<size_t>(starts[g] + pass)]);
+    }
+    if (target.empty()) return out;
+    out.index_add_(0, host_index(target, rows.device()), rows.index_select(0, host_index(source, rows.device())));
+  }
+}
+
+// Indices 0..n-1 sorted by key (stable), and where each run of one key begins, with n at the end.
+std::pair<std::vector<int64_t>, std::vector<int64_t>> group_by(const int64_t* keys, int64_t n) {
+  std::vector<int64_t> order(static_cast<size_t>(n)), starts;
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return keys[a] < keys[b]; });
+  for (int64_t i = 0; i < n; ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (i == 0 || keys[order[at]] != keys[order[at - 1]]) starts.push_back(i);
+  }
+  starts.push_back(n);
+  return {std::move(order), std::move(starts)};
+}
+
+}  // namespace
+
+ShardedTable::ShardedTable(Communicator& comm, int64_t n_rows, int64_t width, at::ScalarType dtype, int64_t block_rows)
+    : comm_(&comm), shards_(n_rows, comm.world_size(), block_rows), width_(width) {
+  VIXEN_CHECK(width >= 1 && (dtype == at::kFloat || dtype == at::kHalf), "width {}, {}", width, at::toString(dtype));
+  local_ = at::zeros({local_range().size(), width}, at::dtype(dtype).device(comm.device()));
+}
+
+at::Tensor ShardedTable::gather(const at::Tensor& global_ids) const {
+  const c10::NoGradGuard no_gradient;
+  Exchange plan = plan_exchange(*comm_, shards_, global_ids, "gather");
+  const at::Tensor answers = local_.index_select(0, plan.asked.to(local_.device()));
+  const at::Tensor rows = comm_->all_to_all_rows(answers, plan.asked_counts, plan.counts);
+  return rows.index_select(0, host_index(plan.position, local_.device())).to(at::kFloat);
+}
+
+void ShardedTable::scatter_add(const at::Tensor& global_ids, const at::Tensor& rows, at::Tensor into) const {
+  const c10::NoGradGuard no_gradient;
+  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == global_ids.numel() && rows.size(1) == width_ &&
+                  rows.scalar_type() == at::kFloat && rows.device() == local_.device(),
+              "scatter_add: rows must be float32 [{}, {}] on the communicator's device", global_ids.numel(), width_);
+  VIXEN_CHECK(into.dim() == 2 && into.size(0) == local_range().size() && into.size(1) == width_ &&
+                  into.scalar_type() == at::kFloat && into.device() == local_.device(),
+              "scatter_add: the sum must be float32 [{}, {}] on the communicator's device", local_range().size(),
+              width_);
+  const int64_t* ids = checked_ids(global_ids, shards_.n_rows(), "scatter_add");
+  // Every row travels, sorted by (id, position): were repeats summed before, the brackets of the sum, hence its last
+  // bits, would depend on which ranks the rows of one id lie on.
+  std::vector<int64_t> order = group_by(ids, global_ids.numel()).first;
+  std::vector<int64_t> sorted_ids, counts(static_cast<size_t>(comm_->world_size()), 0);
+  for (const int64_t i : order) {
+    sorted_ids.push_back(ids[i]);
+    ++counts[static_cast<size_t>(shards_.owner(ids[i]))];
+  }
+  const std::vector<int64_t> received_counts = comm_->all_to_all_host(counts);
+  const at::Tensor targets = exchange_ids(*comm_, sorted_ids, counts, received_counts).sub(local_range().begin);
+  const at::Tensor sent = rows.index_select(0, host_index(order, rows.device()));
+  const at::Tensor received = comm_->all_to_all_rows(sent, counts, received_counts);
+  if (targets.numel() == 0) return;
+  const int64_t* target = targets.const_data_ptr<int64_t>();
+  const auto [places, starts] = group_by(target, targets.numel());
+  std::vector<int64_t> distinct;
+  for (size_t g = 0; g + 1 < starts.size(); ++g) distinct.push_back(target[places[static_cast<size_t>(starts[g])]]);
+  into.index_add_(0, host_index(distinct, into.device()), sum_groups(received, places, starts));
+}
+
+void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Tensor& rows) {
+  const c10::NoGradGuard no_gradient;
+  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == global_ids.numel() && rows.size(1) == width_,
+              "assign_replicated: rows must be [{}, {}]", global_ids.numel(), width_);
+  const int64_t* ids = checked_ids(global_ids, shards_.n_rows(), "assign_replicated");
+  const RowRange own = local_range();
+  // Which place of the list each own row keeps: the last. Index writes with repeats have no order of their own.
+  std::vector<int64_t> last(static_cast<size_t>(own.size()), -1);
+  for (int64_t i = 0; i < global_ids.numel(); ++i) {
+    if (own.contains(ids[i])) last[static_cast<size_t>(ids[i] - own.begin)] = i;
+  }
+  std::vector<int64_t> targets, sources;
+  for (size_t row = 0; row < last.size(); ++row) {
+    if (last[row] < 0) continue;
+    targets.push_back(static_cast<int64_t>(row));
+    sources.push_back(last[row]);
+  }
+  if (targets.empty()) return;
+  const at::Tensor values = rows.index_select(0, host_index(sources, rows.device()));
+  local_.index_copy_(0, host_index(targets, local_.device()), values.to(local_.options()));
+}
+
+at::Tensor ShardedTable::gather_all() const {
+  std::vector<int64_t> rows;
+  for (int rank = 0; rank < comm_->world_size(); ++rank) rows.push_back(shards_.range(rank).size());
+  const at::Tensor all = comm_->all_gather_rows(local_, rows);
+  return all.is_same(local_) ? all.clone() : all;
+}
+
+}  // namespace vixen
