@@ -1,0 +1,151 @@
+// Names, manifest text and folder moves of checkpoints.
+#include "train/checkpoint_files.hpp"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+
+namespace vixen::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kStep = "step-";
+constexpr const char* kFormat = "vixen checkpoint";
+
+std::optional<uint64_t> parse_step(const std::string& name) {
+  if (!name.starts_with(kStep)) return std::nullopt;
+  uint64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto result = std::from_chars(name.data() + kStep.size(), end, step);
+  if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
+  return step;
+}
+
+std::string hex(uint64_t value) {
+  return fmt::format("{:016x}", value);
+}
+
+std::string hash_of(std::string_view text) {
+  return hex(checksum(std::as_bytes(std::span(text.data(), text.size()))));
+}
+
+/// What stands behind the body: the last member of the object and its closing brace.
+std::string closing_lines(std::string_view body) {
+  return fmt::format(",\n \"checksum\": \"{}\"\n}}\n", hash_of(body));
+}
+
+}  // namespace
+
+fs::path checkpoints_folder(const fs::path& run_dir) {
+  return run_dir / "checkpoints";
+}
+
+fs::path step_folder(const fs::path& run_dir, uint64_t step) {
+  return checkpoints_folder(run_dir) / fmt::format("{}{:08}", kStep, step);
+}
+
+std::string shard_name(int rank, int world_size) {
+  return fmt::format("shard-{:05}-of-{:05}.safetensors", rank, world_size);
+}
+
+std::vector<uint64_t> complete_steps(const fs::path& run_dir) {
+  std::vector<uint64_t> steps;
+  std::error_code error;
+  for (fs::directory_iterator entry(checkpoints_folder(run_dir), error), end; !error && entry != end;
+       entry.increment(error)) {
+    const auto step = parse_step(entry->path().filename().string());
+    std::error_code ignored;
+    if (step && fs::is_regular_file(entry->path() / kManifest, ignored)) steps.push_back(*step);
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    fail_user("cannot read {}: {}", checkpoints_folder(run_dir).string(), error.message());
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+std::string manifest_text(const nlohmann::json& manifest) {
+  nlohmann::json full = manifest;
+  full["format"] = kFormat;
+  full["version"] = kVersion;
+  std::string body = full.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
+  body.resize(body.size() - 2);  // "\n}"
+  return body + closing_lines(body);
+}
+
+nlohmann::json parse_manifest(const fs::path& path) {
+  const std::string text = read_text(path);
+  const std::string name = path.string();
+  const size_t end = text.rfind(",\n \"checksum\": \"");
+  if (end == text.npos)
+    fail_user("{}: damaged: found no checksum line, expected one at its end (a truncated file?)", name);
+  const std::string body = text.substr(0, end);
+  if (text.substr(end) != closing_lines(body))
+    fail_user("{}: damaged: its content does not have the checksum on its last line", name);
+  const auto manifest = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || manifest.value("format", "") != kFormat)
+    fail_user("{}: found another format, expected \"{}\"", name, kFormat);
+  if (manifest.value("version", 0) != kVersion) {
+    fail_user("{}: found version {}, expected {}", name, manifest.value("version", 0), kVersion);
+  }
+  return manifest;
+}
+
+nlohmann::json describe_file(const fs::path& path) {
+  return {{"bytes", fs::file_size(path)}, {"checksum", hex(checksum_file(path))}};
+}
+
+void verify_file(const fs::path& folder, const std::string& name, const nlohmann::json& manifest) {
+  const auto path = folder / name;
+  const auto& files = manifest.at("files");
+  if (!files.contains(name)) fail_user("{}: does not list {}", (folder / kManifest).string(), name);
+  const auto expected_bytes = files.at(name).at("bytes").get<uint64_t>();
+  std::error_code error;
+  const auto bytes = fs::file_size(path, error);
+  if (error) fail_user("{}: {}, expected a file of {} bytes", path.string(), error.message(), expected_bytes);
+  if (bytes != expected_bytes)
+    fail_user("{}: damaged: found {} bytes, expected {}", path.string(), bytes, expected_bytes);
+  const auto expected = files.at(name).at("checksum").get<std::string>();
+  const auto found = hex(checksum_file(path));
+  if (found != expected) fail_user("{}: damaged: found checksum {}, expected {}", path.string(), found, expected);
+}
+
+void remove_partial_folders(const fs::path& run_dir) {
+  std::vector<fs::path> stale;
+  std::error_code error;
+  for (fs::directory_iterator entry(checkpoints_folder(run_dir), error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->path().filename().string().ends_with(kPartial)) stale.push_back(entry->path());
+  }
+  for (const auto& path : stale) fs::remove_all(path, error);  // what cannot be removed is ignored by every reader
+}
+
+void move_into_place(const fs::path& partial, const fs::path& folder) {
+  if (fs::exists(folder)) {
+    // Exchange the two names at once, so that there is a complete checkpoint of this step at every moment.
+    if (::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) == 0) {
+      fs::remove_all(partial);
+      sync_path(folder.parent_path());
+      return;
+    }
+    remove_checkpoint(folder);  // a file system that cannot exchange (NFS)
+  }
+  fs::rename(partial, folder);
+  sync_path(folder.parent_path());
+}
+
+void remove_checkpoint(const fs::path& folder) {
+  auto aside = folder;
+  aside += std::string(".removed") + kPartial;
+  fs::rename(folder, aside);
+  fs::remove_all(aside);
+}
+
+}  // namespace vixen::checkpoint
