@@ -1,0 +1,192 @@
+// Matrices in HDF5 files: round trips by row ranges, any layout in, clear errors, nothing left behind.
+#include <gtest/gtest.h>
+
+#include <ATen/ATen.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <limits>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "data/hdf5_file.hpp"
+#include "data/hdf5_matrix.hpp"
+#include "fixtures/toy_dataset.hpp"
+
+namespace vixen {
+namespace {
+
+struct MatrixFile : testing::Test {
+  test::TempDir dir;
+  std::filesystem::path path = dir.path() / "m.h5";
+
+  void write(const at::Tensor& values) const {
+    MatrixWriter writer(path);
+    writer.add("/embeddings", values.size(0), values.size(1), values.scalar_type());
+    writer.write("/embeddings", 0, values);
+    writer.close();
+  }
+
+  std::string error_of(const std::function<void()>& action) const {
+    try {
+      action();
+    } catch (const UserError& error) {
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+      return error.what();
+    }
+    ADD_FAILURE() << "no error";
+    return "";
+  }
+};
+
+void expect_mentions(const std::string& message, std::initializer_list<std::string> parts) {
+  for (const std::string& part : parts)
+    EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' is not in: " << message;
+}
+
+TEST(MatrixPathText, FileAndDataset) {
+  EXPECT_EQ(parse_matrix_path("a/b.h5", "/embeddings").file, "a/b.h5");
+  EXPECT_EQ(parse_matrix_path("a/b.h5", "/embeddings").dataset, "/embeddings");
+  EXPECT_EQ(parse_matrix_path("a/b.h5:/x/y", "/embeddings").file, "a/b.h5");
+  EXPECT_EQ(parse_matrix_path("a/b.h5:/x/y", "/embeddings").dataset, "/x/y");
+  EXPECT_EQ(parse_matrix_path("a:b.h5", "/e").file, "a:b.h5");
+  EXPECT_THROW(parse_matrix_path("a.h5:/", "/e"), UserError);
+}
+
+TEST_F(MatrixFile, RoundTripOfEveryType) {
+  at::Tensor source = at::arange(0, 70, at::kFloat).view({10, 7}) - 30.5;
+  for (const auto dtype : {at::kHalf, at::kFloat, at::kInt, at::kLong}) {
+    const at::Tensor values = source.to(dtype);
+    write(values);
+    const MatrixReader reader({path, "/embeddings"});
+    EXPECT_EQ(reader.rows(), 10);
+    EXPECT_EQ(reader.columns(), 7);
+    EXPECT_EQ(reader.dtype(), dtype);
+    EXPECT_TRUE(at::equal(reader.read({0, 10}, true), values));
+    EXPECT_TRUE(at::equal(reader.read({3, 8}, true), values.slice(0, 3, 8)));
+    EXPECT_EQ(reader.read({4, 4}, true).size(0), 0);
+  }
+}
+
+TEST_F(MatrixFile, SeveralDatasetsInAnyOrder) {
+  {
+    MatrixWriter writer(path);
+    writer.add("/scores", 6, 3, at::kFloat);
+    writer.write("/scores", 4, at::full({2, 3}, 4, at::kFloat));
+    writer.add("/deep/er/indices", 6, 3, at::kLong);
+    writer.write("/deep/er/indices", 0, at::arange(18).view({6, 3}));
+    writer.write("/scores", 0, at::full({4, 3}, 1, at::kDouble).t().contiguous().t());  // converted, made contiguous
+    EXPECT_FALSE(std::filesystem::exists(path));
+    writer.close();
+  }
+  const MatrixReader scores({path, "/scores"}), indices({path, "/deep/er/indices"});
+  EXPECT_TRUE(at::equal(scores.read({0, 6}, true),
+                        at::cat({at::full({4, 3}, 1, at::kFloat), at::full({2, 3}, 4, at::kFloat)})));
+  EXPECT_TRUE(at::equal(indices.read({0, 6}, true), at::arange(18).view({6, 3})));
+}
+
+TEST_F(MatrixFile, EmptyMatrices) {
+  write(at::empty({0, 5}));
+  const MatrixReader reader({path, "/embeddings"});
+  EXPECT_EQ(reader.rows(), 0);
+  EXPECT_EQ(reader.columns(), 5);
+  EXPECT_EQ(reader.read({0, 0}, true).numel(), 0);
+}
+
+TEST_F(MatrixFile, WithoutCloseNothingIsLeft) {
+  {
+    MatrixWriter writer(path);
+    writer.add("/embeddings", 2, 2, at::kFloat);
+    EXPECT_FALSE(std::filesystem::is_empty(dir.path()));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
+TEST_F(MatrixFile, AnOldFileStaysUntilClose) {
+  write(at::ones({2, 2}));
+  MatrixWriter writer(path);
+  writer.add("/embeddings", 1, 1, at::kFloat);
+  EXPECT_EQ(MatrixReader({path, "/embeddings"}).rows(), 2);
+  writer.write("/embeddings", 0, at::zeros({1, 1}));
+  writer.close();
+  EXPECT_EQ(MatrixReader({path, "/embeddings"}).rows(), 1);
+}
+
+TEST_F(MatrixFile, ReadsChunkedCompressedAndBigTypes) {
+  const auto make = [&](hid_t type, const void* values) {
+    const Hdf5Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose);
+    const hsize_t dims[] = {4, 3}, chunk[] = {2, 2};
+    const Hdf5Handle space(H5Screate_simple(2, dims, nullptr), H5Sclose),
+        creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+    H5Pset_chunk(creation.get(), 2, chunk);
+    H5Pset_deflate(creation.get(), 4);
+    const Hdf5Handle made(
+        H5Dcreate2(file.get(), "/embeddings", type, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT), H5Dclose);
+    ASSERT_GE(H5Dwrite(made.get(), type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), 0);
+  };
+  const at::Tensor values = at::arange(12, at::kDouble).view({4, 3});
+  make(H5T_IEEE_F64LE, values.const_data_ptr());
+  {
+    const MatrixReader reader({path, "/embeddings"});
+    EXPECT_EQ(reader.dtype(), at::kDouble);
+    EXPECT_TRUE(at::equal(reader.read({1, 3}, true), values.slice(0, 1, 3)));
+  }
+  make(H5T_IEEE_F64BE, values.const_data_ptr());
+  expect_mentions(error_of([&] {
+                    MatrixReader({path, "/embeddings"});
+                  }),
+                  {path.string() + ":/embeddings", "expected float16"});
+}
+
+TEST_F(MatrixFile, NonFiniteRowsAreNamed) {
+  for (const auto dtype : {at::kHalf, at::kFloat})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+      at::Tensor values = at::ones({50, 33}, dtype);
+      values[41][32] = bad;
+      write(values);
+      const MatrixReader reader({path, "/embeddings"});
+      expect_mentions(error_of([&] {
+                        reader.read({40, 50}, true);
+                      }),
+                      {path.string() + ":/embeddings", "row 41", "NaN"});
+      EXPECT_NO_THROW(reader.read({40, 50}, false));
+      EXPECT_NO_THROW(reader.read({0, 41}, true));
+    }
+}
+
+TEST_F(MatrixFile, ClearErrors) {
+  expect_mentions(error_of([&] { MatrixReader({path, "/embeddings"}); }), {path.string(), "no such file"});
+  write(at::ones({100, 100}));
+  expect_mentions(error_of([&] { MatrixReader({path, "/scores"}); }), {path.string() + ":/scores", "no such dataset"});
+  expect_mentions(error_of([&] { MatrixReader({path, "/"}); }), {path.string() + ":/", "no such dataset"});
+  std::filesystem::resize_file(path, 20000);
+  expect_mentions(error_of([&] { MatrixReader({path, "/embeddings"}); }), {path.string(), "truncated"});
+  {
+    Hdf5File file(path, Hdf5File::Mode::kCreate);
+    const int64_t shape[] = {4};
+    file.create("/vector", shape, ElementType::kFloat32);
+    const int64_t matrix[] = {4, 4};
+    file.create("/bytes", matrix, ElementType::kUint8);
+    file.close();
+  }
+  expect_mentions(error_of([&] { MatrixReader({path, "/vector"}); }), {"has 1 dimensions, expected 2"});
+  expect_mentions(error_of([&] { MatrixReader({path, "/bytes"}); }), {"holds uint8, expected float16"});
+  expect_mentions(error_of([&] { MatrixWriter(dir.path() / "no" / "m.h5"); }), {"m.h5", "No such file or directory"});
+}
+
+TEST_F(MatrixFile, AFullDiskIsOneLine) {
+  // /dev/full refuses every write; a link with the writer's temporary name leads there. Creating needs to read back,
+  // which /dev/full cannot, so the error comes from the first flush.
+  std::filesystem::create_symlink("/dev/full", path.string() + ".partial");
+  expect_mentions(error_of([&] {
+                    MatrixWriter writer(path);
+                    writer.add("/embeddings", 2, 2, at::kFloat);
+                    writer.write("/embeddings", 0, at::ones({2, 2}));
+                    writer.close();
+                  }),
+                  {path.string()});
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+}  // namespace
+}  // namespace vixen
