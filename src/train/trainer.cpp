@@ -79,11 +79,25 @@ at::Tensor Trainer::label_representations() {
 
 void Trainer::prepare() {
   if (!prototypes_) return;
+  auto clock = std::chrono::steady_clock::now();
+  const auto lap = [&clock](double& seconds) {
+    const auto now = std::chrono::steady_clock::now();
+    seconds = seconds_between(clock, now);
+    clock = now;
+  };
   const auto u = encode(dataset_->labels(), prototypes_->centroids().local_range(), "first pass: labels");
+  lap(first_pass_seconds_.labels);
   prototypes_->initialise(u, is_root());
   store_.refresh_compute();
+  lap(first_pass_seconds_.clusters);
   refresh_bank("first pass: queries");
+  lap(first_pass_seconds_.queries);
   update_centroids(prototypes_->centroids(), *bank_, queries_of_label_.view(), *comm_);
+  lap(first_pass_seconds_.centroids);
+  if (is_root())
+    spdlog::info("first passes: labels {:.1f} s, free vectors {:.1f} s, queries {:.1f} s, centroids {:.1f} s",
+                 first_pass_seconds_.labels, first_pass_seconds_.clusters, first_pass_seconds_.queries,
+                 first_pass_seconds_.centroids);
 }
 
 void Trainer::start() {

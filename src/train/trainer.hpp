@@ -35,6 +35,11 @@ struct TrainerHooks {
   std::function<void(Encoder& encoder, const at::Tensor& label_representations)> save_model;
 };
 
+/// Wall seconds of the passes before the first step.
+struct FirstPassSeconds {
+  double labels = 0, clusters = 0, queries = 0, centroids = 0;
+};
+
 class Trainer {
  public:
   /// Loads the backbone and makes all tables. inverse_propensity [L] weighs the draw of positives. UserError for settings that cannot work (batch smaller than W, unwritable run
@@ -58,6 +63,7 @@ class Trainer {
   /// Steps from the current position, at most `steps`, stopping at the end of the epoch. Returns the losses. Collective.
   std::vector<double> run_steps(int64_t steps);
 
+  const FirstPassSeconds& first_pass_seconds() const { return first_pass_seconds_; }
   Encoder& encoder() { return *encoder_; }
   ParameterStore& store() { return store_; }
   TrainStep& step() { return *step_; }
@@ -98,6 +104,8 @@ class Trainer {
   std::unique_ptr<BatchPlanner> planner_;
   std::unique_ptr<MetricsLog> log_;
   OwnedRagged queries_of_label_;
+
+  FirstPassSeconds first_pass_seconds_;
 
   // Where the run stands.
   int64_t epoch_ = 0;          // epochs done
