@@ -51,7 +51,7 @@ function(vixen_module name)
   endif()
   if(VIXEN_CUDA AND cuda_sources)
     # Kernels see raw pointers only: no torch header in a .cu file (spec of the house, checked by a ctest).
-    set_source_files_properties(${cuda_sources} PROPERTIES COMPILE_OPTIONS "-std=c++20;--expt-relaxed-constexpr;-gencode=arch=compute_80,code=sm_80;-gencode=arch=compute_90a,code=sm_90a;-gencode=arch=compute_90,code=compute_90;-Xcompiler=-Wall,-Wextra,-Werror")
+    set_source_files_properties(${cuda_sources} PROPERTIES COMPILE_OPTIONS "--expt-relaxed-constexpr;-gencode=arch=compute_80,code=sm_80;-gencode=arch=compute_90a,code=sm_90a;-gencode=arch=compute_90,code=compute_90;-Xcompiler=-Wall,-Wextra,-Werror")
   endif()
   # Instruction-set variants (GCC 12 warns about its own avx512 headers, bug 105593): no PCH (its flags must match), their own -m flags.
   foreach(source ${sources})

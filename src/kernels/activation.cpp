@@ -1,24 +1,55 @@
 // Dispatch of GELU and of bias gradients.
 #include "kernels/activation.hpp"
 
-#include "base/check.hpp"
+#include "kernels/fused.hpp"
 #include "kernels/reference.hpp"
 
 namespace vixen {
+namespace {
+
+// Elements: a piece of 16 KiB or more is worth a thread, and pieces start on whole vectors.
+constexpr int64_t kBlock = 4096;
+
+void run_elements(void (*kernel)(const GeluArgs&, int64_t, int64_t), const GeluArgs& args, int64_t count) {
+  at::parallel_for(0, (count + kBlock - 1) / kBlock, 1,
+                   [&](int64_t begin, int64_t end) { kernel(args, begin * kBlock, std::min(count, end * kBlock)); });
+}
+
+}  // namespace
 
 at::Tensor gelu(const at::Tensor& x) {
-  return reference::gelu(x);
+  if (!use_fused(x, KernelChoice::kAuto, "")) return reference::gelu(x);
+  const at::Tensor input = x.contiguous();
+  at::Tensor y = at::empty_like(input);
+  run_elements(cpu_kernels().gelu, {storage_of(x.scalar_type()), input.const_data_ptr(), nullptr, y.mutable_data_ptr()},
+               x.numel());
+  return y;
 }
 
 at::Tensor gelu_backward(const at::Tensor& grad_y, const at::Tensor& x) {
   VIXEN_CHECK(grad_y.sizes() == x.sizes(), "gradient of {} elements for {}", grad_y.numel(), x.numel());
-  return reference::gelu_backward(grad_y, x);
+  if (!use_fused(x, KernelChoice::kAuto, "") || grad_y.scalar_type() != x.scalar_type())
+    return reference::gelu_backward(grad_y, x);
+  const at::Tensor input = x.contiguous(), grad = grad_y.contiguous();
+  at::Tensor grad_x = at::empty_like(input);
+  run_elements(cpu_kernels().gelu_backward,
+               {storage_of(x.scalar_type()), input.const_data_ptr(), grad.const_data_ptr(), grad_x.mutable_data_ptr()},
+               x.numel());
+  return grad_x;
 }
 
 void accumulate_bias_gradient(const at::Tensor& grad, at::Tensor grad_bias) {
   VIXEN_CHECK(grad.dim() == 2 && grad_bias.dim() == 1 && grad.size(1) == grad_bias.size(0),
               "gradient [{}, {}], bias [{}]", grad.size(0), grad.size(-1), grad_bias.numel());
-  reference::accumulate_bias_gradient(grad, grad_bias);
+  if (!use_fused(grad, KernelChoice::kAuto, "") || grad_bias.scalar_type() != at::kFloat || !grad_bias.is_contiguous())
+    return reference::accumulate_bias_gradient(grad, grad_bias);
+  const at::Tensor input = grad.contiguous();
+  const int64_t rows = grad.size(0), width = grad.size(1), chunks = chunk_count(rows);
+  const at::Tensor partials = at::empty({chunks, width}, grad_bias.options());
+  const ColumnSums args{storage_of(grad.scalar_type()), width, rows, rows_per_chunk(rows), input.const_data_ptr(),
+                        partials.data_ptr<float>()};
+  run_ranges(cpu_kernels().column_sums, args, chunks, 1);
+  add_in_order(partials, {grad_bias});
 }
 
 }  // namespace vixen

@@ -2,8 +2,11 @@
 #include "kernels/packed_attention.hpp"
 
 #include "base/check.hpp"
-#include "kernels/choice.hpp"
+#include "kernels/fused.hpp"
 #include "kernels/reference.hpp"
+#ifdef VIXEN_CUDA
+#include "kernels/kernels_cuda.hpp"
+#endif
 
 namespace vixen {
 namespace {
@@ -17,11 +20,57 @@ void check_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const 
   VIXEN_CHECK(shape.max_seqlen <= 65536, "dropout keys hold positions below 65536, not {}", shape.max_seqlen);
 }
 
+/// Runs a fused attention kernel over all (sequence, head), with zeroed scratch for each thread's range.
+void run_items(void (*kernel)(const AttentionArgs&, float*, int64_t, int64_t), const AttentionArgs& args,
+               int64_t sequences) {
+  const int64_t scratch = cpu_kernels().attention_scratch(args.max_seqlen, args.head_dim);
+  at::parallel_for(0, sequences * args.heads, args.heads, [&](int64_t begin, int64_t end) {
+    const at::Tensor buffer = at::zeros({scratch}, at::kFloat);
+    kernel(args, buffer.data_ptr<float>(), begin, end);
+  });
+}
+
+AttentionArgs fused_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
+                              const AttentionShape& shape, const Dropout& dropout) {
+  AttentionArgs args{};
+  args.storage = storage_of(qkv.scalar_type());
+  args.positions = qkv.size(0);
+  args.heads = shape.heads;
+  args.head_dim = qkv.size(1) / (3 * shape.heads);
+  args.max_seqlen = shape.max_seqlen;
+  args.offsets = cu_seqlens.const_data_ptr<int32_t>();
+  args.sequence_keys = sequence_keys.const_data_ptr<int64_t>();
+  args.qkv = qkv.const_data_ptr();
+  args.dropout = dropout_key(dropout);
+  // The scratch is sized by max_seqlen: a longer sequence would run over it.
+  for (int64_t i = 0; i < sequence_keys.size(0); ++i)
+    VIXEN_CHECK(args.offsets[i + 1] >= args.offsets[i] && args.offsets[i + 1] - args.offsets[i] <= shape.max_seqlen,
+                "sequence {} covers {} .. {}, max_seqlen is {}", i, args.offsets[i], args.offsets[i + 1],
+                shape.max_seqlen);
+  VIXEN_CHECK(args.offsets[0] == 0 && args.offsets[sequence_keys.size(0)] == args.positions,
+              "offsets cover {} .. {} of {} positions", args.offsets[0], args.offsets[sequence_keys.size(0)],
+              args.positions);
+  return args;
+}
+
 }  // namespace
 
 AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
                                  const AttentionShape& shape, const Dropout& dropout) {
   check_arguments(qkv, cu_seqlens, sequence_keys, shape);
+  if (use_fused(qkv, kernel_choices().attention, "kernels.attention")) {
+    const at::Tensor input = qkv.contiguous(), offsets = cu_seqlens.contiguous(), keys = sequence_keys.contiguous();
+    AttentionResult result{at::empty({qkv.size(0), qkv.size(1) / 3}, qkv.options()),
+                           at::empty({shape.heads, qkv.size(0)}, qkv.options().dtype(at::kFloat))};
+    AttentionArgs args = fused_arguments(input, offsets, keys, shape, dropout);
+    args.context = result.context.mutable_data_ptr();
+    args.lse = result.lse.data_ptr<float>();
+    run_items(cpu_kernels().attention_forward, args, keys.size(0));
+    return result;
+  }
+#ifdef VIXEN_CUDA
+  if (use_flash(qkv, shape, dropout)) return flash_attention(qkv, cu_seqlens, shape);
+#endif
   return reference::packed_attention(qkv, cu_seqlens, sequence_keys, shape, dropout);
 }
 
@@ -30,6 +79,22 @@ at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::T
                                      const at::Tensor& sequence_keys, const AttentionShape& shape,
                                      const Dropout& dropout) {
   check_arguments(qkv, cu_seqlens, sequence_keys, shape);
+  if (use_fused(qkv, kernel_choices().attention, "kernels.attention")) {
+    const at::Tensor input = qkv.contiguous(), offsets = cu_seqlens.contiguous(), keys = sequence_keys.contiguous();
+    const at::Tensor grad = grad_context.contiguous();
+    VIXEN_CHECK(grad.scalar_type() == qkv.scalar_type(), "gradient is {}, qkv {}", c10::toString(grad.scalar_type()),
+                c10::toString(qkv.scalar_type()));
+    at::Tensor grad_qkv = at::empty_like(input);
+    AttentionArgs args = fused_arguments(input, offsets, keys, shape, dropout);
+    args.lse = forward.lse.data_ptr<float>();
+    args.grad_context = grad.const_data_ptr();
+    args.grad_qkv = grad_qkv.mutable_data_ptr();
+    run_items(cpu_kernels().attention_backward, args, keys.size(0));
+    return grad_qkv;
+  }
+#ifdef VIXEN_CUDA
+  if (use_flash(qkv, shape, dropout)) return flash_attention_backward(grad_context, qkv, forward, cu_seqlens, shape);
+#endif
   return reference::packed_attention_backward(grad_context, qkv, forward, cu_seqlens, sequence_keys, shape, dropout);
 }
 

@@ -1,0 +1,253 @@
+// Self-attention of one (sequence, head) at a time, everything of it in float32 scratch.
+//   L positions, d columns of the head padded to P (a multiple of 32); scores of kRows queries at a time, [kRows, K]
+//   with K = L rounded up to whole vectors. Included by cpu_kernels.inl.
+
+constexpr int64_t kRows = 16;                                          // queries whose scores are held at once
+constexpr int64_t kPad = 32;                                           // head columns are handled 32 at a time
+constexpr int64_t kVectors = kPad / kLanes;                            // which is so many vectors
+constexpr int64_t kTogether = kLanes == 16 ? 4 : kLanes == 8 ? 2 : 1;  // rows that share a load, as registers allow
+
+/// The scratch of one thread, carved out of one zeroed buffer.
+struct AttentionScratch {
+  int64_t padded;                     // P
+  float *q, *k, *v, *grad;            // [L rounded up to kRows, P]
+  float *grad_k, *grad_v;             // the same
+  float *k_columns, *v_columns;       // [P, K]
+  float *scores, *grad_scores;        // [kRows, K]
+  float* rows;                        // [kRows, P]
+  float* keep;                        // [kRows, 8 ceil(L / 8)] and slack
+  uint64_t *lane_query, *lane_block;  // of each Philox block of kRows queries
+  int64_t blocks = 0;                 // a query's blocks, for which the two were filled
+
+  VIXEN_INLINE static int64_t keep_floats(int64_t length) { return kRows * round_up(length, 8) + 2 * kDraws; }
+  VIXEN_INLINE static int64_t lane_words(int64_t length) { return kRows * ((length + 7) / 8) + 2 * kBlocks; }
+  static int64_t floats(int64_t length, int64_t head_dim) {
+    const int64_t columns = round_up(head_dim, kPad), rows = round_up(length, kRows), keys = round_up(length, kLanes);
+    return 6 * rows * columns + 2 * columns * keys + 2 * kRows * keys + kRows * columns + keep_floats(length) +
+           4 * lane_words(length) + 16 * 16;  // and slack for rounding each to cache lines
+  }
+  AttentionScratch(float* buffer, int64_t length, int64_t head_dim) : padded(round_up(head_dim, kPad)) {
+    const int64_t rows_count = round_up(length, kRows), keys = round_up(length, kLanes);
+    const auto take = [&](int64_t count) {
+      float* start = buffer;
+      buffer += round_up(count, 16);  // whole cache lines
+      return start;
+    };
+    // 64-bit words first, while the buffer is aligned for them.
+    lane_query = reinterpret_cast<uint64_t*>(take(2 * lane_words(length)));
+    lane_block = reinterpret_cast<uint64_t*>(take(2 * lane_words(length)));
+    float** const row_buffers[] = {&q, &k, &v, &grad, &grad_k, &grad_v};
+    for (float** rows_buffer : row_buffers) *rows_buffer = take(rows_count * padded);
+    k_columns = take(padded * keys);
+    v_columns = take(padded * keys);
+    scores = take(kRows * keys);
+    grad_scores = take(kRows * keys);
+    rows = take(kRows * padded);
+    keep = take(keep_floats(length));
+  }
+};
+
+template <class T>
+VIXEN_INLINE void read_rows(const T* source, int64_t stride, int64_t rows, int64_t columns, float scale, float* out,
+                            int64_t padded) {
+  for (int64_t row = 0; row < rows; ++row)
+    for_vectors(columns, [&](int64_t c, auto n) {
+      store(out + row * padded + c, load(source + row * stride + c, n) * scale, n);
+    });
+}
+
+template <class T>
+VIXEN_INLINE void write_rows(const float* source, int64_t padded, int64_t rows, int64_t columns, float scale, T* out,
+                             int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row)
+    for_vectors(columns, [&](int64_t c, auto n) {
+      store(out + row * stride + c, load(source + row * padded + c, n) * scale, n);
+    });
+}
+
+/// rows [L, P] -> columns [d, K], zero beyond L.
+VIXEN_INLINE void transpose(const float* rows, int64_t padded, int64_t length, int64_t head_dim, int64_t keys,
+                            float* columns) {
+  for (int64_t c = 0; c < head_dim; ++c) {
+    float* out = columns + c * keys;
+    store(out + keys - kLanes, VF{});
+    for (int64_t j = 0; j < length; ++j) out[j] = rows[j * padded + c];
+  }
+}
+
+/// out [kRows, K]: products of up to kRows rows with every key. Rows beyond `count` come out as garbage.
+template <int kWide>
+VIXEN_INLINE void products_at(const float* rows, int64_t padded, const float* columns, int64_t head_dim, int64_t keys,
+                              float* out) {
+  VF sums[4][kWide] = {};
+  for (int64_t c = 0; c < head_dim; ++c) {
+    VF key[kWide];
+    for (int w = 0; w < kWide; ++w) key[w] = load(columns + c * keys + w * kLanes);
+    for (int r = 0; r < 4; ++r)
+      for (int w = 0; w < kWide; ++w) sums[r][w] += rows[r * padded + c] * key[w];
+  }
+  for (int r = 0; r < 4; ++r)
+    for (int w = 0; w < kWide; ++w) store(out + r * keys + w * kLanes, sums[r][w]);
+}
+VIXEN_INLINE void products(const float* rows, int64_t padded, int64_t count, const float* columns, int64_t head_dim,
+                           int64_t keys, float* out) {
+  constexpr int kWide = kLanes == 16 ? 4 : 2;
+  for (int64_t r = 0; r < count; r += 4) {
+    int64_t j = 0;
+    for (; j + kWide * kLanes <= keys; j += kWide * kLanes)
+      products_at<kWide>(rows + r * padded, padded, columns + j, head_dim, keys, out + r * keys + j);
+    for (; j < keys; j += kLanes)
+      products_at<1>(rows + r * padded, padded, columns + j, head_dim, keys, out + r * keys + j);
+  }
+}
+
+/// out[i] = (add ? out[i] : 0) + sum over k < inner of weights[i * outer_step + k * inner_step] * rows[k], i < count.
+/// out, rows [., P]. With kTogether rows at once; out and weights must reach to whole groups of them.
+VIXEN_INLINE void combine(const float* weights, int64_t outer_step, int64_t inner_step, int64_t count, int64_t inner,
+                          const float* rows, int64_t padded, bool add, float* out) {
+  for (int64_t i = 0; i < count; i += kTogether) {
+    for (int64_t c = 0; c < padded; c += kPad) {
+      VF sums[kTogether][kVectors];
+      for (int64_t r = 0; r < kTogether; ++r)
+        for (int64_t w = 0; w < kVectors; ++w) sums[r][w] = add ? load(out + (i + r) * padded + c + w * kLanes) : VF{};
+      for (int64_t k = 0; k < inner; ++k) {
+        VF row[kVectors];
+        for (int64_t w = 0; w < kVectors; ++w) row[w] = load(rows + k * padded + c + w * kLanes);
+        for (int64_t r = 0; r < kTogether; ++r) {
+          const float weight = weights[(i + r) * outer_step + k * inner_step];
+          for (int64_t w = 0; w < kVectors; ++w) sums[r][w] += weight * row[w];
+        }
+      }
+      for (int64_t r = 0; r < kTogether; ++r)
+        for (int64_t w = 0; w < kVectors; ++w) store(out + (i + r) * padded + c + w * kLanes, sums[r][w]);
+    }
+  }
+}
+
+/// Keep factors of queries first .. first + count against L keys: row r begins at keep + r * 8 * blocks.
+VIXEN_INLINE void attention_keep(AttentionScratch& s, const DropoutKey& dropout, int64_t sequence_key, int64_t head,
+                                 int64_t first, int64_t count, int64_t length) {
+  const int64_t blocks = (length + 7) / 8;
+  if (blocks != s.blocks) {
+    for (int64_t i = 0; i < kRows * blocks; ++i) {
+      s.lane_query[i] = static_cast<uint64_t>(i / blocks);
+      s.lane_block[i] = static_cast<uint64_t>(i % blocks);
+    }
+    s.blocks = blocks;
+  }
+  const VQ sequence = VQ{} + static_cast<uint64_t>(static_cast<uint32_t>(sequence_key));
+  const uint64_t position = (uint64_t{dropout.site} << 16) + static_cast<uint64_t>(first);
+  for (int64_t i = 0; i < count * blocks; i += kBlocks) {
+    VQ block, query;
+    __builtin_memcpy(&block, s.lane_block + i, sizeof block);
+    __builtin_memcpy(&query, s.lane_query + i, sizeof query);
+    keep_factors(block + static_cast<uint64_t>(head * 8192), sequence, query + position, dropout, s.keep + 8 * i);
+  }
+}
+
+VIXEN_INLINE VI valid_lanes(int64_t first, int64_t length) {
+  return lane_numbers() < static_cast<int32_t>(length - first);
+}
+
+template <class T>
+void attention_forward_items(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
+  const int64_t d = a.head_dim, width = a.heads * d;
+  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
+  AttentionScratch s(scratch, a.max_seqlen, d);
+  const bool drop = a.dropout.threshold != 0;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t sequence = item / a.heads, head = item % a.heads;
+    const int64_t first = a.offsets[sequence], length = a.offsets[sequence + 1] - first;
+    const int64_t keys = round_up(length, kLanes);
+    const T* qkv = static_cast<const T*>(a.qkv) + first * 3 * width + head * d;
+    read_rows(qkv, 3 * width, length, d, scale, s.q, s.padded);
+    read_rows(qkv + width, 3 * width, length, d, 1.0f, s.k, s.padded);
+    read_rows(qkv + 2 * width, 3 * width, length, d, 1.0f, s.v, s.padded);
+    transpose(s.k, s.padded, length, d, keys, s.k_columns);
+    for (int64_t top = 0; top < length; top += kRows) {
+      const int64_t count = smaller(kRows, length - top);
+      products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, s.scores);
+      if (drop) attention_keep(s, a.dropout, a.sequence_keys[sequence], head, top, count, length);
+      for (int64_t r = 0; r < count; ++r) {
+        float* row = s.scores + r * keys;
+        VF most = splat(-3e38f);
+        for (int64_t j = 0; j < keys; j += kLanes) {
+          const VF v = valid_lanes(j, length) ? load(row + j) : splat(-3e38f);
+          store(row + j, v);
+          most = larger(v, most);
+        }
+        const float peak = largest_lane(most);
+        VF total{};
+        for (int64_t j = 0; j < keys; j += kLanes) {
+          const VF v = valid_lanes(j, length) ? exp_lanes(load(row + j) - peak) : VF{};
+          store(row + j, v);
+          total += v;
+        }
+        const float sum = sum_lanes(total), inverse = 1.0f / sum;
+        a.lse[head * a.positions + first + top + r] = peak + __builtin_logf(sum);
+        for (int64_t j = 0; j < keys; j += kLanes) {
+          VF v = load(row + j) * inverse;
+          if (drop) v *= load(s.keep + r * 8 * s.blocks + j);
+          store(row + j, v);
+        }
+      }
+      combine(s.scores, keys, 1, count, length, s.v, s.padded, false, s.rows);
+      write_rows(s.rows, s.padded, count, d, 1.0f, static_cast<T*>(a.context) + (first + top) * width + head * d,
+                 width);
+    }
+  }
+}
+
+template <class T>
+void attention_backward_items(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
+  const int64_t d = a.head_dim, width = a.heads * d;
+  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
+  AttentionScratch s(scratch, a.max_seqlen, d);
+  const bool drop = a.dropout.threshold != 0;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t sequence = item / a.heads, head = item % a.heads;
+    const int64_t first = a.offsets[sequence], length = a.offsets[sequence + 1] - first;
+    const int64_t keys = round_up(length, kLanes);
+    const T* qkv = static_cast<const T*>(a.qkv) + first * 3 * width + head * d;
+    T* grad_qkv = static_cast<T*>(a.grad_qkv) + first * 3 * width + head * d;
+    read_rows(qkv, 3 * width, length, d, scale, s.q, s.padded);
+    read_rows(qkv + width, 3 * width, length, d, 1.0f, s.k, s.padded);
+    read_rows(qkv + 2 * width, 3 * width, length, d, 1.0f, s.v, s.padded);
+    read_rows(static_cast<const T*>(a.grad_context) + first * width + head * d, width, length, d, 1.0f, s.grad,
+              s.padded);
+    transpose(s.k, s.padded, length, d, keys, s.k_columns);
+    transpose(s.v, s.padded, length, d, keys, s.v_columns);
+    for (int64_t top = 0; top < length; top += kRows) {
+      const int64_t count = smaller(kRows, length - top);
+      products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, s.scores);
+      products(s.grad + top * s.padded, s.padded, count, s.v_columns, d, keys, s.grad_scores);
+      if (drop) attention_keep(s, a.dropout, a.sequence_keys[sequence], head, top, count, length);
+      for (int64_t r = 0; r < count; ++r) {
+        float *row = s.scores + r * keys, *grad_row = s.grad_scores + r * keys;
+        const float lse = a.lse[head * a.positions + first + top + r];
+        VF total{};
+        for (int64_t j = 0; j < keys; j += kLanes) {
+          const VF p = valid_lanes(j, length) ? exp_lanes(load(row + j) - lse) : VF{};
+          VF g = load(grad_row + j);
+          if (drop) g *= load(s.keep + r * 8 * s.blocks + j);
+          store(row + j, p);
+          store(grad_row + j, g);
+          total += p * g;
+        }
+        const float dot = sum_lanes(total);
+        for (int64_t j = 0; j < keys; j += kLanes) {
+          const VF p = load(row + j);
+          const VF grad_score = p * (load(grad_row + j) - dot);
+          store(row + j, drop ? p * load(s.keep + r * 8 * s.blocks + j) : p);
+          store(grad_row + j, grad_score);
+        }
+      }
+      combine(s.grad_scores, keys, 1, count, length, s.k, s.padded, false, s.rows);
+      write_rows(s.rows, s.padded, count, d, scale, grad_qkv + top * 3 * width, 3 * width);
+      combine(s.grad_scores, 1, keys, length, count, s.q + top * s.padded, s.padded, top > 0, s.grad_k);
+      combine(s.scores, 1, keys, length, count, s.grad + top * s.padded, s.padded, top > 0, s.grad_v);
+    }
+    write_rows(s.grad_k, s.padded, length, d, 1.0f, grad_qkv + width, 3 * width);
+    write_rows(s.grad_v, s.padded, length, d, 1.0f, grad_qkv + 2 * width, 3 * width);
+  }
+}

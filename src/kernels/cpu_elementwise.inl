@@ -1,0 +1,133 @@
+// GELU, dropout, column sums, embeddings and pooling: one pass over memory each.
+//   Included by cpu_kernels.inl.
+
+/// Upper tail of the normal distribution at |x|, and exp(-x^2 / 2). The tail is exp(-x^2 / 2) times a rational minimax
+/// fit of its smooth rest, so that GELU's left side, which is x times the tail, loses nothing to cancellation.
+struct NormalTail {
+  VF tail, bell;
+};
+VIXEN_INLINE NormalTail normal_tail(VF x) {
+  const VF size = larger(x, -x);
+  const VF bell = exp_lanes(x * x * -0.5f);
+  VF top = splat(0.01047551166266203f);
+  top = top * size + 0.0892123356461525f;
+  top = top * size + 0.3037390410900116f;
+  top = top * size + 0.5f;
+  VF bottom = splat(0.026325266808271408f);
+  bottom = bottom * size + 0.22232140600681305f;
+  bottom = bottom * size + 0.799744188785553f;
+  bottom = bottom * size + 1.4053624868392944f;
+  bottom = bottom * size + 1.0f;
+  return {bell * top / bottom, bell};
+}
+
+template <class T>
+void gelu_elements(const GeluArgs& a, int64_t begin, int64_t end) {
+  const T* x = static_cast<const T*>(a.x) + begin;
+  T* out = static_cast<T*>(a.out) + begin;
+  for_vectors(end - begin, [&](int64_t i, auto n) {
+    const VF v = load(x + i, n);
+    const VF below = v * normal_tail(v).tail;
+    store(out + i, (v > 0.0f) ? v - below : below, n);
+  });
+}
+
+template <class T>
+void gelu_backward_elements(const GeluArgs& a, int64_t begin, int64_t end) {
+  constexpr float kInverseSqrt2Pi = 0.398942280401432678f;
+  const T* x = static_cast<const T*>(a.x) + begin;
+  const T* grad = static_cast<const T*>(a.grad) + begin;
+  T* out = static_cast<T*>(a.out) + begin;
+  for_vectors(end - begin, [&](int64_t i, auto n) {
+    const VF v = load(x + i, n);
+    const NormalTail normal = normal_tail(v);
+    const VF below = (v > 0.0f) ? 1.0f - normal.tail : normal.tail;
+    store(out + i, load(grad + i, n) * (below + v * normal.bell * kInverseSqrt2Pi), n);
+  });
+}
+
+template <class T>
+void dropout_rows(const DropoutRows& a, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const T* x = static_cast<const T*>(a.x) + row * a.width;
+    T* y = static_cast<T*>(a.y) + row * a.width;
+    RowDropout dropout(a.dropout, a.keys, row);
+    for_vectors(a.width, [&](int64_t c, auto n) { store(y + c, load(x + c, n) * dropout.at(c), n); });
+  }
+}
+
+template <class T>
+void column_sums_chunks(const ColumnSums& a, int64_t begin, int64_t end) {
+  const int64_t width = a.width;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    float* sums = a.partials + chunk * width;
+    for (int64_t c = 0; c < width; ++c) sums[c] = 0;
+    const int64_t last = smaller(a.rows, (chunk + 1) * a.rows_per_chunk);
+    int64_t row = chunk * a.rows_per_chunk;
+    for (; row + 4 <= last; row += 4) {
+      const T* x = static_cast<const T*>(a.x) + row * width;
+      for_vectors(width, [&](int64_t c, auto n) {
+        const VF pair = load(x + c, n) + load(x + width + c, n);
+        const VF other = load(x + 2 * width + c, n) + load(x + 3 * width + c, n);
+        store(sums + c, load(sums + c, n) + (pair + other), n);
+      });
+    }
+    for (; row < last; ++row) {
+      const T* x = static_cast<const T*>(a.x) + row * width;
+      for_vectors(width, [&](int64_t c, auto n) { store(sums + c, load(sums + c, n) + load(x + c, n), n); });
+    }
+  }
+}
+
+template <class T>
+void embed_rows(const EmbedRows& a, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t image = a.image_rows ? a.image_rows[row] : -1;
+    const float* word = image >= 0 ? a.images + image * a.width : a.word + a.tokens[row] * a.width;
+    const float* position = a.position + a.position_ids[row] * a.width;
+    T* out = static_cast<T*>(a.out) + row * a.width;
+    for_vectors(a.width, [&](int64_t c, auto n) {
+      VF v = load(word + c, n) + load(position + c, n);
+      if (a.type) v += load(a.type + c, n);
+      store(out + c, v, n);
+    });
+  }
+}
+
+template <class T>
+void segment_sums_ranges(const SegmentSums& a, int64_t begin, int64_t end) {
+  for (int64_t s = begin; s < end; ++s) {
+    float* target = a.target + a.target_rows[s] * a.width;
+    for (int64_t i = a.segments[s]; i < a.segments[s + 1]; ++i) {
+      const T* x = static_cast<const T*>(a.x) + a.order[i] * a.width;
+      for_vectors(a.width, [&](int64_t c, auto n) { store(target + c, load(target + c, n) + load(x + c, n), n); });
+    }
+  }
+}
+
+template <class T>
+void mean_pool_sequences(const PoolArgs& a, int64_t begin, int64_t end) {
+  for (int64_t s = begin; s < end; ++s) {
+    const int64_t first = a.offsets[s], last = a.offsets[s + 1];
+    const float share = 1.0f / static_cast<float>(last - first);
+    float* pooled = a.pooled + s * a.width;
+    for_vectors(a.width, [&](int64_t c, auto n) {
+      VF total{};
+      for (int64_t row = first; row < last; ++row) total += load(static_cast<const T*>(a.x) + row * a.width + c, n);
+      store(pooled + c, total * share, n);
+    });
+  }
+}
+
+template <class T>
+void mean_pool_backward_sequences(const PoolArgs& a, int64_t begin, int64_t end) {
+  for (int64_t s = begin; s < end; ++s) {
+    const int64_t first = a.offsets[s], last = a.offsets[s + 1];
+    const float share = 1.0f / static_cast<float>(last - first);
+    const float* pooled = a.pooled + s * a.width;
+    for_vectors(a.width, [&](int64_t c, auto n) {
+      const VF v = load(pooled + c, n) * share;
+      for (int64_t row = first; row < last; ++row) store(static_cast<T*>(a.x) + row * a.width + c, v, n);
+    });
+  }
+}

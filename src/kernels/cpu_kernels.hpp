@@ -1,0 +1,157 @@
+// The fused CPU kernels as a table of plain functions over raw pointers, one table for each instruction set.
+//   T positions, D columns, H heads. Every function works on a range of rows (or chunks) and is sequential: the caller
+//   splits the range over threads. No row's result depends on the split. No ATen and no standard templates here: the
+//   translation units of the tables are compiled for instruction sets that the rest of the program may not use.
+#pragma once
+
+#include <cstdint>
+
+namespace vixen {
+
+/// Storage of activations; arithmetic is float32. bfloat16 is rounded to nearest even.
+enum class Storage { kFloat32, kBfloat16 };
+
+/// kernels/dropout.hpp, ready for use. threshold 0: no dropout.
+struct DropoutKey {
+  uint32_t threshold = 0;  // of 65536
+  float scale = 1;         // 1 / (1 - p)
+  uint32_t key0 = 0, key1 = 0, step = 0, site = 0;
+};
+
+/// Sequence key and position of each row; null without dropout.
+struct RowKeys {
+  const int64_t* sequence = nullptr;
+  const int32_t* position = nullptr;
+};
+
+struct DropoutRows {
+  Storage storage;
+  int64_t width;
+  const void* x;
+  void* y;
+  RowKeys keys;
+  DropoutKey dropout;
+};
+
+struct NormForward {
+  Storage storage;
+  int64_t width;
+  float eps;
+  const void* x;         // [T, D]
+  const void* residual;  // [T, D] or null
+  const float* weight;
+  const float* bias;
+  void* sum;     // [T, D], null: x is what is normalised
+  void* y;       // [T, D]
+  float* stats;  // [T, 2]
+  RowKeys keys;
+  DropoutKey dropout;
+  bool dropout_after;  // of y instead of x
+};
+
+struct NormBackward {
+  Storage storage;
+  int64_t width;
+  int64_t rows;            // T
+  int64_t rows_per_chunk;  // chunk c: rows c * rows_per_chunk ..
+  const void* grad_y;
+  const void* sum;
+  const float* stats;
+  const float* weight;
+  void* grad_sum;   // [T, D]
+  void* grad_x;     // [T, D], null: no dropout before the norm
+  float* partials;  // [chunks, 2, D]: gradients of weight and bias by the rows of each chunk
+  RowKeys keys;
+  DropoutKey dropout;
+  bool dropout_after;
+};
+
+struct GeluArgs {
+  Storage storage;
+  const void* x;
+  const void* grad;  // backward only
+  void* out;
+};
+
+struct ColumnSums {
+  Storage storage;
+  int64_t width;
+  int64_t rows;
+  int64_t rows_per_chunk;
+  const void* x;
+  float* partials;  // [chunks, width]
+};
+
+struct AttentionArgs {
+  Storage storage;
+  int64_t positions;  // T
+  int64_t heads;
+  int64_t head_dim;
+  int64_t max_seqlen;
+  const int32_t* offsets;        // [n+1]
+  const int64_t* sequence_keys;  // [n]
+  const void* qkv;               // [T, 3D]
+  void* context;                 // [T, D], forward
+  float* lse;                    // [H, T], written by the forward, read by the backward
+  const void* grad_context;      // [T, D], backward
+  void* grad_qkv;                // [T, 3D], backward
+  DropoutKey dropout;
+};
+
+struct EmbedRows {
+  Storage storage;  // of out
+  int64_t width;
+  const int64_t* tokens;
+  const int64_t* position_ids;
+  const int64_t* image_rows;  // [T]: row of images, -1 for text; null: all text
+  const float* word;
+  const float* position;
+  const float* type;  // null: none
+  const float* images;
+  void* out;
+};
+
+/// target[target_rows[s]] += sum of x[order[i]] for i in segments[s] .. segments[s+1], in that order.
+struct SegmentSums {
+  Storage storage;  // of x
+  int64_t width;
+  const void* x;
+  const int64_t* order;
+  const int64_t* segments;
+  const int64_t* target_rows;
+  float* target;
+};
+
+struct PoolArgs {
+  Storage storage;
+  int64_t width;
+  const int32_t* offsets;
+  void* x;        // [T, D]: read by the forward, written by the backward
+  float* pooled;  // [n, D]: written by the forward, read by the backward
+};
+
+struct CpuKernels {
+  const char* isa;
+  void (*dropout)(const DropoutRows&, int64_t begin, int64_t end);         // rows
+  void (*norm_forward)(const NormForward&, int64_t begin, int64_t end);    // rows
+  void (*norm_backward)(const NormBackward&, int64_t begin, int64_t end);  // chunks
+  void (*gelu)(const GeluArgs&, int64_t begin, int64_t end);               // elements
+  void (*gelu_backward)(const GeluArgs&, int64_t begin, int64_t end);      // elements
+  void (*column_sums)(const ColumnSums&, int64_t begin, int64_t end);      // chunks
+  int64_t (*attention_scratch)(int64_t max_seqlen, int64_t head_dim);      // floats, zeroed by the caller
+  void (*attention_forward)(const AttentionArgs&, float* scratch, int64_t begin, int64_t end);   // sequence * H + head
+  void (*attention_backward)(const AttentionArgs&, float* scratch, int64_t begin, int64_t end);  // sequence * H + head
+  void (*embed)(const EmbedRows&, int64_t begin, int64_t end);                                   // rows
+  void (*segment_sums)(const SegmentSums&, int64_t begin, int64_t end);                          // segments
+  void (*mean_pool)(const PoolArgs&, int64_t begin, int64_t end);                                // sequences
+  void (*mean_pool_backward)(const PoolArgs&, int64_t begin, int64_t end);                       // sequences
+};
+
+/// The table of the best instruction set of this machine, or of the forced one.
+const CpuKernels& cpu_kernels();
+
+/// For tests and benchmarks: use "avx512", "avx2" or "baseline" from now on, nullptr for the best again. False, and
+/// nothing changes, when this machine cannot run it. Not thread-safe.
+bool force_cpu_isa(const char* isa);
+
+}  // namespace vixen

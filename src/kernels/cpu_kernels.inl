@@ -1,0 +1,63 @@
+// The body of a cpu_kernels_ISA.cpp: every fused CPU kernel compiled for one instruction set, and their table.
+//   Needs VIXEN_ISA (a name) and VIXEN_LANES (floats in a vector). Everything but the table is in an unnamed namespace
+//   of the instruction set's own, and no standard template is instantiated: a function compiled here must never be the
+//   copy that the linker keeps for the whole program.
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes the deliberately undefined operands inside its AVX-512 intrinsics for a mistake of ours.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+
+#include "kernels/cpu_kernels.hpp"
+
+namespace vixen::VIXEN_ISA {
+namespace {
+
+#include "kernels/cpu_simd.inl"
+// After the vectors they are written in:
+#include "kernels/cpu_attention.inl"
+#include "kernels/cpu_elementwise.inl"
+#include "kernels/cpu_norm.inl"
+
+/// A kernel for both storages as one function.
+#define VIXEN_BOTH(name, Args, kernel)                                                               \
+  void name(const Args& a, int64_t begin, int64_t end) {                                             \
+    a.storage == Storage::kFloat32 ? kernel<float>(a, begin, end) : kernel<uint16_t>(a, begin, end); \
+  }
+VIXEN_BOTH(dropout, DropoutRows, dropout_rows)
+VIXEN_BOTH(norm_forward, NormForward, norm_forward_rows)
+VIXEN_BOTH(norm_backward, NormBackward, norm_backward_rows)
+VIXEN_BOTH(gelu, GeluArgs, gelu_elements)
+VIXEN_BOTH(gelu_backward, GeluArgs, gelu_backward_elements)
+VIXEN_BOTH(column_sums, ColumnSums, column_sums_chunks)
+VIXEN_BOTH(embed, EmbedRows, embed_rows)
+VIXEN_BOTH(segment_sums, SegmentSums, segment_sums_ranges)
+VIXEN_BOTH(mean_pool, PoolArgs, mean_pool_sequences)
+VIXEN_BOTH(mean_pool_backward, PoolArgs, mean_pool_backward_sequences)
+#undef VIXEN_BOTH
+
+int64_t attention_scratch(int64_t max_seqlen, int64_t head_dim) {
+  return AttentionScratch::floats(max_seqlen, head_dim);
+}
+
+void attention_forward(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
+  a.storage == Storage::kFloat32 ? attention_forward_items<float>(a, scratch, begin, end)
+                                 : attention_forward_items<uint16_t>(a, scratch, begin, end);
+}
+
+void attention_backward(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
+  a.storage == Storage::kFloat32 ? attention_backward_items<float>(a, scratch, begin, end)
+                                 : attention_backward_items<uint16_t>(a, scratch, begin, end);
+}
+
+}  // namespace
+
+extern const CpuKernels kTable;
+const CpuKernels kTable = {
+    VIXEN_ISA_NAME, dropout,      norm_forward,      norm_backward,      gelu,
+    gelu_backward,  column_sums,  attention_scratch, attention_forward,  attention_backward,
+    embed,          segment_sums, mean_pool,         mean_pool_backward,
+};
+
+}  // namespace vixen::VIXEN_ISA

@@ -1,0 +1,5 @@
+// The fused CPU kernels for AVX2 with FMA.
+#define VIXEN_ISA cpu_avx2
+#define VIXEN_ISA_NAME "avx2"
+#define VIXEN_LANES 8
+#include "kernels/cpu_kernels.inl"

@@ -1,0 +1,32 @@
+// Tensors to raw pointers for the CUDA dropout kernels, on ATen's current stream.
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "kernels/dropout_launch.hpp"
+#include "kernels/fused.hpp"
+#include "kernels/kernels_cuda.hpp"
+
+namespace vixen {
+
+at::Tensor dropout_mask_cuda(const TokenKeys& keys, int64_t width, const Dropout& dropout) {
+  const c10::cuda::CUDAGuard guard(keys.sequence.device());
+  at::Tensor mask = at::empty({keys.sequence.size(0), width}, keys.sequence.options().dtype(at::kByte));
+  const cudaError_t status =
+      launch_dropout_mask(mask.data_ptr<uint8_t>(), mask.size(0), width, row_keys(keys, dropout), dropout_key(dropout),
+                          c10::cuda::getCurrentCUDAStream(keys.sequence.device().index()));
+  VIXEN_CHECK(status == cudaSuccess, "dropout mask [{}, {}]: {}", mask.size(0), width, cudaGetErrorString(status));
+  return mask;
+}
+
+at::Tensor apply_dropout_cuda(const at::Tensor& x, const TokenKeys& keys, const Dropout& dropout) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::Tensor input = x.contiguous();
+  at::Tensor y = at::empty_like(input);
+  const cudaError_t status = launch_dropout_apply(
+      input.const_data_ptr(), y.mutable_data_ptr(), storage_of(x.scalar_type()), x.size(0), x.size(1),
+      row_keys(keys, dropout), dropout_key(dropout), c10::cuda::getCurrentCUDAStream(x.device().index()));
+  VIXEN_CHECK(status == cudaSuccess, "dropout of [{}, {}]: {}", x.size(0), x.size(1), cudaGetErrorString(status));
+  return y;
+}
+
+}  // namespace vixen

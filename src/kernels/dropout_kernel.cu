@@ -1,0 +1,99 @@
+// Dropout on CUDA: one Philox block, which is eight columns of one row, a thread.
+//   x, y, mask [rows, width]; counter and key as in kernels/dropout.hpp.
+#include <cuda_bf16.h>
+
+#include "kernels/dropout_launch.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Block {
+  uint32_t word[4];
+};
+
+__device__ Block philox_block(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t key0, uint32_t key1) {
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const uint32_t high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
+    const uint32_t high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
+    c0 = high1 ^ c1 ^ key0;
+    c1 = low1;
+    c2 = high0 ^ c3 ^ key1;
+    c3 = low0;
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+/// Calls write(element index, kept) for the columns of this thread's block.
+template <class Write>
+__device__ void for_block(int64_t rows, int64_t width, RowKeys keys, DropoutKey dropout, Write write) {
+  const int64_t blocks = (width + 7) / 8;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (index >= rows * blocks) return;
+  const int64_t row = index / blocks, block = index % blocks;
+  const Block bits = philox_block(static_cast<uint32_t>(block), static_cast<uint32_t>(keys.sequence[row]),
+                                  dropout.site << 16 | static_cast<uint32_t>(keys.position[row]), dropout.step,
+                                  dropout.key0, dropout.key1);
+#pragma unroll
+  for (int e = 0; e < 8; ++e) {
+    const int64_t column = block * 8 + e;
+    const uint32_t draw = e % 2 == 0 ? bits.word[e / 2] & 0xffffu : bits.word[e / 2] >> 16;
+    if (column < width) write(row * width + column, draw >= dropout.threshold);
+  }
+}
+
+__global__ void mask_kernel(uint8_t* mask, int64_t rows, int64_t width, RowKeys keys, DropoutKey dropout) {
+  for_block(rows, width, keys, dropout, [&](int64_t i, bool kept) { mask[i] = kept ? 1 : 0; });
+}
+
+__device__ float to_float(float value) {
+  return value;
+}
+__device__ float to_float(__nv_bfloat16 value) {
+  return __bfloat162float(value);
+}
+__device__ void assign(float& out, float value) {
+  out = value;
+}
+__device__ void assign(__nv_bfloat16& out, float value) {
+  out = __float2bfloat16_rn(value);
+}
+
+template <class T>
+__global__ void apply_kernel(const T* x, T* y, int64_t rows, int64_t width, RowKeys keys, DropoutKey dropout) {
+  for_block(rows, width, keys, dropout,
+            [&](int64_t i, bool kept) { assign(y[i], to_float(x[i]) * (kept ? dropout.scale : 0.0f)); });
+}
+
+unsigned grid_of(int64_t rows, int64_t width) {
+  return static_cast<unsigned>((rows * ((width + 7) / 8) + kThreads - 1) / kThreads);
+}
+
+}  // namespace
+
+cudaError_t launch_dropout_mask(uint8_t* mask, int64_t rows, int64_t width, RowKeys keys, DropoutKey dropout,
+                                cudaStream_t stream) {
+  if (rows * width == 0) return cudaSuccess;
+  mask_kernel<<<grid_of(rows, width), kThreads, 0, stream>>>(mask, rows, width, keys, dropout);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_dropout_apply(const void* x, void* y, Storage storage, int64_t rows, int64_t width, RowKeys keys,
+                                 DropoutKey dropout, cudaStream_t stream) {
+  if (rows * width == 0) return cudaSuccess;
+  const unsigned grid = grid_of(rows, width);
+  if (storage == Storage::kFloat32) {
+    apply_kernel<<<grid, kThreads, 0, stream>>>(static_cast<const float*>(x), static_cast<float*>(y), rows, width, keys,
+                                                dropout);
+  } else {
+    apply_kernel<<<grid, kThreads, 0, stream>>>(static_cast<const __nv_bfloat16*>(x), static_cast<__nv_bfloat16*>(y),
+                                                rows, width, keys, dropout);
+  }
+  return cudaGetLastError();
+}
+
+}  // namespace vixen
