@@ -51,7 +51,9 @@ at::Tensor canonical_dot(const at::Tensor& a, const at::Tensor& b);
 TopK merge_top_k(const TopK& a, const TopK& b, int64_t k);
 
 /// Sharded search. `index` holds this rank's labels; `queries` [m_r, D] are this rank's queries (m_r may differ). Every
-/// rank gets the global top k of its own queries. Queries travel in blocks; memory is bounded by block sizes. Collective.
-TopK sharded_search(const LabelIndex& index, const at::Tensor& queries, const SearchOptions& options, Communicator& comm);
+/// rank gets the global top k of its own queries. Queries travel in blocks; memory is bounded by block sizes.
+/// Collective.
+TopK sharded_search(const LabelIndex& index, const at::Tensor& queries, const SearchOptions& options,
+                    Communicator& comm);
 
 }  // namespace vixen

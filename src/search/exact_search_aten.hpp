@@ -1,0 +1,14 @@
+// The exact search in ATen operations alone: for tensors on any device, with the same answer to the bit as on a CPU.
+#pragma once
+
+#include "search/exact_search_cpu.hpp"
+
+namespace vixen {
+
+/// queries: float32 [m, D] on the labels' device. Local. The product is float32 (labels.prefilter is labels.rows).
+TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, const SearchOptions& options);
+
+/// Canonical dot products in the order of ScanKernels::dot. a, b: float32 [..., D], broadcast; -> float32 [...].
+at::Tensor canonical_dot_aten(const at::Tensor& a, const at::Tensor& b);
+
+}  // namespace vixen

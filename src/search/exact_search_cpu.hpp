@@ -1,0 +1,26 @@
+// The exact search on a CPU: a blocked matrix product, a vectorised threshold scan, canonical rescoring.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "search/error_bound.hpp"
+#include "search/exact_search.hpp"
+
+namespace vixen {
+
+/// The label side as the searches read it.
+struct LabelRows {
+  at::Tensor rows;       // float32 [n, D], contiguous
+  at::Tensor prefilter;  // what the product reads: `rows` itself, or its bfloat16 copy [n, D]
+  int64_t first_id = 0;
+  int64_t block_rows = 0;          // labels of a block
+  std::vector<BlockBound> bounds;  // [blocks]
+};
+
+/// queries: float32 [m, D], contiguous, CPU. Local; uses ATen's threads.
+TopK search_on_cpu(const LabelRows& labels, const at::Tensor& queries, int64_t k, const SearchOptions& options);
+
+}  // namespace vixen
