@@ -1,0 +1,44 @@
+"""A killed rank takes the job down within seconds, and the output names rank and reason."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+def ranks_of(run: Path) -> list[int]:
+    """Process ids of the training ranks that write to `run`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words and words[0].endswith(b"vixen") and str(run).encode() in words:
+            found.append(int(entry.name))
+    return found
+
+
+def test_one_rank_killed(tiny, tmp_path):
+    run = tmp_path / "run"
+    options = tiny.train_options(run, **{"train.epochs": 2000})
+    process = subprocess.Popen(tiny.command("train", *options, ranks=2), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True)
+    deadline = time.time() + 60
+    while not (run / "metrics.jsonl").exists():
+        assert process.poll() is None and time.time() < deadline, "training did not start"
+        time.sleep(0.05)
+    time.sleep(0.5)
+    victims = ranks_of(run)
+    assert len(victims) == 2, victims
+    start = time.time()
+    os.kill(max(victims), signal.SIGKILL)
+    output, _ = process.communicate(timeout=30)
+    seconds = time.time() - start
+    assert seconds < 5, f"the job took {seconds:.1f} s to end"
+    assert process.returncode not in (0, 2, 75)
+    assert "rank" in output and ("Killed" in output or "signal 9" in output), output
+    assert not ranks_of(run), "no rank is left behind"

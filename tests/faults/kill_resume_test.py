@@ -1,0 +1,65 @@
+"""Kills at random moments, checkpointing included: every time the run goes on, to the numbers of a run never killed."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+KILLS = 20
+
+
+def lines_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}
+
+
+def test_twenty_kills(tiny, tmp_path):
+    options = {"train.epochs": 16, "run.checkpoint_every_steps": 1, "run.log_every_steps": 1}
+    straight = tmp_path / "straight"
+    start = time.time()
+    assert tiny.run("train", *tiny.train_options(straight, **options), timeout=200).returncode == 0
+    whole = time.time() - start
+
+    generator = random.Random(7)
+    run = tmp_path / "killed"
+    command = tiny.command("train", *tiny.train_options(run, **options))
+    resumed = 0
+    for kill in range(KILLS):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        # Late enough to be past start-up most times, early enough that no part finishes the run.
+        time.sleep(generator.uniform(0.05, 1.0) * whole * 0.3)
+        process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+        resumed += "resuming from" in err
+        assert process.returncode in (-signal.SIGKILL, 0), err
+    result = tiny.run("train", *tiny.train_options(run, **options), timeout=200)
+    assert result.returncode == 0, result.stderr
+    assert resumed > 0, "no kill came after a checkpoint: the test tests nothing"
+
+    expected, found = losses(straight), losses(run)
+    assert list(found) == list(range(1, 16 * 8 + 1)), "every step is logged once, in order"
+    assert found == expected, "to the bit"
+    for name in ("config.json", "label_embeddings.h5", "model.safetensors"):
+        assert (run / "model" / name).exists()
+    assert (run / "model/model.safetensors").read_bytes() == (straight / "model/model.safetensors").read_bytes()
+
+
+def test_stop_on_request(tiny, tmp_path):
+    """TERM: saves at the next step, exit 75, and the same command goes on."""
+    run = tmp_path / "run"
+    options = tiny.train_options(run, **{"train.epochs": 200})
+    process = subprocess.Popen(tiny.command("train", *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert list((run / "checkpoints").glob("step-????????"))
+    result = tiny.run("train", *options, "--run.stop_after_steps", 1)
+    assert result.returncode == 75 and "resuming from" in result.stderr, result.stderr
