@@ -84,6 +84,14 @@ PrototypeNetwork::PrototypeNetwork(const PrototypeConfig& config, int64_t width,
 
 PrototypeNetwork::~PrototypeNetwork() = default;
 
+int PrototypeNetwork::first_parameter() const {
+  return impl_->layer.parameters().qkv_weight;
+}
+
+int PrototypeNetwork::last_parameter() const {
+  return impl_->layer.parameters().norm2_bias + 1;
+}
+
 void PrototypeNetwork::initialise(uint64_t seed) {
   ParameterStore& store = *impl_->store;
   const auto& p = impl_->layer.parameters();
