@@ -1,0 +1,65 @@
+"""The layering check finds each kind of fault in a small made-up tree, and nothing in a tree without any."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "check_layering.py"
+GOOD = {
+    "base/check.hpp": "#pragma once\n#include <string>\n",
+    "comm/session.cpp": '#include <mpi.h>\n#include <nccl.h>\n#include "base/check.hpp"\n',
+    "kernels/norm.cpp": '#include <ATen/ATen.h>\n#include "kernels/norm.hpp"\n',
+    "kernels/norm.hpp": "",
+    "kernels/norm.cu": "#include <cuda_runtime.h>\n",
+    "model/encoder.hpp": '#include "comm/session.hpp"\n',
+    "comm/session.hpp": "",
+    "main.cpp": '#include "commands/commands.hpp"\n',
+    "commands/commands.hpp": '#include "model/encoder.hpp"\n',
+}
+
+
+class LayeringTest(unittest.TestCase):
+    def run_on(self, changes):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in {**GOOD, **changes}.items():
+                path = pathlib.Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            done = subprocess.run([sys.executable, TOOL, folder], capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout
+
+    def assert_fault(self, changes, *words):
+        code, text = self.run_on(changes)
+        self.assertEqual(code, 1, text)
+        self.assertIn(" 1 faults", text)
+        for word in words:
+            self.assertIn(word, text)
+
+    def test_a_good_tree_has_no_fault(self):
+        self.assertEqual(self.run_on({}), (0, "9 files, 0 faults\n"))
+
+    def test_upward_and_peer_includes(self):
+        self.assert_fault({"base/x.cpp": '#include "model/encoder.hpp"\n'}, "base/x.cpp:1:", "a higher layer")
+        self.assert_fault({"kernels/x.cpp": '\n  # include "comm/session.hpp"\n'}, "kernels/x.cpp:2:", "a peer")
+
+    def test_headers_outside_their_rooms(self):
+        for header in ("mpi.h", "nccl.h", "hdf5.h", "H5Dpublic.h", "faiss/Index.h", "boost/program_options.hpp"):
+            self.assert_fault({"model/x.cpp": f"#include <{header}>\n"}, f"<{header}> belongs to")
+
+    def test_torch_where_it_must_not_be(self):
+        self.assert_fault({"kernels/x.cu": "#include <ATen/ATen.h>\n"}, "in a CUDA file")
+        self.assert_fault({"kernels/x.cuh": "#include <c10/util/Half.h>\n"}, "in a CUDA file")
+        self.assert_fault({"config/x.cpp": "#include <ATen/ATen.h>\n"}, "config knows no tensors")
+        self.assert_fault({"model/x.cpp": "#include <torch/torch.h>\n"}, "25 s")
+
+    def test_paths_folders_and_lengths(self):
+        self.assert_fault({"model/x.cpp": '#include "encoder.hpp"\n'}, "expected \"folder/file\"")
+        self.assert_fault({"model/x.cpp": '#include "base/none.hpp"\n'}, "expected \"folder/file\"")
+        self.assert_fault({"utils/x.cpp": ""}, "no place in the layering")
+        self.assert_fault({"model/x.cpp": "\n" * 601}, "601 lines, at most 600")
+
+
+if __name__ == "__main__":
+    unittest.main()

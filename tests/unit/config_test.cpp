@@ -1,0 +1,292 @@
+// Keys, values, INI files, the command line, and the one line that each mistake gives.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <set>
+
+#include "base/check.hpp"
+#include "config/keys.hpp"
+#include "config/parse.hpp"
+
+namespace vixen {
+namespace {
+
+namespace fs = std::filesystem;
+
+ParsedCommand parse(std::vector<std::string> arguments) {
+  std::vector<const char*> argv = {"vixen"};
+  for (const auto& argument : arguments) argv.push_back(argument.c_str());
+  return parse_command_line(static_cast<int>(argv.size()), argv.data());
+}
+
+template <typename Work>
+std::string message_of(Work work) {
+  try {
+    work();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no UserError";
+}
+std::string mistake(std::vector<std::string> arguments) {
+  return message_of([&] { parse(std::move(arguments)); });
+}
+
+/// An INI file that lives as long as the object.
+class IniFile {
+ public:
+  explicit IniFile(const std::string& text) {
+    static int count = 0;
+    path_ = fs::temp_directory_path() / fmt::format("vixen_config_{}_{}.ini", getpid(), count++);
+    std::ofstream(path_) << text;
+  }
+  ~IniFile() { fs::remove(path_); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  fs::path path_;
+};
+
+/// Every key set to something other than its default.
+Config changed_config() {
+  Config config;
+  for (const auto& key : all_keys()) {
+    const auto before = value_text(key, config);
+    const auto type = type_of(key);
+    std::string text = "a # odd; \"value\\";
+    if (type == "INTEGER") text = before == "17" ? "18" : "17";
+    if (type == "NUMBER") text = before == "0.0625" ? "0.125" : "0.0625";
+    if (type == "INTEGER,...") text = "1, 2,3";
+    if (type == "true|false") text = before == "true" ? "false" : "true";
+    if (type != "true|false" && type.find('|') != type.npos)
+      text = type.substr(type.rfind('|') + 1) == before ? type.substr(0, type.find('|'))
+                                                        : type.substr(type.rfind('|') + 1);
+    set_value(key, config, text, "test");
+    EXPECT_NE(value_text(key, config), before) << key.name;
+  }
+  return config;
+}
+
+bool same(const Config& a, const Config& b) {
+  for (const auto& key : all_keys()) {
+    if (value_text(key, a) != value_text(key, b)) return false;
+  }
+  return true;
+}
+
+TEST(Keys, AreUniqueDocumentedAndTheirDefaultsAreValid) {
+  std::set<std::string> names;
+  for (const auto& key : all_keys()) {
+    EXPECT_TRUE(names.insert(key.name).second) << key.name << " is there twice";
+    EXPECT_GT(key.help.size(), 10u) << key.name;
+    Config config;
+    const Config defaults;
+    const auto value = value_text(key, defaults);
+    if (type_of(key) != "TEXT") {
+      EXPECT_NO_THROW(set_value(key, config, value, "default")) << key.name;
+    }
+    EXPECT_TRUE(same(config, defaults)) << key.name;
+  }
+}
+
+TEST(Keys, EachHasAPlaceOfItsOwn) {
+  const Config changed = changed_config();
+  for (const auto& key : all_keys()) {
+    Config one;
+    apply_ini(one, to_ini(changed, true), "all");
+    Config single;
+    const std::string value = value_text(key, changed);
+    apply_ini(single, fmt::format("{} = {}", key.name, value), "one");
+    int differing = 0;
+    for (const auto& other : all_keys()) differing += value_text(other, single) != value_text(other, Config());
+    EXPECT_EQ(differing, 1) << key.name << " changes another key as well";
+  }
+}
+
+TEST(Keys, EverySectionIsReadBySomeCommand) {
+  for (const auto& key : all_keys()) {
+    const auto& commands = all_commands();
+    EXPECT_TRUE(std::any_of(commands.begin(), commands.end(), [&](const Command& command) {
+      return std::find(command.sections.begin(), command.sections.end(), key.section()) != command.sections.end();
+    })) << key.name;
+  }
+}
+
+TEST(Ini, RoundTripsEveryKey) {
+  const Config changed = changed_config();
+  for (const bool only_changed : {true, false}) {
+    Config read;
+    apply_ini(read, to_ini(changed, only_changed), "text");
+    EXPECT_TRUE(same(read, changed)) << to_ini(read, false);
+  }
+  EXPECT_EQ(to_ini(Config(), true), "");
+  Config read;
+  apply_ini(read, to_ini(Config(), false), "text");
+  EXPECT_TRUE(same(read, Config()));
+}
+
+TEST(Ini, RoundTripsNumbersToTheBit) {
+  Config config;
+  config.train.lr = 0.1 + 0.2;
+  config.train.seed = ~uint64_t{0};
+  config.train.epochs = std::numeric_limits<int64_t>::max();
+  Config read;
+  apply_ini(read, to_ini(config, true), "text");
+  EXPECT_EQ(read.train.lr, config.train.lr);
+  EXPECT_EQ(read.train.seed, config.train.seed);
+  EXPECT_EQ(read.train.epochs, config.train.epochs);
+}
+
+TEST(Ini, TakesCommentsBlanksQuotesAndWindowsLineEnds) {
+  Config config;
+  apply_ini(config,
+            "; first\r\ndevice=cuda\r\n\r\n[train]  # behind\r\n  lr = 1e-3  ; more\r\n[data]\r\npath = /a#b/\"c\"  # "
+            "d\n[run]\ndir = \" x # y \"\n",
+            "f.ini");
+  EXPECT_EQ(config.device, "cuda");
+  EXPECT_EQ(config.train.lr, 1e-3);
+  EXPECT_EQ(config.data.path, "/a#b/\"c\"");
+  EXPECT_EQ(config.run.dir, " x # y ");
+}
+
+TEST(Ini, MistakesNameFileLineAndTheNearestKey) {
+  Config config;
+  const auto at = [&](const std::string& text) { return message_of([&] { apply_ini(config, text, "c/x.ini"); }); };
+  EXPECT_EQ(at("[train]\n\nbatchsize = 3\n"),
+            "c/x.ini:3: unknown key train.batchsize (did you mean train.batch_size?)");
+  EXPECT_EQ(at("[train]\nlr = fast\n"), "c/x.ini:2: train.lr = fast: expected a number");
+  EXPECT_EQ(at("[trian]\n"), "c/x.ini:1: unknown section [trian] (did you mean train?)");
+  EXPECT_EQ(at("[train\n"), "c/x.ini:1: found \"[train\", expected [section]");
+  EXPECT_EQ(at("[train]\nlr\n"), "c/x.ini:2: found \"lr\", expected key = value");
+  EXPECT_EQ(at("[run]\ndir = \"x\n"), "c/x.ini:2: found no closing quote, expected one on the same line");
+  EXPECT_EQ(at("[loss]\ntie_gradient = haf\n"),
+            "c/x.ini:2: loss.tie_gradient = haf: expected one of half, zero (did you mean half?)");
+}
+
+TEST(Values, OutOfRangeGivesOneLine) {
+  Config config;
+  const auto set = [&](const char* name, const char* text) {
+    return message_of([&] { set_value(*find_key(name), config, text, "w"); });
+  };
+  EXPECT_EQ(set("train.batch_size", "0"), "w: train.batch_size = 0: expected a whole number at least 1");
+  EXPECT_EQ(set("train.lr", "-1e-9"), "w: train.lr = -1e-9: expected a number at least 0");
+  EXPECT_EQ(set("train.lr", "nan"), "w: train.lr = nan: expected a number");
+  EXPECT_EQ(set("train.lr", "1e999"), "w: train.lr = 1e999: expected a number");
+  EXPECT_EQ(set("prototype.dropout", "1"), "w: prototype.dropout = 1: expected a number in [0, 1)");
+  EXPECT_EQ(set("search.k", "0"), "w: search.k = 0: expected a whole number at least 1");
+  EXPECT_EQ(set("search.k", "1.5"), "w: search.k = 1.5: expected a whole number");
+  EXPECT_EQ(set("search.k", "99999999999999999999"), "w: search.k = 99999999999999999999: expected a whole number");
+  EXPECT_EQ(set("train.seed", "-1"), "w: train.seed = -1: expected a whole number, at least 0");
+  EXPECT_EQ(set("cluster.double_at", "1,,2"),
+            "w: cluster.double_at = 1,,2: expected whole numbers separated by commas");
+  EXPECT_EQ(set("cluster.double_at", "1,-2"), "w: cluster.double_at = 1,-2: expected whole numbers at least 0");
+  EXPECT_EQ(set("data.images", "yes"), "w: data.images = yes: expected one of true, false");
+  EXPECT_EQ(set("data.split", "dev"), "w: data.split = dev: expected one of train, test");
+  EXPECT_EQ(set("run.dir", "a\nb"), "w: run.dir: expected a value on one line, found a control character in it");
+  EXPECT_TRUE(same(config, Config())) << "a refused value changes nothing";
+  set_value(*find_key("cluster.double_at"), config, "", "w");
+  EXPECT_TRUE(config.cluster.double_at.empty());
+}
+
+TEST(CommandLine, TakesBothFormsFlagsListsAndEnums) {
+  const auto parsed = parse({"embed", "--out", "o.h5", "--embed.side=labels", "--train.lr", "0.25", "--run.resume",
+                             "false", "--embed.prototypes", "--cluster.double_at", "3,4", "--model.compute", "bf16",
+                             "--data.propensity_a", "-1", "--data.images=false"});
+  const auto& config = parsed.config;
+  EXPECT_EQ(config.command, "embed");
+  EXPECT_EQ(config.out, "o.h5");
+  EXPECT_EQ(config.embed.side, "labels");
+  EXPECT_EQ(config.train.lr, 0.25);
+  EXPECT_FALSE(config.run.resume);
+  EXPECT_TRUE(config.embed.prototypes);
+  EXPECT_EQ(config.cluster.double_at, (std::vector<int64_t>{3, 4}));
+  EXPECT_EQ(config.model.compute, Compute::kBfloat16);
+  EXPECT_EQ(config.data.propensity_a, -1);
+  EXPECT_FALSE(config.data.images);
+  EXPECT_FALSE(parsed.help);
+}
+
+TEST(CommandLine, ABareFlagBeforeAnotherKeyOrAtTheEndIsTrue) {
+  EXPECT_TRUE(parse({"predict", "--text", "--out", "x"}).config.predict.text);
+  EXPECT_TRUE(parse({"predict", "--out", "x", "--text"}).config.predict.text);
+  EXPECT_FALSE(parse({"predict", "--out", "x", "--text=false"}).config.predict.text);
+  EXPECT_EQ(mistake({"predict", "--out", "x", "--text", "maybe"}),
+            "command line: --predict.text maybe: expected true or false");
+}
+
+TEST(CommandLine, LaterValuesWin) {
+  const IniFile first("[train]\nlr = 1\nepochs = 1\nseed = 1\n"), second("[train]\nlr = 2\nepochs = 2\n");
+  const auto parsed =
+      parse({"bench", "--train.lr", "3", "--config", first.path(), "--config", second.path(), "--train.lr=4"});
+  EXPECT_EQ(parsed.config.train.lr, 4);
+  EXPECT_EQ(parsed.config.train.epochs, 2);
+  EXPECT_EQ(parsed.config.train.seed, 1u);
+}
+
+TEST(CommandLine, ResolvedTextSaysWhereValuesCameFromAndParsesBack) {
+  const IniFile file("[train]\n\nlr = 1\n");
+  const auto parsed = parse({"train", "--config", file.path(), "--train.seed", "9", "--run.dir", "r # 1",
+                             "--print-config", "--search.k", "3"});
+  EXPECT_TRUE(parsed.print_config);
+  const auto& text = parsed.resolved_text;
+  EXPECT_NE(text.find("\nlr = 1  # " + file.path() + ":3\n"), text.npos) << text;
+  EXPECT_NE(text.find("\nseed = 9  # command line\n"), text.npos) << text;
+  EXPECT_NE(text.find("\nweight_decay = 0.01  # default\n"), text.npos) << text;
+  EXPECT_EQ(text.find("[predict]"), text.npos) << "train reads no key of predict";
+  Config read;
+  apply_ini(read, text, "resolved");
+  EXPECT_TRUE(same(read, parsed.config));
+}
+
+TEST(CommandLine, MistakesNameTheNearestName) {
+  EXPECT_EQ(mistake({"tarin"}),
+            "unknown command tarin (did you mean train?): expected one of train, embed, search, evaluate, predict, "
+            "inspect, bench");
+  EXPECT_EQ(mistake({"export"}),
+            "unknown command export: expected one of train, embed, search, evaluate, predict, inspect, bench");
+  EXPECT_EQ(mistake({"bench", "--train.batchsize", "3"}),
+            "command line: unknown key --train.batchsize (did you mean --train.batch_size?)");
+  EXPECT_EQ(mistake({"bench", "--batch_size=3"}),
+            "command line: unknown key --batch_size (did you mean --train.batch_size?)");
+  EXPECT_EQ(mistake({"bench", "--zzzzzzzzzz", "3"}), "command line: unknown key --zzzzzzzzzz");
+  EXPECT_EQ(mistake({"bench", "--train.l", "3"}).find("command line: unknown key --train.l"), 0u) << "no abbreviations";
+  EXPECT_EQ(mistake({"bench", "stray"}), "command line: stray: vixen bench takes --section.key VALUE only");
+  EXPECT_EQ(mistake({"bench", "--train.lr"}), "command line: --train.lr: expected a value behind it");
+  EXPECT_EQ(mistake({"bench", "--train.lr", "x"}), "command line: train.lr = x: expected a number");
+  EXPECT_EQ(mistake({"bench", "--config", "/none.ini"}), "cannot open /none.ini: No such file or directory");
+  EXPECT_EQ(mistake({"search", "--search.corpus", "a", "--out", "b"}).find("vixen search needs --search.queries"), 0u);
+  EXPECT_EQ(mistake({"bench", "--loss.margin_min", "0.4"}),
+            "command line: loss.margin_min = 0.4: expected at most loss.margin_max = 0.3 (default)");
+}
+
+TEST(CommandLine, InspectTakesFiles) {
+  const auto parsed = parse({"inspect", "a.h5", "--run.resume", "run/"});
+  EXPECT_EQ(parsed.positional, (std::vector<std::string>{"a.h5", "run/"}));
+  EXPECT_TRUE(parsed.config.run.resume);
+}
+
+TEST(Help, IsAskedForInEveryWay) {
+  EXPECT_TRUE(parse({}).help);
+  EXPECT_TRUE(parse({"--help"}).help);
+  EXPECT_TRUE(parse({"train", "--help"}).help);
+  EXPECT_EQ(parse({"train", "--help"}).config.command, "train");
+}
+
+TEST(Help, OfACommandDocumentsTheKeysItReadsAndNoOthers) {
+  const auto help = help_text("search");
+  for (const auto& key : all_keys()) {
+    const bool read =
+        key.section().empty() || key.section() == "search" || key.section() == "comm" || key.section() == "kernels";
+    EXPECT_EQ(help.find("--" + key.name + " ") != help.npos && help.find(key.help.substr(0, 20)) != help.npos, read)
+        << key.name;
+  }
+  EXPECT_NE(help_text("").find("embed"), std::string::npos);
+  EXPECT_EQ(help_text("").find("export"), std::string::npos) << "not built";
+}
+
+}  // namespace
+}  // namespace vixen
