@@ -2,6 +2,7 @@
 //   With --data.path and --model.path: first passes, training step by phase, search. Always: matrix products, kernels,
 //   collectives.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
+#include "kernels/choice.hpp"
 #include "kernels/kernel_bench.hpp"
 #include "kernels/pooling.hpp"
 #include "train/trainer.hpp"

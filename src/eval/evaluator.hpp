@@ -1,0 +1,34 @@
+// From ranked labels of the test queries, spread over ranks, to the metrics of the whole test split.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "config/config.hpp"
+#include "data/dataset.hpp"
+#include "eval/metrics.hpp"
+#include "search/exact_search.hpp"
+
+namespace vixen {
+
+/// How many labels to search for, so that evaluate.k are left after the filter: k + the largest number of filtered
+/// labels.
+int64_t search_width(const Dataset& dataset, const Config& config);
+
+/// Metrics (percentages; plus "queries" and "labels") of predictions whose rows are this rank's test queries
+/// `local_queries`. bins, when given, receives the deciles of label frequency. Collective.
+std::map<std::string, double> evaluate_predictions(const TopK& local_predictions, RowRange local_queries,
+                                                   const Dataset& dataset, const Config& config, Communicator& comm,
+                                                   std::vector<Metrics::Bin>* bins);
+
+/// Console tables: P, R, nDCG, PSP, PSnDCG by k and the single figures; the deciles of label frequency.
+std::string metrics_table(const std::map<std::string, double>& metrics);
+std::string bins_table(const std::vector<Metrics::Bin>& bins);
+
+/// metrics.json: one flat object. Atomic.
+void write_metrics_json(const std::filesystem::path& path, const std::map<std::string, double>& metrics);
+
+}  // namespace vixen
