@@ -1,0 +1,23 @@
+// Timings of the kernels that stand between the matrix products of a transformer layer, for `vixen bench`.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+namespace vixen {
+
+struct KernelTiming {
+  std::string name;         // "norm backward"
+  double microseconds = 0;  // shortest run of the kernel that runs by default on the CPU
+  double gb_per_s = 0;      // of the activations it must read and write at least once
+  double reference_microseconds = 0;
+};
+
+/// Each kernel once forward and once backward on the CPU: T = positions in sequences of about five, as short titles
+/// have, of width D = width, F = feed_forward, with dropout 0.1; dtype float32 or bfloat16. Takes about a second.
+std::vector<KernelTiming> bench_kernels(int64_t positions, int64_t width, int64_t feed_forward, int64_t heads,
+                                        at::ScalarType dtype);
+
+}  // namespace vixen

@@ -1,0 +1,167 @@
+// Packed attention: fused against reference, reference against a direct double-precision form, gradients against
+// finite differences; instruction sets, threads, lengths and head widths.
+#include <cmath>
+
+#include "kernels/packed_attention.hpp"
+#include "kernels/reference.hpp"
+#include "unit/kernel_test.hpp"
+
+namespace vixen {
+namespace {
+
+using namespace test;
+
+Dropout rate(double p) {
+  return {.p = p, .seed = 77, .step = 3, .site = 5};
+}
+
+struct Case {
+  Packed packed;
+  at::Tensor qkv, grad;
+  AttentionShape shape;
+};
+
+Case make_case(const std::vector<int64_t>& lengths, int64_t heads, int64_t head_dim, at::ScalarType dtype) {
+  Case c{pack(lengths), {}, {}, {}};
+  c.qkv = random({c.packed.positions, 3 * heads * head_dim}, 11, dtype);
+  c.grad = random({c.packed.positions, heads * head_dim}, 12, dtype);
+  c.shape = {heads, c.packed.max_seqlen};
+  return c;
+}
+
+/// Keep factors of each sequence, double [H, L, L], from the mask of the header's definition.
+std::vector<at::Tensor> keep_factors(const Packed& p, int64_t heads, const Dropout& dropout) {
+  std::vector<at::Tensor> keep;
+  for (int64_t i = 0; i < p.sequence_keys.size(0); ++i) {
+    const int64_t first = p.cu_seqlens[i].item<int>(), last = p.cu_seqlens[i + 1].item<int>();
+    const TokenKeys keys{p.keys.sequence.slice(0, first, last), p.keys.position.slice(0, first, last)};
+    const at::Tensor mask = dropout_mask(keys, (heads - 1) * 65536 + last - first, dropout);
+    std::vector<at::Tensor> of_heads;
+    for (int64_t h = 0; h < heads; ++h) of_heads.push_back(mask.slice(1, h * 65536, h * 65536 + last - first));
+    keep.push_back(at::stack(of_heads).to(at::kDouble) / (1 - dropout.p));
+  }
+  return keep;
+}
+
+/// Softmax attention one sequence and head at a time, in double.
+at::Tensor direct(const at::Tensor& qkv, const Packed& p, int64_t heads, const std::vector<at::Tensor>& keep) {
+  const int64_t width = qkv.size(1) / 3, d = width / heads;
+  const at::Tensor x = qkv.to(at::kDouble);
+  at::Tensor out = at::zeros({qkv.size(0), width}, at::kDouble);
+  for (int64_t i = 0; i < p.sequence_keys.size(0); ++i) {
+    const int64_t first = p.cu_seqlens[i].item<int>(), last = p.cu_seqlens[i + 1].item<int>();
+    const at::Tensor rows = x.slice(0, first, last);
+    for (int64_t h = 0; h < heads; ++h) {
+      const at::Tensor q = rows.slice(1, h * d, (h + 1) * d), k = rows.slice(1, width + h * d, width + (h + 1) * d);
+      const at::Tensor v = rows.slice(1, 2 * width + h * d, 2 * width + (h + 1) * d);
+      const at::Tensor probabilities = at::softmax(at::matmul(q, k.t()) / std::sqrt(static_cast<double>(d)), -1);
+      out.slice(0, first, last).slice(1, h * d, (h + 1) * d).copy_(at::matmul(probabilities * keep[i][h], v));
+    }
+  }
+  return out;
+}
+
+TEST(PackedAttention, ReferenceFollowsTheFormula) {
+  const Case c = make_case({5, 1, 12, 5, 9}, 3, 8, at::kFloat);
+  for (const double p : {0.0, 0.2}) {
+    const auto result =
+        reference::packed_attention(c.qkv, c.packed.cu_seqlens, c.packed.sequence_keys, c.shape, rate(p));
+    EXPECT_LT(difference(result.context, direct(c.qkv, c.packed, 3, keep_factors(c.packed, 3, rate(p)))), 1e-6) << p;
+  }
+}
+
+TEST(PackedAttention, ReferenceBackwardIsTheDerivative) {
+  const Case c = make_case({4, 1, 9}, 2, 4, at::kFloat);
+  const Dropout dropout = rate(0.25);
+  const auto forward =
+      reference::packed_attention(c.qkv, c.packed.cu_seqlens, c.packed.sequence_keys, c.shape, dropout);
+  const at::Tensor grad = reference::packed_attention_backward(c.grad, c.qkv, forward, c.packed.cu_seqlens,
+                                                               c.packed.sequence_keys, c.shape, dropout);
+  const std::vector<at::Tensor> keep = keep_factors(c.packed, 2, dropout);
+  const auto value = [&](const at::Tensor& qkv) {
+    return (direct(qkv, c.packed, 2, keep) * c.grad.to(at::kDouble)).sum().item<double>();
+  };
+  constexpr double kStep = 1e-5;
+  const at::Tensor base = c.qkv.to(at::kDouble);
+  for (int64_t t = 0; t < c.packed.positions; t += 3) {
+    for (int64_t column = 0; column < c.qkv.size(1); ++column) {
+      at::Tensor up = base.clone(), down = base.clone();
+      up[t][column] += kStep;
+      down[t][column] -= kStep;
+      EXPECT_NEAR(grad[t][column].item<double>(), (value(up) - value(down)) / (2 * kStep), 1e-5) << t << " " << column;
+    }
+  }
+}
+
+void expect_fused_is_reference(const Case& c, const Dropout& dropout, double tolerance) {
+  const auto& p = c.packed;
+  const auto want = reference::packed_attention(c.qkv, p.cu_seqlens, p.sequence_keys, c.shape, dropout);
+  const auto want_grad =
+      reference::packed_attention_backward(c.grad, c.qkv, want, p.cu_seqlens, p.sequence_keys, c.shape, dropout);
+  for_each_isa([&](const char*) {
+    const auto got = packed_attention(c.qkv, p.cu_seqlens, p.sequence_keys, c.shape, dropout);
+    EXPECT_EQ(got.context.scalar_type(), c.qkv.scalar_type());
+    EXPECT_LT(difference(got.context, want.context), tolerance);
+    EXPECT_LT(difference(got.lse, want.lse), 2e-6);
+    const auto grad = packed_attention_backward(c.grad, c.qkv, got, p.cu_seqlens, p.sequence_keys, c.shape, dropout);
+    EXPECT_LT(difference(grad, want_grad), tolerance);
+  });
+}
+
+TEST(PackedAttention, FusedIsReferenceForAllShortLengths) {
+  for (const auto dtype : kStorages)
+    for (const double p : {0.0, 0.1})
+      expect_fused_is_reference(make_case(mixed_lengths(40), 3, 32, dtype), rate(p), tolerance(dtype));
+}
+
+TEST(PackedAttention, FusedIsReferenceForAnyHeadWidth) {
+  for (const int64_t head_dim : {1, 5, 16, 24, 48, 64, 96})
+    expect_fused_is_reference(make_case({7, 1, 18, 33}, 2, head_dim, at::kFloat), rate(0.1), tolerance(at::kFloat));
+}
+
+TEST(PackedAttention, FusedIsReferenceForLongSequences) {
+  for (const auto dtype : kStorages)
+    expect_fused_is_reference(make_case({300, 2, 513}, 2, 64, dtype), rate(0.1), tolerance(dtype));
+}
+
+TEST(PackedAttention, LargeScoresStayFinite) {
+  Case c = make_case({6, 20}, 2, 32, at::kFloat);
+  c.qkv.mul_(12);
+  expect_fused_is_reference(c, rate(0), 2e-4);  // scores of hundreds: their rounding shows in the probabilities
+}
+
+TEST(PackedAttention, EmptySequencesAndBatches) {
+  const Case c = make_case({3, 0, 2}, 2, 8, at::kFloat);
+  expect_fused_is_reference(c, rate(0.1), tolerance(at::kFloat));
+  const Packed none = pack({});
+  const auto result = packed_attention(at::zeros({0, 48}), none.cu_seqlens, none.sequence_keys, {2, 0}, rate(0));
+  EXPECT_EQ(result.context.size(0), 0);
+}
+
+TEST(PackedAttention, TooShortMaxSeqlenIsRefused) {
+  Case c = make_case({3, 9}, 2, 8, at::kFloat);
+  c.shape.max_seqlen = 8;
+  EXPECT_ANY_THROW(packed_attention(c.qkv, c.packed.cu_seqlens, c.packed.sequence_keys, c.shape, rate(0)));
+}
+
+TEST(PackedAttention, ThreadsChangeNothing) {
+  const Case c = make_case(mixed_lengths(40), 4, 32, at::kFloat);
+  const auto& p = c.packed;
+  expect_same_for_threads([&] {
+    const auto forward = packed_attention(c.qkv, p.cu_seqlens, p.sequence_keys, c.shape, rate(0.1));
+    return std::vector<at::Tensor>{
+        forward.context, forward.lse,
+        packed_attention_backward(c.grad, c.qkv, forward, p.cu_seqlens, p.sequence_keys, c.shape, rate(0.1))};
+  });
+}
+
+TEST(PackedAttention, ASequenceDoesNotSeeItsBatch) {
+  const Case c = make_case({5, 17, 3}, 2, 32, at::kFloat);
+  const auto whole = packed_attention(c.qkv, c.packed.cu_seqlens, c.packed.sequence_keys, c.shape, rate(0.1));
+  const auto alone = packed_attention(c.qkv.slice(0, 5, 22), at::tensor({0, 17}, at::kInt),
+                                      c.packed.sequence_keys.slice(0, 1, 2), {2, 17}, rate(0.1));
+  EXPECT_TRUE(at::equal(whole.context.slice(0, 5, 22), alone.context));
+}
+
+}  // namespace
+}  // namespace vixen
