@@ -52,6 +52,11 @@ herr_t collect_dataset(hid_t, const char* name, const H5O_info_t* info, void* ou
   return 0;
 }
 
+herr_t collect_attribute(hid_t, const char* name, const H5A_info_t*, void* out) {
+  static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+  return 0;
+}
+
 }  // namespace
 
 const char* element_name(ElementType type) {
@@ -198,6 +203,33 @@ double Hdf5File::double_attribute(const std::string& name) const {
   if (H5Aread(attribute.get(), H5T_NATIVE_DOUBLE, &value) < 0)
     fail_user("{}: attribute '{}' cannot be read: {}", path_.string(), name, hdf5_reason());
   return value;
+}
+
+std::vector<std::pair<std::string, std::string>> Hdf5File::attributes() const {
+  const auto lock = hdf5_lock();
+  std::vector<std::string> names;
+  hsize_t next = 0;
+  if (H5Aiterate2(file_.get(), H5_INDEX_NAME, H5_ITER_INC, &next, collect_attribute, &names) < 0)
+    fail_user("{}: attributes cannot be read: {}", path_.string(), hdf5_reason());
+  std::vector<std::pair<std::string, std::string>> values;
+  for (const std::string& name : names) {
+    const Hdf5Handle attribute = open_attribute(name);
+    const Hdf5Handle type(H5Aget_type(attribute.get()), H5Tclose);
+    switch (H5Tget_class(type.get())) {
+      case H5T_STRING:
+        values.emplace_back(name, string_attribute(name));
+        break;
+      case H5T_INTEGER:
+        values.emplace_back(name, std::to_string(int_attribute(name)));
+        break;
+      case H5T_FLOAT:
+        values.emplace_back(name, fmt::format("{:g}", double_attribute(name)));
+        break;
+      default:
+        values.emplace_back(name, "?");
+    }
+  }
+  return values;
 }
 
 bool Hdf5File::has_dataset(const std::string& dataset) const {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/hdf5_handle.hpp"
@@ -45,6 +46,9 @@ class Hdf5File {
   std::string string_attribute(const std::string& name) const;
   int64_t int_attribute(const std::string& name) const;
   double double_attribute(const std::string& name) const;
+
+  /// Names of all attributes of `/`, sorted, each with its value as text ("?" when it is neither string nor number).
+  std::vector<std::pair<std::string, std::string>> attributes() const;
 
   bool has_dataset(const std::string& dataset) const;
   /// Paths of all datasets below `/`, sorted by name.

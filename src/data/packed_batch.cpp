@@ -22,21 +22,29 @@ bool has_non_finite(const uint16_t* halves, int64_t n) {
   return any != 0;
 }
 
-/// Rows of the store as float32 [rows.size(), I]: rows are gathered as they are, and converted in one vectorised copy.
+/// Rows of the store as float32 [rows.size(), I]. Gathered as they are, then converted a few rows at a time:
+/// vectorised, within the cache, and below the size at which ATen would wake other threads.
 at::Tensor gather_images(const ImageStore& images, const std::vector<int32_t>& rows) {
+  constexpr int64_t kChunkValues = 16384;
   const auto n = static_cast<int64_t>(rows.size());
-  at::Tensor halves = at::empty({n, images.width}, at::kHalf);
-  auto* out = reinterpret_cast<uint16_t*>(halves.data_ptr());
-  const size_t row_bytes = static_cast<size_t>(images.width) * sizeof(uint16_t);
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t row = rows[static_cast<size_t>(i)];
-    VIXEN_CHECK(row >= 0 && row < images.n_rows, "image row {} of {}", row, images.n_rows);
-    std::memcpy(out + i * images.width, images.rows + int64_t{row} * images.width, row_bytes);
-    if (has_non_finite(out + i * images.width, images.width))
-      fail_user("{}: row {} holds NaN or infinity, expected finite values: embed that picture again", images.where,
-                row);
+  const int64_t chunk = std::clamp<int64_t>(kChunkValues / images.width, 1, n);
+  at::Tensor out = at::empty({n, images.width}, at::kFloat);
+  at::Tensor halves = at::empty({chunk, images.width}, at::kHalf);
+  auto* gathered = static_cast<uint16_t*>(halves.mutable_data_ptr());
+  for (int64_t first = 0; first < n; first += chunk) {
+    const int64_t count = std::min(chunk, n - first);
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t row = rows[static_cast<size_t>(first + i)];
+      VIXEN_CHECK(row >= 0 && row < images.n_rows, "image row {} of {}", row, images.n_rows);
+      std::memcpy(gathered + i * images.width, images.rows + int64_t{row} * images.width,
+                  static_cast<size_t>(images.width) * sizeof(uint16_t));
+      if (has_non_finite(gathered + i * images.width, images.width))
+        fail_user("{}: row {} holds NaN or infinity, expected finite values: embed that picture again", images.where,
+                  row);
+    }
+    out.narrow(0, first, count).copy_(halves.narrow(0, 0, count));
   }
-  return halves.to(at::kFloat);
+  return out;
 }
 
 }  // namespace

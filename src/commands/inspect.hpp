@@ -1,0 +1,19 @@
+// Reports of files and folders for `vixen inspect`: each reads and checks everything, and returns text.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace vixen {
+
+/// A data set, an HDF5 file of matrices, a checkpoint, a run, a model folder or a safetensors file: told apart by
+/// content. UserError (one line that names the file) when it is damaged or none of these. Local.
+std::string inspect_path(const std::filesystem::path& path);
+
+std::string inspect_dataset(const std::filesystem::path& path);
+std::string inspect_matrices(const std::filesystem::path& path);
+std::string inspect_checkpoint(const std::filesystem::path& folder);
+std::string inspect_run(const std::filesystem::path& folder);
+std::string inspect_safetensors(const std::filesystem::path& path);
+
+}  // namespace vixen

@@ -1,0 +1,98 @@
+// vixen inspect FILES...: shows what a data set, matrix file, checkpoint, run or model is, and checks it.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/check.hpp"
+#include "commands/commands.hpp"
+#include "commands/inspect.hpp"
+#include "commands/text_table.hpp"
+#include "data/hdf5_matrix.hpp"
+#include "data/hdf5_summary.hpp"
+
+namespace vixen {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Least and largest value, and for floats the lengths of rows; NaN and infinity are UserErrors.
+std::vector<std::string> value_cells(const fs::path& path, const std::string& dataset) {
+  constexpr int64_t kChunkBytes = 64 << 20;
+  const MatrixReader reader({path, dataset});
+  if (reader.rows() == 0 || reader.columns() == 0) return {"-", "-", "-"};
+  const bool floating = at::isFloatingType(reader.dtype());
+  const int64_t row_bytes = reader.columns() * static_cast<int64_t>(at::elementSize(reader.dtype()));
+  const int64_t chunk = std::max<int64_t>(1, kChunkBytes / row_bytes);
+  double least = 0, most = 0, norms = 0;
+  for (int64_t row = 0; row < reader.rows(); row += chunk) {
+    const at::Tensor rows = reader.read({row, std::min(reader.rows(), row + chunk)}, /*check_finite=*/true);
+    const at::Tensor values = floating ? rows.to(at::kFloat) : rows;
+    const double low = values.min().item<double>(), high = values.max().item<double>();
+    least = row == 0 ? low : std::min(least, low);
+    most = row == 0 ? high : std::max(most, high);
+    if (floating) norms += values.norm(2, {1}).sum(at::kDouble).item<double>();
+  }
+  return {fmt::format("{:.6g}", least), fmt::format("{:.6g}", most),
+          floating ? fmt::format("{:.4f}", norms / static_cast<double>(reader.rows())) : "-"};
+}
+
+bool is_matrix(const Hdf5Summary::Item& item) {
+  const std::string types[] = {"float16", "float32", "float64", "int32", "int64"};
+  return item.shape.size() == 2 && std::find(std::begin(types), std::end(types), item.type) != std::end(types);
+}
+
+}  // namespace
+
+std::string inspect_matrices(const fs::path& path) {
+  const Hdf5Summary summary = summarise_hdf5(path);
+  const std::string format = summary.attribute("format");
+  std::string out = fmt::format("{}: {}, {}\n", path.string(), format.empty() ? "HDF5 matrices" : format,
+                                human_bytes(static_cast<int64_t>(fs::file_size(path))));
+  size_t width = 0;
+  for (const auto& [name, value] : summary.attributes) width = std::max(width, name.size());
+  for (const auto& [name, value] : summary.attributes)
+    out += fmt::format("  {:<{}}  {}\n", name, width, shortened(value, 80));
+  if (summary.datasets.empty()) return out + "  no datasets\n";
+  if (!summary.attributes.empty()) out += "\n";
+  TextTable table({"dataset", "type", "shape", "layout", "bytes", "least", "largest", "mean row norm"}, 4);
+  for (const auto& item : summary.datasets) {
+    std::string shape;
+    for (const int64_t n : item.shape) shape += (shape.empty() ? "" : " x ") + with_commas(n);
+    std::vector<std::string> cells{item.path, item.type, shape, item.layout, human_bytes(item.bytes)};
+    if (is_matrix(item))
+      for (auto& cell : value_cells(path, item.path)) cells.push_back(std::move(cell));
+    table.add(std::move(cells));
+  }
+  return out + table.text() + "  checked: every value is in the file and finite\n";
+}
+
+std::string inspect_path(const fs::path& path) {
+  std::error_code error;
+  const auto status = fs::status(path, error);
+  if (!fs::exists(status)) fail_user("{}: no such file or folder", path.string());
+  if (fs::is_directory(status)) {
+    if (fs::exists(path / "manifest.json")) return inspect_checkpoint(path);
+    if (fs::exists(path / "config.ini")) return inspect_run(path);
+    if (fs::exists(path / "model.safetensors")) return inspect_safetensors(path / "model.safetensors");
+    fail_user("{}: neither a run (config.ini), a checkpoint (manifest.json) nor a model (model.safetensors)",
+              path.string());
+  }
+  if (path.extension() == ".safetensors") return inspect_safetensors(path);
+  const bool data_set = is_hdf5(path) && summarise_hdf5(path).attribute("format") == "vixen-dataset";
+  return data_set ? inspect_dataset(path) : inspect_matrices(path);
+}
+
+int inspect_command(const Config&, const std::vector<std::string>& files, MpiSession& session) {
+  if (files.empty())
+    fail_user("inspect: no file given, expected FILES or folders: data sets, matrices, checkpoints, runs");
+  if (session.rank() != 0) return 0;  // nothing here is collective
+  for (size_t i = 0; i < files.size(); ++i) {
+    const std::string text = inspect_path(files[i]);
+    fmt::print("{}{}", i > 0 ? "\n" : "", text);
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+}  // namespace vixen

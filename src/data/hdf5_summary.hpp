@@ -1,0 +1,32 @@
+// What lies in an HDF5 file: attributes and datasets, as text and numbers for reports.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace vixen {
+
+struct Hdf5Summary {
+  struct Item {
+    std::string path;  // "/train/tokens/values"
+    std::vector<int64_t> shape;
+    std::string type;    // "float16"
+    std::string layout;  // "contiguous", "chunked", "empty"
+    int64_t bytes = 0;   // elements x element size
+  };
+  std::vector<std::pair<std::string, std::string>> attributes;  // of `/`
+  std::vector<Item> datasets;                                   // sorted by path
+  /// The attribute's value, "" when there is none.
+  std::string attribute(const std::string& name) const;
+};
+
+/// UserError when the file is missing, no HDF5, damaged or truncated.
+Hdf5Summary summarise_hdf5(const std::filesystem::path& path);
+
+/// Whether a file is there and begins like an HDF5 file. Never throws.
+bool is_hdf5(const std::filesystem::path& path);
+
+}  // namespace vixen

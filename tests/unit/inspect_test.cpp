@@ -1,0 +1,156 @@
+// vixen inspect: reports name what is there, tables are aligned, damage is a UserError.
+#include <gtest/gtest.h>
+
+#include <ATen/ATen.h>
+
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "base/check.hpp"
+#include "commands/inspect.hpp"
+#include "commands/text_table.hpp"
+#include "data/hdf5_matrix.hpp"
+#include "fixtures/toy_dataset.hpp"
+#include "model/safetensors.hpp"
+#include "train/checkpoint_files.hpp"
+
+namespace vixen {
+namespace {
+
+void expect_mentions(const std::string& text, std::initializer_list<std::string> parts) {
+  for (const std::string& part : parts)
+    EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in:\n" << text;
+}
+
+std::string error_of(const std::filesystem::path& path) {
+  try {
+    inspect_path(path);
+  } catch (const UserError& error) {
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+    return error.what();
+  }
+  ADD_FAILURE() << path << " passed";
+  return "";
+}
+
+struct Inspect : testing::Test {
+  test::TempDir dir;
+};
+
+TEST(TextTables, ColumnsAlign) {
+  TextTable table({"name", "rows"});
+  table.add({"é", "1"});
+  table.add({"longer", "12,345"});
+  EXPECT_EQ(table.text(), "  name      rows\n  é            1\n  longer  12,345\n");
+  EXPECT_EQ(with_commas(-1234567), "-1,234,567");
+  EXPECT_EQ(with_commas(123), "123");
+  EXPECT_EQ(human_bytes(1023), "1023 B");
+  EXPECT_EQ(human_bytes(59045632), "56.3 MiB");
+  EXPECT_EQ(shortened("a\nb", 10), "a b");
+  EXPECT_EQ(shortened("éééééé", 5), "éé...");
+  EXPECT_EQ(bar(0.001, 10), "#");
+  EXPECT_EQ(bar(0, 10), "");
+  EXPECT_EQ(bar(1, 4), "####");
+}
+
+TEST_F(Inspect, DataSet) {
+  test::ToyOptions options;
+  options.image_width = 6;
+  const auto path = test::write_toy_dataset(dir.path() / "toy.h5", options);
+  const Dataset dataset(path);
+  const std::string text = inspect_path(path);
+  expect_mentions(text,
+                  {"data set 'toy'", "vocabulary 120", fmt::format("pictures {} x 6 float16", dataset.images().n_rows),
+                   "labels a train query", std::to_string(dataset.train_labels().values.size()), "A 0.55, B 1.5",
+                   std::string(dataset.labels().text(dataset.train_labels()[16][0]))});
+  const auto without = inspect_path(test::write_toy_dataset(dir.path() / "plain.h5"));
+  expect_mentions(without, {"no pictures"});
+}
+
+TEST_F(Inspect, DataSetWithANonFinitePicture) {
+  test::ToyOptions options;
+  options.image_width = 6;
+  auto content = test::toy_content(options);
+  content.image_rows[6 * 11 + 2] = 0x7E00;
+  write_dataset(dir.path() / "bad.h5", content);
+  expect_mentions(error_of(dir.path() / "bad.h5"), {"bad.h5:/images/embeddings: row 11", "NaN"});
+}
+
+TEST_F(Inspect, EmptyTablesDoNotDivideByZero) {
+  DatasetContent content;
+  content.info = {"empty", "", 10, 4, 0, 0.55, 1.5};
+  write_dataset(dir.path() / "empty.h5", content);
+  expect_mentions(inspect_path(dir.path() / "empty.h5"), {"data set 'empty'"});
+}
+
+TEST_F(Inspect, Matrices) {
+  const auto path = dir.path() / "m.h5";
+  {
+    MatrixWriter writer(path);
+    writer.add("/indices", 3, 2, at::kLong);
+    writer.write("/indices", 0, at::arange(6).view({3, 2}));
+    writer.add("/scores", 3, 2, at::kFloat);
+    writer.write("/scores", 0, at::tensor({3.f, 4.f, 3.f, 4.f, 3.f, 4.f}).view({3, 2}));
+    writer.close();
+  }
+  expect_mentions(inspect_path(path), {"/indices", "int64", "3 x 2", "/scores", "float32", "5.0000", "contiguous"});
+  {
+    MatrixWriter writer(path);
+    writer.add("/embeddings", 3, 2, at::kHalf);
+    writer.write("/embeddings", 0, at::full({3, 2}, std::numeric_limits<float>::infinity()));
+    writer.close();
+  }
+  expect_mentions(error_of(path), {"/embeddings: row 0", "NaN or infinity"});
+}
+
+TEST_F(Inspect, Safetensors) {
+  const auto path = dir.path() / "model.safetensors";
+  write_safetensors(path, {{"a.weight", at::ones({2, 3})}, {"b", at::ones({4}, at::kLong)}});
+  for (const auto& what : {path, dir.path()})
+    expect_mentions(inspect_path(what), {"2 tensors, 10 values", "a.weight", "2 x 3", "Float", "Long"});
+  std::fstream(path, std::ios::in | std::ios::out | std::ios::binary).write("\xff\xff\xff\xff", 4);
+  expect_mentions(error_of(path), {path.string()});
+}
+
+TEST_F(Inspect, RunFolder) {
+  std::ofstream(dir.path() / "config.ini") << "[train]\nepochs = 6\n";
+  std::ofstream(dir.path() / "metrics.jsonl") << "{\"step\": 10, \"loss\": 0.5}\n{\"step\": 20, \"loss\": 0.25}\n";
+  std::ofstream(dir.path() / "metrics.json") << "{\"P@1\": 51.64, \"R@100\": 83.24, \"queries\": 4324}";
+  expect_mentions(inspect_path(dir.path()), {"epochs = 6", "2 lines", "0.25", "51.64", "83.24", "4,324"});
+  std::ofstream(dir.path() / "metrics.jsonl") << "{\"step\": 10}\n{\"ste";
+  expect_mentions(error_of(dir.path()), {"metrics.jsonl: line 2"});
+}
+
+TEST_F(Inspect, CheckpointFolder) {
+  const auto folder = dir.path() / "step-00000120";
+  std::filesystem::create_directories(folder);
+  write_safetensors(folder / "dense.safetensors", {{"parameters", at::ones({100})}});
+  const nlohmann::json manifest = {
+      {"step", 120},
+      {"world_size", 2},
+      {"scalars", {{"epoch", 3}, {"best_metric", 57.5}}},
+      {"tables", {{"free_vectors", {{"rows", 16384}, {"row_shape", {384}}, {"shards", {{0, 8192}, {8192, 16384}}}}}}},
+      {"files", {{"dense.safetensors", checkpoint::describe_file(folder / "dense.safetensors")}}}};
+  std::ofstream(folder / "manifest.json") << checkpoint::manifest_text(manifest);
+  expect_mentions(inspect_path(folder),
+                  {"checkpoint of step 120", "2 ranks", "57.5", "free_vectors", "16,384", "dense.safetensors"});
+  std::fstream file(folder / "dense.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-3, std::ios::end);
+  file.put('x');
+  file.close();
+  expect_mentions(error_of(folder), {"dense.safetensors"});
+}
+
+TEST_F(Inspect, WhatIsNothingOfOurs) {
+  expect_mentions(error_of(dir.path() / "absent"), {"no such file or folder"});
+  expect_mentions(error_of(dir.path()), {"neither a run"});
+  std::ofstream(dir.path() / "text.h5") << "hello";
+  expect_mentions(error_of(dir.path() / "text.h5"), {"not an HDF5 file"});
+  std::filesystem::create_directories(dir.path() / "step-00000010");
+  std::ofstream(dir.path() / "step-00000010" / "manifest.json") << "{}";
+  expect_mentions(error_of(dir.path() / "step-00000010"), {"manifest.json"});
+}
+
+}  // namespace
+}  // namespace vixen
