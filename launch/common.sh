@@ -1,7 +1,7 @@
 # What the launchers share: where things lie, what they say, how long commands show progress. Sourced by bash scripts.
 #
 #   vixen_root      the checkout               vixen_python    the Python of .venv
-#   vixen_preset    cpu | cuda                 vixen_build     build/<preset>, where the binary `vixen` lies
+#   vixen_preset    cpu | cuda                 vixen_build     build/<preset>; vixen_binary: the program
 #   vixen_log       build/log: output of the long commands
 
 vixen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -36,7 +36,7 @@ choose_preset() {
 }
 vixen_preset=$(choose_preset)
 vixen_build=$vixen_root/build/$vixen_preset
-vixen_binary=$vixen_build/vixen
+vixen_binary=$vixen_build/src/vixen
 
 # Number of usable GPUs: those the driver lists, limited by CUDA_VISIBLE_DEVICES; 0 for a CPU build.
 gpu_count() {
