@@ -31,10 +31,14 @@ class ImagesFile:
             if name not in self._file:
                 raise UserError(f"{path}: has no dataset /{name}")
         self._embeddings = self._file["embeddings"]
-        if self._embeddings.ndim != 2 or self._embeddings.dtype not in (np.float16, np.float32):
+        if self._embeddings.ndim != 2 or self._embeddings.dtype not in (np.float16, np.float32, np.int8):
             raise UserError(f"{path}: /embeddings is {self._embeddings.dtype} {self._embeddings.shape}, expected float16 [M, I]")
         self.rows, self.width = self._embeddings.shape
+        self._scale = self._file["scale"][:] if "scale" in self._file else None
+        if (self._embeddings.dtype == np.int8) != (self._scale is not None and self._scale.shape == (self.width,)):
+            raise UserError(f"{path}: /scale is missing or of the wrong size, expected float32 [{self.width}] with int8 embeddings")
         self.model = str(self._file.attrs.get("model", ""))
+        self.input_size = int(self._file.attrs.get("input_size", 0))
         names = self._file["names"]
         if names.shape != (self.rows,):
             raise UserError(f"{path}: /names is {names.shape}, expected one for each of the {self.rows} rows of /embeddings")
@@ -63,7 +67,12 @@ class ImagesFile:
 
     def blocks(self) -> Iterator[np.ndarray]:
         for first in range(0, self.rows, BLOCK_ROWS):
-            yield self._embeddings[first : first + BLOCK_ROWS]
+            block = self._embeddings[first : first + BLOCK_ROWS]
+            yield block if self._scale is None else block * self._scale
+
+    def names(self) -> np.ndarray:
+        """Bytes [M], sorted."""
+        return self._names
 
 
 class NpyRows:
@@ -166,3 +175,22 @@ def write_images(path: Path, names: list[str], width: int, blocks: Iterator[np.n
         file.attrs["created_by"] = created_by
         write_contiguous(file, "embeddings", (len(names), width), np.float16, blocks)
         file.create_dataset("names", data=names, shape=(len(names),), dtype=h5py.string_dtype())
+
+
+def write_compact_images(path: Path, source: ImagesFile, values: np.ndarray, model: str, created_by: str) -> None:
+    """Writes the compact form: values float32 [M, d] in the order of the source's names, 8 bits a value, compressed."""
+    import h5py
+
+    scale = np.maximum(np.abs(values).max(0), 1e-12).astype(np.float32) / 127
+    with h5py.File(path, "w", libver=("earliest", "v108")) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = np.int64(FORMAT_VERSION)
+        file.attrs["model"] = model
+        file.attrs["input_size"] = np.int64(source.input_size)
+        file.attrs["created_by"] = created_by
+        packing = {"compression": "gzip", "compression_opts": 9}
+        # a column's bytes lie together: the rarer components compress well
+        file.create_dataset("embeddings", data=np.rint(values / scale).astype(np.int8), chunks=(min(BLOCK_ROWS, len(values)), 1),
+                            **packing)
+        file.create_dataset("scale", data=scale)
+        file.create_dataset("names", data=source.names(), **packing)

@@ -1,0 +1,135 @@
+"""import_official.py: the authors' layout comes out as it went in, and a pickle that asks for more than arrays is refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from test_prepare_dataset import IDS, rows, texts
+
+
+def object_array(entries: list) -> np.ndarray:
+    array = np.empty(len(entries), object)
+    array[:] = entries
+    return array
+
+
+def save_pickled(path, thing) -> None:
+    """An .npy file of an object array whose pickle is `thing`."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (2,)})
+        pickle.dump(thing, file)
+
+
+@pytest.fixture
+def official(tmp_path):
+    folder = tmp_path / "LF-Amazon-toy"
+    folder.mkdir()
+    (folder / "trn.raw.txt").write_text("red car\nbig tree é\ngreen house\n", encoding="utf-8")
+    (folder / "tst.raw.txt").write_text("blue car\ntree\n")
+    (folder / "lbl.raw.txt").write_text("car\nhouse\n")
+    (folder / "trn_X_Y.txt").write_text("3 2\n1:1.0 0:1.0\n1:1.0\n0:1.0 1:0.0\n")
+    (folder / "tst_X_Y.txt").write_text("2 2\n0:1.0\n\n")
+    (folder / "filter_labels_test.txt").write_text("")
+    generator = np.random.default_rng(0)
+    for stem, side, entries in (("trn", "train", [[0, 2], -1, [1]]), ("tst", "test", [-1, [0]]), ("lbl", "labels", [-1, -1])):
+        images = generator.normal(size=(3 if stem == "trn" else 1, 4)).astype(np.float32)
+        np.save(folder / f"{stem}_embs_imgs_3_4_toy.npy", images)
+        np.save(folder / f"{side}_imgs_384_3_map.npy", object_array(entries), allow_pickle=True)
+    return folder
+
+
+def test_round_trip(tools, official, model, tmp_path):
+    out = tmp_path / "data.h5"
+    tools.run("import_official.py", "--dir", official, "--model", model, "--out", out)
+    train, test = (np.load(official / f"{stem}_embs_imgs_3_4_toy.npy") for stem in ("trn", "tst"))
+    with h5py.File(out) as file:
+        assert texts(file, "train") == ["red car", "big tree é", "green house"] and texts(file, "label") == ["car", "house"]
+        assert rows(file, "train/tokens")[0] == [2, IDS["red"], IDS["car"], 3]
+        assert rows(file, "train/labels") == [[0, 1], [1], [0]] and rows(file, "test/labels") == [[0], []]
+        assert rows(file, "test/filter") == [[], []]
+        assert rows(file, "train/images") == [[0, 2], [], [1]]
+        assert rows(file, "test/images") == [[], [3]] and rows(file, "label/images") == [[], []]
+        np.testing.assert_array_equal(file["images/embeddings"][:], np.concatenate([train, test]).astype(np.float16))
+        assert file.attrs["max_images"] == 2
+        assert (file.attrs["propensity_a"], file.attrs["propensity_b"]) == (0.6, 2.6)
+
+
+def test_without_pictures(tools, official, model, tmp_path):
+    out = tmp_path / "data.h5"
+    tools.run("import_official.py", "--dir", official, "--model", model, "--out", out, "--max-images", 0)
+    with h5py.File(out) as file:
+        assert file["images/embeddings"].shape == (0, 0) and rows(file, "train/images") == [[], [], []]
+
+
+def test_latin1(tools, official, model, tmp_path):
+    (official / "trn.raw.txt").write_bytes("red car\nbig tree é\ngreen house\n".encode("latin-1"))
+    options = ["--dir", official, "--model", model, "--out", tmp_path / "data.h5"]
+    assert "trn.raw.txt:2: byte 9 (0xe9) is not utf-8" in tools.fails("import_official.py", *options)
+    tools.run("import_official.py", *options, "--latin1")
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert texts(file, "train")[1] == "big tree é"
+
+
+class Harmful:
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self._path}",)
+
+
+def test_harmful_pickle_is_refused(tools, official, model, tmp_path):
+    mark = tmp_path / "mark"
+    for thing in (Harmful(mark), [Harmful(mark)]):
+        save_pickled(official / "train_imgs_384_3_map.npy", thing)
+        error = tools.fails("import_official.py", "--dir", official, "--model", model, "--out", tmp_path / "data.h5")
+        assert "train_imgs_384_3_map.npy: the pickle asks for posix.system: refused" in error
+        assert not mark.exists()
+    np.load(official / "train_imgs_384_3_map.npy", allow_pickle=True)
+    assert mark.exists()  # the pickle would have worked
+
+
+@pytest.mark.parametrize("name, content, expected", [
+    ("trn_X_Y.txt", "3 3\n0:1\n0:1\n0:1\n", "trn_X_Y.txt:1: header says 3 columns, but there are 2 labels"),
+    ("trn_X_Y.txt", "3\n", "trn_X_Y.txt:1: header is '3', expected 'rows columns'"),
+    ("trn_X_Y.txt", "3 2\n0:1\n2:1\n0:1\n", "trn_X_Y.txt:3: label 2 is out of range, expected 0..1"),
+    ("trn_X_Y.txt", "3 2\n0:1\n0:1\n", "trn_X_Y.txt: ends after 2 rows, its header says 3"),
+    ("trn_X_Y.txt", "2 2\n0:1\n0:1\n", "trn_X_Y.txt: has 2 rows, but"),
+    ("trn_X_Y.txt", "3 2\n0:1\nzero:1\n0:1\n", "trn_X_Y.txt:3: entry 'zero:1', expected 'label:value'"),
+    ("trn_X_Y.txt", "3 2\n0:1\n\n0:1\n", "trn.raw.txt:2: 1 row with no label"),
+    ("trn.raw.txt", "car\n\nhouse\n", "trn.raw.txt:2: 1 row with no text"),
+    ("trn.raw.txt", "car\n", "1_map.npy"),
+    ("trn_embs_imgs_3_4_toy.npy", "nonsense", "not a .npy file"),
+    ("train_imgs_384_3_map.npy", "nonsense", "not a readable map"),
+    ("filter_labels_test.txt", "0 2\n", "filter_labels_test.txt:1: pair 0 2 is out of range"),
+])
+def test_bad_inputs(tools, official, model, tmp_path, name, content, expected):
+    (official / name).write_text(content)
+    if name == "trn.raw.txt" and "map" in expected:
+        expected = "train_imgs_384_3_map.npy: holds 3 entries, expected one for each of the 1 texts"
+    error = tools.fails("import_official.py", "--dir", official, "--model", model, "--out", tmp_path / "data.h5")
+    assert expected in error and not (tmp_path / "data.h5").exists()
+
+
+def test_bad_pictures(tools, official, model, tmp_path):
+    def fails() -> str:
+        return tools.fails("import_official.py", "--dir", official, "--model", model, "--out", tmp_path / "data.h5")
+
+    path = official / "trn_embs_imgs_3_4_toy.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    assert "trn_embs_imgs_3_4_toy.npy: has " in fails()
+    values = np.load(official / "tst_embs_imgs_3_4_toy.npy")
+    np.save(path, np.concatenate([values, values * np.nan, values]))
+    assert "trn_embs_imgs_3_4_toy.npy: row 1 is not finite" in fails()
+    path.write_bytes(whole)
+    np.save(official / "train_imgs_384_3_map.npy", object_array([[0, 3], -1, -1]), allow_pickle=True)
+    assert "train_imgs_384_3_map.npy: entry 0 names image row 3, expected 0..2" in fails()
+    (official / "train_imgs_384_3_map.npy").unlink()
+    assert "its map train_imgs_*_3_map.npy is missing" in fails()
+    np.save(official / "trn_embs_imgs_3_4_other.npy", values)
+    assert "2 files match trn_embs_imgs_*.npy" in fails()

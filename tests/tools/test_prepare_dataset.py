@@ -1,0 +1,249 @@
+"""prepare_dataset.py: what it writes is what the raw folder says, and what it refuses it refuses in one line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+
+import h5py
+import numpy as np
+import pytest
+from conftest import WORDS, query, write_lines
+
+IDS = {word: 4 + i for i, word in enumerate(WORDS)}
+
+
+def rows(file: h5py.File, name: str) -> list[list[int]]:
+    offsets, values = file[f"{name}/offsets"][:], file[f"{name}/values"][:]
+    assert offsets[0] == 0 and offsets[-1] == len(values) and (np.diff(offsets) >= 0).all()
+    return [values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:])]
+
+
+def texts(file: h5py.File, side: str) -> list[str]:
+    return [bytes(row).decode() for row in rows(file, f"{side}/texts")]
+
+
+def write_images(path, names: list[str], width: int = 4) -> np.ndarray:
+    from vixen_tools.image_rows import write_images as write
+
+    values = np.arange(len(names) * width, dtype=np.float16).reshape(-1, width)
+    write(path, names, width, iter([values]), "test", 32, "test")
+    return values
+
+
+def test_round_trip(tools, raw, model, tmp_path):
+    out = tmp_path / "data.h5"
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out, "--max-length", 6)
+    with h5py.File(out) as file:
+        attributes = dict(file.attrs)
+        assert attributes["format"] == "vixen-dataset" and attributes["version"] == 1 and attributes["name"] == "toy"
+        assert attributes["tokenizer"] == "tiny" and attributes["vocabulary"] == 4 + len(WORDS)
+        assert attributes["tokenizer_sha256"] == hashlib.sha256((model / "tokenizer.json").read_bytes()).hexdigest()
+        assert (attributes["max_length"], attributes["max_images"], attributes["text"]) == (6, 0, "title")
+        assert (attributes["propensity_a"], attributes["propensity_b"]) == (0.55, 1.5)
+        assert attributes["version"].dtype == np.int64 and attributes["propensity_a"].dtype == np.float64
+        expected = [[2, IDS["red"], IDS["car"], 3], [2, IDS["big"], IDS["house"], 3], [2, IDS["green"], IDS["tree"], 3],
+                    [2, *(IDS[w] for w in "red house left right".split()), 3]]
+        assert rows(file, "train/tokens") == expected
+        assert texts(file, "train")[3] == "red house left right open close big"
+        assert rows(file, "train/labels") == [[0, 2], [1], [1, 2], [0]]
+        assert rows(file, "test/labels") == [[0], []]
+        assert rows(file, "test/filter") == [[1], [0, 2]]
+        assert texts(file, "label") == ["car", "house", "tree"]
+        assert rows(file, "label/images") == [[], [], []] and file["images/embeddings"].shape == (0, 0)
+        assert "label/labels" not in file and "train/filter" not in file
+        for side in ("train", "test", "label"):
+            assert file[f"{side}/tokens/values"].dtype == np.int32 and file[f"{side}/texts/values"].dtype == np.uint8
+
+        def check(name, item):
+            if isinstance(item, h5py.Dataset):
+                assert item.chunks is None and item.compression is None
+                assert not item.size or item.id.get_offset() % 64 == 0, name
+
+        file.visititems(check)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_content_and_name(tools, raw, model, tmp_path):
+    out = tmp_path / "data.h5"
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out, "--text", "title+content",
+              "--name", "LF-AmazonTitles-Toy", "--propensity-b", "2")
+    with h5py.File(out) as file:
+        assert texts(file, "label") == ["car open", "house open", "tree open"]
+        assert texts(file, "train")[0] == "red car"
+        assert (file.attrs["propensity_a"], file.attrs["propensity_b"]) == (0.6, 2.0)
+
+
+def test_pictures(tools, raw, model, tmp_path):
+    values = write_images(tmp_path / "images.h5", ["a.png", "aa.png", "b.png", "c.png"])
+    out = tmp_path / "data.h5"
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out, "--images", tmp_path / "images.h5")
+    with h5py.File(out) as file:
+        assert file.attrs["max_images"] == 2
+        assert rows(file, "train/images") == [[1], [], [0, 2], []] and rows(file, "test/images") == [[2], []]
+        np.testing.assert_array_equal(file["images/embeddings"][:], values[[0, 2, 3]])  # the unused row is left out
+        assert file["images/embeddings"].dtype == np.float16
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out, "--images", tmp_path / "images.h5", "--max-images", 1)
+    with h5py.File(out) as file:
+        assert file.attrs["max_images"] == 1 and rows(file, "train/images") == [[1], [], [0], []]
+
+
+def test_compact_pictures(tools, raw, model, tmp_path):
+    rng = np.random.default_rng(0)
+    from vixen_tools.image_rows import ImagesFile, write_images as write
+
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    values = rng.normal(size=(4, 8)).astype(np.float16)
+    write(tmp_path / "images.h5", names, 8, iter([values]), "test", 32, "test")
+    tools.run("compact_images.py", "--raw", raw, "--images", tmp_path / "images.h5", "--out", tmp_path / "small.h5", "--dimensions", 2)
+    small = ImagesFile(tmp_path / "small.h5")
+    got = np.concatenate(list(small.blocks()))
+    train = values[:3].astype(np.float64)  # d.png is of no training query
+    centred = train - train.mean(0)
+    # three points lie in a plane: two components keep all their inner products, up to 8 bits
+    np.testing.assert_allclose(got[:3] @ got[:3].T, centred @ centred.T, atol=0.05)
+    assert small.find(["c.png", "nothing.png"]).tolist() == [2, -1]
+    out = tmp_path / "data.h5"
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out, "--images", tmp_path / "small.h5")
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["images/embeddings"][:], got[:3].astype(np.float16))
+
+
+def test_missing_picture(tools, raw, model, tmp_path):
+    write_images(tmp_path / "images.h5", ["b.png", "c.png"])
+    options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5", "--images", tmp_path / "images.h5"]
+    assert "trn.json.gz:3: picture 'a.png'" in tools.fails("prepare_dataset.py", *options)
+    assert not (tmp_path / "data.h5").exists()
+    tools.run("prepare_dataset.py", *options, "--ignore-missing-images")
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert rows(file, "train/images") == [[0], [], [1], []]
+
+
+def test_empty_rows(tools, raw, model, tmp_path):
+    write_lines(raw / "trn.json.gz", [query("red car", [0, 1]), query(" \n", [1]), query("tree", []), query("car", [1]), query("big car", [2])])
+    write_lines(raw / "lbl.json", [{"title": "car"}, {"title": ""}, {"title": "tree"}])
+    options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5"]
+    assert "lbl.json:2: 1 row with no text" in tools.fails("prepare_dataset.py", *options)
+    result = tools.run("prepare_dataset.py", *options, "--drop-empty")
+    assert "dropped 2 with no label, the first at line 3" in result.stderr  # one of them had only the dropped label
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert texts(file, "train") == ["red car", "big car"] and rows(file, "train/labels") == [[0], [1]]
+        assert rows(file, "test/filter") == [[], [0, 1]]  # label 1 is gone, label 2 is now 1
+    error = tools.fails("prepare_dataset.py", *options, "--keep-empty")
+    assert "trn.json.gz:3: 1 row with no label" in error
+    write_lines(raw / "trn.json.gz", [query("", [0])])
+    tools.run("prepare_dataset.py", *options, "--keep-empty")
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert rows(file, "train/tokens") == [[2, 3]] and texts(file, "train") == [""]
+
+
+def test_awkward_text(tools, raw, model, tmp_path):
+    write_lines(raw / "trn.json.gz", [query("red\tcar\u2028tree\ud83d", [0]), query("maison é 猫", [1])])
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert texts(file, "train") == ["red car tree?", "maison é 猫"]
+
+
+@pytest.mark.parametrize("line, expected", [
+    ('{"title": "car", "target_ind": [3]}', "trn.json.gz:1: label 3 is out of range, expected 0..2"),
+    ('{"title": "car", "target_ind": [-1]}', "label -1 is out of range"),
+    ('{"title": "car", "target_ind": [1.5]}', "'target_ind' holds 1.5"),
+    ('{"title": "car"}', "'target_ind' is missing"),
+    ('{"title": "car", "target_ind": [1], "target_rel": []}', "'target_rel' is 0 entries"),
+    ('{"target_ind": [1]}', "'title' is missing"),
+    ('{"title": 7, "target_ind": [1]}', "'title' is a int"),
+    ("[1, 2]", "is a JSON list, expected an object"),
+    ('{"title": ', "trn.json.gz:1: not JSON"),
+    (b'{"title": "\xff"}', "trn.json.gz:1: byte 11 (0xff) is not utf-8"),
+    ("", "trn.json.gz: is empty"),
+])
+def test_bad_rows(tools, raw, model, tmp_path, line, expected):
+    data = line if isinstance(line, bytes) else line.encode()
+    (raw / "trn.json.gz").write_bytes(gzip.compress(data + b"\n" if data else b""))
+    assert expected in tools.fails("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]  # nothing half-written stays
+
+
+def test_damaged_files(tools, raw, model, tmp_path):
+    options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5"]
+    whole = gzip.compress("".join(json.dumps(query(f"car {i}", [0])) + "\n" for i in range(20000)).encode())
+    (raw / "trn.json.gz").write_bytes(whole[: len(whole) // 2])
+    error = tools.fails("prepare_dataset.py", *options)
+    assert "trn.json.gz: damaged gzip data after line" in error
+    (raw / "trn.json.gz").write_bytes(whole[:-6] + b"\0\0\0\0\0\0")
+    assert "damaged gzip data after line 20000" in tools.fails("prepare_dataset.py", *options)
+    (raw / "trn.json.gz").unlink()
+    assert "has no trn.json.gz" in tools.fails("prepare_dataset.py", *options)
+
+
+def test_other_bad_inputs(tools, raw, model, tmp_path):
+    def fails(**changes):
+        options = {"raw": raw, "model": model, "out": tmp_path / "data.h5", **changes}
+        return tools.fails("prepare_dataset.py", *(part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)))
+
+    assert "nothing: no such folder" in fails(raw=tmp_path / "nothing")
+    assert "tokenizer.json: no such file" in fails(model=tmp_path)
+    assert "--max-length 2: expected more than the 2 special tokens" in fails(max_length=2)
+    assert "images.h5: no such file" in fails(images=tmp_path / "images.h5")
+    (tmp_path / "images.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    assert "images.h5: not a readable HDF5 file" in fails(images=tmp_path / "images.h5")
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file.attrs["format"] = "other"
+    assert "format and version are" in fails(images=tmp_path / "images.h5")
+    write_images(tmp_path / "images.h5", ["b.png", "a.png", "c.png"])
+    assert "/names is not sorted" in fails(images=tmp_path / "images.h5")
+    from vixen_tools.image_rows import write_images as write
+
+    write(tmp_path / "images.h5", ["a.png", "b.png", "c.png"], 2, iter([np.array([[0, 1], [np.nan, 1], [0, 1]])]), "t", 32, "t")
+    assert "/embeddings row 1 is not finite" in fails(images=tmp_path / "images.h5")
+    (raw / "filter_labels_test.txt").write_text("0 1\n2 0\n")
+    assert "filter_labels_test.txt:2: pair 2 0 is out of range" in fails()
+    (raw / "filter_labels_test.txt").write_text("zero\n")
+    assert "filter_labels_test.txt:1: is 'zero', expected 'row label'" in fails()
+
+
+def test_empty_filter_and_replacing(tools, raw, model, tmp_path):
+    (raw / "filter_labels_test.txt").write_text("\n")
+    out = tmp_path / "data.h5"
+    out.write_text("an older file")
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out)
+    with h5py.File(out) as file:
+        assert rows(file, "test/filter") == [[], []]
+
+
+def test_memory_is_bounded(raw, model, tmp_path):
+    """200,000 rows and 100 MB of pictures must not stay in memory: the peak grows by much less than what passes through."""
+    import subprocess
+    import sys
+
+    from conftest import TOOLS
+    from vixen_tools.image_rows import write_images as write
+
+    def peak(folder, images) -> int:
+        code = ("import resource, runpy, sys; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]\n"
+                "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+        command = [sys.executable, "-c", code, TOOLS, TOOLS / "prepare_dataset.py", "--raw", folder, "--model", model, "--out",
+                   tmp_path / "data.h5", "--images", images, "--max-length", 128]
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        return int(result.stdout.split()[-1]) * 1024
+
+    names = [f"{i:06}.webp" for i in range(50000)]
+    blocks = (np.full((5000, 1024), 1, np.float16) for _ in range(10))
+    write(tmp_path / "many.h5", names, 1024, blocks, "test", 32, "test")
+    write_images(tmp_path / "few.h5", ["a.png", "b.png", "c.png"])
+    text = " ".join(WORDS * 2)
+    large = tmp_path / "large"
+    large.mkdir()
+    with gzip.open(large / "trn.json.gz", "wt", compresslevel=1) as file:
+        for i in range(200000):
+            file.write(json.dumps(query(f"{text} {i}", [i % 3], images=[names[i % 50000]])) + "\n")
+    for name in ("tst.jsonl", "lbl.json"):
+        (large / name).write_bytes((raw / name).read_bytes().replace(b'["c.png"]', b"[]"))
+    small_peak, large_peak = peak(raw, tmp_path / "few.h5"), peak(large, tmp_path / "many.h5")
+    passed = (tmp_path / "data.h5").stat().st_size
+    assert passed > 140e6
+    print(small_peak, large_peak, passed)
+    assert large_peak - small_peak < 90e6, (small_peak, large_peak, passed)
