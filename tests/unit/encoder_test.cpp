@@ -1,0 +1,301 @@
+// The encoder: packing invariance, picture slots, dropout, chunks, cut layers, and every fault of a model folder.
+#include "model/encoder.hpp"
+
+#include <cmath>
+#include <map>
+
+#include "base/check.hpp"
+#include "fixtures/tiny_model.hpp"
+#include "model/safetensors.hpp"
+
+namespace vixen {
+namespace {
+
+using testing::kTinyImageWidth;
+using testing::ModelFolder;
+using testing::tiny_batch;
+using testing::tiny_model;
+
+constexpr int64_t kVocabulary = 89;  // of both tiny models at least
+
+struct Loaded {
+  EncoderOptions options;
+  ParameterStore store;
+  std::unique_ptr<Encoder> encoder;
+
+  explicit Loaded(const std::filesystem::path& folder, int64_t layers = 0, double dropout = -1,
+                  int64_t image_width = kTinyImageWidth) {
+    options.model.path = folder.string();
+    options.model.layers = layers;
+    options.model.dropout = dropout;
+    options.image_width = image_width;
+    encoder = make_encoder(options, store);
+    store.allocate(at::kCPU, at::kFloat);
+    load_encoder_weights(options, store, 1);
+  }
+  at::Tensor embed(const PackedBatch& batch, const PassContext& context = {}) {
+    return encoder->forward(batch, context, nullptr);
+  }
+};
+
+double difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
+
+// The message of the UserError that loading ends in.
+std::string fault(const std::filesystem::path& folder, int64_t layers = 0) {
+  try {
+    Loaded loaded(folder, layers);
+  } catch (const UserError& error) {
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+    return error.what();
+  }
+  return "(no fault)";
+}
+#define EXPECT_FAULT(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
+
+class EncoderTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(EncoderTest, NeighboursDoNotMatter) {
+  Loaded loaded(tiny_model(GetParam()));
+  const std::vector<testing::TinySequence> all = {{1, 5, 0}, {2, 1, 2}, {3, 17, 1}, {4, 9, 0}, {5, 5, 1}, {6, 3, 0}};
+  for (const bool training : {false, true}) {
+    const PassContext context{.training = training, .seed = 3, .step = 8};
+    const at::Tensor h = loaded.embed(tiny_batch(all, kVocabulary), context);
+    for (size_t i = 0; i < all.size(); ++i) {
+      const at::Tensor alone = loaded.embed(tiny_batch({all[i]}, kVocabulary), context);
+      EXPECT_LE(difference(alone[0], h[static_cast<int64_t>(i)]), 1e-6) << i;
+    }
+    const at::Tensor reversed = loaded.embed(tiny_batch({all.rbegin(), all.rend()}, kVocabulary), context);
+    EXPECT_LE(difference(reversed.flip(0), h), 1e-6);
+  }
+}
+
+TEST_P(EncoderTest, DropoutFollowsSeedStepAndKey) {
+  Loaded loaded(tiny_model(GetParam()));
+  const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}}, kVocabulary);
+  const PassContext context{.training = true, .seed = 3, .step = 8};
+  const at::Tensor h = loaded.embed(batch, context);
+  EXPECT_TRUE(h.equal(loaded.embed(batch, context)));
+  EXPECT_GT(difference(h, loaded.embed(batch)), 1e-3);
+  EXPECT_GT(difference(h, loaded.embed(batch, {.training = true, .seed = 4, .step = 8})), 1e-3);
+  EXPECT_GT(difference(h, loaded.embed(batch, {.training = true, .seed = 3, .step = 9})), 1e-3);
+  Loaded without(tiny_model(GetParam()), 0, /*dropout=*/0);
+  EXPECT_TRUE(without.embed(batch, context).equal(loaded.embed(batch))) << "model.dropout = 0 switches all of it off";
+}
+
+TEST_P(EncoderTest, GradientsWithDropoutByFiniteDifferences) {
+  Loaded loaded(tiny_model(GetParam()));
+  const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}}, kVocabulary);
+  const PassContext context{.training = true, .seed = 3, .step = 8};
+  const at::Tensor direction =
+      at::sin(at::arange(4 * loaded.encoder->width(), at::kFloat) * 0.9).view({4, loaded.encoder->width()});
+  std::unique_ptr<Encoder::Saved> saved;
+  loaded.encoder->forward(batch, context, &saved);
+  loaded.encoder->backward(direction, batch, context, *saved, {});
+  for (int i = 0; i < loaded.store.count(); ++i) {
+    const auto [gradient, differences] = testing::derivative(loaded.store, i, 4e-3, [&] {
+      return (loaded.embed(batch, context).to(at::kDouble) * direction).sum().item<double>();
+    });
+    EXPECT_NEAR(gradient / differences, 1, 5e-3) << loaded.store.info(i).name;
+  }
+}
+
+// Gradient caching: two chunks' gradients are the whole batch's.
+TEST_P(EncoderTest, ChunksAddUp) {
+  Loaded loaded(tiny_model(GetParam()));
+  const std::vector<testing::TinySequence> all = {{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}};
+  const PassContext context{.training = true, .seed = 3, .step = 8};
+  const at::Tensor grad =
+      at::cos(at::arange(4 * loaded.encoder->width(), at::kFloat)).view({4, loaded.encoder->width()});
+  const auto run = [&](std::vector<testing::TinySequence> part, const at::Tensor& grad_h) {
+    const PackedBatch batch = tiny_batch(part, kVocabulary);
+    std::unique_ptr<Encoder::Saved> saved;
+    loaded.encoder->forward(batch, context, &saved);
+    loaded.encoder->backward(grad_h, batch, context, *saved, {});
+  };
+  run(all, grad);
+  const at::Tensor whole = loaded.store.flat_grads().clone();
+  loaded.store.zero_grads();
+  run({all.begin(), all.begin() + 3}, grad.narrow(0, 0, 3));
+  run({all.begin() + 3, all.end()}, grad.narrow(0, 3, 1));
+  EXPECT_LE(difference(loaded.store.flat_grads(), whole) / whole.abs().max().item<double>(), 1e-5);
+}
+
+TEST_P(EncoderTest, NoSequences) {
+  Loaded loaded(tiny_model(GetParam()));
+  const PackedBatch batch = tiny_batch({}, kVocabulary);
+  std::unique_ptr<Encoder::Saved> saved;
+  const at::Tensor h = loaded.encoder->forward(batch, {}, &saved);
+  EXPECT_EQ(h.sizes(), at::IntArrayRef({0, loaded.encoder->width()}));
+  int ready = 0;
+  loaded.encoder->backward(h, batch, {}, *saved, [&](int first, int last) { ready += last - first; });
+  EXPECT_EQ(ready, loaded.store.count());
+  EXPECT_EQ(loaded.store.flat_grads().abs().max().item<float>(), 0);
+}
+
+TEST_P(EncoderTest, CutLayersAreSavedAsAWholeModel) {
+  Loaded cut(tiny_model(GetParam()), /*layers=*/1), all(tiny_model(GetParam()));
+  EXPECT_LT(cut.store.count(), all.store.count());
+  const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}}, kVocabulary);
+  EXPECT_GT(difference(cut.embed(batch), all.embed(batch)), 1e-2);
+  const auto folder = std::filesystem::path(::testing::TempDir()) / (std::string("vixen_cut_") + GetParam());
+  cut.encoder->save(folder);
+  EXPECT_TRUE(Loaded(folder).embed(batch).equal(cut.embed(batch)));
+  EXPECT_FAULT(fault(folder, 2), "at most the 1 layers");
+  std::filesystem::remove_all(folder);
+}
+
+TEST_P(EncoderTest, FlopsOfTheProducts) {
+  Loaded loaded(tiny_model(GetParam()), 1);
+  const double d = static_cast<double>(loaded.encoder->width());
+  const auto& weight = loaded.store.info(loaded.store.find(std::string(GetParam()) == "tiny_bert"
+                                                               ? "encoder.layer.0.output.dense.weight"
+                                                               : "transformer.layer.0.ffn.lin2.weight"));
+  const double f = static_cast<double>(weight.shape[1]);
+  EXPECT_DOUBLE_EQ(loaded.encoder->forward_flops(10, 0), 10 * (8 * d * d + 4 * d * f));
+  EXPECT_DOUBLE_EQ(loaded.encoder->forward_flops(0, 7), 7 * 4 * d);
+}
+
+INSTANTIATE_TEST_SUITE_P(Unit, EncoderTest, ::testing::Values("tiny_bert", "tiny_distilbert"),
+                         [](const auto& test) { return std::string(test.param); });
+
+TEST(EncoderGroups, DecayAndOrder) {
+  Loaded loaded(tiny_model("tiny_bert"));
+  const auto group = [&](const char* name) { return loaded.store.info(loaded.store.find(name)).group; };
+  EXPECT_EQ(group("embeddings.word_embeddings.weight"), ParameterGroup::kBackbone);
+  EXPECT_EQ(group("embeddings.LayerNorm.weight"), ParameterGroup::kBackboneNoDecay);
+  EXPECT_EQ(group("encoder.layer.0.attention.self.qkv.weight"), ParameterGroup::kBackbone);
+  EXPECT_EQ(group("encoder.layer.0.attention.self.qkv.bias"), ParameterGroup::kBackboneNoDecay);
+  EXPECT_EQ(group("encoder.layer.2.output.LayerNorm.bias"), ParameterGroup::kBackboneNoDecay);
+  EXPECT_EQ(group("image_projection.weight"), ParameterGroup::kImage);
+  EXPECT_EQ(group("image_projection.bias"), ParameterGroup::kImageNoDecay);
+  EXPECT_EQ(loaded.store.info(loaded.store.count() - 1).name, "image_projection.bias");
+}
+
+// compat.padded_positions: the text of a row without picture begins behind its empty picture slot.
+TEST(EncoderPositions, PaddedPositionsMoveTheText) {
+  Loaded loaded(tiny_model("tiny_bert"));
+  SequenceTable table;
+  const std::vector<int64_t> token_offsets = {0, 4, 9}, image_offsets = {0, 0, 1}, rows = {0, 1};
+  const std::vector<int32_t> tokens = {2, 7, 9, 3, 2, 30, 31, 32, 3}, images = {0};
+  const std::vector<uint16_t> embedding(kTinyImageWidth, 0x3C00);  // halves of 1.0
+  table.tokens = {token_offsets, tokens};
+  table.images = {image_offsets, images};
+  ImageStore store;
+  store.n_rows = 1;
+  store.width = kTinyImageWidth;
+  store.rows = embedding.data();
+  const PackPiece piece{.table = &table, .rows = rows, .first_key = 0};
+  const auto pack = [&](bool padded) {
+    return pack_batch(std::span(&piece, 1), store, {.images = true, .padded_positions = padded, .image_slots = 1});
+  };
+  const PackedBatch plain = pack(false), padded = pack(true);
+  PackedBatch moved = plain;
+  moved.position_ids = plain.position_ids.clone();
+  moved.position_ids.narrow(0, 0, 4).add_(1);
+  const at::Tensor h = loaded.embed(padded);
+  EXPECT_TRUE(h.equal(loaded.embed(moved)));
+  EXPECT_TRUE(h[1].equal(loaded.embed(plain)[1])) << "a row with its picture is the same either way";
+  EXPECT_GT(difference(h[0], loaded.embed(plain)[0]), 1e-3);
+}
+
+TEST(EncoderImages, ProjectionIsInitialisedBySeedWhenThereIsNoFile) {
+  const ModelFolder folder("tiny_bert");
+  std::filesystem::remove(folder.path() / "image_projection.safetensors");
+  Loaded loaded(folder.path());
+  const auto weight = [&] { return loaded.store.value(loaded.store.find("image_projection.weight")).clone(); };
+  const double bound = 1 / std::sqrt(static_cast<double>(kTinyImageWidth));
+  const at::Tensor first = weight();
+  EXPECT_LE(first.abs().max().item<double>(), bound);
+  EXPECT_GT(first.abs().max().item<double>(), 0.9 * bound);
+  load_encoder_weights(loaded.options, loaded.store, 1);
+  EXPECT_TRUE(weight().equal(first));
+  load_encoder_weights(loaded.options, loaded.store, 2);
+  EXPECT_FALSE(weight().equal(first));
+}
+
+// Names with a task head's prefix, TensorFlow's names of norms, halves, and tensors that nobody asked for.
+TEST(EncoderFolder, OtherNamesAndDtypes) {
+  const ModelFolder folder("tiny_bert");
+  const auto path = folder.path() / "model.safetensors";
+  const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}}, kVocabulary);
+  const at::Tensor h = Loaded(folder.path()).embed(batch);
+  for (const auto dtype : {at::kFloat, at::kHalf, at::kBFloat16}) {
+    std::map<std::string, at::Tensor> renamed;
+    {
+      const SafetensorsFile original(tiny_model("tiny_bert") / "model.safetensors");
+      for (std::string name : original.names()) {
+        const at::Tensor tensor = original.tensor(name).to(dtype, false, /*copy=*/true);
+        if (name.ends_with("LayerNorm.weight")) name.replace(name.size() - 6, 6, "gamma");
+        if (name.ends_with("LayerNorm.bias")) name.replace(name.size() - 4, 4, "beta");
+        renamed["bert." + name] = tensor;
+      }
+    }
+    renamed["cls.predictions.bias"] = at::zeros({3});
+    renamed["bert.pooler.dense.weight"] = at::zeros({3, 3});
+    write_safetensors(path, renamed);
+    EXPECT_LE(difference(Loaded(folder.path()).embed(batch), h), dtype == at::kFloat  ? 0
+                                                                 : dtype == at::kHalf ? 0.01
+                                                                                      : 0.08);
+  }
+}
+
+TEST(EncoderFolder, FaultsOfTheConfig) {
+  const auto with = [](const std::string& from, const std::string& to) {
+    const ModelFolder folder("tiny_bert");
+    folder.edit_config(from, to);
+    const std::string message = fault(folder.path());
+    EXPECT_FAULT(message, (folder.path() / "config.json").string());
+    return message;
+  };
+  EXPECT_FAULT(with("\"model_type\": \"bert\"", "\"model_type\": \"roberta\""),
+               "'roberta', expected one of: bert, distilbert");
+  EXPECT_FAULT(with("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\""),
+               "hidden_act is \"gelu_new\", expected \"gelu\"");
+  EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 31"), "multiple of num_attention_heads (3)");
+  EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": -3"), "hidden_size is -3, expected a positive integer");
+  EXPECT_FAULT(with("\"vocab_size\": 101", "\"vocab_size\": \"many\""), "vocab_size is \"many\"");
+  EXPECT_FAULT(with("\"vocab_size\"", "\"vocab_sise\""), "key vocab_size is missing");
+  EXPECT_FAULT(with("{", "["), "JSON");
+  EXPECT_FAULT(fault("/nowhere/at/all"), "/nowhere/at/all/config.json");
+  EXPECT_FAULT(fault(tiny_model("tiny_bert"), 4), "model.layers: 4 found");
+}
+
+TEST(EncoderFolder, FaultsOfTheWeights) {
+  const ModelFolder folder("tiny_bert");
+  const auto path = folder.path() / "model.safetensors";
+  folder.edit_config("\"vocab_size\": 101", "\"vocab_size\": 102");
+  EXPECT_FAULT(fault(folder.path()),
+               "tensor embeddings.word_embeddings.weight has shape [101, 30], expected [102, 30]");
+  EXPECT_FAULT(fault(folder.path()), path.string());
+  folder.edit_config("\"vocab_size\": 102", "\"vocab_size\": 101");
+  folder.edit_config("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
+  EXPECT_FAULT(fault(folder.path()), "tensor encoder.layer.3.attention.self.query.weight is missing");
+  folder.edit_config("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 3");
+  EXPECT_EQ(fault(folder.path()), "(no fault)");
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 100);
+  EXPECT_FAULT(fault(folder.path()), path.string());
+  std::filesystem::remove(path);
+  EXPECT_FAULT(fault(folder.path()), path.string());
+}
+
+TEST(EncoderFolder, SequencesLongerThanItsPositions) {
+  Loaded loaded(tiny_model("tiny_bert"));
+  try {
+    loaded.embed(tiny_batch({{1, 41, 0}}, kVocabulary));
+    FAIL() << "41 positions passed";
+  } catch (const UserError& error) {
+    EXPECT_FAULT(std::string(error.what()), "max_position_embeddings is 40, expected at least the 41 positions");
+  }
+}
+
+TEST(EncoderFolder, TokenizerIdentity) {
+  const ModelFolder folder("tiny_bert");
+  EXPECT_THROW(tokenizer_sha256(folder.path()), UserError);
+  std::ofstream(folder.path() / "tokenizer.json") << "abc";
+  EXPECT_EQ(tokenizer_sha256(folder.path()), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+}  // namespace
+}  // namespace vixen

@@ -1,0 +1,157 @@
+// A transformer layer with all four dropouts: gradients by finite differences, packing invariance, bf16, inference.
+#include "model/transformer_layer.hpp"
+
+#include <cmath>
+
+#include "base/check.hpp"
+#include "fixtures/tiny_model.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int64_t kWidth = 24;
+constexpr int64_t kFeedForward = 40;
+
+struct LayerFixture {
+  ParameterStore store;
+  std::unique_ptr<TransformerLayer> layer;
+
+  explicit LayerFixture(double dropout, at::ScalarType compute = at::kFloat) {
+    TransformerLayerParameters p;
+    const auto linear = [&](const std::string& name, int64_t out, int64_t in, int& weight, int& bias) {
+      weight = store.add(name + ".weight", {out, in}, ParameterGroup::kBackbone);
+      bias = store.add(name + ".bias", {out}, ParameterGroup::kBackboneNoDecay);
+    };
+    const auto norm = [&](const std::string& name, int& weight, int& bias) {
+      weight = store.add(name + ".weight", {kWidth}, ParameterGroup::kBackboneNoDecay);
+      bias = store.add(name + ".bias", {kWidth}, ParameterGroup::kBackboneNoDecay);
+    };
+    linear("qkv", 3 * kWidth, kWidth, p.qkv_weight, p.qkv_bias);
+    linear("out", kWidth, kWidth, p.out_weight, p.out_bias);
+    norm("norm1", p.norm1_weight, p.norm1_bias);
+    linear("ff1", kFeedForward, kWidth, p.ff1_weight, p.ff1_bias);
+    linear("ff2", kWidth, kFeedForward, p.ff2_weight, p.ff2_bias);
+    norm("norm2", p.norm2_weight, p.norm2_bias);
+    store.allocate(at::kCPU, compute);
+    testing::fill_parameters(store);
+    layer = std::make_unique<TransformerLayer>(store,
+                                               TransformerLayerOptions{.width = kWidth,
+                                                                       .heads = 3,
+                                                                       .feed_forward = kFeedForward,
+                                                                       .norm_eps = 1e-5,
+                                                                       .out_dropout = dropout,
+                                                                       .hidden_dropout = dropout,
+                                                                       .attention_dropout = dropout,
+                                                                       .activation_dropout = dropout,
+                                                                       .first_site = 17},
+                                               p);
+  }
+};
+
+PackedLayout layout_of(const std::vector<int32_t>& lengths, const std::vector<int64_t>& keys, bool training) {
+  PackedLayout layout;
+  std::vector<int32_t> ends = {0};
+  for (const int32_t length : lengths) {
+    ends.push_back(ends.back() + length);
+    layout.max_seqlen = std::max<int64_t>(layout.max_seqlen, length);
+  }
+  layout.cu_seqlens = at::tensor(ends, at::kInt);
+  layout.sequence_keys = at::tensor(keys, at::kLong);
+  layout.training = training;
+  layout.seed = 5;
+  layout.step = 9;
+  if (training) layout.token_keys = make_token_keys(layout.cu_seqlens, layout.sequence_keys);
+  return layout;
+}
+
+at::Tensor wave(int64_t rows, double phase, int64_t width = kWidth) {
+  return at::sin(at::arange(rows * width, at::kFloat) * 0.731 + phase).view({rows, width});
+}
+
+TEST(TransformerLayer, GradientsWithDropoutByFiniteDifferences) {
+  LayerFixture fixture(0.2);
+  const std::vector<int32_t> lengths = {3, 1, 7, 4};
+  const PackedLayout layout = layout_of(lengths, {11, 3, 8, 5}, true);
+  const at::Tensor x = wave(15, 0.3), direction = wave(15, 1.1);
+  const auto loss_of = [&](const at::Tensor& input) {
+    return (fixture.layer->forward(input, layout, nullptr).to(at::kDouble) * direction).sum().item<double>();
+  };
+  TransformerLayer::Saved saved;
+  const at::Tensor y = fixture.layer->forward(x, layout, &saved);
+  EXPECT_TRUE(y.equal(fixture.layer->forward(x, layout, nullptr))) << "keeping activations must not change the output";
+  const at::Tensor grad_x = fixture.layer->backward(direction, layout, saved);
+
+  for (int i = 0; i < fixture.store.count(); ++i) {
+    const auto [gradient, difference] = testing::derivative(fixture.store, i, 5e-3, [&] { return loss_of(x); });
+    EXPECT_NEAR(gradient / difference, 1, 3e-3) << fixture.store.info(i).name;
+  }
+  const at::Tensor unit = grad_x / grad_x.norm();
+  const double difference = (loss_of(x + unit * 5e-3) - loss_of(x - unit * 5e-3)) / 1e-2;
+  EXPECT_NEAR(grad_x.norm().item<double>() / difference, 1, 3e-3);
+}
+
+TEST(TransformerLayer, GradientsAdd) {
+  LayerFixture fixture(0);
+  const PackedLayout layout = layout_of({4, 2}, {0, 1}, true);
+  const auto run = [&] {
+    TransformerLayer::Saved saved;
+    fixture.layer->forward(wave(6, 0), layout, &saved);
+    fixture.layer->backward(wave(6, 2), layout, saved);
+    EXPECT_FALSE(saved.qkv.defined()) << "the backward frees what it used";
+    return fixture.store.flat_grads().clone();
+  };
+  const at::Tensor once = run(), twice = run();
+  EXPECT_TRUE(at::allclose(twice, 2 * once, 1e-5, 1e-6));
+}
+
+// Dropout is keyed by sequence: another order and other neighbours give each sequence the same output.
+TEST(TransformerLayer, NeighboursDoNotMatter) {
+  const LayerFixture fixture(0.3);
+  const at::Tensor a = wave(5, 0), b = wave(2, 4), c = wave(9, 8);
+  const at::Tensor abc =
+      fixture.layer->forward(at::cat({a, b, c}), layout_of({5, 2, 9}, {100, 200, 300}, true), nullptr);
+  const at::Tensor ca = fixture.layer->forward(at::cat({c, a}), layout_of({9, 5}, {300, 100}, true), nullptr);
+  EXPECT_LE((abc.narrow(0, 0, 5) - ca.narrow(0, 9, 5)).abs().max().item<double>(), 1e-6);
+  EXPECT_LE((abc.narrow(0, 7, 9) - ca.narrow(0, 0, 9)).abs().max().item<double>(), 1e-6);
+  const at::Tensor other = fixture.layer->forward(a, layout_of({5}, {101}, true), nullptr);
+  EXPECT_GT((abc.narrow(0, 0, 5) - other).abs().max().item<double>(), 1e-2) << "another key is another mask";
+}
+
+TEST(TransformerLayer, NoDropoutInEvaluation) {
+  const LayerFixture with(0.5), without(0);
+  const at::Tensor x = wave(8, 1);
+  const at::Tensor expected = without.layer->forward(x, layout_of({8}, {1}, true), nullptr);
+  EXPECT_TRUE(with.layer->forward(x, layout_of({8}, {1}, false), nullptr).equal(expected));
+  EXPECT_FALSE(with.layer->forward(x, layout_of({8}, {1}, true), nullptr).equal(expected));
+}
+
+TEST(TransformerLayer, Bfloat16FollowsFloat32) {
+  LayerFixture exact(0.1), rounded(0.1, at::kBFloat16);
+  const PackedLayout layout = layout_of({5, 3, 8}, {1, 2, 3}, true);
+  const at::Tensor x = wave(16, 0), grad_y = wave(16, 3);
+  const auto run = [&](LayerFixture& fixture) {
+    const auto dtype = fixture.store.compute_dtype();
+    TransformerLayer::Saved saved;
+    const at::Tensor y = fixture.layer->forward(x.to(dtype), layout, &saved);
+    EXPECT_EQ(y.scalar_type(), dtype);
+    const at::Tensor grad_x = fixture.layer->backward(grad_y.to(dtype), layout, saved);
+    return std::pair(y.to(at::kFloat), grad_x.to(at::kFloat));
+  };
+  const auto cosine = [](const at::Tensor& a, const at::Tensor& b) {
+    return at::cosine_similarity(a.flatten(), b.flatten(), 0).item<double>();
+  };
+  const auto [y, grad_x] = run(exact);
+  const auto [y_rounded, grad_x_rounded] = run(rounded);
+  EXPECT_GT(cosine(y, y_rounded), 0.9995);
+  EXPECT_GT(cosine(grad_x, grad_x_rounded), 0.999);
+  for (int i = 0; i < exact.store.count(); ++i)
+    EXPECT_GT(cosine(exact.store.grad(i), rounded.store.grad(i)), 0.998) << exact.store.info(i).name;
+}
+
+TEST(TransformerLayer, HeadsMustDivideTheWidth) {
+  ParameterStore store;
+  EXPECT_THROW(TransformerLayer(store, {.width = 10, .heads = 3, .feed_forward = 4}, {}), BugError);
+}
+
+}  // namespace
+}  // namespace vixen
