@@ -14,7 +14,7 @@ namespace {
 /// The smallest i in [0, n) with bad(i), or n. bad must be cheap and free of side effects.
 template <typename Bad>
 int64_t first_where(int64_t n, Bad bad) {
-  constexpr int64_t kGrain = 1 << 17, kBlock = 4096;
+  constexpr int64_t kGrain = 1 << 20, kBlock = 4096;  // below a grain, waking threads costs more
   std::atomic<int64_t> first{n};
   at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; block += kBlock) {
@@ -86,7 +86,7 @@ void check_values_below(const std::string& where, const Ragged<int32_t>& rows, i
 void check_ascending(const std::string& where, const Ragged<int32_t>& rows) {
   const int64_t n = rows.size();
   std::atomic<int64_t> first{n};
-  at::parallel_for(0, n, 1 << 14, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, n, 1 << 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end && i < first.load(std::memory_order_relaxed); ++i) {
       const auto row = rows[i];
       for (size_t j = 1; j < row.size(); ++j) {
