@@ -14,17 +14,17 @@
 namespace vixen {
 
 struct TwoMeansOptions {
-  int depth = 0;               // 2^depth leaves
+  int depth = 0;  // 2^depth leaves
   uint64_t seed = 0;
-  uint64_t epoch = 0;          // keys the seeds of the splits
-  double tolerance = 1e-4;     // stop when the mean similarity gains less
+  uint64_t epoch = 0;       // keys the seeds of the splits
+  double tolerance = 1e-4;  // stop when the mean similarity gains less
   int max_iterations = 100;
   bool show_progress = false;
 };
 
 /// rows: this rank's shard [n_r, D] float32 or float16 (any norm; normalised inside; zero rows stay zero), dealt by
-/// `shards`. Returns the leaf of every global row, int32 [n_rows] on the host, the same on every rank. Leaf sizes differ
-/// by at most one per level; a set of one stays at its first child. Collective.
+/// `shards`. Returns the leaf of every global row, int32 [n_rows] on the host, the same on every rank. Leaf sizes
+/// differ by at most one per level; a set of one stays at its first child. Collective.
 at::Tensor balanced_two_means(const at::Tensor& rows, const RowShards& shards, const TwoMeansOptions& options,
                               Communicator& comm);
 

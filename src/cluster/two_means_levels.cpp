@@ -1,0 +1,377 @@
+// The tree of balanced 2-means, level by level.
+//
+// All ranks hold the scores of all rows and decide alike; only what needs the rows themselves (scores and sums of the
+// rows that change sides) is done by their owner.
+#include "cluster/two_means_levels.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+
+#include "base/check.hpp"
+#include "cluster/two_means_arithmetic.hpp"
+
+namespace vixen::two_means {
+
+namespace {
+
+// Rows that ATen or one thread treats at a time.
+constexpr int64_t kChunkRows = 16384;
+constexpr int64_t kTaskRows = 512;
+// Fewer values than this (some ten milliseconds' work) are not worth waking threads for, at every iteration.
+constexpr int64_t kParallelValues = int64_t{32} << 20;
+
+at::Tensor as_tensor(std::vector<double>& values, int64_t width) {
+  return at::from_blob(values.data(), {std::ssize(values) / width, width}, at::kDouble);
+}
+
+at::Tensor as_tensor(const std::vector<int64_t>& values) {
+  return at::from_blob(const_cast<int64_t*>(values.data()), {std::ssize(values)}, at::kLong);
+}
+
+// sums [k, D] over all ranks, exactly.
+void sum_over_ranks(std::vector<double>& sums, int64_t width, Communicator& comm) {
+  if (comm.world_size() == 1 || sums.empty()) return;
+  at::Tensor host = as_tensor(sums, width);
+  if (comm.device().is_cpu()) {
+    comm.all_reduce_sum(host);
+  } else {
+    at::Tensor device = host.to(comm.device());
+    comm.all_reduce_sum(device);
+    host.copy_(device);
+  }
+}
+
+// This rank's rows and the arithmetic on them. A list of rows comes with the slot (active node) of each.
+class LocalRows {
+ public:
+  LocalRows(const at::Tensor& rows, RowPath path) : rows_(rows), path_(path), width_(rows.size(1)) {
+    if (path_ == RowPath::kLoops) data_ = rows_.const_data_ptr<float>();
+  }
+  int64_t width() const { return width_; }
+
+  /// x . differences[slot] of each listed row -> float32 [count] on the rows' device.
+  at::Tensor scores(const std::vector<int64_t>& rows, const std::vector<int64_t>& slots,
+                    std::vector<double>& differences) const {
+    const int64_t count = std::ssize(rows);
+    at::Tensor out = at::empty({count}, rows_.options());
+    if (path_ == RowPath::kLoops) {
+      float* target = out.data_ptr<float>();
+#pragma omp parallel for schedule(static) if (count * width_ >= kParallelValues)
+      for (int64_t i = 0; i < count; ++i) {
+        const auto at = static_cast<size_t>(i);
+        target[i] = static_cast<float>(exact_dot(data_ + rows[at] * width_, &differences[at_slot(slots[at])], width_));
+      }
+      return out;
+    }
+    const at::Tensor all_differences = as_tensor(differences, width_).to(rows_.device());
+    const at::Tensor row_index = as_tensor(rows).to(rows_.device()), slot_index = as_tensor(slots).to(rows_.device());
+    for (int64_t begin = 0; begin < count; begin += kChunkRows) {
+      const int64_t length = std::min(kChunkRows, count - begin);
+      at::Tensor product = rows_.index_select(0, row_index.narrow(0, begin, length)).to(at::kDouble);
+      product.mul_(all_differences.index_select(0, slot_index.narrow(0, begin, length)));
+      out.narrow(0, begin, length).copy_(product.sum(1));
+    }
+    return out;
+  }
+
+  /// sums[slot] += sign * x of each listed row. The list is grouped by slot.
+  void add(const std::vector<int64_t>& rows, const std::vector<int64_t>& slots, const std::vector<double>& signs,
+           std::vector<double>& sums) const {
+    const int64_t count = std::ssize(rows);
+    if (count == 0) return;
+    if (path_ == RowPath::kLoops) {
+      const int64_t tasks = (count + kTaskRows - 1) / kTaskRows;
+#pragma omp parallel if (count * width_ >= kParallelValues)
+      {
+        std::vector<double> part(static_cast<size_t>(width_));
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < tasks; ++task) {
+          add_range(rows, slots, signs, task * kTaskRows, std::min(count, (task + 1) * kTaskRows), part, sums);
+        }
+      }
+      return;
+    }
+    at::Tensor device_sums = as_tensor(sums, width_)
+                                 .to(rows_.device(), at::kDouble, /*non_blocking=*/false,
+                                     /*copy=*/true);
+    const at::Tensor row_index = as_tensor(rows).to(rows_.device()), slot_index = as_tensor(slots).to(rows_.device());
+    const at::Tensor sign =
+        at::from_blob(const_cast<double*>(signs.data()), {count, 1}, at::kDouble).to(rows_.device());
+    for (int64_t begin = 0; begin < count; begin += kChunkRows) {
+      const int64_t length = std::min(kChunkRows, count - begin);
+      at::Tensor values = rows_.index_select(0, row_index.narrow(0, begin, length)).to(at::kDouble);
+      values.mul_(sign.narrow(0, begin, length));
+      device_sums.index_add_(0, slot_index.narrow(0, begin, length), values);
+    }
+    as_tensor(sums, width_).copy_(device_sums);
+  }
+
+ private:
+  size_t at_slot(int64_t slot) const {
+    return static_cast<size_t>(slot * width_);
+  }
+
+  // Runs of one slot are summed aside, then added: exact sums, so neither the split into tasks nor their order counts.
+  void add_range(const std::vector<int64_t>& rows, const std::vector<int64_t>& slots, const std::vector<double>& signs,
+                 int64_t begin, int64_t end, std::vector<double>& part, std::vector<double>& sums) const {
+    for (int64_t i = begin; i < end;) {
+      const int64_t slot = slots[static_cast<size_t>(i)];
+      std::fill(part.begin(), part.end(), 0.0);
+      for (; i < end && slots[static_cast<size_t>(i)] == slot; ++i) {
+        const auto at = static_cast<size_t>(i);
+        add_row(part.data(), data_ + rows[at] * width_, signs[at], width_);
+      }
+      double* sum = &sums[at_slot(slot)];
+      for (int64_t d = 0; d < width_; ++d) {
+        std::atomic_ref<double>(sum[d]).fetch_add(part[static_cast<size_t>(d)], std::memory_order_relaxed);
+      }
+    }
+  }
+
+  const at::Tensor& rows_;
+  RowPath path_;
+  int64_t width_;
+  const float* data_ = nullptr;
+};
+
+// One pass over the levels' state.
+class Splitter {
+ public:
+  Splitter(const Level& level, const at::Tensor& unit_rows, const RowShards& shards, const TwoMeansOptions& options,
+           Communicator& comm, RowPath path)
+      : level_(level),
+        rows_(unit_rows, path),
+        shards_(shards),
+        own_(shards.range(comm.rank())),
+        options_(options),
+        comm_(comm),
+        width_(unit_rows.size(1)),
+        side_(level.members.size(), 1),
+        scores_(level.members.size()),
+        first_sums_(level.sums.size(), 0.0) {
+    for (int64_t node = 0; node + 1 < std::ssize(level_.begins); ++node) {
+      // A set of one stays: all of it is the first half.
+      if (size(node) == 1) {
+        side_[static_cast<size_t>(begin(node))] = 0;
+        std::copy_n(&level_.sums[at(node)], width_, &first_sums_[at(node)]);
+      }
+      if (size(node) >= 2) active_.push_back(node);
+    }
+    last_similarity_.assign(level_.begins.size(), -2.0);  // below any mean
+  }
+
+  Level run() {
+    if (!active_.empty()) {
+      seed();
+      for (int iteration = 0; iteration < options_.max_iterations && !active_.empty(); ++iteration) iterate();
+    }
+    return next_level();
+  }
+
+ private:
+  int64_t begin(int64_t node) const { return level_.begins[static_cast<size_t>(node)]; }
+  int64_t end(int64_t node) const { return level_.begins[static_cast<size_t>(node) + 1]; }
+  int64_t size(int64_t node) const { return end(node) - begin(node); }
+  size_t at(int64_t node) const { return static_cast<size_t>(node * width_); }
+
+  // [first, last) of a node's members that lie in a range of rows.
+  std::pair<int64_t, int64_t> members_in(int64_t node, RowRange range) const {
+    const auto from = level_.members.begin() + begin(node), to = level_.members.begin() + end(node);
+    const auto first = std::lower_bound(from, to, range.begin), last = std::lower_bound(first, to, range.end);
+    return {first - level_.members.begin(), last - level_.members.begin()};
+  }
+
+  // differences_ = second seed - first seed of every active node.
+  void seed() {
+    differences_.assign(active_.size() * static_cast<size_t>(width_), 0.0);
+    std::vector<int64_t> rows, slots;
+    std::vector<double> signs;
+    for (size_t slot = 0; slot < active_.size(); ++slot) {
+      const int64_t node = active_[slot];
+      const auto heap_node = (uint64_t{1} << level_.level) + static_cast<uint64_t>(node);
+      const auto [first, second] = seed_places(options_.seed, options_.epoch, heap_node, size(node));
+      for (const auto& [place, sign] : {std::pair{first, -1.0}, std::pair{second, 1.0}}) {
+        const int64_t row = level_.members[static_cast<size_t>(begin(node) + place)];
+        if (!own_.contains(row)) continue;
+        rows.push_back(row - own_.begin);
+        slots.push_back(static_cast<int64_t>(slot));
+        signs.push_back(sign);
+      }
+    }
+    rows_.add(rows, slots, signs, differences_);
+    sum_over_ranks(differences_, width_, comm_);
+  }
+
+  void iterate() {
+    exchange_scores();
+    move_rows();
+    update_centroids();
+  }
+
+  // scores_ of all members of active nodes, on every rank.
+  void exchange_scores() {
+    std::vector<int64_t> rows, slots;
+    for (size_t slot = 0; slot < active_.size(); ++slot) {
+      const auto [first, last] = members_in(active_[slot], own_);
+      for (int64_t i = first; i < last; ++i) {
+        rows.push_back(level_.members[static_cast<size_t>(i)] - own_.begin);
+        slots.push_back(static_cast<int64_t>(slot));
+      }
+    }
+    const at::Tensor local = rows_.scores(rows, slots, differences_);
+    std::vector<int64_t> counts;
+    for (int rank = 0; rank < comm_.world_size(); ++rank) {
+      int64_t count = 0;
+      for (const int64_t node : active_) {
+        const auto [first, last] = members_in(node, shards_.range(rank));
+        count += last - first;
+      }
+      counts.push_back(count);
+    }
+    const at::Tensor all = comm_.all_gather_rows(local, counts).to(at::kCPU);
+    const float* source = all.const_data_ptr<float>();
+    for (int rank = 0; rank < comm_.world_size(); ++rank) {
+      for (const int64_t node : active_) {
+        const auto [first, last] = members_in(node, shards_.range(rank));
+        std::copy_n(source, last - first, scores_.begin() + first);
+        source += last - first;
+      }
+    }
+  }
+
+  // Halves every active node by its scores; first_sums_ follows the rows that change sides.
+  void move_rows() {
+    const std::vector<uint8_t> before = side_;
+#pragma omp parallel if (std::ssize(scores_) * 32 >= kParallelValues)
+    {
+      std::vector<uint64_t> keys;
+#pragma omp for schedule(dynamic)
+      for (int64_t slot = 0; slot < std::ssize(active_); ++slot) {
+        const int64_t node = active_[static_cast<size_t>(slot)];
+        split_in_half(&scores_[static_cast<size_t>(begin(node))], size(node), &side_[static_cast<size_t>(begin(node))],
+                      keys);
+      }
+    }
+    std::vector<double> change(active_.size() * static_cast<size_t>(width_), 0.0);
+    std::vector<int64_t> rows, slots;
+    std::vector<double> signs;
+    for (size_t slot = 0; slot < active_.size(); ++slot) {
+      const auto [first, last] = members_in(active_[slot], own_);
+      for (int64_t i = first; i < last; ++i) {
+        const auto place = static_cast<size_t>(i);
+        if (side_[place] == before[place]) continue;
+        rows.push_back(level_.members[place] - own_.begin);
+        slots.push_back(static_cast<int64_t>(slot));
+        signs.push_back(side_[place] == 0 ? 1.0 : -1.0);
+      }
+    }
+    rows_.add(rows, slots, signs, change);
+    sum_over_ranks(change, width_, comm_);
+    for (size_t slot = 0; slot < active_.size(); ++slot) {
+      double* sum = &first_sums_[at(active_[slot])];
+      for (int64_t d = 0; d < width_; ++d)
+        sum[d] += change[slot * static_cast<size_t>(width_) + static_cast<size_t>(d)];
+    }
+  }
+
+  // New differences of centroids; nodes that gained too little are done.
+  void update_centroids() {
+    std::vector<uint8_t> done(active_.size());
+#pragma omp parallel if (std::ssize(differences_) >= kParallelValues)
+    {
+      std::vector<double> scratch, second(static_cast<size_t>(width_));
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < std::ssize(active_); ++i) {
+        const auto slot = static_cast<size_t>(i);
+        const int64_t node = active_[slot];
+        const double* first = &first_sums_[at(node)];
+        for (int64_t d = 0; d < width_; ++d)
+          second[static_cast<size_t>(d)] = level_.sums[at(node) + static_cast<size_t>(d)] - first[d];
+        const double similarity =
+            centroid_difference(first, second.data(), &differences_[slot * static_cast<size_t>(width_)], width_,
+                                scratch) /
+            static_cast<double>(size(node));
+        double& last = last_similarity_[static_cast<size_t>(node)];
+        done[slot] = similarity - last < options_.tolerance;
+        last = similarity;
+      }
+    }
+    size_t kept = 0;
+    for (size_t slot = 0; slot < active_.size(); ++slot) {
+      if (done[slot]) continue;
+      if (kept != slot) {
+        std::copy_n(&differences_[slot * static_cast<size_t>(width_)], width_,
+                    &differences_[kept * static_cast<size_t>(width_)]);
+      }
+      active_[kept++] = active_[slot];
+    }
+    active_.resize(kept);
+    differences_.resize(kept * static_cast<size_t>(width_));
+  }
+
+  Level next_level() const {
+    Level next;
+    next.level = level_.level + 1;
+    next.members.resize(level_.members.size());
+    next.sums.resize(2 * level_.sums.size());
+    next.begins.push_back(0);
+    for (int64_t node = 0; node + 1 < std::ssize(level_.begins); ++node) {
+      int64_t first = begin(node), second = begin(node) + (size(node) + 1) / 2;
+      next.begins.push_back(second);
+      next.begins.push_back(end(node));
+      for (int64_t i = begin(node); i < end(node); ++i) {
+        const auto place = static_cast<size_t>(i);
+        next.members[static_cast<size_t>(side_[place] == 0 ? first++ : second++)] = level_.members[place];
+      }
+      for (int64_t d = 0; d < width_; ++d) {
+        const double first_sum = first_sums_[at(node) + static_cast<size_t>(d)];
+        next.sums[at(2 * node) + static_cast<size_t>(d)] = first_sum;
+        next.sums[at(2 * node + 1) + static_cast<size_t>(d)] =
+            level_.sums[at(node) + static_cast<size_t>(d)] - first_sum;
+      }
+    }
+    return next;
+  }
+
+  const Level& level_;
+  LocalRows rows_;
+  const RowShards& shards_;
+  RowRange own_;
+  const TwoMeansOptions& options_;
+  Communicator& comm_;
+  int64_t width_;
+  std::vector<uint8_t> side_;            // [n] of each member: 0 first half, 1 second
+  std::vector<float> scores_;            // [n] of each member
+  std::vector<double> first_sums_;       // [K, D] of the rows on side 0
+  std::vector<int64_t> active_;          // nodes still moving
+  std::vector<double> differences_;      // [active, D] second centroid - first
+  std::vector<double> last_similarity_;  // [K]
+};
+
+}  // namespace
+
+Level root_level(const at::Tensor& unit_rows, const RowShards& shards, Communicator& comm, RowPath path) {
+  const RowRange own = shards.range(comm.rank());
+  VIXEN_CHECK(shards.n_rows() < kMaxRows, "{} rows: sums are exact below {}", shards.n_rows(), kMaxRows);
+  Level root;
+  root.begins = {0, shards.n_rows()};
+  root.members.resize(static_cast<size_t>(shards.n_rows()));
+  std::iota(root.members.begin(), root.members.end(), 0);
+  root.sums.assign(static_cast<size_t>(unit_rows.size(1)), 0.0);
+  std::vector<int64_t> rows(static_cast<size_t>(own.size()));
+  std::iota(rows.begin(), rows.end(), int64_t{0});
+  LocalRows(unit_rows, path)
+      .add(rows, std::vector<int64_t>(rows.size(), 0), std::vector<double>(rows.size(), 1.0), root.sums);
+  sum_over_ranks(root.sums, unit_rows.size(1), comm);
+  return root;
+}
+
+Level split_level(const Level& level, const at::Tensor& unit_rows, const RowShards& shards,
+                  const TwoMeansOptions& options, Communicator& comm, RowPath path) {
+  return Splitter(level, unit_rows, shards, options, comm, path).run();
+}
+
+}  // namespace vixen::two_means

@@ -1,0 +1,103 @@
+// The row-sharded table: gathers and scatters against one whole table that every rank can compute.
+#include "comm/sharded_table.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "base/check.hpp"
+#include "mpi/mpi_main.hpp"
+
+namespace vixen {
+namespace {
+
+using test::world;
+
+at::Tensor random_rows(int64_t n, int64_t width, uint64_t seed) {
+  return at::randn({n, width}, at::make_generator<at::CPUGeneratorImpl>(seed), at::dtype(at::kFloat));
+}
+
+at::Tensor random_ids(int64_t count, int64_t n_rows, uint64_t seed) {
+  return at::randint(n_rows, {count}, at::make_generator<at::CPUGeneratorImpl>(seed), at::dtype(at::kLong));
+}
+
+at::Tensor own_rows(const ShardedTable& table, const at::Tensor& whole) {
+  return whole.narrow(0, table.local_range().begin, table.local_range().size());
+}
+
+TEST(ShardedTable, gather_gives_the_rows_asked_for) {
+  for (const auto type : {at::kFloat, at::kHalf}) {
+    for (const int64_t n : {1, 5, 64, 1000}) {
+      ShardedTable table(world(), n, 7, type, 4);  // with few rows, some ranks own none
+      const at::Tensor whole = random_rows(n, 7, 3).to(type);
+      EXPECT_EQ(table.local().abs().sum().item<double>(), 0);
+      table.local().copy_(own_rows(table, whole));
+      // Ranks ask for different numbers of rows, with repeats; the last rank for none.
+      const int rank = world().rank();
+      const int64_t count = rank == world().world_size() - 1 && rank > 0 ? 0 : 20 + 13 * rank;
+      const at::Tensor ids = random_ids(count, n, 100 + static_cast<uint64_t>(rank));
+      const at::Tensor rows = table.gather(ids);
+      EXPECT_EQ(rows.scalar_type(), at::kFloat);
+      EXPECT_TRUE(at::equal(rows, whole.to(at::kFloat).index_select(0, ids)));
+      EXPECT_TRUE(at::equal(table.gather_all(), whole));
+    }
+  }
+}
+
+TEST(ShardedTable, nobody_asks_for_anything) {
+  const ShardedTable table(world(), 40, 3, at::kFloat, 4);
+  EXPECT_EQ(table.gather(at::empty({0}, at::kLong)).sizes(), (at::IntArrayRef{0, 3}));
+  at::Tensor into = at::ones_like(table.local());
+  table.scatter_add(at::empty({0}, at::kLong), at::empty({0, 3}), into);
+  EXPECT_TRUE(at::equal(into, at::ones_like(into)));
+}
+
+TEST(ShardedTable, scatter_add_sums_in_the_order_of_the_whole_list) {
+  // One list of (id, row), dealt to ranks in successive parts: left-to-right sums, the same bits for every W.
+  const int64_t n = 50, width = 9, m = 3000;
+  const at::Tensor ids = random_ids(m, n, 5), rows = random_rows(m, width, 6), base = random_rows(n, width, 7);
+  at::Tensor sum = at::zeros({n, width});
+  const auto id = ids.accessor<int64_t, 1>();
+  for (int64_t i = 0; i < m; ++i) sum[id[i]].add_(rows[i]);
+  const at::Tensor expected = base + sum;
+
+  const ShardedTable table(world(), n, width, at::kFloat, 4);
+  const RowRange part = batch_slice(m, world().rank(), world().world_size());
+  at::Tensor into = own_rows(table, base).clone();
+  table.scatter_add(ids.narrow(0, part.begin, part.size()), rows.narrow(0, part.begin, part.size()), into);
+  EXPECT_TRUE(at::equal(into, own_rows(table, expected)));
+}
+
+TEST(ShardedTable, scatter_add_is_the_transpose_of_gather) {
+  const int64_t n = 31, width = 4;
+  ShardedTable table(world(), n, width, at::kFloat, 2);
+  table.local().copy_(own_rows(table, random_rows(n, width, 1)));
+  const at::Tensor ids = random_ids(15 + world().rank(), n, 50 + static_cast<uint64_t>(world().rank()));
+  const at::Tensor cotangent = random_rows(ids.numel(), width, 60 + static_cast<uint64_t>(world().rank()));
+  at::Tensor gradient = at::zeros_like(table.local());
+  table.scatter_add(ids, cotangent, gradient);
+  const double left = world().sum_host((table.gather(ids) * cotangent).sum(at::kDouble).item<double>());
+  const double right = world().sum_host((table.local() * gradient).sum(at::kDouble).item<double>());
+  EXPECT_NEAR(left, right, 1e-4);
+}
+
+TEST(ShardedTable, assign_replicated_keeps_the_last_of_repeats) {
+  ShardedTable table(world(), 20, 3, at::kHalf, 2);
+  const at::Tensor ids = at::tensor({4, 19, 4, 0, 7, 4}, at::kLong);
+  const at::Tensor rows = at::arange(18, at::kFloat).view({6, 3});
+  table.assign_replicated(ids, rows);
+  at::Tensor expected = at::zeros({20, 3});
+  for (const auto& [row, from] : {std::pair{19, 1}, std::pair{0, 3}, std::pair{7, 4}, std::pair{4, 5}})
+    expected[row] = rows[from];
+  EXPECT_TRUE(at::equal(table.gather_all(), expected.to(at::kHalf)));
+}
+
+TEST(ShardedTable, wrong_ids_are_refused) {
+  const ShardedTable table(world(), 20, 3);
+  EXPECT_THROW(table.gather(at::tensor({20}, at::kLong)), BugError);
+  EXPECT_THROW(table.gather(at::tensor({-1}, at::kLong)), BugError);
+  EXPECT_THROW(table.gather(at::tensor({1}, at::kInt)), BugError);
+}
+
+}  // namespace
+}  // namespace vixen

@@ -1,0 +1,244 @@
+// Balanced 2-means: against a plain recursive rendering, and the same bits for every world size.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include "base/check.hpp"
+#include "cluster/balanced_two_means.hpp"
+#include "cluster/two_means_arithmetic.hpp"
+#include "cluster/two_means_levels.hpp"
+#include "mpi/mpi_main.hpp"
+
+namespace vixen {
+namespace {
+
+using test::world;
+
+// The same rows on every rank.
+at::Tensor random_rows(int64_t n, int64_t width, uint64_t seed) {
+  return at::randn({n, width}, at::make_generator<at::CPUGeneratorImpl>(seed), at::dtype(at::kFloat));
+}
+
+at::Tensor shard_of(const at::Tensor& rows, const RowShards& shards) {
+  const RowRange own = shards.range(world().rank());
+  return rows.narrow(0, own.begin, own.size()).contiguous();
+}
+
+std::vector<int32_t> to_vector(const at::Tensor& leaves) {
+  return {leaves.const_data_ptr<int32_t>(), leaves.const_data_ptr<int32_t>() + leaves.numel()};
+}
+
+std::vector<int32_t> cluster(const at::Tensor& rows, const TwoMeansOptions& options, int64_t block_rows = 8) {
+  const RowShards shards(rows.size(0), world().world_size(), block_rows);
+  return to_vector(balanced_two_means(shard_of(rows, shards), shards, options, world()));
+}
+
+// A rendering of algorithm.md section 6 that shares only the draw of the seeds: sorts, long double, recursion.
+class Reference {
+ public:
+  Reference(const at::Tensor& rows, const TwoMeansOptions& options)
+      : rows_(two_means::unit_rows_aten(rows)), options_(options), leaves(static_cast<size_t>(rows.size(0))) {
+    std::vector<int64_t> all(leaves.size());
+    std::iota(all.begin(), all.end(), int64_t{0});
+    split(all, 1, 0);
+  }
+
+ private:
+  using Vector = std::vector<long double>;
+  float x(int64_t row, int64_t d) const { return rows_.const_data_ptr<float>()[row * rows_.size(1) + d]; }
+
+  Vector mean_direction(const std::vector<int64_t>& members) const {
+    Vector sum(static_cast<size_t>(rows_.size(1)), 0);
+    long double square = 0;
+    for (const int64_t row : members) {
+      for (size_t d = 0; d < sum.size(); ++d) sum[d] += x(row, static_cast<int64_t>(d));
+    }
+    for (const long double value : sum) square += value * value;
+    if (square > 0) {
+      for (long double& value : sum) value /= std::sqrt(square);
+    }
+    return sum;
+  }
+  long double dot(int64_t row, const Vector& v) const {
+    long double sum = 0;
+    for (size_t d = 0; d < v.size(); ++d) sum += x(row, static_cast<int64_t>(d)) * v[d];
+    return sum;
+  }
+
+  void split(const std::vector<int64_t>& members, uint64_t heap_node, int level) {
+    if (members.empty()) return;
+    if (level == options_.depth) {
+      for (const int64_t row : members)
+        leaves[static_cast<size_t>(row)] = static_cast<int32_t>(heap_node - (uint64_t{1} << level));
+      return;
+    }
+    if (members.size() == 1) return split(members, 2 * heap_node, level + 1);
+    const auto [first, second] = two_means::seed_places(options_.seed, options_.epoch, heap_node, std::ssize(members));
+    Vector c1 = mean_direction({members[static_cast<size_t>(first)]}),
+           c2 = mean_direction({members[static_cast<size_t>(second)]});
+    for (size_t d = 0; d < c1.size(); ++d) {  // seeds are rows as they are
+      c1[d] = x(members[static_cast<size_t>(first)], static_cast<int64_t>(d));
+      c2[d] = x(members[static_cast<size_t>(second)], static_cast<int64_t>(d));
+    }
+    std::vector<int64_t> left, right;
+    long double last = -2;
+    for (int iteration = 0; iteration < options_.max_iterations; ++iteration) {
+      std::vector<std::pair<float, int64_t>> order;
+      Vector difference(c1.size());
+      for (size_t d = 0; d < c1.size(); ++d) difference[d] = std::nearbyint((c2[d] - c1[d]) * 0x1p24L) * 0x1p-24L;
+      for (const int64_t row : members)
+        order.emplace_back(static_cast<float>(static_cast<double>(dot(row, difference))), row);
+      std::sort(order.begin(), order.end());
+      left.clear(), right.clear();
+      for (size_t i = 0; i < order.size(); ++i) (i < (order.size() + 1) / 2 ? left : right).push_back(order[i].second);
+      c1 = mean_direction(left), c2 = mean_direction(right);
+      long double similarity = 0;
+      for (const int64_t row : left) similarity += dot(row, c1);
+      for (const int64_t row : right) similarity += dot(row, c2);
+      similarity /= std::ssize(members);
+      if (similarity - last < options_.tolerance) break;
+      last = similarity;
+    }
+    std::sort(left.begin(), left.end());
+    std::sort(right.begin(), right.end());
+    split(left, 2 * heap_node, level + 1);
+    split(right, 2 * heap_node + 1, level + 1);
+  }
+
+  at::Tensor rows_;
+  TwoMeansOptions options_;
+
+ public:
+  std::vector<int32_t> leaves;
+};
+
+void check_sizes(const std::vector<int32_t>& leaves, int depth) {
+  std::map<int32_t, int64_t> sizes;
+  for (const int32_t leaf : leaves) {
+    ASSERT_GE(leaf, 0);
+    ASSERT_LT(leaf, int64_t{1} << depth);
+    ++sizes[leaf];
+  }
+  // Halving with the odd one to the first child gives floor or ceil of n / 2^depth.
+  const int64_t n = std::ssize(leaves), most = (n + (int64_t{1} << depth) - 1) >> depth;
+  for (const auto& [leaf, size] : sizes) {
+    EXPECT_LE(size, most) << "leaf " << leaf;
+    EXPECT_GE(size, n >> depth) << "leaf " << leaf;
+  }
+  if (n >= (int64_t{1} << depth)) {
+    EXPECT_EQ(std::ssize(sizes), int64_t{1} << depth);
+  }
+}
+
+// FNV-1a over the leaves.
+uint64_t hash_of(const std::vector<int32_t>& leaves) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const int32_t leaf : leaves) hash = (hash ^ static_cast<uint32_t>(leaf)) * 0x100000001b3u;
+  return hash;
+}
+
+TEST(TwoMeans, equals_the_recursive_rendering) {
+  for (const auto& [n, width, depth] :
+       {std::tuple{1000, 16, 5}, std::tuple{613, 33, 9}, std::tuple{37, 5, 6}, std::tuple{5, 3, 4}, std::tuple{2, 1, 1},
+        std::tuple{1, 4, 3}, std::tuple{300, 384, 8}}) {
+    test::step(fmt::format("n {} width {} depth {}", n, width, depth));
+    const at::Tensor rows = random_rows(n, width, 11);
+    const TwoMeansOptions options{.depth = depth, .seed = 3, .epoch = 5};
+    const auto leaves = cluster(rows, options);
+    EXPECT_EQ(leaves, Reference(rows, options).leaves) << n << " x " << width;
+    check_sizes(leaves, depth);
+  }
+}
+
+TEST(TwoMeans, does_not_depend_on_world_size_blocks_or_threads) {
+  const at::Tensor rows = random_rows(5003, 48, 4);
+  const TwoMeansOptions options{.depth = 9, .seed = 1, .epoch = 2};
+  const auto leaves = cluster(rows, options);
+  // The reference knows nothing of ranks: equal to it at every world size is equal across world sizes.
+  EXPECT_EQ(leaves, Reference(rows, options).leaves);
+  EXPECT_EQ(leaves, cluster(rows, options, 512));
+  EXPECT_EQ(leaves, cluster(rows, options, 5003));  // one rank owns all rows
+  const auto all = world().all_gather_host(static_cast<int64_t>(hash_of(leaves)));
+  for (const int64_t hash : all) EXPECT_EQ(hash, all[0]);
+  // float16 rows: the same as their float32 values.
+  const RowShards shards(5003, world().world_size());
+  const at::Tensor half = rows.to(at::kHalf);
+  EXPECT_EQ(to_vector(balanced_two_means(shard_of(half, shards), shards, options, world())),
+            cluster(half.to(at::kFloat), options));
+}
+
+TEST(TwoMeans, level_by_level_through_aten_gives_the_same_bits) {
+  const at::Tensor rows = random_rows(777, 40, 9);
+  EXPECT_TRUE(at::equal(two_means::unit_rows_aten(rows), two_means::unit_rows_cpu(rows)));
+  EXPECT_TRUE(at::equal(two_means::unit_rows_aten(rows.to(at::kHalf)), two_means::unit_rows_cpu(rows.to(at::kHalf))));
+  const TwoMeansOptions options{.depth = 7, .seed = 2};
+  const RowShards shards(777, world().world_size(), 16);
+  const at::Tensor own = two_means::unit_rows_cpu(shard_of(rows, shards));
+  std::vector<std::vector<int32_t>> results;
+  for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kAten}) {
+    two_means::Level level = two_means::root_level(own, shards, world(), path);
+    while (level.level < options.depth) level = two_means::split_level(level, own, shards, options, world(), path);
+    std::vector<int32_t> leaves(777);
+    for (size_t node = 0; node + 1 < level.begins.size(); ++node) {
+      for (int64_t i = level.begins[node]; i < level.begins[node + 1]; ++i)
+        leaves[static_cast<size_t>(level.members[static_cast<size_t>(i)])] = static_cast<int32_t>(node);
+    }
+    results.push_back(leaves);
+  }
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[0], cluster(rows, options));
+}
+
+TEST(TwoMeans, finds_well_separated_clusters) {
+  // 16 clusters of 50 rows around orthogonal directions, interleaved.
+  const int64_t clusters = 16, each = 50;
+  at::Tensor rows = random_rows(clusters * each, 32, 21).mul_(0.02);
+  for (int64_t i = 0; i < clusters * each; ++i) rows[i][i % clusters] += 1;
+  const auto leaves = cluster(rows, {.depth = 4, .seed = 7});
+  // Seeds are random rows, so a split may cut a cluster in two; most rows must lie with their own kind.
+  int64_t together = 0;
+  std::map<int32_t, std::map<int64_t, int64_t>> counts;
+  for (int64_t i = 0; i < clusters * each; ++i) ++counts[leaves[static_cast<size_t>(i)]][i % clusters];
+  for (const auto& [leaf, kinds] : counts) {
+    int64_t most = 0;
+    for (const auto& [kind, count] : kinds) most = std::max(most, count);
+    together += most;
+  }
+  EXPECT_EQ(together, clusters * each);
+}
+
+TEST(TwoMeans, ties_go_by_row_number) {
+  for (const float value : {1.0f, 0.0f}) {  // all rows equal, and all rows zero
+    const auto leaves = cluster(at::full({101, 8}, value), {.depth = 3, .seed = 1});
+    EXPECT_TRUE(std::is_sorted(leaves.begin(), leaves.end()));
+    check_sizes(leaves, 3);
+  }
+}
+
+TEST(TwoMeans, more_leaves_than_rows) {
+  const auto leaves = cluster(random_rows(11, 6, 2), {.depth = 10, .seed = 4});
+  std::map<int32_t, int> sizes;
+  for (const int32_t leaf : leaves) EXPECT_EQ(++sizes[leaf], 1);
+  EXPECT_TRUE(cluster(random_rows(0, 6, 2), {.depth = 3}).empty());
+  EXPECT_EQ(cluster(random_rows(9, 6, 2), {.depth = 0}), std::vector<int32_t>(9, 0));
+}
+
+TEST(TwoMeans, seed_and_epoch_count) {
+  const at::Tensor rows = random_rows(400, 12, 6);
+  const auto leaves = cluster(rows, {.depth = 5, .seed = 1, .epoch = 0});
+  EXPECT_EQ(leaves, cluster(rows, {.depth = 5, .seed = 1, .epoch = 0}));
+  EXPECT_NE(leaves, cluster(rows, {.depth = 5, .seed = 2, .epoch = 0}));
+  EXPECT_NE(leaves, cluster(rows, {.depth = 5, .seed = 1, .epoch = 1}));
+}
+
+TEST(TwoMeans, a_row_that_is_not_finite_is_refused_on_every_rank) {
+  at::Tensor rows = random_rows(64, 8, 6);
+  rows[63][2] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(cluster(rows, {.depth = 2}), BugError);
+}
+
+}  // namespace
+}  // namespace vixen

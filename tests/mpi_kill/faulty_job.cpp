@@ -1,0 +1,44 @@
+// A job of which one rank goes wrong at a step: for tests of how jobs end. Usage: mpi_faulty_job FAULT RANK STEP
+// DEADLINE
+//
+// FAULT: kill (SIGKILL), stop (SIGSTOP: alive, silent), throw (an exception), leave (skips a collective), none.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "base/log.hpp"
+#include "comm/communicator.hpp"
+#include "comm/session.hpp"
+
+int main(int argc, char** argv) {
+  using namespace vixen;
+  MpiSession session(&argc, &argv);
+  init_log(session.rank(), session.world_size(), "info");
+  if (argc != 5) session.abort(2, "usage: mpi_faulty_job FAULT RANK STEP DEADLINE");
+  const std::string fault = argv[1];
+  const int faulty_rank = std::atoi(argv[2]), faulty_step = std::atoi(argv[3]);
+  try {
+    const auto comm = session.make_communicator("cpu", std::atof(argv[4]));
+    for (int step = 0; step < faulty_step + 20; ++step) {
+      at::Tensor values = at::ones({100000});
+      if (step == faulty_step && comm->rank() == faulty_rank) {
+        std::fprintf(stderr, "rank %d: %s at step %d\n", comm->rank(), fault.c_str(), step);
+        if (fault == "kill") std::raise(SIGKILL);
+        if (fault == "stop") std::raise(SIGSTOP);
+        if (fault == "throw") throw std::runtime_error("step " + std::to_string(step) + ": no space left on device");
+        if (fault == "leave") continue;
+      }
+      comm->all_reduce_sum(values);
+      if (values[0].item<float>() != static_cast<float>(comm->world_size())) session.abort(3, "a wrong sum");
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    comm->barrier();
+    if (comm->rank() == 0) std::puts("finished");
+  } catch (const std::exception& error) {
+    session.abort(1, error.what());
+  }
+  return 0;
+}
