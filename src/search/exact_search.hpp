@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -36,7 +37,8 @@ class LabelIndex {
   LabelIndex(LabelIndex&&) noexcept;
 
   int64_t rows() const;
-  /// queries [m, D] float32 on the same device. Local.
+  /// queries [m, D] on the labels' device; k >= 1. Labels and queries must be finite, and of the same width: UserError.
+  /// Local.
   TopK search(const at::Tensor& queries, int64_t k) const;
 
  private:
@@ -54,6 +56,11 @@ TopK merge_top_k(const TopK& a, const TopK& b, int64_t k);
 /// rank gets the global top k of its own queries. Queries travel in blocks; memory is bounded by block sizes.
 /// Collective.
 TopK sharded_search(const LabelIndex& index, const at::Tensor& queries, const SearchOptions& options,
+                    Communicator& comm);
+
+/// The same over any search of this rank's labels: (queries [m, D] float32, k) -> ranked lists [m, k]. Collective.
+using LocalSearch = std::function<TopK(const at::Tensor& queries, int64_t k)>;
+TopK sharded_search(const LocalSearch& local_search, const at::Tensor& queries, const SearchOptions& options,
                     Communicator& comm);
 
 }  // namespace vixen

@@ -25,9 +25,15 @@ int64_t queries_a_round(const SearchOptions& options, int64_t k, int world_size)
 
 TopK sharded_search(const LabelIndex& index, const at::Tensor& queries, const SearchOptions& options,
                     Communicator& comm) {
+  return sharded_search([&](const at::Tensor& block, int64_t k) { return index.search(block, k); }, queries, options,
+                        comm);
+}
+
+TopK sharded_search(const LocalSearch& local_search, const at::Tensor& queries, const SearchOptions& options,
+                    Communicator& comm) {
   const int world_size = comm.world_size();
   const int64_t k = options.k, m = queries.size(0);
-  if (world_size == 1) return index.search(queries, k);
+  if (world_size == 1) return local_search(queries, k);
 
   const auto query_rows = comm.all_gather_host(m);
   const int64_t step = queries_a_round(options, k, world_size);
@@ -41,7 +47,7 @@ TopK sharded_search(const LabelIndex& index, const at::Tensor& queries, const Se
     for (const int64_t n : query_rows) rows.push_back(std::clamp<int64_t>(n - first, 0, step));
     const int64_t asked = rows[static_cast<size_t>(comm.rank())];
     const int64_t begin = std::min(first, m);
-    const TopK local = index.search(comm.all_gather_rows(own.narrow(0, begin, asked), rows), k);
+    const TopK local = local_search(comm.all_gather_rows(own.narrow(0, begin, asked).contiguous(), rows), k);
     // The lists go back to those who asked; one of each rank comes in.
     const std::vector<int64_t> incoming(static_cast<size_t>(world_size), asked);
     const at::Tensor ids = comm.all_to_all_rows(local.ids, rows, incoming);

@@ -1,0 +1,130 @@
+// vixen search: the k best rows of one HDF5 matrix for every row of another, both dealt to ranks by rows.
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "base/check.hpp"
+#include "base/log.hpp"
+#include "commands/commands.hpp"
+#include "commands/common.hpp"
+#include "commands/sharded_output.hpp"
+#include "commands/text_table.hpp"
+#include "data/hdf5_matrix.hpp"
+#include "search/exact_search.hpp"
+#include "search/faiss_index.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int64_t kNormaliseRows = 65536;  // bounds the memory of normalising
+
+struct Matrix {
+  std::string name;
+  std::unique_ptr<MatrixReader> reader;
+  RowShards shards;
+};
+
+Matrix open_matrix(const std::string& key, const std::string& text, int world_size) {
+  if (text.empty()) fail_user("--{} is missing: give an HDF5 file (FILE.h5 or FILE.h5:/dataset)", key);
+  const MatrixPath path = parse_matrix_path(text, "/embeddings");
+  Matrix matrix{path.file.string() + ":" + path.dataset, std::make_unique<MatrixReader>(path), {}};
+  if (!at::isFloatingType(matrix.reader->dtype())) {
+    fail_user("{}: holds {}; expected fp16, fp32 or fp64", matrix.name, at::toString(matrix.reader->dtype()));
+  }
+  matrix.shards = RowShards(matrix.reader->rows(), world_size);
+  return matrix;
+}
+
+/// This rank's rows as float32 on the communicator's device, normalised when asked for. A row of zeros stays so.
+at::Tensor read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
+  at::Tensor rows = matrix.reader->read(matrix.shards.range(comm.rank()), /*check_finite=*/true).to(at::kFloat);
+  if (cosine) {
+    rows = rows.contiguous();
+    for (int64_t begin = 0; begin < rows.size(0); begin += kNormaliseRows) {
+      at::Tensor block = rows.narrow(0, begin, std::min(kNormaliseRows, rows.size(0) - begin));
+      const at::Tensor norm = at::linalg_vector_norm(block, 2, at::IntArrayRef{1}, true, at::kDouble);
+      block.copy_(block.to(at::kDouble) / norm.masked_fill(norm.eq(0), 1.0));
+    }
+  }
+  return rows.to(comm.device());
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The local search of search.method over this rank's rows.
+LocalSearch make_local_search(const Config& config, const at::Tensor& rows, int64_t first_id,
+                              const SearchOptions& options) {
+  if (config.search.method == "faiss_flat") {
+    const auto index = std::make_shared<FaissIndex>(rows, first_id);
+    return [index](const at::Tensor& queries, int64_t k) { return index->search(queries, k); };
+  }
+  if (config.search.method != "exact") {
+    fail_user("search.method = '{}'; expected exact or faiss_flat", config.search.method);
+  }
+  const auto index = std::make_shared<LabelIndex>(rows, first_id, options);
+  return [index](const at::Tensor& queries, int64_t k) { return index->search(queries, k); };
+}
+
+}  // namespace
+
+int search_command(const Config& config, MpiSession& session) {
+  const auto comm = start_job(config, session);
+  if (config.out.empty()) fail_user("--out is missing: give the HDF5 file to write");
+  const auto folder = std::filesystem::absolute(config.out).parent_path();
+  if (!std::filesystem::is_directory(folder)) fail_user("--out {}: there is no folder {}", config.out, folder.string());
+  if (config.search.k < 1) fail_user("search.k = {}; expected at least 1", config.search.k);
+  const int world_size = comm->world_size();
+  const Matrix corpus = open_matrix("search.corpus", config.search.corpus, world_size);
+  const Matrix queries = open_matrix("search.queries", config.search.queries, world_size);
+  if (corpus.reader->columns() != queries.reader->columns()) {
+    fail_user("{} has {} columns, {} has {}; expected the same width", queries.name, queries.reader->columns(),
+              corpus.name, corpus.reader->columns());
+  }
+
+  auto options = search_options(config, config.search.k, comm->rank() == 0);
+  auto start = std::chrono::steady_clock::now();
+  const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);
+  const RowRange labels = corpus.shards.range(comm->rank());
+  // With several ranks the collective search shows the progress.
+  auto local_options = options;
+  local_options.show_progress = options.show_progress && world_size == 1;
+  const LocalSearch local_search =
+      make_local_search(config, read_shard(corpus, config.search.cosine, *comm), labels.begin, local_options);
+  const double load_seconds = comm->max_host(seconds_since(start));
+
+  start = std::chrono::steady_clock::now();
+  const TopK found = sharded_search(local_search, own_queries, options, *comm);
+  const double seconds = comm->max_host(seconds_since(start));
+  write_sharded(config.out, {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat}}},
+                queries.shards, *comm);
+
+  if (comm->rank() == 0) {
+    const auto m = static_cast<double>(queries.reader->rows());
+    const double work = 2.0 * m * static_cast<double>(corpus.reader->rows() * corpus.reader->columns());
+    const double rate = m / std::max(seconds, 1e-9), gflops = work / std::max(seconds, 1e-9) * 1e-9;
+    fmt::print(
+        "{} queries x {} rows x {} columns, k {}: {:.3f} s, {:.0f} queries/s, {:.1f} GFLOP/s (reading {:.1f} s)\n{}\n",
+        with_commas(queries.reader->rows()), with_commas(corpus.reader->rows()), corpus.reader->columns(),
+        config.search.k, seconds, rate, gflops, load_seconds, config.out);
+    if (config.run.log_level == "debug") {
+      const nlohmann::json report = {{"queries", queries.reader->rows()},
+                                     {"rows", corpus.reader->rows()},
+                                     {"columns", corpus.reader->columns()},
+                                     {"k", config.search.k},
+                                     {"method", config.search.method},
+                                     {"prefilter", config.search.prefilter},
+                                     {"ranks", world_size},
+                                     {"load_seconds", load_seconds},
+                                     {"search_seconds", seconds},
+                                     {"queries_per_s", rate},
+                                     {"gflop_per_s", gflops}};
+      fmt::print("{}\n", report.dump());
+    }
+  }
+  return 0;
+}
+
+}  // namespace vixen

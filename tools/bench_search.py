@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Exact top-k: `vixen search` against FAISS's IndexFlatIP on the same rows, the same threads, in the same run.
+
+    bench_search.py                                   # 14,349 random unit queries over 107,437 x 384, k = 100
+    bench_search.py --corpus L.h5 --queries Q.h5      # /embeddings of files that `vixen embed` wrote
+
+Both sides are timed for the search alone, with the index in memory, by turns; the best of --repeats counts. Ids are compared place
+by place. Where FAISS orders two labels differently, their scores in float64 decide whether that is a tie of its float32
+sums or an error of ours. Prints a table and one JSON line; exit code 1 when an id is wrong, or (--require-faster) when we
+are slower. Needs faiss-cpu, h5py and numpy.
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default=str(ROOT / "build" / "src" / "vixen"), help="the vixen program")
+    parser.add_argument("--corpus", help="HDF5 file with /embeddings (default: random unit rows)")
+    parser.add_argument("--queries", help="HDF5 file with /embeddings")
+    parser.add_argument("--rows", type=int, default=107437, help="random rows of the corpus")
+    parser.add_argument("--query-rows", type=int, default=14349, help="random queries")
+    parser.add_argument("--columns", type=int, default=384)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--prefilter", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--require-faster", action="store_true", help="exit with 1 when FAISS is faster")
+    parser.add_argument("--json", help="write the report here too")
+    return parser.parse_args()
+
+
+def unit(rows):
+    import numpy as np
+
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
+
+
+def load(path):
+    import h5py
+
+    with h5py.File(path) as file:
+        return unit(file["/embeddings"][:].astype("float32"))
+
+
+def save(path, rows):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.create_dataset("embeddings", data=rows)
+
+
+def run_vixen(options, folder):
+    """Seconds of the search alone, ids and scores."""
+    import h5py
+
+    out = folder / "found.h5"
+    command = [options.binary, "search", "--search.corpus", str(folder / "corpus.h5"), "--search.queries", str(folder / "queries.h5"),
+               "--search.k", str(options.k), "--search.prefilter", options.prefilter, "--search.cosine", "false",
+               "--threads", str(options.threads), "--run.log_level", "debug", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    report = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    with h5py.File(out) as file:
+        return report["search_seconds"], file["/indices"][:], file["/scores"][:]
+
+
+def compare(corpus, queries, ours, theirs):
+    """(rows that agree in every place, rows that differ by ties of float32 sums only, rows that are wrong)."""
+    import numpy as np
+
+    differing = np.flatnonzero((ours != theirs).any(axis=1))
+    ties = 0
+    wrong = []
+    for row in differing:
+        def exact(ids):
+            return corpus[ids].astype(np.float64) @ queries[row].astype(np.float64)
+
+        # Ours must be the better list in float64, place by place; and FAISS's as good within its rounding.
+        mine, other = exact(ours[row]), exact(theirs[row])
+        scale = max(1e-30, float(np.abs(mine).max()))
+        if (np.diff(mine) <= 1e-7 * scale).all() and np.abs(mine - other).max() <= 4e-6 * scale:
+            ties += 1
+        else:
+            wrong.append(int(row))
+    return len(ours) - len(differing), ties, wrong
+
+
+def main():
+    options = arguments()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    import faiss
+    import numpy as np
+
+    faiss.omp_set_num_threads(options.threads)
+    if bool(options.corpus) != bool(options.queries):
+        sys.exit("--corpus and --queries belong together")
+    if options.corpus:
+        corpus, queries = load(options.corpus), load(options.queries)
+    else:
+        generator = np.random.default_rng(0)
+        corpus = unit(generator.standard_normal((options.rows, options.columns), dtype=np.float32))
+        queries = unit(generator.standard_normal((options.query_rows, options.columns), dtype=np.float32))
+    index = faiss.IndexFlatIP(corpus.shape[1])
+    index.add(corpus)
+    faiss_seconds, vixen_seconds = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        save(folder / "corpus.h5", corpus)
+        save(folder / "queries.h5", queries)
+        for repeat in range(options.repeats):
+            start = time.perf_counter()
+            _, theirs = index.search(queries, options.k)
+            faiss_seconds.append(time.perf_counter() - start)
+            seconds, ours, _ = run_vixen(options, folder)
+            vixen_seconds.append(seconds)
+            print(f"run {repeat + 1}: FAISS {faiss_seconds[-1]:.3f} s, vixen {seconds:.3f} s", flush=True)
+    same, ties, wrong = compare(corpus, queries, ours, theirs)
+    best_faiss, best_vixen = min(faiss_seconds), min(vixen_seconds)
+    work = 2e-9 * len(queries) * corpus.shape[0] * corpus.shape[1]
+    report = {
+        "queries": len(queries), "rows": corpus.shape[0], "columns": corpus.shape[1], "k": options.k, "threads": options.threads,
+        "faiss": faiss.__version__, "prefilter": options.prefilter, "faiss_seconds": faiss_seconds, "vixen_seconds": vixen_seconds,
+        "ratio": best_faiss / best_vixen, "same_rows": same, "tie_rows": ties, "wrong_rows": len(wrong),
+    }
+    print(f"\n{len(queries):,} queries x {corpus.shape[0]:,} x {corpus.shape[1]}, k {options.k}, {options.threads} threads")
+    print(f"  FAISS {faiss.__version__} IndexFlatIP  {best_faiss:8.3f} s  {work / best_faiss:8.1f} GFLOP/s")
+    print(f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   {best_faiss / best_vixen:.2f} x as fast")
+    print(f"  ids: {same:,} rows the same, {ties} differ in ties of FAISS's float32 sums, {len(wrong)} wrong {wrong[:5] if wrong else ''}")
+    print(json.dumps(report))
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 1 if wrong or (options.require_faster and best_vixen > best_faiss) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
