@@ -115,8 +115,6 @@ std::vector<Key> make_keys() {
        "Epochs between evaluations; 0: after the last only"},
       {"train.best_metric", VIXEN_FIELD(train.best_metric), "", ours, {}, {},
        "Metric by which the best checkpoint is kept"},
-      {"train.max_minutes", VIXEN_FIELD(train.max_minutes), "minutes", ours, kAtLeast0, {},
-       "Stop the schedule at a whole epoch when the next would pass this; 0: no limit"},
 
       {"loss.negatives", VIXEN_FIELD(loss.negatives), "labels", official, kAtLeast1, {},
        "Hardest negatives of a row"},
