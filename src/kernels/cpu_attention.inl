@@ -65,14 +65,35 @@ VIXEN_INLINE void write_rows(const float* source, int64_t padded, int64_t rows, 
     });
 }
 
-/// rows [L, P] -> columns [d, K], zero beyond L.
+/// rows [L, P] -> columns [d, K], by squares of four. Columns L .. K are left as they are.
 VIXEN_INLINE void transpose(const float* rows, int64_t padded, int64_t length, int64_t head_dim, int64_t keys,
                             float* columns) {
-  for (int64_t c = 0; c < head_dim; ++c) {
-    float* out = columns + c * keys;
-    store(out + keys - kLanes, VF{});
-    for (int64_t j = 0; j < length; ++j) out[j] = rows[j * padded + c];
+  typedef float Four __attribute__((vector_size(16)));
+  typedef int32_t Pick __attribute__((vector_size(16)));
+  for (int64_t j = 0; j < length; j += 4) {
+    for (int64_t c = 0; c < head_dim; c += 4) {
+      Four in[4];
+      for (int64_t i = 0; i < 4; ++i) __builtin_memcpy(&in[i], rows + (j + i) * padded + c, sizeof in[i]);
+      const Four a = __builtin_shuffle(in[0], in[1], Pick{0, 4, 1, 5}),
+                 b = __builtin_shuffle(in[2], in[3], Pick{0, 4, 1, 5});
+      const Four d = __builtin_shuffle(in[0], in[1], Pick{2, 6, 3, 7}),
+                 e = __builtin_shuffle(in[2], in[3], Pick{2, 6, 3, 7});
+      const Four out[4] = {__builtin_shuffle(a, b, Pick{0, 1, 4, 5}), __builtin_shuffle(a, b, Pick{2, 3, 6, 7}),
+                           __builtin_shuffle(d, e, Pick{0, 1, 4, 5}), __builtin_shuffle(d, e, Pick{2, 3, 6, 7})};
+      for (int64_t i = 0; i < 4; ++i) __builtin_memcpy(columns + (c + i) * keys + j, &out[i], sizeof out[i]);
+    }
   }
+}
+
+/// Asks for this head's share of the rows that the next sequence will read: heads take turns at the same rows, in
+/// pieces too short for the hardware to foresee.
+template <class T>
+VIXEN_INLINE void prefetch_share(const T* rows, int64_t count, int64_t head, int64_t heads) {
+  const int64_t lines = count * static_cast<int64_t>(sizeof(T)) / 64;
+  if (lines > 4096) return;  // a long sequence is its own neighbour
+  const char* bytes = reinterpret_cast<const char*>(rows);
+  for (int64_t line = lines * head / heads; line <= lines * (head + 1) / heads; ++line)
+    __builtin_prefetch(bytes + 64 * line);
 }
 
 /// out [kRows, K]: products of up to kRows rows with every key. Rows beyond `count` come out as garbage.
@@ -125,7 +146,7 @@ VIXEN_INLINE void combine(const float* weights, int64_t outer_step, int64_t inne
 }
 
 /// Keep factors of queries first .. first + count against L keys: row r begins at keep + r * 8 * blocks.
-VIXEN_INLINE void attention_keep(AttentionScratch& s, const DropoutKey& dropout, int64_t sequence_key, int64_t head,
+VIXEN_INLINE void attention_keep(AttentionScratch& s, const DropoutDraw& dropout, int64_t sequence_key, int64_t head,
                                  int64_t first, int64_t count, int64_t length) {
   const int64_t blocks = (length + 7) / 8;
   if (blocks != s.blocks) {
@@ -136,7 +157,7 @@ VIXEN_INLINE void attention_keep(AttentionScratch& s, const DropoutKey& dropout,
     s.blocks = blocks;
   }
   const VQ sequence = VQ{} + static_cast<uint64_t>(static_cast<uint32_t>(sequence_key));
-  const uint64_t position = (uint64_t{dropout.site} << 16) + static_cast<uint64_t>(first);
+  const uint64_t position = dropout.site + static_cast<uint64_t>(first);
   for (int64_t i = 0; i < count * blocks; i += kBlocks) {
     VQ block, query;
     __builtin_memcpy(&block, s.lane_block + i, sizeof block);
@@ -154,12 +175,17 @@ void attention_forward_items(const AttentionArgs& a, float* scratch, int64_t beg
   const int64_t d = a.head_dim, width = a.heads * d;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
   AttentionScratch s(scratch, a.max_seqlen, d);
-  const bool drop = a.dropout.threshold != 0;
+  const DropoutDraw draw(a.dropout);
+  const bool drop = draw.threshold != 0;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t sequence = item / a.heads, head = item % a.heads;
     const int64_t first = a.offsets[sequence], length = a.offsets[sequence + 1] - first;
     const int64_t keys = round_up(length, kLanes);
     const T* qkv = static_cast<const T*>(a.qkv) + first * 3 * width + head * d;
+    if ((sequence + 1) * a.heads < end) {
+      const int64_t next = first + length, rows = a.offsets[sequence + 2] - next;
+      prefetch_share(static_cast<const T*>(a.qkv) + next * 3 * width, rows * 3 * width, head, a.heads);
+    }
     read_rows(qkv, 3 * width, length, d, scale, s.q, s.padded);
     read_rows(qkv + width, 3 * width, length, d, 1.0f, s.k, s.padded);
     read_rows(qkv + 2 * width, 3 * width, length, d, 1.0f, s.v, s.padded);
@@ -167,7 +193,7 @@ void attention_forward_items(const AttentionArgs& a, float* scratch, int64_t beg
     for (int64_t top = 0; top < length; top += kRows) {
       const int64_t count = smaller(kRows, length - top);
       products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, s.scores);
-      if (drop) attention_keep(s, a.dropout, a.sequence_keys[sequence], head, top, count, length);
+      if (drop) attention_keep(s, draw, a.sequence_keys[sequence], head, top, count, length);
       for (int64_t r = 0; r < count; ++r) {
         float* row = s.scores + r * keys;
         VF most = splat(-3e38f);
@@ -203,13 +229,19 @@ void attention_backward_items(const AttentionArgs& a, float* scratch, int64_t be
   const int64_t d = a.head_dim, width = a.heads * d;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
   AttentionScratch s(scratch, a.max_seqlen, d);
-  const bool drop = a.dropout.threshold != 0;
+  const DropoutDraw draw(a.dropout);
+  const bool drop = draw.threshold != 0;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t sequence = item / a.heads, head = item % a.heads;
     const int64_t first = a.offsets[sequence], length = a.offsets[sequence + 1] - first;
     const int64_t keys = round_up(length, kLanes);
     const T* qkv = static_cast<const T*>(a.qkv) + first * 3 * width + head * d;
     T* grad_qkv = static_cast<T*>(a.grad_qkv) + first * 3 * width + head * d;
+    if ((sequence + 1) * a.heads < end) {
+      const int64_t next = first + length, rows = a.offsets[sequence + 2] - next;
+      prefetch_share(static_cast<const T*>(a.qkv) + next * 3 * width, rows * 3 * width, head, a.heads);
+      prefetch_share(static_cast<const T*>(a.grad_context) + next * width, rows * width, head, a.heads);
+    }
     read_rows(qkv, 3 * width, length, d, scale, s.q, s.padded);
     read_rows(qkv + width, 3 * width, length, d, 1.0f, s.k, s.padded);
     read_rows(qkv + 2 * width, 3 * width, length, d, 1.0f, s.v, s.padded);
@@ -221,14 +253,14 @@ void attention_backward_items(const AttentionArgs& a, float* scratch, int64_t be
       const int64_t count = smaller(kRows, length - top);
       products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, s.scores);
       products(s.grad + top * s.padded, s.padded, count, s.v_columns, d, keys, s.grad_scores);
-      if (drop) attention_keep(s, a.dropout, a.sequence_keys[sequence], head, top, count, length);
+      if (drop) attention_keep(s, draw, a.sequence_keys[sequence], head, top, count, length);
       for (int64_t r = 0; r < count; ++r) {
         float *row = s.scores + r * keys, *grad_row = s.grad_scores + r * keys;
         const float lse = a.lse[head * a.positions + first + top + r];
         VF total{};
         for (int64_t j = 0; j < keys; j += kLanes) {
           const VF p = valid_lanes(j, length) ? exp_lanes(load(row + j) - lse) : VF{};
-          VF g = load(grad_row + j);
+          VF g = valid_lanes(j, length) ? load(grad_row + j) : VF{};
           if (drop) g *= load(s.keep + r * 8 * s.blocks + j);
           store(row + j, p);
           store(grad_row + j, g);

@@ -18,7 +18,7 @@ VIXEN_INLINE NormalTail normal_tail(VF x) {
   bottom = bottom * size + 0.799744188785553f;
   bottom = bottom * size + 1.4053624868392944f;
   bottom = bottom * size + 1.0f;
-  return {bell * top / bottom, bell};
+  return {quotient(bell * top, bottom), bell};
 }
 
 template <class T>
@@ -48,10 +48,11 @@ void gelu_backward_elements(const GeluArgs& a, int64_t begin, int64_t end) {
 
 template <class T>
 void dropout_rows(const DropoutRows& a, int64_t begin, int64_t end) {
+  const DropoutDraw draw(a.dropout);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = static_cast<const T*>(a.x) + row * a.width;
     T* y = static_cast<T*>(a.y) + row * a.width;
-    RowDropout dropout(a.dropout, a.keys, row);
+    RowDropout dropout(draw, a.keys, row);
     for_vectors(a.width, [&](int64_t c, auto n) { store(y + c, load(x + c, n) * dropout.at(c), n); });
   }
 }

@@ -5,11 +5,12 @@ template <class T>
 void norm_forward_rows(const NormForward& a, int64_t begin, int64_t end) {
   const int64_t width = a.width;
   const float inverse_width = 1.0f / static_cast<float>(width);
+  const DropoutDraw draw(a.dropout);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = static_cast<const T*>(a.x) + row * width;
     const T* residual = a.residual ? static_cast<const T*>(a.residual) + row * width : nullptr;
     T* y = static_cast<T*>(a.y) + row * width;
-    RowDropout dropout(a.dropout, a.keys, row);
+    RowDropout dropout(draw, a.keys, row);
     VF total{};
     if (a.sum) {
       T* sum = static_cast<T*>(a.sum) + row * width;
@@ -46,6 +47,7 @@ template <class T>
 void norm_backward_rows(const NormBackward& a, int64_t begin, int64_t end) {
   const int64_t width = a.width;
   const float inverse_width = 1.0f / static_cast<float>(width);
+  const DropoutDraw draw(a.dropout);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     float* grad_weight = a.partials + chunk * 2 * width;
     float* grad_bias = grad_weight + width;
@@ -56,7 +58,7 @@ void norm_backward_rows(const NormBackward& a, int64_t begin, int64_t end) {
       const T* sum = static_cast<const T*>(a.sum) + row * width;
       T* grad_sum = static_cast<T*>(a.grad_sum) + row * width;
       const float mean = a.stats[2 * row], inverse = a.stats[2 * row + 1];
-      RowDropout dropout(a.dropout, a.keys, row);
+      RowDropout dropout(draw, a.keys, row);
       const bool drop_after = a.dropout_after && dropout.active();
       const auto grad_of_norm = [&](int64_t c, auto n) {
         VF g = load(grad_y + c, n);
