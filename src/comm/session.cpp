@@ -1,6 +1,7 @@
 // The life of a job: MPI from start to end.
 #include "comm/session.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -27,6 +28,16 @@ bool has_launcher() {
   }
   return false;
 }
+
+// How many processes the launcher says it started; 1 if none says so.
+int launched_processes() {
+  int most = 1;
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    if (const char* value = std::getenv(name)) most = std::max(most, std::atoi(value));
+  }
+  return most;
+}
+
 }  // namespace
 
 MpiSession::MpiSession(int* argc, char*** argv) {
@@ -40,6 +51,12 @@ MpiSession::MpiSession(int* argc, char*** argv) {
   if (provided < MPI_THREAD_SERIALIZED) throw CommError("this MPI library does not support MPI_THREAD_SERIALIZED");
   VIXEN_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank_));
   VIXEN_MPI(MPI_Comm_size(MPI_COMM_WORLD, &world_size_));
+  if (const int launched = launched_processes(); world_size_ == 1 && launched > 1) {
+    // Each process would do the whole job by itself, over the others' files.
+    MPI_Finalize();
+    fail_user("the launcher started {} processes, but MPI sees one: start them with mpirun, or srun --mpi=pmix",
+              launched);
+  }
   char name[MPI_MAX_PROCESSOR_NAME] = "";
   int length = 0;
   VIXEN_MPI(MPI_Get_processor_name(name, &length));

@@ -9,7 +9,8 @@
 namespace vixen {
 
 /// Initialises MPI (MPI_THREAD_SERIALIZED asked for; MPI_ERRORS_RETURN set) and finalises it on destruction. Works
-/// without a launcher (W = 1). One instance a process.
+/// without a launcher (W = 1). One instance a process. UserError when a launcher started several processes that MPI
+/// does not connect.
 class MpiSession {
  public:
   MpiSession(int* argc, char*** argv);

@@ -9,11 +9,14 @@
 #include <string>
 #include <thread>
 
+#include "base/check.hpp"
 #include "base/log.hpp"
 #include "comm/communicator.hpp"
 #include "comm/session.hpp"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   using namespace vixen;
   MpiSession session(&argc, &argv);
   init_log(session.rank(), session.world_size(), "info");
@@ -41,4 +44,15 @@ int main(int argc, char** argv) {
     session.abort(1, error.what());
   }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const vixen::UserError& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 2;
+  }
 }

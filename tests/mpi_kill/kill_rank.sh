@@ -52,4 +52,13 @@ check throw 30 5 1 'rank 1 on .*: step 10: no space left on device'
 check stop 2 5 1 'rank 0 of 2 on .*: all_reduce_sum #[0-9]+: no progress for 2\.[0-9] s, waiting for rank 1'
 # Ranks out of step: the last collective never completes.
 check leave 2 9 1 '(no progress for 2\.[0-9] s, waiting for)|(were expected: the ranks disagree)'
+
+# Processes that their launcher started together and MPI does not connect must not each do the whole job.
+if SLURM_STEP_NUM_TASKS=4 "$job" none 1 10 30 > "$output" 2>&1; [ $? = 2 ] && grep -q "started 4 processes, but MPI sees one" "$output"; then
+  echo "unconnected processes: refused: ok"
+else
+  echo "unconnected processes: not refused"
+  sed 's/^/  | /' "$output"
+  failed=1
+fi
 exit $failed
