@@ -168,8 +168,8 @@ struct MatrixWriter::Impl {
 MatrixWriter::MatrixWriter(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
   impl_->path = path;
   impl_->partial = path.string() + ".partial";
+  impl_->open = true;  // from here on the partial file goes when this constructor fails
   Hdf5File file(impl_->partial, Hdf5File::Mode::kCreate);
-  impl_->open = true;
   file.close();
   impl_->descriptor = ::open(impl_->partial.c_str(), O_WRONLY | O_CLOEXEC);
   if (impl_->descriptor < 0)
