@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vixen_tools import VERSION
-from vixen_tools.errors import UserError, run_tool
+from vixen_tools.errors import UserError, naming_full_disk, run_tool
 from vixen_tools.files import publish
 from vixen_tools.image_rows import BLOCK_ROWS, write_images
 from vixen_tools.pictures import PictureSource, decoded_batches
@@ -49,17 +49,15 @@ class Partial:
 
     def write(self, places: np.ndarray, values: np.ndarray) -> None:
         """Rows `places` of the result."""
-        bytes_per_row = self._width * 2
-        if len(places) and places[-1] - places[0] == len(places) - 1 and (np.diff(places) == 1).all():
-            os.pwrite(self._file.fileno(), values.tobytes(), int(places[0]) * bytes_per_row)
-        else:
-            for place, value in zip(places, values):
-                os.pwrite(self._file.fileno(), value.tobytes(), int(place) * bytes_per_row)
+        for place, value in zip(places, values):
+            self._file.seek(int(place) * self._width * 2)
+            self._file.write(value.tobytes())
         self.batches += 1
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
+        self._file.flush()
         os.fsync(self._file.fileno())
         temporary = self._note_path.with_suffix(".tmp")
         temporary.write_text(json.dumps({"fingerprint": self._fingerprint, "batches": self.batches}))
@@ -68,6 +66,7 @@ class Partial:
 
     def blocks(self):
         """float16 [.., I] in order."""
+        self._file.flush()
         self._file.seek(0)
         for first in range(0, self._rows, BLOCK_ROWS):
             count = min(BLOCK_ROWS, self._rows - first)
@@ -140,6 +139,11 @@ def main() -> None:
     if options.batch < 1 or options.workers < 0:
         raise UserError(f"--batch {options.batch} --workers {options.workers}: expected at least 1 and 0")
 
+    with naming_full_disk(options.out):
+        embed(options, cores)
+
+
+def embed(options: argparse.Namespace, cores: int) -> None:
     source = PictureSource(options.raw)
     import torch  # here, so that the decoding processes do not load it
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -26,6 +28,18 @@ def run_tool(main: Callable[[], None]) -> None:
             raise
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def naming_full_disk(out: Path) -> Iterator[None]:
+    """Turns a full disk (or quota) while `out` is written into a UserError; HDF5 and shutil say it only in their text."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        for reason in ("No space left on device", "Disk quota exceeded"):
+            if reason in str(error):
+                raise UserError(f"{out}: cannot be written: {reason.lower()}") from None
+        raise
 
 
 def one_line(value: object, limit: int = 600) -> str:

@@ -12,19 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import UserError, one_line
+from .errors import UserError, naming_full_disk, one_line
 
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` (same file system, so that os.replace is atomic), removed at the end."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
     except OSError as error:
         raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     try:
-        yield Path(folder)
+        with naming_full_disk(out):
+            yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

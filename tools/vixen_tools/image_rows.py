@@ -13,7 +13,7 @@ import numpy as np
 from .errors import UserError, one_line
 from .hdf5_file import create_hdf5, open_hdf5, write_contiguous
 
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 4096
 FORMAT = "vixen-images"
 FORMAT_VERSION = 1
 

@@ -50,4 +50,8 @@ class RaggedSpool:
             yield np.frombuffer(data, self.dtype)
 
     def close(self) -> None:
-        self._file.close()
+        """Gives the file up; what a full disk keeps from being flushed is not wanted any more."""
+        try:
+            self._file.close()
+        except OSError:
+            pass
