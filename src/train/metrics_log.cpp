@@ -34,7 +34,7 @@ MetricsLog::MetricsLog(const std::filesystem::path& run_dir, int64_t resume_step
   drop_lines_after(path_, resume_step);
   file_.open(path_, std::ios::app);
   if (!file_) fail_user("{}: cannot be opened for writing", path_.string());
-  events_ = std::make_unique<EventFileWriter>(run_dir);
+  events_ = std::make_unique<EventFileWriter>(run_dir, resume_step + 1);
 }
 
 MetricsLog::~MetricsLog() = default;
