@@ -130,6 +130,17 @@ TEST_P(ExactSearch, NearlyEqualScores) {
   check_all_ways(labels, unit(random_rows(9, 64, 10)), GetParam());
 }
 
+TEST_P(ExactSearch, ScoresMuchSmallerThanTheirTerms) {
+  // Labels at nearly right angles to the query: the product's error is far larger than a share of the score.
+  const at::Tensor direction = unit(random_rows(1, 64, 40));
+  at::Tensor labels = unit(random_rows(3000, 64, 41));
+  labels = labels - at::mm(labels, direction.t()) * direction;
+  const at::Tensor queries = direction * at::arange(1, 6, at::kFloat).unsqueeze(1);
+  for (const double spread : {0.02, 1e-3, 1e-6}) {
+    check_all_ways(labels + direction * random_rows(3000, 1, 42, 2 * spread), queries, GetParam());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(K, ExactSearch, testing::Values(1, 10, 100, 2500, 3100), testing::PrintToStringParamName());
 
 TEST(ExactSearch, AllLabelsEqual) {
