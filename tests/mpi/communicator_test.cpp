@@ -6,6 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "base/check.hpp"
+#include "device/device.hpp"
 #include "mpi/mpi_main.hpp"
 
 namespace vixen {
@@ -141,6 +143,13 @@ TEST(Communicator, ranks_of_one_node_are_counted) {
   EXPECT_EQ(test::session().local_size(), W());  // ctest runs on one machine
   EXPECT_EQ(test::session().local_rank(), world().rank());
   EXPECT_FALSE(test::session().host().empty());
+}
+
+TEST(Communicator, a_device_that_is_not_there_is_the_users_mistake) {
+  EXPECT_THROW(test::session().make_communicator("tpu", 5), UserError);
+  if (gpu_count() == 0) {
+    EXPECT_THROW(test::session().make_communicator("cuda", 5), UserError);
+  }
 }
 
 TEST(Communicator, a_message_of_unexpected_length_is_an_error) {
