@@ -38,8 +38,19 @@ VIXEN_INLINE VI lane_numbers() {
 
 // ---- bfloat16
 
+/// By intrinsics: GCC 12 splits the conversion of a whole vector into halves.
+VIXEN_INLINE VU zero_extend(VH half) {
+#if VIXEN_LANES == 16
+  return (VU)_mm512_cvtepu16_epi32((__m256i)half);
+#elif VIXEN_LANES == 8
+  return (VU)_mm256_cvtepu16_epi32((__m128i)half);
+#else
+  return __builtin_convertvector(half, VU);
+#endif
+}
+
 VIXEN_INLINE VF widen(VH half) {
-  return (VF)(__builtin_convertvector(half, VU) << 16);
+  return (VF)(zero_extend(half) << 16);
 }
 
 VIXEN_INLINE VU round_bfloat16(VF v) {
@@ -259,7 +270,7 @@ VIXEN_INLINE void keep_factors(VQ c0, VQ c1, VQ c2, const DropoutDraw& dropout, 
   __builtin_memcpy(draws + 2, &high, sizeof high);
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    const VI wide = __builtin_convertvector(draws[i], VI);
+    const VI wide = (VI)zero_extend(draws[i]);
     store(keep + i * kLanes, (wide >= dropout.threshold) ? splat(dropout.scale) : VF{});
   }
 }
