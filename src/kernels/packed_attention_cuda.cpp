@@ -39,7 +39,7 @@ at::Tensor flash_attention_backward(const at::Tensor& grad_context, const at::Te
                                     const AttentionShape& shape) {
   const auto [query, key, value] = split(qkv.contiguous(), shape);
   // Without dropout the random state is read by nobody; its shape is that which the forward returns.
-  const at::Tensor state = at::zeros({2}, qkv.options().dtype(at::kUInt64));
+  const at::Tensor state = at::empty({2}, qkv.options().dtype(at::kUInt64));
   const auto [grad_query, grad_key, grad_value] = at::_flash_attention_backward(
       grad_context.contiguous().view_as(query), query, key, value, forward.context.view_as(query), forward.lse,
       cu_seqlens, cu_seqlens, shape.max_seqlen, shape.max_seqlen, /*dropout_p=*/0.0, /*is_causal=*/false, state,
