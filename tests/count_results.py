@@ -1,6 +1,6 @@
 """Totals of ctest's JUnit files: counts the cases inside each entry, and closes with `N passed, N failed[, N skipped]`.
 
-An entry that ran GoogleTest or pytest counts as its cases; any other entry counts as one. An entry that ctest calls
+An entry that ran GoogleTest, pytest or unittest counts as its cases; any other entry counts as one. An entry that ctest calls
 failed without a failed case (crash, timeout, a rank that died) adds one failure. An entry that ctest calls skipped counts
 by what it printed, because one skipped case must not hide a failed one beside it.
 """
@@ -18,6 +18,7 @@ GTEST_COUNT = {
     "skipped": re.compile(r"^\[  SKIPPED \] (\d+) tests?, listed below", re.M),
 }
 PYTEST_SUMMARY = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.M)
+UNITTEST_SUMMARY = re.compile(r"^Ran (\d+) tests? in [\d.]+s\s+(OK|FAILED)(?: \((.*)\))?\s*$", re.M)
 PYTEST_COUNT = {"passed": r"(\d+) passed", "failed": r"(\d+) (?:failed|errors?)", "skipped": r"(\d+) skipped"}
 
 
@@ -34,6 +35,11 @@ def count_entry(output: str, status: str) -> dict[str, int]:
     elif summary := PYTEST_SUMMARY.search(output):
         for key, pattern in PYTEST_COUNT.items():
             counts[key] = sum(int(n) for n in re.findall(pattern, summary.group(1)))
+    elif summary := UNITTEST_SUMMARY.search(output):
+        named = dict(item.split("=") for item in (summary.group(3) or "").split(", ") if item)
+        counts["failed"] = sum(int(named.get(key, 0)) for key in ("failures", "errors", "unexpected successes"))
+        counts["skipped"] = int(named.get("skipped", 0))
+        counts["passed"] = int(summary.group(1)) - counts["failed"] - counts["skipped"]
     elif status == "run":
         counts["passed"] = 1
     elif status in ("notrun", "disabled") and "[ RUN " not in output:
@@ -77,7 +83,7 @@ def main() -> int:
     if not entries:
         print("no tests ran")
         total["failed"] = max(total["failed"], 1)
-    print(f"counted: GoogleTest and pytest cases; any other ctest entry is one (a case at four world sizes counts four times)\n")
+    print("counted: GoogleTest, pytest and unittest cases; any other ctest entry is one (a case at four world sizes counts four times)\n")
     line = f"{total['passed']} passed, {total['failed']} failed"
     print(line + (f", {total['skipped']} skipped" if total["skipped"] else ""))
     return 1 if total["failed"] else 0

@@ -36,6 +36,8 @@ def counts(passed=0, failed=0, skipped=0):
     ("....\n4 passed in 0.10s\n", "run", counts(4)),
     ("==== 1 failed, 2 passed, 1 skipped in 3.00s ====\n", "fail", counts(2, 1, 1)),
     ("1 error in 0.10s\n", "fail", counts(0, 1)),
+    ("....\n-----\nRan 4 tests in 0.003s\n\nOK\n", "run", counts(4)),
+    ("Ran 5 tests in 0.003s\n\nFAILED (failures=1, errors=1, skipped=1)\n", "fail", counts(2, 2, 1)),
     ("anything", "run", counts(1)),
     ("anything", "fail", counts(0, 1)),
     ("skipped: unshare is refused\n", "notrun", counts(0, 0, 1)),
