@@ -31,7 +31,9 @@ template <typename... Args>
 namespace detail {
 [[noreturn]] void fail_check(const char* condition, const char* file, int line, const std::string& message);
 
-inline std::string check_message() { return {}; }
+inline std::string check_message() {
+  return {};
+}
 template <typename... Args>
 std::string check_message(fmt::format_string<Args...> format, Args&&... args) {
   return fmt::format(format, std::forward<Args>(args)...);
@@ -40,8 +42,8 @@ std::string check_message(fmt::format_string<Args...> format, Args&&... args) {
 }  // namespace vixen
 
 /// VIXEN_CHECK(condition, "format {}", values...): throws BugError when the condition does not hold. Always on.
-#define VIXEN_CHECK(condition, ...)                                                                                  \
-  do {                                                                                                               \
-    if (!(condition)) [[unlikely]]                                                                                   \
-      ::vixen::detail::fail_check(#condition, __FILE__, __LINE__, ::vixen::detail::check_message(__VA_ARGS__));      \
+#define VIXEN_CHECK(condition, ...)                                                                             \
+  do {                                                                                                          \
+    if (!(condition)) [[unlikely]]                                                                              \
+      ::vixen::detail::fail_check(#condition, __FILE__, __LINE__, ::vixen::detail::check_message(__VA_ARGS__)); \
   } while (false)

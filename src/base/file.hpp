@@ -37,7 +37,8 @@ std::string read_text(const std::filesystem::path& path);
 /// Calls `write(temporary_path)`, fsyncs what it wrote and renames it to `path` (then fsyncs the folder): a reader sees
 /// the old file or the new one, never a part. On failure the temporary file is removed and the error is rethrown; a
 /// full disk or missing permission is a UserError that names the path and the reason.
-void write_atomically(const std::filesystem::path& path, const std::function<void(const std::filesystem::path&)>& write);
+void write_atomically(const std::filesystem::path& path,
+                      const std::function<void(const std::filesystem::path&)>& write);
 
 /// write_atomically of a text.
 void write_text_atomically(const std::filesystem::path& path, std::string_view text);

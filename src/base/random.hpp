@@ -11,13 +11,13 @@ namespace vixen {
 
 /// What a draw is for: two purposes never share numbers.
 enum class RandomStream : uint32_t {
-  kShuffle = 1,        ///< order of queries or of clusters; a = epoch
-  kPositive = 2,       ///< the one positive label of a query; a = epoch, b = query
-  kLossPositive = 3,   ///< s_p of a loss term; a = step, b = row of the batch (term in the high bits)
-  kCluster = 4,        ///< seeds of balanced 2-means; a = epoch, b = node of the tree
-  kInit = 5,           ///< parameter initialisation; a = parameter number, b = element
-  kDropout = 6,        ///< dropout sites; see kernels/dropout.hpp
-  kSample = 7,         ///< anything sampled for reports
+  kShuffle = 1,       ///< order of queries or of clusters; a = epoch
+  kPositive = 2,      ///< the one positive label of a query; a = epoch, b = query
+  kLossPositive = 3,  ///< s_p of a loss term; a = step, b = row of the batch (term in the high bits)
+  kCluster = 4,       ///< seeds of balanced 2-means; a = epoch, b = node of the tree
+  kInit = 5,          ///< parameter initialisation; a = parameter number, b = element
+  kDropout = 6,       ///< dropout sites; see kernels/dropout.hpp
+  kSample = 7,        ///< anything sampled for reports
 };
 
 /// The ten-round Philox4x32 block function: 128-bit counter, 64-bit key, 128 random bits.

@@ -22,7 +22,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Waits for the device: what was timed has ended.
 void settle(const at::Tensor& tensor) {
@@ -87,7 +89,8 @@ nlohmann::json bench_collectives(Communicator& comm, int64_t elements) {
   const double gather = seconds_since(start) / rounds;
   if (comm.rank() == 0) {
     fmt::print("collectives, {} ranks\n", comm.world_size());
-    print_row("all-reduce", fmt::format("{:.2f} ms", reduce * 1e3), fmt::format("{:.1f} MB", static_cast<double>(elements) * 4e-6));
+    print_row("all-reduce", fmt::format("{:.2f} ms", reduce * 1e3),
+              fmt::format("{:.1f} MB", static_cast<double>(elements) * 4e-6));
     print_row("all-gather", fmt::format("{:.2f} ms", gather * 1e3), "512 x 384 a rank");
   }
   return {{"all_reduce_seconds", reduce}, {"all_reduce_bytes", elements * 4}, {"all_gather_seconds", gather}};
@@ -102,7 +105,9 @@ nlohmann::json bench_kernel_table(const Config& config, Communicator& comm) {
     if (comm.rank() == 0)
       print_row(timing.name, fmt::format("{:.0f} us", timing.microseconds),
                 fmt::format("{:.1f} GB/s, reference {:.0f} us", timing.gb_per_s, timing.reference_microseconds));
-    rows.push_back({{"name", timing.name}, {"microseconds", timing.microseconds}, {"gb_per_s", timing.gb_per_s},
+    rows.push_back({{"name", timing.name},
+                    {"microseconds", timing.microseconds},
+                    {"gb_per_s", timing.gb_per_s},
                     {"reference_microseconds", timing.reference_microseconds}});
   }
   return rows;
@@ -124,9 +129,8 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   StepResult phases;
   for (int64_t index = 0; index < kWarmUp + kSteps; ++index) {
     auto before = Clock::now();
-    const auto input =
-        trainer.step().prepare(trainer.planner().plan(0, index % trainer.planner().steps_per_epoch(), order), dataset,
-                               trainer.pack_options());
+    const auto input = trainer.step().prepare(
+        trainer.planner().plan(0, index % trainer.planner().steps_per_epoch(), order), dataset, trainer.pack_options());
     const double packing = seconds_since(before);
     before = Clock::now();
     auto result = trainer.step().accumulate(input);
@@ -138,7 +142,8 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     positions += input.batch.n_positions();
     queries += static_cast<int64_t>(input.plan.query_rows.size());
     // Backward costs twice the forward pass.
-    flops += 3 * trainer.encoder().forward_flops(input.batch.n_positions(), static_cast<int64_t>(squared_lengths(input.batch)));
+    flops += 3 * trainer.encoder().forward_flops(input.batch.n_positions(),
+                                                 static_cast<int64_t>(squared_lengths(input.batch)));
     phases.forward_seconds += result.forward_seconds;
     phases.backward_seconds += result.backward_seconds;
     phases.collective_seconds += result.collective_seconds;
@@ -150,11 +155,15 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   if (comm.rank() == 0) {
     fmt::print("training, batch {}, {} ranks, {}\n", config.train.batch_size, comm.world_size(),
                config.model.compute == Compute::kBfloat16 ? "bf16" : "fp32");
-    print_row("first pass: labels", fmt::format("{:.2f} s", first.labels), fmt::format("{:.0f} rows/s", rate(dataset.labels().size(), first.labels)));
-    print_row("first pass: queries", fmt::format("{:.2f} s", first.queries), fmt::format("{:.0f} rows/s", rate(dataset.train().size(), first.queries)));
+    print_row("first pass: labels", fmt::format("{:.2f} s", first.labels),
+              fmt::format("{:.0f} rows/s", rate(dataset.labels().size(), first.labels)));
+    print_row("first pass: queries", fmt::format("{:.2f} s", first.queries),
+              fmt::format("{:.0f} rows/s", rate(dataset.train().size(), first.queries)));
     print_row("free vectors (balanced 2-means)", fmt::format("{:.2f} s", first.clusters));
     print_row("centroids", fmt::format("{:.2f} s", first.centroids));
-    print_row("step", fmt::format("{:.3f} s", step), fmt::format("{:.0f} queries/s, {:.0f} positions/s", static_cast<double>(queries) / seconds, static_cast<double>(positions) / seconds));
+    print_row("step", fmt::format("{:.3f} s", step),
+              fmt::format("{:.0f} queries/s, {:.0f} positions/s", static_cast<double>(queries) / seconds,
+                          static_cast<double>(positions) / seconds));
     print_row("  forward", fmt::format("{:.3f} s", phases.forward_seconds / kSteps));
     print_row("  backward", fmt::format("{:.3f} s", phases.backward_seconds / kSteps));
     print_row("  collectives and bank", fmt::format("{:.3f} s", phases.collective_seconds / kSteps));
@@ -164,12 +173,21 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
               fmt::format("{:.0f}% of the matrix product rate", 100 * share));
     print_row("label side, this rank", fmt::format("{:.1f} MB", static_cast<double>(trainer.label_side_bytes()) / 1e6));
   }
-  return {{"labels_pass_seconds", first.labels}, {"queries_pass_seconds", first.queries}, {"free_vectors_seconds", first.clusters},
-          {"centroids_seconds", first.centroids}, {"step_seconds", step}, {"queries_per_s", static_cast<double>(queries) / seconds},
-          {"positions_per_step", positions / kSteps}, {"forward_seconds", phases.forward_seconds / kSteps},
-          {"backward_seconds", phases.backward_seconds / kSteps}, {"optimiser_seconds", update / kSteps},
-          {"collective_seconds", phases.collective_seconds / kSteps}, {"packing_seconds", data / kSteps},
-          {"encoder_flops_per_s", flops / seconds}, {"share_of_gemm", share}, {"label_side_bytes", trainer.label_side_bytes()}};
+  return {{"labels_pass_seconds", first.labels},
+          {"queries_pass_seconds", first.queries},
+          {"free_vectors_seconds", first.clusters},
+          {"centroids_seconds", first.centroids},
+          {"step_seconds", step},
+          {"queries_per_s", static_cast<double>(queries) / seconds},
+          {"positions_per_step", positions / kSteps},
+          {"forward_seconds", phases.forward_seconds / kSteps},
+          {"backward_seconds", phases.backward_seconds / kSteps},
+          {"optimiser_seconds", update / kSteps},
+          {"collective_seconds", phases.collective_seconds / kSteps},
+          {"packing_seconds", data / kSteps},
+          {"encoder_flops_per_s", flops / seconds},
+          {"share_of_gemm", share},
+          {"label_side_bytes", trainer.label_side_bytes()}};
 }
 
 nlohmann::json bench_search(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm) {
@@ -183,7 +201,8 @@ nlohmann::json bench_search(const Config& config, Trainer& trainer, const Datase
   const auto labels = shard(dataset.labels());
   const auto queries = shard(dataset.test());
   const auto options = search_options(config, config.search.k, false);
-  const LabelIndex index(labels, RowShards(dataset.labels().size(), comm.world_size()).range(comm.rank()).begin, options);
+  const LabelIndex index(labels, RowShards(dataset.labels().size(), comm.world_size()).range(comm.rank()).begin,
+                         options);
   comm.barrier();
   const auto start = Clock::now();
   settle(sharded_search(index, queries, options, comm).scores);
@@ -200,7 +219,8 @@ nlohmann::json bench_search(const Config& config, Trainer& trainer, const Datase
 
 int bench_command(const Config& config, MpiSession& session) {
   const auto comm = start_job(config, session);
-  nlohmann::json report = {{"ranks", comm->world_size()}, {"threads", at::get_num_threads()}, {"device", config.device}};
+  nlohmann::json report = {
+      {"ranks", comm->world_size()}, {"threads", at::get_num_threads()}, {"device", config.device}};
   report["machine"] = bench_machine(*comm);
   report["kernels"] = bench_kernel_table(config, *comm);
   report["collectives"] = bench_collectives(*comm, 23 << 20);

@@ -16,6 +16,7 @@
 namespace vixen {
 
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session) {
+  keep_freed_memory();
   init_log(session.rank(), session.world_size(), config.run.log_level);
   const int threads = set_threads(static_cast<int>(config.threads), session.local_size());
   set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
@@ -24,7 +25,9 @@ std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& sessio
   return session.make_communicator(config.device, config.comm.deadline_seconds);
 }
 
-std::filesystem::path model_folder(const std::string& run_dir) { return std::filesystem::path(run_dir) / "model"; }
+std::filesystem::path model_folder(const std::string& run_dir) {
+  return std::filesystem::path(run_dir) / "model";
+}
 
 std::filesystem::path label_embeddings_file(const std::string& run_dir) {
   return model_folder(run_dir) / "label_embeddings.h5";
@@ -52,14 +55,18 @@ Config with_run_settings(const Config& config) {
 }
 
 std::unique_ptr<Dataset> open_dataset(const Config& config) {
-  if (config.data.path.empty()) fail_user("--data.path is missing: give the data set (DATA.h5, from tools/prepare_dataset.py)");
-  if (config.model.path.empty()) fail_user("--model.path is missing: give a Hugging Face folder (tools/fetch_model.py gets one)");
+  if (config.data.path.empty())
+    fail_user("--data.path is missing: give the data set (DATA.h5, from tools/prepare_dataset.py)");
+  if (config.model.path.empty())
+    fail_user("--model.path is missing: give a Hugging Face folder (tools/fetch_model.py gets one)");
   auto dataset = std::make_unique<Dataset>(config.data.path);
   if (config.model.check_tokenizer) {
     const auto found = tokenizer_sha256(config.model.path);
     if (found != dataset->info().tokenizer_sha256)
-      fail_user("{}: tokenised with a tokenizer.json of SHA-256 {}, the model {} has {}: prepare the data set with this model",
-                config.data.path, dataset->info().tokenizer_sha256.substr(0, 12), config.model.path, found.substr(0, 12));
+      fail_user(
+          "{}: tokenised with a tokenizer.json of SHA-256 {}, the model {} has {}: prepare the data set with this "
+          "model",
+          config.data.path, dataset->info().tokenizer_sha256.substr(0, 12), config.model.path, found.substr(0, 12));
   }
   return dataset;
 }

@@ -18,9 +18,9 @@ namespace vixen {
 /// Log, threads, kernel choices and the communicator over all ranks. Collective.
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
 
-/// With run.dir: the configuration to read that run's model with: model.path = RUN/model, and what decides embeddings (model.*,
-/// compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. Without: the configuration itself.
-/// UserError when the run has no finished model.
+/// With run.dir: the configuration to read that run's model with: model.path = RUN/model, and what decides embeddings
+/// (model.*, compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. Without: the
+/// configuration itself. UserError when the run has no finished model.
 Config with_run_settings(const Config& config);
 
 /// The data set, after checking that its tokens come from the model's tokenizer (model.check_tokenizer).
@@ -42,7 +42,8 @@ std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset&
 at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
                        Communicator& comm, const std::string& progress_label);
 
-/// The rows of this rank of RUN/model/label_embeddings.h5, or n(u) of the data set's labels when there is no run. float32.
+/// The rows of this rank of RUN/model/label_embeddings.h5, or n(u) of the data set's labels when there is no run.
+/// float32.
 at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& dataset, Communicator& comm);
 
 SearchOptions search_options(const Config& config, int64_t k, bool show_progress);

@@ -14,7 +14,8 @@ int embed_command(const Config& asked, MpiSession& session) {
   if (asked.out.empty()) fail_user("--out is missing: give the HDF5 file to write");
   const auto config = with_run_settings(asked);
   if (config.embed.prototypes && (config.run.dir.empty() || config.embed.side != "labels"))
-    fail_user("embed.prototypes needs --run.dir and --embed.side labels: prototypes exist for the labels of a trained run");
+    fail_user(
+        "embed.prototypes needs --run.dir and --embed.side labels: prototypes exist for the labels of a trained run");
   const auto dataset = open_dataset(config);
   const auto model = load_encoder(config, *dataset, comm->device());
 

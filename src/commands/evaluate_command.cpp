@@ -17,8 +17,8 @@ TopK read_predictions(const std::string& path, const Dataset& dataset, RowRange 
   const MatrixReader ids({path, "/indices"});
   const MatrixReader scores({path, "/scores"});
   if (ids.rows() != dataset.test().size())
-    fail_user("{}: /indices has {} rows, the test split of {} has {} queries", path, ids.rows(), dataset.path().string(),
-              dataset.test().size());
+    fail_user("{}: /indices has {} rows, the test split of {} has {} queries", path, ids.rows(),
+              dataset.path().string(), dataset.test().size());
   TopK predictions{ids.read(range, false).to(at::kLong), scores.read(range, /*check_finite=*/false).to(at::kFloat)};
   const int64_t labels = dataset.labels().size();
   const auto wrong = predictions.ids.ge(labels).logical_or(predictions.ids.lt(-1)).nonzero();

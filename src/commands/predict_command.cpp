@@ -70,8 +70,8 @@ int predict_command(const Config& asked, MpiSession& session) {
   const int64_t n_labels = comm->sum_host(labels.size(0));
   const bool same_labels = n_labels == dataset->labels().size();
   if (config.predict.text && !same_labels)
-    fail_user("{}: holds {} labels, the run was trained on {}: label names need the data set of the run", config.data.path,
-              dataset->labels().size(), n_labels);
+    fail_user("{}: holds {} labels, the run was trained on {}: label names need the data set of the run",
+              config.data.path, dataset->labels().size(), n_labels);
 
   const auto& table = query_table(config, *dataset);
   const RowShards shards(table.size(), comm->world_size());
@@ -91,13 +91,17 @@ int predict_command(const Config& asked, MpiSession& session) {
   if (config.predict.text) {
     auto ids = at::empty({comm->rank() == 0 ? table.size() : 0, config.predict.k}, at::kLong);
     auto scores = at::empty(ids.sizes(), at::kFloat);
-    stream_to_root(best.ids, shards, *comm, [&](int64_t first, const at::Tensor& rows) { ids.narrow(0, first, rows.size(0)).copy_(rows); });
-    stream_to_root(best.scores, shards, *comm, [&](int64_t first, const at::Tensor& rows) { scores.narrow(0, first, rows.size(0)).copy_(rows); });
+    stream_to_root(best.ids, shards, *comm,
+                   [&](int64_t first, const at::Tensor& rows) { ids.narrow(0, first, rows.size(0)).copy_(rows); });
+    stream_to_root(best.scores, shards, *comm,
+                   [&](int64_t first, const at::Tensor& rows) { scores.narrow(0, first, rows.size(0)).copy_(rows); });
     on_root(*comm, [&] { write_tsv(config.out, ids, scores, table, dataset->labels()); });
   } else {
-    write_sharded(config.out, {{"/indices", {best.ids, at::kLong}}, {"/scores", {best.scores, at::kFloat}}}, shards, *comm);
+    write_sharded(config.out, {{"/indices", {best.ids, at::kLong}}, {"/scores", {best.scores, at::kFloat}}}, shards,
+                  *comm);
   }
-  if (comm->rank() == 0) spdlog::info("{}: the {} best labels of {} queries", config.out, config.predict.k, table.size());
+  if (comm->rank() == 0)
+    spdlog::info("{}: the {} best labels of {} queries", config.out, config.predict.k, table.size());
   return 0;
 }
 

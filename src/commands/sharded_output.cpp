@@ -48,7 +48,8 @@ void write_sharded(const std::filesystem::path& path, const std::map<std::string
     writer = std::make_unique<MatrixWriter>(path);
     for (const auto& [name, matrix] : datasets) writer->add(name, shards.n_rows(), matrix.local.size(1), matrix.dtype);
   });
-  // A full disk on rank 0 must not leave the others waiting in a collective: the first fault is kept and shared at the end.
+  // A full disk on rank 0 must not leave the others waiting in a collective: the first fault is kept and shared at the
+  // end.
   std::string fault;
   for (const auto& [name, matrix] : datasets)
     stream_to_root(matrix.local, shards, comm, [&, dataset = name](int64_t first, const at::Tensor& rows) {

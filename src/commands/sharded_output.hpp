@@ -24,8 +24,8 @@ struct ShardedMatrix {
 void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
                    const RowShards& shards, Communicator& comm);
 
-/// Calls `take(first_global_row, rows)` on rank 0 with the rows of all ranks, in ascending order within each rank's range,
-/// block by block. Collective.
+/// Calls `take(first_global_row, rows)` on rank 0 with the rows of all ranks, in ascending order within each rank's
+/// range, block by block. Collective.
 void stream_to_root(const at::Tensor& local, const RowShards& shards, Communicator& comm,
                     const std::function<void(int64_t, const at::Tensor&)>& take);
 

@@ -13,9 +13,10 @@
 
 namespace vixen {
 
-/// Encodes the test queries, searches this rank's labels [local labels, D] and returns the metrics of all queries. bins may
-/// be null. Collective.
+/// Encodes the test queries, searches this rank's labels [local labels, D] and returns the metrics of all queries. bins
+/// may be null. Collective.
 std::map<std::string, double> evaluate_test_split(Encoder& encoder, const at::Tensor& labels, const Dataset& dataset,
-                                                  const Config& config, Communicator& comm, std::vector<Metrics::Bin>* bins);
+                                                  const Config& config, Communicator& comm,
+                                                  std::vector<Metrics::Bin>* bins);
 
 }  // namespace vixen

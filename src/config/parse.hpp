@@ -11,15 +11,16 @@ namespace vixen {
 /// What the command line asked for.
 struct ParsedCommand {
   Config config;
-  bool help = false;          ///< --help, or no command: print help_text and exit 0
-  bool print_config = false;  ///< --print-config: print resolved_text and exit 0
+  bool help = false;                    ///< --help, or no command: print help_text and exit 0
+  bool print_config = false;            ///< --print-config: print resolved_text and exit 0
   std::vector<std::string> positional;  ///< FILES of `inspect`, empty for others
-  std::string resolved_text;  ///< the resolved INI; behind each key, as a comment, where its value came from
+  std::string resolved_text;            ///< the resolved INI; behind each key, as a comment, where its value came from
 };
 
 /// argv[1] is the command. Later values win: defaults < --config files in order < command line. Throws UserError: an
 /// unknown key or command (with the nearest known name), a value of the wrong type or range, an unreadable file (with
-/// file and line). Both `--section.key VALUE` and `--section.key=VALUE`; booleans take true|false (a bare flag is true).
+/// file and line). Both `--section.key VALUE` and `--section.key=VALUE`; booleans take true|false (a bare flag is
+/// true).
 ParsedCommand parse_command_line(int argc, const char* const* argv);
 
 /// Help of one command, or (empty) the list of commands: every key with type, unit, default and source.

@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <malloc.h>
 #include <omp.h>
 #include <sched.h>
 #include <unistd.h>
@@ -10,6 +11,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -65,6 +68,16 @@ int set_threads(int requested, int local_size) {
   at::set_num_threads(threads);
   omp_set_num_threads(threads);
   return threads;
+}
+
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
+  // Read by c10's CPU allocator at its first large allocation; a value the user has set stands.
+  ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0);
 }
 
 MemoryUse memory_use(at::Device device) {

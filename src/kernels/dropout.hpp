@@ -1,8 +1,8 @@
 // Dropout whose mask depends only on (seed, step, site, sequence, position, column): the same for every world size,
 // packing and chunking, and recomputed, never stored.
 //
-// One Philox4x32-10 block gives eight 16-bit draws. An element is dropped when its draw < round(p * 65536); kept elements
-// are scaled by 1 / (1 - p).
+// One Philox4x32-10 block gives eight 16-bit draws. An element is dropped when its draw < round(p * 65536); kept
+// elements are scaled by 1 / (1 - p).
 //   key     = (seed low, seed high ^ RandomStream::kDropout)
 //   counter = (column / 8, sequence key low 32 bits, site << 16 | position, step low 32 bits)   element column % 8
 // Element e of a block is the low half of word e / 2 when e is even, the high half when it is odd.

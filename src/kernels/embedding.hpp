@@ -6,7 +6,8 @@
 namespace vixen {
 
 /// out [T, D] (dtype given): row t = word[tokens[t]] (or image row) + position[position_ids[t]] + type[0].
-/// word [V, D], position [P, D], type [D] (undefined: none), float32. images [M, D] float32 at image_positions (M may be 0).
+/// word [V, D], position [P, D], type [D] (undefined: none), float32. images [M, D] float32 at image_positions (M may
+/// be 0).
 at::Tensor embed_positions(const at::Tensor& tokens, const at::Tensor& position_ids, const at::Tensor& word,
                            const at::Tensor& position, const at::Tensor& type, const at::Tensor& images,
                            const at::Tensor& image_positions, at::ScalarType dtype);

@@ -15,14 +15,15 @@ struct NormResult {
 };
 
 /// residual may be undefined (plain dropout + norm). keys may be empty when dropout is not active.
-NormResult dropout_add_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, const at::Tensor& bias,
-                            double eps, const TokenKeys& keys, const Dropout& dropout);
+NormResult dropout_add_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                            const at::Tensor& bias, double eps, const TokenKeys& keys, const Dropout& dropout);
 
 struct NormGradient {
   at::Tensor x;         // [T, D]: through the dropout
   at::Tensor residual;  // [T, D]: gradient of the sum; the same tensor as x when no dropout is active
 };
-/// Adds to grad_weight and grad_bias (float32 [D]). Reduction over T in a fixed order (same result for every thread count).
+/// Adds to grad_weight and grad_bias (float32 [D]). Reduction over T in a fixed order (same result for every thread
+/// count).
 NormGradient dropout_add_norm_backward(const at::Tensor& grad_y, const NormResult& forward, const at::Tensor& weight,
                                        const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight,
                                        at::Tensor grad_bias);
@@ -32,6 +33,7 @@ NormResult norm_dropout(const at::Tensor& x, const at::Tensor& weight, const at:
                         const TokenKeys& keys, const Dropout& dropout);
 /// Returns the gradient of x; adds to grad_weight and grad_bias.
 at::Tensor norm_dropout_backward(const at::Tensor& grad_y, const NormResult& forward, const at::Tensor& weight,
-                                 const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight, at::Tensor grad_bias);
+                                 const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight,
+                                 at::Tensor grad_bias);
 
 }  // namespace vixen

@@ -1,5 +1,6 @@
 // Self-attention over packed sequences (no padding), bidirectional.
-//   T positions, n sequences, H heads, d = D / H; computed in float32, stored in the input's dtype (float32 or bfloat16).
+//   T positions, n sequences, H heads, d = D / H; computed in float32, stored in the input's dtype (float32 or
+//   bfloat16).
 // CPU: one fused kernel over (sequence, head), probabilities recomputed in the backward. CUDA: varlen flash attention
 // (bf16) or the reference. Reference: per sequence of equal length, batched matrix products over ATen.
 #pragma once
@@ -26,8 +27,9 @@ AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seq
                                  const AttentionShape& shape, const Dropout& dropout);
 
 /// grad_context [T, D] -> grad_qkv [T, 3D].
-at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv, const AttentionResult& forward,
-                                     const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
-                                     const AttentionShape& shape, const Dropout& dropout);
+at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
+                                     const AttentionResult& forward, const at::Tensor& cu_seqlens,
+                                     const at::Tensor& sequence_keys, const AttentionShape& shape,
+                                     const Dropout& dropout);
 
 }  // namespace vixen

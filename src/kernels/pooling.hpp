@@ -8,7 +8,8 @@ namespace vixen {
 /// x [T, D] float32 or bfloat16, cu_seqlens int32 [n+1] -> float32 [n, D]: mean over each sequence's positions.
 at::Tensor mean_pool(const at::Tensor& x, const at::Tensor& cu_seqlens);
 /// grad [n, D] float32 -> gradient of x [T, D] in `dtype`.
-at::Tensor mean_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqlens, int64_t n_positions, at::ScalarType dtype);
+at::Tensor mean_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqlens, int64_t n_positions,
+                              at::ScalarType dtype);
 
 /// x [n, D] float32 -> x / max(||x||, 1e-12) (torch.nn.functional.normalize), norms float32 [n, 1].
 struct Normalized {

@@ -14,7 +14,8 @@ namespace vixen {
 
 at::Tensor encode_rows(Encoder& encoder, const SequenceTable& table, const ImageStore& images, RowRange range,
                        const EncodePassOptions& options) {
-  auto result = at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(options.device));
+  auto result =
+      at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(options.device));
   const int64_t blocks = (range.size() + options.block_rows - 1) / options.block_rows;
   Prefetcher<PackedBatch> packed(
       [&](int64_t block) {

@@ -20,9 +20,9 @@ struct EncodePassOptions {
   std::string progress_label;                  // empty: no progress bar
 };
 
-/// h of the rows [range.begin, range.end) of a table, float32 [range.size(), D] on the device, not normalised. Blocks start at
-/// range.begin; when that is a multiple of block_rows (RowShards), every row meets the same neighbours for every world
-/// size, and its embedding is the same to the bit. Local.
+/// h of the rows [range.begin, range.end) of a table, float32 [range.size(), D] on the device, not normalised. Blocks
+/// start at range.begin; when that is a multiple of block_rows (RowShards), every row meets the same neighbours for
+/// every world size, and its embedding is the same to the bit. Local.
 at::Tensor encode_rows(Encoder& encoder, const SequenceTable& table, const ImageStore& images, RowRange range,
                        const EncodePassOptions& options);
 

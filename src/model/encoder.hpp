@@ -36,8 +36,8 @@ class Encoder {
 
   /// h [n, D] float32. saved null: inference.
   virtual at::Tensor forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) = 0;
-  /// grad_h [n, D] float32; adds into the store's gradients. When given, `on_ready(first, last)` is called as soon as the
-  /// gradients of the parameters [first, last) are final, so that their all-reduce can start.
+  /// grad_h [n, D] float32; adds into the store's gradients. When given, `on_ready(first, last)` is called as soon as
+  /// the gradients of the parameters [first, last) are final, so that their all-reduce can start.
   virtual void backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,
                         const std::function<void(int, int)>& on_ready) = 0;
 
@@ -52,9 +52,9 @@ struct EncoderOptions {
   int64_t image_width = 0;  // I; 0: no image projection
 };
 
-/// Reads the folder's config.json ("bert" or "distilbert"; others are a UserError that lists these), registers parameters
-/// in `store` (backbone first in forward order, then image_projection.weight [D, I] and .bias [D]). After store.allocate(),
-/// call load_weights.
+/// Reads the folder's config.json ("bert" or "distilbert"; others are a UserError that lists these), registers
+/// parameters in `store` (backbone first in forward order, then image_projection.weight [D, I] and .bias [D]). After
+/// store.allocate(), call load_weights.
 std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterStore& store);
 
 /// Fills the encoder's parameters from the folder's model.safetensors (fp32, fp16 or bf16; prefix `bert.` or none) and

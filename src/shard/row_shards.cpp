@@ -9,8 +9,8 @@ namespace vixen {
 
 RowShards::RowShards(int64_t n_rows, int world_size, int64_t block_rows)
     : n_rows_(n_rows), block_rows_(block_rows), world_size_(world_size) {
-  VIXEN_CHECK(n_rows >= 0 && world_size >= 1 && block_rows >= 1, "{} rows, {} ranks, {} rows a block", n_rows, world_size,
-              block_rows);
+  VIXEN_CHECK(n_rows >= 0 && world_size >= 1 && block_rows >= 1, "{} rows, {} ranks, {} rows a block", n_rows,
+              world_size, block_rows);
 }
 
 RowRange RowShards::range(int rank) const {

@@ -1,4 +1,5 @@
-// Which queries and labels make up a step: global, the same on every rank, a pure function of (data, order, seed, step).
+// Which queries and labels make up a step: global, the same on every rank, a pure function of (data, order, seed,
+// step).
 #pragma once
 
 #include <ATen/core/Tensor.h>

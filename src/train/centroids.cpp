@@ -38,7 +38,8 @@ void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const R
       auto places = at::empty({pairs}, at::kLong);
       auto* place = places.data_ptr<int64_t>();
       for (int64_t pair = 0; pair < pairs; ++pair)
-        place[pair] = std::lower_bound(ids.begin(), ids.end(), queries_of_label.values[first_pair + pair]) - ids.begin();
+        place[pair] =
+            std::lower_bound(ids.begin(), ids.end(), queries_of_label.values[first_pair + pair]) - ids.begin();
       auto bags = at::empty({last - label}, at::kLong);
       for (int64_t i = label; i < last; ++i) bags.data_ptr<int64_t>()[i - label] = offsets[i] - first_pair;
       constexpr int64_t kMeanMode = 1;

@@ -1,8 +1,8 @@
 // Checkpoints: a folder of safetensors shards and a manifest with checksums, written aside and renamed; read onto any
 // world size. A damaged or unfinished checkpoint is never read as good.
 //
-//   checkpoints/step-00000120/manifest.json             version, world size, config, scalars, tables, files + XXH3 + bytes
-//   checkpoints/step-00000120/dense.safetensors         replicated tensors (rank 0)
+//   checkpoints/step-00000120/manifest.json             version, world size, config, scalars, tables, files + XXH3 +
+//   bytes checkpoints/step-00000120/dense.safetensors         replicated tensors (rank 0)
 //   checkpoints/step-00000120/shard-00001-of-00004.safetensors   this rank's rows of the sharded tables
 #pragma once
 
@@ -24,25 +24,26 @@ namespace vixen {
 /// Everything that makes a run go on as if it had not stopped.
 struct CheckpointState {
   uint64_t step = 0;
-  nlohmann::json scalars;                      // epoch position, seeds, schedule, best metric, resolved config text
-  std::map<std::string, at::Tensor> dense;     // replicated: parameters, moments, leaves...
+  nlohmann::json scalars;                   // epoch position, seeds, schedule, best metric, resolved config text
+  std::map<std::string, at::Tensor> dense;  // replicated: parameters, moments, leaves...
   struct Table {
     RowShards shards;
-    at::Tensor local;                          // [rows of this rank, width]
+    at::Tensor local;  // [rows of this rank, width]
   };
-  std::map<std::string, Table> tables;         // row-sharded: free vectors and moments, banks, centroids
+  std::map<std::string, Table> tables;  // row-sharded: free vectors and moments, banks, centroids
 };
 
 /// Writes checkpoints/step-XXXXXXXX. Collective. Every file is fsynced, the manifest (rank 0) last, then the folder is
 /// renamed into place. UserError (on every rank) when a rank cannot write: the partial folder is removed.
-std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir, const CheckpointState& state, Communicator& comm);
+std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir, const CheckpointState& state,
+                                      Communicator& comm);
 
 /// The newest complete checkpoint of a run, by step; partial folders (".partial") are ignored. Local.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_dir);
 
 /// Fills `state`: dense tensors and this rank's rows of the tables (any world size), in the dtypes stored. state.tables
-/// must name the tables wanted with their shards and allocated locals; state.dense is replaced. Verifies size and checksum
-/// of every file it reads: a mismatch is a UserError that names the file. Collective.
+/// must name the tables wanted with their shards and allocated locals; state.dense is replaced. Verifies size and
+/// checksum of every file it reads: a mismatch is a UserError that names the file. Collective.
 void load_checkpoint(const std::filesystem::path& folder, CheckpointState& state, Communicator& comm);
 
 /// The manifest after its own checks (its checksum line, version). For inspect. With `verify`, every file's checksum.

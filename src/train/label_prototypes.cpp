@@ -25,7 +25,8 @@ void fill_xavier(at::Tensor local, RowRange range, int64_t n_rows, uint64_t seed
 #pragma omp parallel for
   for (int64_t i = 0; i < range.size() * width; ++i) {
     const auto element = static_cast<uint64_t>(range.begin * width + i);
-    values[i] = static_cast<float>((2 * random_uniform(seed, RandomStream::kInit, kFreeVectorInitKey, element) - 1) * bound);
+    values[i] =
+        static_cast<float>((2 * random_uniform(seed, RandomStream::kInit, kFreeVectorInitKey, element) - 1) * bound);
   }
   local.copy_(host);
 }
@@ -52,7 +53,8 @@ void LabelPrototypes::initialise(const at::Tensor& label_embeddings, bool show_p
   cluster_of_label_ = balanced_two_means(label_embeddings, centroids_.shards(), options, *comm_).to(at::kLong);
 
   if (config_.prototype.init == FreeVectorInit::kXavier) {
-    fill_xavier(free_vectors_.local(), free_vectors_.local_range(), free_vectors_.shards().n_rows(), config_.train.seed);
+    fill_xavier(free_vectors_.local(), free_vectors_.local_range(), free_vectors_.shards().n_rows(),
+                config_.train.seed);
     return;
   }
   // Mean of the cluster's unit label embeddings: sums and counts meet at the owners.
@@ -80,7 +82,8 @@ at::Tensor LabelPrototypes::representations(const at::Tensor& label_embeddings) 
   auto result = at::empty_like(label_embeddings);
   for (int64_t first = 0; first < range.size(); first += RowShards::kBlockRows) {
     const int64_t rows = std::min(RowShards::kBlockRows, range.size() - first);
-    const auto keys = at::arange(range.begin + first, range.begin + first + rows, at::kLong).to(label_embeddings.device());
+    const auto keys =
+        at::arange(range.begin + first, range.begin + first + rows, at::kLong).to(label_embeddings.device());
     const auto z = network_->forward(label_embeddings.narrow(0, first, rows), free.narrow(0, first, rows),
                                      centroids_.local().narrow(0, first, rows), keys, PassContext{}, nullptr);
     result.narrow(0, first, rows).copy_(normalize_rows(z).y);

@@ -17,9 +17,9 @@ class LabelPrototypes {
   /// Registers the network's parameters in `store` (not yet allocated) and makes the sharded tables.
   LabelPrototypes(const Config& config, int64_t n_labels, int64_t width, ParameterStore& store, Communicator& comm);
 
-  /// Before training: the network's weights (after store.allocate()), the free vector of each label by balanced 2-means over
-  /// the initial label embeddings, and the free vectors themselves. label_embeddings: this rank's rows of u, float32
-  /// [local labels, D] (need not be unit). Collective.
+  /// Before training: the network's weights (after store.allocate()), the free vector of each label by balanced 2-means
+  /// over the initial label embeddings, and the free vectors themselves. label_embeddings: this rank's rows of u,
+  /// float32 [local labels, D] (need not be unit). Collective.
   void initialise(const at::Tensor& label_embeddings, bool show_progress);
 
   /// n(z) of this rank's labels from their u [local labels, D], in evaluation mode, float32. Collective.

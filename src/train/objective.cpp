@@ -19,7 +19,8 @@ struct Negatives {
 
 Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& target, int64_t k) {
   const auto masked = scores.masked_fill(target, kMasked);
-  auto [values, columns] = masked.topk(std::min<int64_t>(k, scores.size(1)), /*dim=*/1, /*largest=*/true, /*sorted=*/true);
+  auto [values, columns] =
+      masked.topk(std::min<int64_t>(k, scores.size(1)), /*dim=*/1, /*largest=*/true, /*sorted=*/true);
   return {columns, values > kMasked / 2};
 }
 
@@ -36,7 +37,8 @@ struct RowLoss {
 };
 
 // algorithm.md section 4, steps 1-5, for one score matrix.
-RowLoss row_loss(const at::Tensor& scores, const at::Tensor& target, const at::Tensor& positive, const LossConfig& config) {
+RowLoss row_loss(const at::Tensor& scores, const at::Tensor& target, const at::Tensor& positive,
+                 const LossConfig& config) {
   const auto positive_column = positive.unsqueeze(1);
   const auto s_p = scores.gather(1, positive_column);  // [R, 1]
   const auto negatives = hardest_negatives(scores, target, config.negatives);
@@ -55,8 +57,7 @@ RowLoss row_loss(const at::Tensor& scores, const at::Tensor& target, const at::T
   const auto value = (weights * slot_loss).sum(1, /*keepdim=*/true);  // [R, 1]
 
   const auto direct = weights * hinge_slope(violation, config.tie_gradient) * valid;
-  const auto through_weights =
-      weights * (slot_loss - value) / config.temperature * active.to(scores.scalar_type());
+  const auto through_weights = weights * (slot_loss - value) / config.temperature * active.to(scores.scalar_type());
   const double rows = static_cast<double>(scores.size(0));
   auto grad = at::zeros_like(scores);
   grad.scatter_(1, negatives.columns, (direct + through_weights) / rows);
@@ -84,7 +85,8 @@ Regulariser regulariser(const at::Tensor& scores_i, const at::Tensor& scores_f, 
   const auto [value_p, slope_p] = mean_hinge(gap_p, at::ones_like(gap_p), config.tie_gradient);
 
   const auto negatives = hardest_negatives(scores_f, target, config.negatives);
-  const auto gap_n = scores_f.gather(1, negatives.columns) - scores_i.gather(1, negatives.columns) + config.regulariser_margin;
+  const auto gap_n =
+      scores_f.gather(1, negatives.columns) - scores_i.gather(1, negatives.columns) + config.regulariser_margin;
   const auto [value_n, slope_n] = mean_hinge(gap_n, negatives.valid.to(gap_n.scalar_type()), config.tie_gradient);
 
   Regulariser result{(value_p + value_n) / 2, at::zeros_like(scores_i), at::zeros_like(scores_f)};
@@ -93,13 +95,13 @@ Regulariser regulariser(const at::Tensor& scores_i, const at::Tensor& scores_f, 
   return result;
 }
 
-// The paper's plain triplet loss: every positive against every negative of the row, margin margin_max, summed over pairs,
-// averaged over rows.
+// The paper's plain triplet loss: every positive against every negative of the row, margin margin_max, summed over
+// pairs, averaged over rows.
 RowLoss triplet_loss(const at::Tensor& scores, const at::Tensor& target, const LossConfig& config) {
   const auto pairs = target.nonzero();  // [P, 2]
   const auto row = pairs.select(1, 0);
   const auto column = pairs.select(1, 1);
-  const auto s_p = scores.index({row, column}).unsqueeze(1);                  // [P, 1]
+  const auto s_p = scores.index({row, column}).unsqueeze(1);                                 // [P, 1]
   const auto negative = target.index_select(0, row).logical_not().to(scores.scalar_type());  // [P, B]
   const auto violation = scores.index_select(0, row) - s_p + config.margin_max;
   const double rows = static_cast<double>(scores.size(0));
@@ -114,9 +116,10 @@ RowLoss triplet_loss(const at::Tensor& scores, const at::Tensor& target, const L
 
 ObjectiveResult objective(const at::Tensor& q, const at::Tensor& u, const at::Tensor& z, const at::Tensor& positives,
                           const LossDraws& draws, Method method, const LossConfig& config) {
-  VIXEN_CHECK(q.dim() == 2 && u.sizes() == q.sizes() && positives.size(0) == q.size(0) && positives.size(1) == u.size(0),
-              "q {} x {}, u {} x {}, positives {} x {}", q.size(0), q.size(1), u.size(0), u.size(1), positives.size(0),
-              positives.size(1));
+  VIXEN_CHECK(
+      q.dim() == 2 && u.sizes() == q.sizes() && positives.size(0) == q.size(0) && positives.size(1) == u.size(0),
+      "q {} x {}, u {} x {}, positives {} x {}", q.size(0), q.size(1), u.size(0), u.size(1), positives.size(0),
+      positives.size(1));
   ObjectiveResult result;
   const auto scores_u = q.matmul(u.t());
   if (method == Method::kTriplet) {
@@ -140,7 +143,8 @@ ObjectiveResult objective(const at::Tensor& q, const at::Tensor& u, const at::Te
 
   const auto scores_z = q.matmul(z.t());
   const auto term_uv = row_loss(scores_z, positives, fixed ? diagonal : draws.uv, config);
-  const auto term_i = row_loss(scores_u.t().contiguous(), positives.t().contiguous(), fixed ? diagonal : draws.i, config);
+  const auto term_i =
+      row_loss(scores_u.t().contiguous(), positives.t().contiguous(), fixed ? diagonal : draws.i, config);
   const auto term_r = regulariser(scores_u, scores_z, positives, draws.r, config);
   result.loss_uv = term_uv.value;
   result.loss_i = term_i.value;

@@ -17,20 +17,26 @@ struct GroupRate {
 
 GroupRate rate_of(ParameterGroup group, const TrainConfig& config) {
   switch (group) {
-    case ParameterGroup::kBackbone: return {config.lr, config.weight_decay};
-    case ParameterGroup::kBackboneNoDecay: return {config.lr, 0};
-    case ParameterGroup::kPrototype: return {config.prototype_lr, config.weight_decay};
-    case ParameterGroup::kPrototypeNoDecay: return {config.prototype_lr, 0};
-    case ParameterGroup::kImage: return {config.image_lr, config.weight_decay};
-    case ParameterGroup::kImageNoDecay: return {config.image_lr, 0};
+    case ParameterGroup::kBackbone:
+      return {config.lr, config.weight_decay};
+    case ParameterGroup::kBackboneNoDecay:
+      return {config.lr, 0};
+    case ParameterGroup::kPrototype:
+      return {config.prototype_lr, config.weight_decay};
+    case ParameterGroup::kPrototypeNoDecay:
+      return {config.prototype_lr, 0};
+    case ParameterGroup::kImage:
+      return {config.image_lr, config.weight_decay};
+    case ParameterGroup::kImageNoDecay:
+      return {config.image_lr, 0};
   }
   VIXEN_CHECK(false, "parameter group {}", static_cast<int>(group));
   return {};
 }
 
 // One tensor, one rate; step counts from 1. The order of operations is torch.optim.AdamW's.
-void update_reference(at::Tensor value, const at::Tensor& gradient, at::Tensor mean, at::Tensor square, const GroupRate& rate,
-                      const TrainConfig& config, int64_t step) {
+void update_reference(at::Tensor value, const at::Tensor& gradient, at::Tensor mean, at::Tensor square,
+                      const GroupRate& rate, const TrainConfig& config, int64_t step) {
   value.mul_(1 - rate.lr * rate.weight_decay);
   mean.lerp_(gradient, 1 - config.adam_beta1);
   square.mul_(config.adam_beta2).addcmul_(gradient, gradient, 1 - config.adam_beta2);
@@ -49,8 +55,9 @@ void update(at::Tensor value, const at::Tensor& gradient, at::Tensor mean, at::T
   // The fused kernel divides gradients by its scale.
   std::optional<at::Tensor> divisor;
   if (grad_scale.defined()) divisor = grad_scale.reciprocal();
-  at::_fused_adamw_({value}, {gradient}, {mean}, {square}, {}, {step_tensor}, rate.lr, config.adam_beta1, config.adam_beta2,
-                    rate.weight_decay, config.adam_eps, /*amsgrad=*/false, /*maximize=*/false, divisor, {});
+  at::_fused_adamw_({value}, {gradient}, {mean}, {square}, {}, {step_tensor}, rate.lr, config.adam_beta1,
+                    config.adam_beta2, rate.weight_decay, config.adam_eps, /*amsgrad=*/false, /*maximize=*/false,
+                    divisor, {});
 }
 
 }  // namespace
@@ -88,8 +95,8 @@ void AdamW::step(double factor, const at::Tensor& table_grad, const at::Tensor& 
     first = last;
   }
   if (table_.defined() && table_.numel() > 0)
-    update(table_, table_grad, table_exp_avg_, table_exp_avg_sq_, {config_.prototype_lr * factor, 0}, config_, step_tensor,
-           steps_, grad_scale);
+    update(table_, table_grad, table_exp_avg_, table_exp_avg_sq_, {config_.prototype_lr * factor, 0}, config_,
+           step_tensor, steps_, grad_scale);
   store_->refresh_compute();
 }
 

@@ -22,12 +22,13 @@ class AdamW {
   AdamW(const TrainConfig& config, ParameterStore& store, at::Tensor table);
 
   /// One update with the gradients in the store (and table_grad, zeroed by the caller afterwards). factor: lr_factor;
-  /// grad_scale: gradients are multiplied by it (clipping), a device scalar or undefined. torch.optim.AdamW's arithmetic.
+  /// grad_scale: gradients are multiplied by it (clipping), a device scalar or undefined. torch.optim.AdamW's
+  /// arithmetic.
   void step(double factor, const at::Tensor& table_grad, const at::Tensor& grad_scale);
 
   int64_t steps_done() const { return steps_; }
   void set_steps_done(int64_t steps) { steps_ = steps; }
-  at::Tensor& exp_avg() { return exp_avg_; }        // flat, as the store
+  at::Tensor& exp_avg() { return exp_avg_; }  // flat, as the store
   at::Tensor& exp_avg_sq() { return exp_avg_sq_; }
   at::Tensor& table_exp_avg() { return table_exp_avg_; }
   at::Tensor& table_exp_avg_sq() { return table_exp_avg_sq_; }

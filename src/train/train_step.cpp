@@ -20,7 +20,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 std::vector<int64_t> rows_of_ranks(int64_t batch_rows, int world_size) {
   std::vector<int64_t> rows(static_cast<size_t>(world_size));
-  for (int rank = 0; rank < world_size; ++rank) rows[static_cast<size_t>(rank)] = batch_slice(batch_rows, rank, world_size).size();
+  for (int rank = 0; rank < world_size; ++rank)
+    rows[static_cast<size_t>(rank)] = batch_slice(batch_rows, rank, world_size).size();
   return rows;
 }
 
@@ -109,8 +110,8 @@ StepResult TrainStep::accumulate(const StepInput& input) {
   const auto column = [&](int64_t i) {
     return static_cast<int64_t>(parts.size()) > i ? all.narrow(1, i * width, width).contiguous() : at::Tensor();
   };
-  const auto loss = objective(column(0), column(1), column(2), input.positives, input.draws, config_->train.method,
-                              config_->loss);
+  const auto loss =
+      objective(column(0), column(1), column(2), input.positives, input.draws, config_->train.method, config_->loss);
   const auto own = [&](const at::Tensor& grad) { return grad.narrow(0, input.slice.begin, b); };
 
   // Backward, the prototype's first; finished ranges are reduced while the rest is computed.
@@ -123,7 +124,8 @@ StepResult TrainStep::accumulate(const StepInput& input) {
   };
   auto grad_u = normalize_rows_backward(own(loss.grad_u), u);
   if (prototypes_ != nullptr) {
-    const auto grad = prototypes_->network().backward(normalize_rows_backward(own(loss.grad_z), z), context, *prototype_saved);
+    const auto grad =
+        prototypes_->network().backward(normalize_rows_backward(own(loss.grad_z), z), context, *prototype_saved);
     grad_u.add_(grad.u);
     free_vector_grad_.zero_();
     prototypes_->free_vectors().scatter_add(input.clusters, grad.f, free_vector_grad_);

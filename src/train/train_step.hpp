@@ -20,33 +20,34 @@ namespace vixen {
 /// What the prefetch thread hands over: the global plan, and this rank's share of it, packed and on the device.
 struct StepInput {
   BatchPlan plan;
-  RowRange slice;            // this rank's rows of the batch
-  PackedBatch batch;         // its queries, then its labels
-  at::Tensor label_ids;      // int64 [b] host: its labels
-  at::Tensor clusters;       // int64 [b] host: their free vectors (undefined without prototypes)
-  at::Tensor prototype_keys; // int64 [b] device: dropout keys of its prototypes
-  at::Tensor positives;      // bool [B, B] device
-  LossDraws draws;           // device
-  at::Tensor bank_rows;      // int64 [B] host: rows of the query bank
+  RowRange slice;             // this rank's rows of the batch
+  PackedBatch batch;          // its queries, then its labels
+  at::Tensor label_ids;       // int64 [b] host: its labels
+  at::Tensor clusters;        // int64 [b] host: their free vectors (undefined without prototypes)
+  at::Tensor prototype_keys;  // int64 [b] device: dropout keys of its prototypes
+  at::Tensor positives;       // bool [B, B] device
+  LossDraws draws;            // device
+  at::Tensor bank_rows;       // int64 [B] host: rows of the query bank
 };
 
 /// Device scalars of a step; nothing here makes the host wait.
 struct StepResult {
   at::Tensor loss, loss_u, loss_uv, loss_i, loss_r;
-  at::Tensor grad_norm;   // defined when asked for or when clipping
+  at::Tensor grad_norm;  // defined when asked for or when clipping
   double collective_seconds = 0, forward_seconds = 0, backward_seconds = 0, optimiser_seconds = 0;  // host time
 };
 
 /// The trained parts and the step over them. `prototypes` is null for the methods without them.
 class TrainStep {
  public:
-  TrainStep(const Config& config, ParameterStore& store, Encoder& encoder, LabelPrototypes* prototypes, ShardedTable& bank,
-            AdamW& optimiser, Communicator& comm);
+  TrainStep(const Config& config, ParameterStore& store, Encoder& encoder, LabelPrototypes* prototypes,
+            ShardedTable& bank, AdamW& optimiser, Communicator& comm);
 
   /// Packs this rank's share of a plan. Runs on the prefetch thread: reads the data set only. Local.
   StepInput prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const;
 
-  /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update. Collective.
+  /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update.
+  /// Collective.
   StepResult accumulate(const StepInput& input);
   /// Clips and updates with the schedule's factor. want_norm: fills grad_norm even without clipping. Collective.
   void update(double lr_factor, bool want_norm, StepResult& result);

@@ -32,7 +32,8 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
       dataset_(&dataset),
       comm_(std::move(comm)),
       hooks_(std::move(hooks)),
-      pack_{config.data.images && dataset.images().n_rows > 0, config.compat.padded_positions, dataset.info().max_images},
+      pack_{config.data.images && dataset.images().n_rows > 0, config.compat.padded_positions,
+            dataset.info().max_images},
       cluster_size_(config.cluster.size) {
   if (config.train.batch_size < comm_->world_size())
     fail_user("train.batch_size is {}, but there are {} ranks: every rank needs a row, so use at least {}",
@@ -50,9 +51,11 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
   store_.allocate(comm_->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
   load_encoder_weights({config.model, pack_.images ? dataset.images().width : 0}, store_, config.train.seed);
   bank_ = std::make_unique<ShardedTable>(*comm_, dataset.train().size(), encoder_->width(), at::kHalf);
-  optimiser_ = std::make_unique<AdamW>(config.train, store_, prototypes_ ? prototypes_->free_vectors().local() : at::Tensor());
+  optimiser_ =
+      std::make_unique<AdamW>(config.train, store_, prototypes_ ? prototypes_->free_vectors().local() : at::Tensor());
   step_ = std::make_unique<TrainStep>(config_, store_, *encoder_, prototypes_.get(), *bank_, *optimiser_, *comm_);
-  planner_ = std::make_unique<BatchPlanner>(dataset, std::move(inverse_propensity), config.train.batch_size, config.train.seed);
+  planner_ = std::make_unique<BatchPlanner>(dataset, std::move(inverse_propensity), config.train.batch_size,
+                                            config.train.seed);
   queries_of_label_ = transpose(dataset.train_labels(), dataset.labels().size());
 }
 
@@ -130,8 +133,8 @@ std::vector<double> Trainer::run_steps(int64_t steps) {
   const auto epoch = static_cast<uint64_t>(epoch_);
   const int64_t last = std::min(planner_->steps_per_epoch(), index_ + steps);
   Prefetcher<StepInput> inputs(
-      [&](int64_t index) { return step_->prepare(planner_->plan(epoch, index, order), *dataset_, pack_); }, index_, last,
-      static_cast<size_t>(std::max<int64_t>(1, config_.data.prefetch)));
+      [&](int64_t index) { return step_->prepare(planner_->plan(epoch, index, order), *dataset_, pack_); }, index_,
+      last, static_cast<size_t>(std::max<int64_t>(1, config_.data.prefetch)));
   std::vector<double> losses;
   while (index_ < last) {
     const auto before = std::chrono::steady_clock::now();
@@ -144,7 +147,8 @@ std::vector<double> Trainer::run_steps(int64_t steps) {
     ++index_;
     ++steps_here_;
     log_step(result, factor, static_cast<int64_t>(input.plan.query_rows.size()), input.batch.n_positions(), logs);
-    if (!progress_) losses.push_back(result.loss.item<double>());  // driven by hand: tests and benches look at every step
+    if (!progress_)
+      losses.push_back(result.loss.item<double>());  // driven by hand: tests and benches look at every step
     if (progress_) after_step();
   }
   if (index_ == planner_->steps_per_epoch()) end_epoch();
@@ -156,7 +160,8 @@ void Trainer::after_step() {
     progress_->finish();
     save();
     if (is_root())
-      spdlog::warn("stopped on request after step {}; everything is saved: run the same command again to go on", global_step());
+      spdlog::warn("stopped on request after step {}; everything is saved: run the same command again to go on",
+                   global_step());
     throw StoppedOnRequest{};
   }
   const auto every = config_.run.checkpoint_every_steps;
@@ -192,7 +197,8 @@ void Trainer::evaluate_epoch() {
   const auto metrics = hooks_.evaluate(*encoder_, label_representations());
   const auto found = metrics.find(config_.train.best_metric);
   if (found == metrics.end()) {
-    fail_user("train.best_metric is '{}', which is not among the metrics (P@1, PSP@1, R@100, ...)", config_.train.best_metric);
+    fail_user("train.best_metric is '{}', which is not among the metrics (P@1, PSP@1, R@100, ...)",
+              config_.train.best_metric);
   }
   if (!best_metric_ || found->second > *best_metric_) {
     best_metric_ = found->second;
@@ -240,18 +246,21 @@ void Trainer::log_step(const StepResult& result, double lr_factor, int64_t queri
   const int64_t all_positions = comm_->sum_host(interval_.positions);
   const double loss = interval_.loss.item<double>() / static_cast<double>(interval_.steps);
   if (!std::isfinite(loss))
-    throw std::runtime_error(fmt::format("the loss is {} at step {}: lower the learning rates or use fp32", loss, global_step()));
+    throw std::runtime_error(
+        fmt::format("the loss is {} at step {}: lower the learning rates or use fp32", loss, global_step()));
   if (is_root() && log_) {
     const auto now = std::chrono::steady_clock::now();
     const double seconds = seconds_between(interval_start_, now);
     const auto steps = static_cast<double>(interval_.steps);
     const auto mean = [&](const at::Tensor& sum) { return sum.item<double>() / steps; };
-    nlohmann::json line = {{"step", global_step()},
-                           {"epoch", static_cast<double>(epoch_) + static_cast<double>(index_) / static_cast<double>(planner_->steps_per_epoch())},
-                           {"loss", loss},
-                           {"lr", config_.train.lr * lr_factor},
-                           {"queries_per_s", static_cast<double>(interval_.queries) / seconds},
-                           {"tokens_per_s", static_cast<double>(all_positions) / seconds}};
+    nlohmann::json line = {
+        {"step", global_step()},
+        {"epoch",
+         static_cast<double>(epoch_) + static_cast<double>(index_) / static_cast<double>(planner_->steps_per_epoch())},
+        {"loss", loss},
+        {"lr", config_.train.lr * lr_factor},
+        {"queries_per_s", static_cast<double>(interval_.queries) / seconds},
+        {"tokens_per_s", static_cast<double>(all_positions) / seconds}};
     if (interval_.loss_u.defined()) line["loss_u"] = mean(interval_.loss_u);
     if (interval_.loss_uv.defined()) line["loss_uv"] = mean(interval_.loss_uv);
     if (interval_.loss_i.defined()) line["loss_i"] = mean(interval_.loss_i);

@@ -3,8 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <filesystem>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -29,7 +29,8 @@ namespace vixen {
 
 /// What the trainer asks of its owner (evaluation lies beside training, not below it).
 struct TrainerHooks {
-  /// Metrics of the current encoder with this rank's final label representations [local labels, D] (unit rows). Collective.
+  /// Metrics of the current encoder with this rank's final label representations [local labels, D] (unit rows).
+  /// Collective.
   std::function<std::map<std::string, double>(Encoder& encoder, const at::Tensor& label_representations)> evaluate;
   /// Saves the finished model. Collective.
   std::function<void(Encoder& encoder, const at::Tensor& label_representations)> save_model;
@@ -42,8 +43,9 @@ struct FirstPassSeconds {
 
 class Trainer {
  public:
-  /// Loads the backbone and makes all tables. inverse_propensity [L] weighs the draw of positives. UserError for settings that cannot work (batch smaller than W, unwritable run
-  /// folder, a checkpoint of another configuration). Collective.
+  /// Loads the backbone and makes all tables. inverse_propensity [L] weighs the draw of positives. UserError for
+  /// settings that cannot work (batch smaller than W, unwritable run folder, a checkpoint of another configuration).
+  /// Collective.
   Trainer(const Config& config, const Dataset& dataset, std::vector<double> inverse_propensity,
           std::shared_ptr<Communicator> comm, TrainerHooks hooks);
   ~Trainer();
@@ -60,7 +62,8 @@ class Trainer {
   /// Takes up the newest checkpoint of the run folder; false when there is none. Collective.
   bool resume();
   void save();
-  /// Steps from the current position, at most `steps`, stopping at the end of the epoch. Returns the losses. Collective.
+  /// Steps from the current position, at most `steps`, stopping at the end of the epoch. Returns the losses.
+  /// Collective.
   std::vector<double> run_steps(int64_t steps);
 
   const FirstPassSeconds& first_pass_seconds() const { return first_pass_seconds_; }
@@ -98,7 +101,7 @@ class Trainer {
   ParameterStore store_;
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<LabelPrototypes> prototypes_;
-  std::unique_ptr<ShardedTable> bank_;      // [N, D] unit query embeddings seen last, float16
+  std::unique_ptr<ShardedTable> bank_;  // [N, D] unit query embeddings seen last, float16
   std::unique_ptr<AdamW> optimiser_;
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<BatchPlanner> planner_;
@@ -108,10 +111,10 @@ class Trainer {
   FirstPassSeconds first_pass_seconds_;
 
   // Where the run stands.
-  int64_t epoch_ = 0;          // epochs done
-  int64_t index_ = 0;          // steps done of the current epoch
+  int64_t epoch_ = 0;  // epochs done
+  int64_t index_ = 0;  // steps done of the current epoch
   int64_t cluster_size_;
-  at::Tensor leaves_;          // int32 [N] host: cluster of each query; undefined before the first clustering
+  at::Tensor leaves_;  // int32 [N] host: cluster of each query; undefined before the first clustering
   std::optional<double> best_metric_;
   std::optional<uint64_t> best_step_;
   int64_t steps_here_ = 0;     // steps of this process

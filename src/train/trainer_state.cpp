@@ -47,8 +47,9 @@ void check_settings(const std::string& saved, const std::string& asked, const st
       if (!was.empty() && was.front() == '[') section = was.substr(1, was.find(']') - 1) + ".";
       continue;
     }
-    fail_user("{}: the checkpoint was made with {}{}, the command asks for {}{}: use the same value, or another --run.dir",
-              folder.string(), section, was, section, is);
+    fail_user(
+        "{}: the checkpoint was made with {}{}, the command asks for {}{}: use the same value, or another --run.dir",
+        folder.string(), section, was, section, is);
   }
 }
 
@@ -64,7 +65,8 @@ CheckpointState Trainer::state() {
                    {"has_leaves", leaves_.defined()},
                    {"settings", decisive_settings(config_)},
                    {"dataset", dataset_identity(*dataset_)},
-                   {"seconds", seconds_before_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count()}};
+                   {"seconds", seconds_before_ +
+                                   std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count()}};
   if (best_metric_) {
     state.scalars["best_metric"] = *best_metric_;
     state.scalars["best_step"] = *best_step_;
@@ -129,7 +131,8 @@ bool Trainer::resume() {
   load_checkpoint(folder, loaded, *comm_);
   adopt(loaded);
   if (is_root())
-    spdlog::info("resuming from {} (epoch {}, step {} of {})", folder.string(), epoch_ + 1, global_step(), total_steps());
+    spdlog::info("resuming from {} (epoch {}, step {} of {})", folder.string(), epoch_ + 1, global_step(),
+                 total_steps());
   return true;
 }
 

@@ -4,8 +4,9 @@
 
 #include <cstdlib>
 
-#include "commands/common.hpp"
+#include "base/check.hpp"
 #include "comm/on_root.hpp"
+#include "commands/common.hpp"
 #include "data/dataset.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fixtures/toy_dataset.hpp"
@@ -27,8 +28,13 @@ class TrainerTest : public ::testing::Test {
     on_root(test::world(), [] {
       const auto sha = test::write_toy_model(folder_ / "model");
       // More labels than one encoding block, so that every rank owns some.
-      test::write_toy_dataset(folder_ / "data.h5", {.n_train = 1500, .n_test = 200, .n_labels = 1300, .vocabulary = 120,
-                                                    .max_length = 12, .image_width = 24, .tokenizer_sha256 = sha});
+      test::write_toy_dataset(folder_ / "data.h5", {.n_train = 1500,
+                                                    .n_test = 200,
+                                                    .n_labels = 1300,
+                                                    .vocabulary = 120,
+                                                    .max_length = 12,
+                                                    .image_width = 24,
+                                                    .tokenizer_sha256 = sha});
     });
   }
   static void TearDownTestSuite() {
@@ -54,7 +60,9 @@ class TrainerTest : public ::testing::Test {
 
   static std::unique_ptr<Trainer> make(const Config& config, const Dataset& dataset, bool alone) {
     std::shared_ptr<Communicator> comm(alone ? static_cast<Communicator*>(new test::SingleRank) : &test::world(),
-                                       [alone](Communicator* c) { if (alone) delete c; });
+                                       [alone](Communicator* c) {
+                                         if (alone) delete c;
+                                       });
     return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset), comm, TrainerHooks{});
   }
 
@@ -140,7 +148,8 @@ TEST_F(TrainerTest, LabelSideShrinksWithRanks) {
   const auto alone = make(settings, dataset, true)->label_side_bytes();
   EXPECT_EQ(total, alone) << "shards are a partition";
   if (test::world().rank() == 0)
-    fmt::print("label side: {} bytes on rank 0 of {}, {} on one rank alone\n", bytes, test::world().world_size(), alone);
+    fmt::print("label side: {} bytes on rank 0 of {}, {} on one rank alone\n", bytes, test::world().world_size(),
+               alone);
 }
 
 TEST_F(TrainerTest, ResumingChangesNoBit) {
