@@ -87,6 +87,7 @@ std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset&
   auto loaded = std::make_unique<LoadedEncoder>();
   const EncoderOptions options{config.model, pack_options(config, dataset).images ? dataset.images().width : 0};
   loaded->encoder = make_encoder(options, loaded->store);
+  check_fits(*loaded->encoder, dataset, options.image_width > 0);
   loaded->store.allocate(device, config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
   load_encoder_weights(options, loaded->store, config.train.seed);
   return loaded;

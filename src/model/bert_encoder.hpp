@@ -15,6 +15,8 @@ class BertEncoder final : public Encoder {
   BertEncoder(const EncoderOptions& options, const BertConfig& config, ParameterStore& store);
 
   int64_t width() const override { return config_.width; }
+  int64_t vocabulary() const override { return config_.vocabulary; }
+  int64_t max_positions() const override { return config_.positions; }
   double forward_flops(int64_t positions, int64_t sum_squared_lengths) const override;
   at::Tensor forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) override;
   void backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,

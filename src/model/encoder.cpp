@@ -48,6 +48,17 @@ std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterSt
   return std::make_unique<BertEncoder>(options, read_bert_config(options.model), store);
 }
 
+void check_fits(const Encoder& encoder, const Dataset& dataset, bool images) {
+  const auto& info = dataset.info();
+  if (info.vocabulary > encoder.vocabulary())
+    fail_user("{}: token ids up to {}, the model has a vocabulary of {}", dataset.path().string(), info.vocabulary - 1,
+              encoder.vocabulary());
+  const int64_t longest = info.max_length + (images ? info.max_images : 0);
+  if (longest > encoder.max_positions())
+    fail_user("{}: sequences of up to {} positions, the model has {}: prepare the data set with a smaller --max-length",
+              dataset.path().string(), longest, encoder.max_positions());
+}
+
 void load_encoder_weights(const EncoderOptions& options, ParameterStore& store, uint64_t seed) {
   const BertConfig config = read_bert_config(options.model);
   const std::filesystem::path folder = options.model.path;

@@ -31,6 +31,9 @@ class Encoder {
   };
 
   virtual int64_t width() const = 0;
+  /// Token ids are below this; positions of a sequence (pictures included) at most max_positions().
+  virtual int64_t vocabulary() const = 0;
+  virtual int64_t max_positions() const = 0;
   /// FLOPs of a forward pass over T positions in sequences of the given squared-length sum (2 per multiply-add).
   virtual double forward_flops(int64_t positions, int64_t sum_squared_lengths) const = 0;
 
@@ -61,6 +64,9 @@ std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterSt
 /// image_projection.safetensors when it is there, else initialises the projection (torch.nn.Linear's: uniform
 /// +-1/sqrt(I), keyed by seed). UserError names file and tensor when something is missing or has another shape.
 void load_encoder_weights(const EncoderOptions& options, ParameterStore& store, uint64_t seed);
+
+/// UserError when the data set's tokens or longest possible sequence are more than the encoder knows.
+void check_fits(const Encoder& encoder, const Dataset& dataset, bool images);
 
 /// SHA-256 (hex) of the folder's tokenizer.json; UserError when it is missing.
 std::string tokenizer_sha256(const std::filesystem::path& folder);

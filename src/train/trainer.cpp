@@ -46,6 +46,7 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
     });
 
   encoder_ = make_encoder({config.model, pack_.images ? dataset.images().width : 0}, store_);
+  check_fits(*encoder_, dataset, pack_.images);
   if (config.train.method == Method::kPrime)
     prototypes_ = std::make_unique<LabelPrototypes>(config, dataset.labels().size(), encoder_->width(), store_, *comm_);
   store_.allocate(comm_->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Runs the same training steps and the same search at several world sizes and compares: losses, top-k ids, memory.
+
+    tools/world_study.py --out runs/world --ranks 1 2 3 4 -- --config configs/icontags_minilm_l3_6epochs.ini \\
+        --data.path DATA.h5 --model.path MODEL
+
+Everything behind `--` goes to `vixen train`. Top-k ids and scores must be those of one rank to the bit, losses within 1e-6.
+Exits with 1 when they do not.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from seed_study import default_binary
+
+STOPPED_ON_REQUEST = 75
+MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
+       "OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+
+
+def value_of(options: list[str], key: str) -> str:
+    return options[options.index(key) + 1]
+
+
+def run(binary: Path, ranks: int, *words: object, ok: tuple[int, ...] = (0,)) -> str:
+    command = ["mpirun", "-n", str(ranks), str(binary), *map(str, words), "--threads", "1"]
+    result = subprocess.run(command, env={**os.environ, **MPI}, capture_output=True, text=True)
+    if result.returncode not in ok:
+        sys.exit(f"{' '.join(command)}\nexit code {result.returncode}\n{result.stderr[-2000:]}")
+    return result.stderr
+
+
+def losses_at(binary: Path, ranks: int, steps: int, folder: Path, options: list[str]) -> tuple[list[float], float]:
+    """Losses of the first steps, and megabytes of the label side on rank 0."""
+    log = run(binary, ranks, "train", *options, "--run.dir", folder, "--run.stop_after_steps", steps, "--run.log_every_steps", 1,
+              "--run.resume", "false", ok=(STOPPED_ON_REQUEST,))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    memory = float(re.search(r"label side ([\d.]+) MB", log).group(1))
+    return [line["loss"] for line in lines if "loss" in line], memory
+
+
+def top_at(binary: Path, ranks: int, k: int, folder: Path, options: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    sources = ["--data.path", value_of(options, "--data.path"), "--model.path", value_of(options, "--model.path")]
+    files = {side: folder / f"{side}.h5" for side in ("queries", "labels")}
+    for side, file in files.items():
+        run(binary, ranks, "embed", *sources, "--embed.side", side, "--embed.dtype", "fp32", "--out", file)
+    out = folder / "top.h5"
+    run(binary, ranks, "search", "--search.corpus", files["labels"], "--search.queries", files["queries"], "--search.k", k, "--out", out)
+    with h5py.File(out) as file:
+        return file["indices"][:], file["scores"][:]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=Path, default=None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 4])
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("options", nargs="*", help="options of vixen train, behind --")
+    arguments = parser.parse_args()
+    binary = arguments.binary or default_binary()
+
+    reference_losses = reference_top = None
+    worst = 0.0
+    agree = True
+    print(f"{'ranks':>5} {'largest loss gap':>17} {'ids equal':>10} {'scores equal':>13} {'label side MB on rank 0':>24}")
+    for ranks in arguments.ranks:
+        folder = arguments.out / f"ranks-{ranks}"
+        folder.mkdir(parents=True, exist_ok=True)
+        losses, memory = losses_at(binary, ranks, arguments.steps, folder, arguments.options)
+        ids, scores = top_at(binary, ranks, arguments.k, folder, arguments.options)
+        if reference_losses is None:
+            reference_losses, reference_top = losses, (ids, scores)
+        gap = max(abs(a - b) / b for a, b in zip(losses, reference_losses, strict=True))
+        same_ids, same_scores = np.array_equal(ids, reference_top[0]), np.array_equal(scores, reference_top[1])
+        print(f"{ranks:>5} {gap:>17.2e} {str(same_ids):>10} {str(same_scores):>13} {memory:>24.1f}", flush=True)
+        worst = max(worst, gap)
+        agree = agree and same_ids and same_scores
+    return 0 if agree and worst <= 1e-6 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
