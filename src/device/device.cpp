@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <limits>
 #include <string_view>
 #include <vector>
@@ -72,12 +71,10 @@ int set_threads(int requested, int local_size) {
 
 void keep_freed_memory() {
 #ifdef __GLIBC__
-  mallopt(M_MMAP_MAX, 0);
+  // The largest threshold glibc takes: bigger tensors are mapped alone, so that they do not fragment the heap.
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-  mallopt(M_TOP_PAD, 64 << 20);
 #endif
-  // Read by c10's CPU allocator at its first large allocation; a value the user has set stands.
-  ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0);
 }
 
 MemoryUse memory_use(at::Device device) {

@@ -107,6 +107,12 @@ def test_tokenizer_of_another_model(tiny, tmp_path):
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "run", **{"model.path": model})), "tokenizer")
 
 
+def test_tokens_the_model_does_not_know(tiny, tmp_path):
+    path = damaged(tiny, tmp_path, lambda file: file.attrs.__setitem__("vocabulary", np.int64(1000)))
+    result = tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path}))
+    assert_refused(result, "damaged.h5", "999", "vocabulary of 45")
+
+
 def test_unknown_key_names_the_nearest(tiny):
     assert_refused(tiny.run("train", "--train.batchsize", 32), "train.batchsize", "train.batch_size")
 
