@@ -40,6 +40,14 @@ add_library(vixen::torch ALIAS vixen_torch)
 target_include_directories(vixen_torch SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/fmt-first" "${VIXEN_TORCH_DIR}/include" "${VIXEN_TORCH_DIR}/include/torch/csrc/api/include")
 target_link_libraries(vixen_torch INTERFACE vixen::torch_cpu vixen::c10)
 
+# vixen_link_torch_first(TARGET): an executable must search libtorch_cpu before the BLAS that FAISS brings. Both export sgemm_;
+# were the other first, torch's own matrix products would run there, on a second pool of threads that fights with OpenMP's
+# (measured: half the speed). A unit test watches it.
+function(vixen_link_torch_first target)
+  # One flag with the path inside: CMake moves libraries that are named twice to the last place.
+  target_link_options(${target} PRIVATE "LINKER:--push-state,--no-as-needed,${VIXEN_TORCH_DIR}/lib/libtorch_cpu.so,--pop-state")
+endfunction()
+
 if(VIXEN_CUDA)
   _vixen_torch_library(c10_cuda)
   _vixen_torch_library(torch_cuda)

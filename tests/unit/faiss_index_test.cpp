@@ -2,6 +2,7 @@
 #include "search/faiss_index.hpp"
 
 #include <ATen/ATen.h>
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -79,6 +80,17 @@ TEST_F(FaissIndexTest, BadInputIsTheUsersMistake) {
   EXPECT_THROW(FaissIndex{nan}, UserError);
   EXPECT_THROW(FaissIndex(at::ones({3, 4})).search(at::ones({1, 5}), 1), UserError);
   EXPECT_THROW(FaissIndex(at::ones({3, 4})).save(folder_ / "absent" / "x.faiss"), UserError);
+}
+
+// cmake/Torch.cmake says why: another BLAS found first would also run torch's own matrix products.
+TEST(FaissIndex, MatrixProductsAreTorchs) {
+  for (const char* name : {"sgemm_", "dgemm_", "sgemv_"}) {
+    void* function = dlsym(RTLD_DEFAULT, name);
+    ASSERT_NE(function, nullptr) << name;
+    Dl_info info{};
+    ASSERT_NE(dladdr(function, &info), 0) << name;
+    EXPECT_NE(std::string(info.dli_fname).find("libtorch_cpu"), std::string::npos) << name << " of " << info.dli_fname;
+  }
 }
 
 }  // namespace
