@@ -16,7 +16,6 @@
 namespace vixen {
 
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session) {
-  keep_freed_memory();
   init_log(session.rank(), session.world_size(), config.run.log_level);
   const int threads = set_threads(static_cast<int>(config.threads), session.local_size());
   set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});

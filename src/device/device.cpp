@@ -3,7 +3,6 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <malloc.h>
 #include <omp.h>
 #include <sched.h>
 #include <unistd.h>
@@ -11,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -67,14 +65,6 @@ int set_threads(int requested, int local_size) {
   at::set_num_threads(threads);
   omp_set_num_threads(threads);
   return threads;
-}
-
-void keep_freed_memory() {
-#ifdef __GLIBC__
-  // The largest threshold glibc takes: bigger tensors are mapped alone, so that they do not fragment the heap.
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-#endif
 }
 
 MemoryUse memory_use(at::Device device) {

@@ -16,11 +16,6 @@ at::Device select_device(const std::string& name, int local_rank);
 /// and ATen.
 int set_threads(int requested, int local_size);
 
-/// Makes the C library keep freed memory for the next tensor instead of giving it back page by page, and asks for huge
-/// pages: a training step allocates the same large tensors over and over, and page faults took a sixth of it. Call
-/// once, before the first tensor.
-void keep_freed_memory();
-
 /// Bytes now and at the peak: resident set size on CPU, allocator statistics on CUDA.
 struct MemoryUse {
   int64_t current_bytes = 0;
