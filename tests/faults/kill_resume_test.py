@@ -18,31 +18,49 @@ def losses(run: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}
 
 
+def newest_step(run: Path) -> int:
+    """The newest complete checkpoint; 0 when there is none."""
+    steps = [int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-????????")]
+    return max(steps, default=0)
+
+
+def kill_while_training(process: subprocess.Popen, run: Path, delay: float) -> None:
+    """Waits for a checkpoint of this process, then a little more: the kill comes in a step or in the next checkpoint."""
+    before = newest_step(run)
+    deadline = time.time() + 60
+    while newest_step(run) == before and process.poll() is None and time.time() < deadline:
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+
+
 def test_twenty_kills(tiny, tmp_path):
-    options = {"train.epochs": 16, "run.checkpoint_every_steps": 1, "run.log_every_steps": 1}
+    epochs, steps = 60, 60 * 8
+    options = {"train.epochs": epochs, "run.checkpoint_every_steps": 1, "run.log_every_steps": 1}
     straight = tmp_path / "straight"
-    start = time.time()
     assert tiny.run("train", *tiny.train_options(straight, **options), timeout=200).returncode == 0
-    whole = time.time() - start
 
     generator = random.Random(7)
     run = tmp_path / "killed"
     command = tiny.command("train", *tiny.train_options(run, **options))
-    resumed = 0
+    killed = resumed = 0
     for kill in range(KILLS):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        # Late enough to be past start-up most times, early enough that no part finishes the run.
-        time.sleep(generator.uniform(0.05, 1.0) * whole * 0.3)
-        process.send_signal(signal.SIGKILL)
+        if kill % 5 == 4:  # while it starts up or reads the checkpoint
+            time.sleep(generator.uniform(0.2, 1.5))
+            process.send_signal(signal.SIGKILL)
+        else:
+            kill_while_training(process, run, generator.uniform(0, 0.05))
         _, err = process.communicate()
-        resumed += "resuming from" in err
         assert process.returncode in (-signal.SIGKILL, 0), err
+        killed += process.returncode == -signal.SIGKILL
+        resumed += "resuming from" in err
+    assert killed >= KILLS // 2 and resumed >= KILLS // 2, f"{killed} killed, {resumed} resumed: the test tests too little"
     result = tiny.run("train", *tiny.train_options(run, **options), timeout=200)
     assert result.returncode == 0, result.stderr
-    assert resumed > 0, "no kill came after a checkpoint: the test tests nothing"
 
     expected, found = losses(straight), losses(run)
-    assert list(found) == list(range(1, 16 * 8 + 1)), "every step is logged once, in order"
+    assert list(found) == list(range(1, steps + 1)), "every step is logged once, in order"
     assert found == expected, "to the bit"
     for name in ("config.json", "label_embeddings.h5", "model.safetensors"):
         assert (run / "model" / name).exists()
