@@ -12,6 +12,7 @@
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
+#include "eval/evaluator.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/kernel_bench.hpp"
 #include "kernels/pooling.hpp"

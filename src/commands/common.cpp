@@ -9,7 +9,6 @@
 #include "config/parse.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "device/device.hpp"
-#include "eval/metrics.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
 
@@ -68,14 +67,6 @@ std::unique_ptr<Dataset> open_dataset(const Config& config) {
           config.data.path, dataset->info().tokenizer_sha256.substr(0, 12), config.model.path, found.substr(0, 12));
   }
   return dataset;
-}
-
-std::vector<double> label_weights(const Config& config, const Dataset& dataset) {
-  std::vector<int64_t> counts(static_cast<size_t>(dataset.labels().size()), 0);
-  for (const auto label : dataset.train_labels().values) ++counts[static_cast<size_t>(label)];
-  const double a = config.data.propensity_a >= 0 ? config.data.propensity_a : dataset.info().propensity_a;
-  const double b = config.data.propensity_b >= 0 ? config.data.propensity_b : dataset.info().propensity_b;
-  return inverse_propensity(counts, dataset.train().size(), a, b);
 }
 
 PackOptions pack_options(const Config& config, const Dataset& dataset) {

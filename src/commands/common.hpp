@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "comm/session.hpp"
 #include "config/config.hpp"
@@ -25,9 +24,6 @@ Config with_run_settings(const Config& config);
 
 /// The data set, after checking that its tokens come from the model's tokenizer (model.check_tokenizer).
 std::unique_ptr<Dataset> open_dataset(const Config& config);
-
-/// Inverse propensities of the labels [L] from training counts and the constants of data.* (or the data set's).
-std::vector<double> label_weights(const Config& config, const Dataset& dataset);
 
 PackOptions pack_options(const Config& config, const Dataset& dataset);
 

@@ -10,7 +10,7 @@
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/sharded_output.hpp"
-#include "eval/metrics.hpp"
+#include "eval/evaluator.hpp"
 #include "search/exact_search.hpp"
 
 namespace vixen {
@@ -76,11 +76,8 @@ int predict_command(const Config& asked, MpiSession& session) {
   const auto& table = query_table(config, *dataset);
   const RowShards shards(table.size(), comm->world_size());
   const auto range = shards.range(comm->rank());
-  int64_t widest = 0;
   const bool filters = config.data.split == "test" && same_labels;
-  if (filters)
-    for (int64_t row = 0; row < table.size(); ++row)
-      widest = std::max(widest, static_cast<int64_t>(dataset->test_filter()[row].size()));
+  const int64_t widest = filters ? widest_filter(*dataset) : 0;
 
   const auto queries = embed_shard(*model->encoder, table, config, *dataset, *comm, "encode queries");
   const auto options = search_options(config, config.predict.k + widest, comm->rank() == 0);

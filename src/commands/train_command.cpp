@@ -13,6 +13,7 @@
 #include "commands/sharded_output.hpp"
 #include "commands/test_split.hpp"
 #include "config/parse.hpp"
+#include "eval/evaluator.hpp"
 #include "model/safetensors.hpp"
 #include "train/trainer.hpp"
 

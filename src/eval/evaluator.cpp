@@ -15,19 +15,30 @@ namespace {
 // The authors cut their ranked lists at 15 before they drop filtered labels.
 constexpr int64_t kOfficialCut = 15;
 
-std::vector<double> weights_of(const Dataset& dataset, const Config& config, std::span<const int64_t> counts) {
-  const double a = config.data.propensity_a >= 0 ? config.data.propensity_a : dataset.info().propensity_a;
-  const double b = config.data.propensity_b >= 0 ? config.data.propensity_b : dataset.info().propensity_b;
-  return inverse_propensity(counts, dataset.train().size(), a, b);
+// Training queries of each label [L].
+std::vector<int64_t> label_counts(const Dataset& dataset) {
+  std::vector<int64_t> counts(static_cast<size_t>(dataset.labels().size()), 0);
+  for (const auto label : dataset.train_labels().values) ++counts[static_cast<size_t>(label)];
+  return counts;
 }
 
 }  // namespace
 
-int64_t search_width(const Dataset& dataset, const Config& config) {
+std::vector<double> label_weights(const Config& config, const Dataset& dataset) {
+  const double a = config.data.propensity_a >= 0 ? config.data.propensity_a : dataset.info().propensity_a;
+  const double b = config.data.propensity_b >= 0 ? config.data.propensity_b : dataset.info().propensity_b;
+  return inverse_propensity(label_counts(dataset), dataset.train().size(), a, b);
+}
+
+int64_t widest_filter(const Dataset& dataset) {
   int64_t widest = 0;
   for (int64_t row = 0; row < dataset.test().size(); ++row)
     widest = std::max(widest, static_cast<int64_t>(dataset.test_filter()[row].size()));
-  return std::max<int64_t>(config.evaluate.k, 100) + widest;
+  return widest;
+}
+
+int64_t search_width(const Dataset& dataset, const Config& config) {
+  return std::max<int64_t>(config.evaluate.k, 100) + widest_filter(dataset);
 }
 
 std::map<std::string, double> evaluate_predictions(const TopK& local_predictions, RowRange local_queries,
@@ -35,10 +46,7 @@ std::map<std::string, double> evaluate_predictions(const TopK& local_predictions
                                                    std::vector<Metrics::Bin>* bins) {
   VIXEN_CHECK(local_predictions.ids.size(0) == local_queries.size(), "{} rows of predictions for {} queries",
               local_predictions.ids.size(0), local_queries.size());
-  std::vector<int64_t> counts(static_cast<size_t>(dataset.labels().size()), 0);
-  for (const auto label : dataset.train_labels().values) ++counts[static_cast<size_t>(label)];
-  auto weights = weights_of(dataset, config, counts);
-  Metrics metrics(std::move(weights), std::move(counts));
+  Metrics metrics(label_weights(config, dataset), label_counts(dataset));
 
   const auto ids = local_predictions.ids.cpu().contiguous();
   const int64_t k = ids.size(1);

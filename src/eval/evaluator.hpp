@@ -14,6 +14,12 @@
 
 namespace vixen {
 
+/// Inverse propensities of the labels [L], from training counts and the constants of data.* (or the data set's).
+std::vector<double> label_weights(const Config& config, const Dataset& dataset);
+
+/// The largest number of filtered labels of a test query.
+int64_t widest_filter(const Dataset& dataset);
+
 /// How many labels to search for, so that evaluate.k are left after the filter: k + the largest number of filtered
 /// labels.
 int64_t search_width(const Dataset& dataset, const Config& config);

@@ -8,16 +8,6 @@
 
 namespace vixen {
 
-at::Tensor dropout_mask_cuda(const TokenKeys& keys, int64_t width, const Dropout& dropout) {
-  const c10::cuda::CUDAGuard guard(keys.sequence.device());
-  at::Tensor mask = at::empty({keys.sequence.size(0), width}, keys.sequence.options().dtype(at::kByte));
-  const cudaError_t status =
-      launch_dropout_mask(mask.data_ptr<uint8_t>(), mask.size(0), width, row_keys(keys, dropout), dropout_key(dropout),
-                          c10::cuda::getCurrentCUDAStream(keys.sequence.device().index()));
-  VIXEN_CHECK(status == cudaSuccess, "dropout mask [{}, {}]: {}", mask.size(0), width, cudaGetErrorString(status));
-  return mask;
-}
-
 at::Tensor apply_dropout_cuda(const at::Tensor& x, const TokenKeys& keys, const Dropout& dropout) {
   const c10::cuda::CUDAGuard guard(x.device());
   const at::Tensor input = x.contiguous();

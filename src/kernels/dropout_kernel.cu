@@ -1,5 +1,5 @@
 // Dropout on CUDA: one Philox block, which is eight columns of one row, a thread.
-//   x, y, mask [rows, width]; counter and key as in kernels/dropout.hpp.
+//   x, y [rows, width]; counter and key as in kernels/dropout.hpp.
 #include <cuda_bf16.h>
 
 #include "kernels/dropout_launch.hpp"
@@ -46,10 +46,6 @@ __device__ void for_block(int64_t rows, int64_t width, RowKeys keys, DropoutKey 
   }
 }
 
-__global__ void mask_kernel(uint8_t* mask, int64_t rows, int64_t width, RowKeys keys, DropoutKey dropout) {
-  for_block(rows, width, keys, dropout, [&](int64_t i, bool kept) { mask[i] = kept ? 1 : 0; });
-}
-
 __device__ float to_float(float value) {
   return value;
 }
@@ -74,13 +70,6 @@ unsigned grid_of(int64_t rows, int64_t width) {
 }
 
 }  // namespace
-
-cudaError_t launch_dropout_mask(uint8_t* mask, int64_t rows, int64_t width, RowKeys keys, DropoutKey dropout,
-                                cudaStream_t stream) {
-  if (rows * width == 0) return cudaSuccess;
-  mask_kernel<<<grid_of(rows, width), kThreads, 0, stream>>>(mask, rows, width, keys, dropout);
-  return cudaGetLastError();
-}
 
 cudaError_t launch_dropout_apply(const void* x, void* y, Storage storage, int64_t rows, int64_t width, RowKeys keys,
                                  DropoutKey dropout, cudaStream_t stream) {

@@ -7,9 +7,6 @@
 
 namespace vixen {
 
-/// mask uint8 [rows, width]: 1 = kept.
-cudaError_t launch_dropout_mask(uint8_t* mask, int64_t rows, int64_t width, RowKeys keys, DropoutKey dropout,
-                                cudaStream_t stream);
 /// y = x * mask * scale, [rows, width] in the given storage.
 cudaError_t launch_dropout_apply(const void* x, void* y, Storage storage, int64_t rows, int64_t width, RowKeys keys,
                                  DropoutKey dropout, cudaStream_t stream);

@@ -14,8 +14,7 @@ at::Tensor flash_attention_backward(const at::Tensor& grad_context, const at::Te
                                     const AttentionResult& forward, const at::Tensor& cu_seqlens,
                                     const AttentionShape& shape);
 
-/// uint8 [T, width] and x * mask / (1 - p) by one Philox block a thread; float32 or bfloat16 on CUDA.
-at::Tensor dropout_mask_cuda(const TokenKeys& keys, int64_t width, const Dropout& dropout);
+/// x * mask / (1 - p) by one Philox block a thread; float32 or bfloat16 on CUDA.
 at::Tensor apply_dropout_cuda(const at::Tensor& x, const TokenKeys& keys, const Dropout& dropout);
 
 }  // namespace vixen

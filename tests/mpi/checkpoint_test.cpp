@@ -11,6 +11,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "fixtures/single_rank.hpp"
 #include "mpi/mpi_main.hpp"
 #include "train/checkpoint_files.hpp"
 
@@ -135,12 +136,11 @@ TEST_F(CheckpointTest, ComesBackOntoOtherShards) {
 }
 
 /// Rank `rank` of `world_size` that hears from nobody else: enough to load what one rank of another job would load.
-class LonelyRank : public Communicator {
+class LonelyRank : public test::SingleRank {
  public:
   LonelyRank(int rank, int world_size) : rank_(rank), world_size_(world_size) {}
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
-  at::Device device() const override { return at::kCPU; }
   void all_reduce_sum(at::Tensor) override { refuse(); }
   std::unique_ptr<CommHandle> all_reduce_sum_async(at::Tensor) override { return refuse(), nullptr; }
   at::Tensor all_gather_rows(const at::Tensor& local, std::span<const int64_t>) override { return refuse(), local; }
@@ -148,17 +148,6 @@ class LonelyRank : public Communicator {
     return refuse(), send;
   }
   void broadcast(at::Tensor, int) override { refuse(); }
-  void barrier() override {}
-  int64_t sum_host(int64_t value) override { return value; }
-  double sum_host(double value) override { return value; }
-  int64_t max_host(int64_t value) override { return value; }
-  double max_host(double value) override { return value; }
-  std::vector<int64_t> all_gather_host(int64_t value) override { return {value}; }
-  std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) override {
-    return {counts.begin(), counts.end()};
-  }
-  std::string broadcast_host(const std::string& bytes, int) override { return bytes; }
-  std::vector<std::string> all_gather_host(const std::string& bytes) override { return {bytes}; }
 
  private:
   static void refuse() { VIXEN_CHECK(false, "loading moves no tensors between ranks"); }

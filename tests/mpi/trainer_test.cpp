@@ -8,6 +8,7 @@
 #include "comm/on_root.hpp"
 #include "commands/common.hpp"
 #include "data/dataset.hpp"
+#include "eval/evaluator.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "fixtures/toy_model.hpp"
