@@ -15,6 +15,12 @@ enum class KernelChoice { kAuto, kReference, kFused };  // kernels.*
 enum class FilterMode { kBeforeCut, kOfficial };        // evaluate.filter: "before" | "official"
 enum class FreeVectorInit { kXavier, kClusterMean };    // prototype.init: "xavier" | "mean"
 enum class Pooling { kMean, kLastToken };               // model.pooling: "mean" | "last"
+enum class Mask { kAuto, kCausal, kBidirectional };     // model.mask: "auto" | "causal" | "bidirectional"
+enum class Fusion { kEarly, kLate };                    // model.fusion: "early" | "late"
+enum class ImageAdapterKind { kLinear, kMlp };          // model.image_adapter: "linear" | "mlp"
+enum class LoraScale { kRankStabilised, kClassic };  // lora.scale: "rslora" (alpha / sqrt(r)) | "classic" (alpha / r)
+enum class UseTemplate { kAuto, kYes, kNo };         // template.use: "auto" | "yes" | "no"
+enum class PieceOrder { kAuto, kTextFirst, kImagesFirst };  // template.order: "auto" | "text_first" | "images_first"
 
 struct RunConfig {
   std::string dir;  // where a run writes
@@ -30,6 +36,7 @@ struct DataConfig {
   std::string path;            // DATA.h5
   std::string split = "test";  // train | test: which queries embed, evaluate and predict read
   bool images = true;          // false: ignore the pictures that the data set has
+  bool query_images = true;    // false: queries without their pictures, of a model trained with them
   int64_t prefetch = 2;        // batches packed ahead
   double propensity_a = -1;    // < 0: what the data set says
   double propensity_b = -1;
@@ -42,6 +49,30 @@ struct ModelConfig {
   Pooling pooling = Pooling::kMean;
   double dropout = -1;          // hidden and attention dropout; < 0: what config.json says
   bool check_tokenizer = true;  // the data set must have been tokenised with this model's tokenizer
+  Mask mask = Mask::kAuto;      // what a position sees; auto: causal in decoders, bidirectional in encoders
+  Fusion fusion = Fusion::kEarly;
+  int64_t fusion_heads = 8;  // late fusion: heads of the cross-attention block
+  ImageAdapterKind image_adapter = ImageAdapterKind::kLinear;
+  int64_t image_adapter_width = 0;  // hidden units of the mlp; 0: the backbone's width
+};
+
+/// Low-rank adapters (LoRA, rsLoRA) beside frozen weights. rank 0: none, the whole backbone is trained.
+struct LoraConfig {
+  int64_t rank = 0;
+  double alpha = 256;
+  LoraScale scale = LoraScale::kRankStabilised;
+  double dropout = 0;
+  std::string modules = "q,k,v,o,gate,up,down";  // q,k,v,o: attention; gate,up,down: feed-forward (encoders: up, down)
+  std::string adapter;                           // PEFT folder to start from, or to read the model with
+};
+
+/// The prompt around text and pictures. Strings are looked up among the data set's prompts, where they lie tokenised.
+struct TemplateConfig {
+  UseTemplate use = UseTemplate::kAuto;  // auto: decoders yes, encoders no
+  PieceOrder order = PieceOrder::kAuto;  // auto: decoders text first, encoders images first
+  std::string text_prefix = "This product text";
+  std::string image_prefix = "and its image";
+  std::string closing = "<|endoftext|>";
 };
 
 struct TrainConfig {
@@ -60,6 +91,10 @@ struct TrainConfig {
   double clip_norm = 0;               // 0: no clipping
   int64_t evaluate_every_epochs = 0;  // 0: after the last epoch only
   std::string best_metric = "P@1";
+  double image_dropout = 0;       // probability that a sequence of a training step goes without its pictures
+  double memory_gb = 0;           // device memory a rank may use, 1e9 bytes; 0: no budget, everything is kept
+  int64_t chunks = 0;             // gradient caching: parts of a rank's batch; 0: what memory_gb asks for, else 1
+  int64_t recompute_layers = -1;  // layers whose activations are computed again; < 0: what memory_gb asks for, else 0
 };
 
 struct LossConfig {
@@ -117,6 +152,29 @@ struct EmbedConfig {
   int64_t chunk_rows = 512;      // rows of a forward pass
 };
 
+struct ExportConfig {
+  std::string format = "peft";  // peft | merged | sentence-transformers | faiss
+  std::string dtype = "fp32";   // fp32 | bf16: precision of merged weights
+  int64_t max_shard_mb = 5000;  // merged weights in files of at most this many 1e6 bytes
+};
+
+/// What `vixen plan` plans with where no data set is at hand.
+struct PlanConfig {
+  std::string gpu = "h100";  // h100 | h200 | a100-80 | a100-40 | cpu: memory and rates of a device
+  int64_t world_size = 1;    // GPUs
+  double memory_gb = 0;      // budget of a GPU; 0: train.memory_gb, else the device's
+  double tflops = 0;         // attainable rate of a GPU, 1e12 FLOP/s; 0: of the device
+  double bandwidth_gbs = 0;  // all-reduce bus bandwidth, 1e9 bytes/s; 0: of the device
+  int64_t queries = 0;       // training queries; 0: of data.path
+  int64_t labels = 0;
+  double mean_tokens = 0;  // of a text, special tokens included
+  int64_t longest_tokens = 0;
+  double images_per_row = 0;  // mean over queries and labels
+  int64_t image_slots = 0;    // most pictures of a row
+  int64_t image_width = 0;
+  double prompt_tokens = 10;  // of all prompt pieces together, where no data set says
+};
+
 struct CommConfig {
   double deadline_seconds = 60;  // a collective without progress for this long ends the job
 };
@@ -139,6 +197,8 @@ struct Config {
   RunConfig run;
   DataConfig data;
   ModelConfig model;
+  LoraConfig lora;
+  TemplateConfig prompt;  // section "template", which C++ keeps for itself
   TrainConfig train;
   LossConfig loss;
   PrototypeConfig prototype;
@@ -147,6 +207,8 @@ struct Config {
   EvaluateConfig evaluate;
   PredictConfig predict;
   EmbedConfig embed;
+  ExportConfig export_;  // section "export"
+  PlanConfig plan;
   CommConfig comm;
   KernelsConfig kernels;
   CompatConfig compat;

@@ -49,6 +49,13 @@ struct DatasetInfo {
   int64_t max_length = 0;
   int64_t max_images = 0;  // image slots: the most pictures of any row
   double propensity_a = 0.55, propensity_b = 1.5;
+  int32_t bos_token = -1;  // with which the tokenizer begins every text of a decoder; -1: none
+};
+
+/// Strings that a template may use, tokenised without special tokens.
+struct Prompts {
+  Ragged<char> texts;  // UTF-8
+  Ragged<int32_t> tokens;
 };
 
 /// A data set opened for reading. Opening checks the schema, the version and every offset, and (with check_values) the
@@ -71,6 +78,7 @@ class Dataset {
   const Ragged<int32_t>& test_labels() const;
   const Ragged<int32_t>& test_filter() const;  // labels that must not count for a test query
   const ImageStore& images() const;
+  const Prompts& prompts() const;  // empty in a data set without the group /prompts
 
  private:
   struct Impl;

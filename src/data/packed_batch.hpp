@@ -7,17 +7,18 @@
 #include <span>
 
 #include "data/dataset.hpp"
+#include "data/sequence_template.hpp"
 
 namespace vixen {
 
-/// n sequences laid end to end in T positions. Encoder order within a sequence: [images][CLS] text [SEP].
+/// n sequences laid end to end in T positions; the order within one is the template's (data/sequence_template.hpp).
 struct PackedBatch {
-  at::Tensor tokens;        // int64 [T]: token ids; 0 where the position is an image
-  at::Tensor position_ids;  // int64 [T]: 0.. within the sequence (compat.padded_positions: shifted by missing images)
-  at::Tensor cu_seqlens;    // int32 [n+1]: first position of each sequence, and T
+  at::Tensor tokens;            // int64 [T]: token ids; 0 where the position is an image
+  at::Tensor position_ids;      // int64 [T]: 0.. within the sequence (compat.padded_positions: as the authors' code)
+  at::Tensor cu_seqlens;        // int32 [n+1]: first position of each sequence, and T
   at::Tensor image_embeddings;  // float32 [M, I]: pictures in order of their positions; undefined when M = 0
   at::Tensor image_positions;   // int64 [M]: their places in 0..T-1
-  at::Tensor text_positions;    // int64 [T-M]: places of the text tokens (all positions when M = 0)
+  at::Tensor text_positions;    // int64 [T-M]: places of the tokens, prompts included (all positions when M = 0)
   at::Tensor sequence_keys;     // int64 [n]: global identity of each sequence within its step, the key of its dropout
   int64_t max_seqlen = 0;
   int64_t n_sequences() const { return cu_seqlens.size(0) - 1; }
@@ -30,6 +31,10 @@ struct PackOptions {
   bool images = true;
   bool padded_positions = false;  // compat.padded_positions
   int64_t image_slots = 0;        // max_images of the data set, for padded positions
+  SequenceTemplate prompt;
+  bool withhold_images = false;  // of a model that takes pictures: sequences go without theirs (data.query_images)
+  double image_dropout = 0;  // probability that a sequence goes without its pictures, keyed by (seed, step, its key)
+  uint64_t seed = 0, step = 0;
 };
 
 /// A piece of a batch: `rows` of `table`; sequence i of it gets the dropout key first_key + i.
@@ -41,5 +46,8 @@ struct PackPiece {
 
 /// Packs the pieces one after the other on the CPU. Local.
 PackedBatch pack_batch(std::span<const PackPiece> pieces, const ImageStore& images, const PackOptions& options);
+
+/// Positions of the longest sequence that a data set can give: text, prompt and pictures (padded numbering included).
+int64_t longest_sequence(const Dataset& dataset, const PackOptions& options);
 
 }  // namespace vixen

@@ -1,6 +1,7 @@
 #include "model/parameters.hpp"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include "base/check.hpp"
 
@@ -16,16 +17,25 @@ int ParameterStore::add(std::string name, std::vector<int64_t> shape, ParameterG
   VIXEN_CHECK(!values_.defined(), "parameter {} registered after allocate()", name);
   VIXEN_CHECK(find(name) < 0, "parameter {} registered twice", name);
   ParameterInfo info;
-  info.size = 1;
+  const bool frozen = group == ParameterGroup::kFrozen;
+  info.size = frozen ? 0 : 1;
   for (const int64_t dimension : shape) info.size *= dimension;
   info.name = std::move(name);
   info.shape = std::move(shape);
   info.group = group;
   info.offset = total_;
-  if (in_products && compute_begin_ < 0) compute_begin_ = total_;
+  if (in_products && !frozen && compute_begin_ < 0) compute_begin_ = total_;
   total_ += (info.size + kAlignElements - 1) / kAlignElements * kAlignElements;
   infos_.push_back(std::move(info));
+  frozen_.emplace_back();
   return count() - 1;
+}
+
+void ParameterStore::set_frozen(int index, at::Tensor value) {
+  VIXEN_CHECK(!trained(index), "parameter {} is trained", info(index).name);
+  VIXEN_CHECK(value.sizes() == at::IntArrayRef(info(index).shape), "parameter {} has shape [{}], not [{}]",
+              info(index).name, fmt::join(info(index).shape, ", "), fmt::join(value.sizes().vec(), ", "));
+  frozen_.at(static_cast<size_t>(index)) = std::move(value);
 }
 
 void ParameterStore::allocate(at::Device device, at::ScalarType compute_dtype) {
@@ -52,15 +62,21 @@ at::Tensor ParameterStore::view(const at::Tensor& flat, int index, int64_t first
 }
 
 at::Tensor ParameterStore::value(int index) const {
+  if (!trained(index)) {
+    const at::Tensor& frozen = frozen_.at(static_cast<size_t>(index));
+    VIXEN_CHECK(frozen.defined(), "frozen parameter {} used before it was loaded", info(index).name);
+    return frozen;
+  }
   return view(values_, index, 0);
 }
 
 at::Tensor ParameterStore::grad(int index) const {
+  VIXEN_CHECK(trained(index), "parameter {} is frozen: it has no gradient", info(index).name);
   return view(grads_, index, 0);
 }
 
 at::Tensor ParameterStore::compute(int index) const {
-  if (compute_dtype_ == at::kFloat) return value(index);
+  if (compute_dtype_ == at::kFloat || !trained(index)) return value(index);
   VIXEN_CHECK(info(index).offset >= compute_begin_, "parameter {} was registered without a {} copy", info(index).name,
               c10::toString(compute_dtype_));
   return view(compute_, index, compute_begin_);

@@ -1,4 +1,5 @@
-// Trained parameters in one flat float32 buffer, their gradients in a second, their bf16 copies in a third.
+// Trained parameters in one flat float32 buffer, their gradients in a second, their bf16 copies in a third; frozen ones
+// beside them, as they came from disk.
 //
 // One buffer makes the all-reduce one call (or a few ranges, as the backward pass finishes them), the norm one
 // reduction and the optimiser one fused kernel.
@@ -20,32 +21,40 @@ enum class ParameterGroup {
   kPrototypeNoDecay,  // its biases
   kImage,             // train.image_lr, decays
   kImageNoDecay,
+  kFrozen,  // not trained: no place in the flat buffers, no gradient, no optimiser state
 };
 
 struct ParameterInfo {
   std::string name;  // Hugging Face's name for the backbone; "prototype.*", "image_projection.*" for ours
   std::vector<int64_t> shape;
   ParameterGroup group = ParameterGroup::kBackbone;
-  int64_t offset = 0;  // elements into the flat buffers
-  int64_t size = 0;
+  int64_t offset = 0;  // elements into the flat buffers; frozen: where the next trained one begins
+  int64_t size = 0;    // elements in the flat buffers; frozen: 0
 };
 
 class ParameterStore {
  public:
   /// Registers a parameter; returns its index. Order of registration is order in the buffers (each begins on a cache
   /// line; the gaps stay zero). Before allocate(). in_products false: no matrix product reads it (embedding tables), so
-  /// that no bf16 copy is kept when it precedes those that are read.
+  /// that no bf16 copy is kept when it precedes those that are read. kFrozen: set_frozen() gives it its value later.
   int add(std::string name, std::vector<int64_t> shape, ParameterGroup group, bool in_products = true);
   /// Allocates the buffers (zeros). compute_dtype bfloat16 adds the bf16 copies.
   void allocate(at::Device device, at::ScalarType compute_dtype);
 
+  /// The value of a frozen parameter, of the registered shape: float32 or the compute dtype where a matrix product
+  /// reads it, any float dtype for embedding tables. It may be a view of a mapped file; the store keeps it, never
+  /// copies or writes it.
+  void set_frozen(int index, at::Tensor value);
+
   int count() const { return static_cast<int>(infos_.size()); }
   const ParameterInfo& info(int index) const { return infos_.at(static_cast<size_t>(index)); }
   int find(const std::string& name) const;  // -1 when there is none
-  /// Views into the buffers, float32, of the parameter's shape.
+  bool trained(int index) const { return info(index).group != ParameterGroup::kFrozen; }
+  /// Views into the buffers, float32, of the parameter's shape; of a frozen one what set_frozen() got. grad() is for
+  /// trained ones only.
   at::Tensor value(int index) const;
   at::Tensor grad(int index) const;
-  /// What matrix products use: the float32 value, or its bf16 copy.
+  /// What matrix products use: the float32 value, or its bf16 copy; of a frozen one what set_frozen() got.
   at::Tensor compute(int index) const;
 
   at::Tensor& flat_values() { return values_; }
@@ -62,6 +71,7 @@ class ParameterStore {
   int64_t compute_begin_ = -1;  // first element that has a bf16 copy
   at::ScalarType compute_dtype_ = at::kFloat;
   at::Tensor values_, grads_, compute_;
+  std::vector<at::Tensor> frozen_;  // by index; undefined for trained ones
 };
 
 }  // namespace vixen

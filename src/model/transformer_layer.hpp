@@ -11,6 +11,7 @@
 #include "kernels/dropout.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
+#include "model/lora.hpp"
 #include "model/parameters.hpp"
 
 namespace vixen {
@@ -27,10 +28,10 @@ struct TransformerLayerOptions {
   uint32_t first_site = 0;  // dropout sites first_site .. first_site + 3 (attention, after Wo, activation, after W2)
 };
 
-/// Indices into a ParameterStore. qkv is [3D, D], q | k | v.
+/// Indices into a ParameterStore. qkv is [3D, D], q | k | v. Any of the four may have adapters.
 struct TransformerLayerParameters {
-  int qkv_weight = -1, qkv_bias = -1, out_weight = -1, out_bias = -1, norm1_weight = -1, norm1_bias = -1;
-  int ff1_weight = -1, ff1_bias = -1, ff2_weight = -1, ff2_bias = -1, norm2_weight = -1, norm2_bias = -1;
+  AdaptedLinear qkv, out, ff1, ff2;
+  int norm1_weight = -1, norm1_bias = -1, norm2_weight = -1, norm2_bias = -1;
 };
 
 /// The packed layout that all layers of a pass share.

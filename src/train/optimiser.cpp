@@ -29,6 +29,8 @@ GroupRate rate_of(ParameterGroup group, const TrainConfig& config) {
       return {config.image_lr, config.weight_decay};
     case ParameterGroup::kImageNoDecay:
       return {config.image_lr, 0};
+    case ParameterGroup::kFrozen:
+      break;  // has no place in the buffers
   }
   VIXEN_CHECK(false, "parameter group {}", static_cast<int>(group));
   return {};
@@ -82,17 +84,20 @@ void AdamW::step(double factor, const at::Tensor& table_grad, const at::Tensor& 
   ++steps_;
   const auto step_tensor = at::full({}, static_cast<double>(steps_), store_->flat_values().options().dtype(at::kFloat));
   // Neighbours of one group are one run of the flat buffers: few, long kernels.
+  // Frozen ones lie nowhere in the buffers: they do not break a run.
   for (int first = 0; first < store_->count();) {
+    const ParameterGroup group = store_->info(first).group;
     int last = first + 1;
-    while (last < store_->count() && store_->info(last).group == store_->info(first).group) ++last;
+    while (last < store_->count() && (store_->info(last).group == group || !store_->trained(last))) ++last;
     const int64_t begin = store_->info(first).offset;
     const int64_t length = store_->info(last - 1).offset + store_->info(last - 1).size - begin;
-    auto rate = rate_of(store_->info(first).group, config_);
+    first = last;
+    if (group == ParameterGroup::kFrozen || length == 0) continue;
+    auto rate = rate_of(group, config_);
     rate.lr *= factor;
     update(store_->flat_values().narrow(0, begin, length), store_->flat_grads().narrow(0, begin, length),
            exp_avg_.narrow(0, begin, length), exp_avg_sq_.narrow(0, begin, length), rate, config_, step_tensor, steps_,
            grad_scale);
-    first = last;
   }
   if (table_.defined() && table_.numel() > 0)
     update(table_, table_grad, table_exp_avg_, table_exp_avg_sq_, {config_.prototype_lr * factor, 0}, config_,

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "comm/communicator.hpp"
 #include "comm/sharded_table.hpp"
@@ -20,8 +21,9 @@ namespace vixen {
 /// What the prefetch thread hands over: the global plan, and this rank's share of it, packed and on the device.
 struct StepInput {
   BatchPlan plan;
-  RowRange slice;             // this rank's rows of the batch
-  PackedBatch batch;          // its queries, then its labels
+  RowRange slice;  // this rank's rows of the batch
+  /// Its queries, then its labels, as one packed batch or (gradient caching) several, whole sequences each.
+  std::vector<PackedBatch> chunks;
   at::Tensor label_ids;       // int64 [b] host: its labels
   at::Tensor clusters;        // int64 [b] host: their free vectors (undefined without prototypes)
   at::Tensor prototype_keys;  // int64 [b] device: dropout keys of its prototypes

@@ -1,0 +1,46 @@
+// What all backbones share: the list of a folder's parameters, their registration, loading and saving.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/parameters.hpp"
+
+namespace vixen {
+
+/// One parameter of the backbone, in forward order. Its rows are those of `tensors`, one below the other: q, k and v of
+/// a layer are one parameter, so that they are one matrix product.
+struct BackboneParameter {
+  std::string name;  // of the first tensor; for q|k|v "...qkv...", for gate|up "...gate_up..."
+  std::vector<int64_t> shape;
+  ParameterGroup group = ParameterGroup::kBackbone;  // when trained
+  bool in_products = true;                           // false: embedding tables
+  bool is_vector = false;                            // norms: float32 also when frozen (biases are in_products)
+  std::vector<std::string> tensors;                  // Hugging Face's names, without prefix
+  std::vector<int64_t> rows;                         // of each tensor; empty: all the same
+};
+
+/// Registers the parameters in this order (kFrozen when frozen); returns the index of the first.
+int register_backbone(const std::vector<BackboneParameter>& parameters, bool frozen, ParameterStore& store);
+
+/// Fills the parameters registered from `first` on from the folder's weights, each name with one of `prefixes`
+/// ("" among them). Trained: into the buffers, as float32. Frozen: a view of the mapped file where it is one tensor in
+/// the dtype and on the device that is needed, else one copy of it: in the store's compute dtype where products read
+/// it, float32 for vectors, as stored for embedding tables (float32 for BERT's: `tables_float32`). UserError naming
+/// file, tensor, what was found and what config.json says.
+void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
+                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder, bool tables_float32,
+                   ParameterStore& store);
+
+/// Writes model.safetensors, or shards and their index when the tensors are more than max_shard_bytes, from values
+/// given one parameter at a time (value_of(i): parameters[i], any device), converted to dtype.
+void save_backbone(const std::vector<BackboneParameter>& parameters, const std::function<at::Tensor(size_t)>& value_of,
+                   at::ScalarType dtype, int64_t max_shard_bytes, const std::filesystem::path& folder);
+
+/// tokenizer.json and what belongs to it, from one model folder to another.
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);
+
+}  // namespace vixen

@@ -1,0 +1,47 @@
+// The learnable map from picture embeddings to the backbone's width: the paper's linear one, or linear-GELU-linear.
+//   M pictures of width I -> [M, D]; hidden width E
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "config/config.hpp"
+#include "model/parameters.hpp"
+
+namespace vixen {
+
+class ImageAdapter {
+ public:
+  /// Registers "image_projection.weight" [D, I] and ".bias" (linear), or "image_projection.0.*" [E, I] and
+  /// "image_projection.2.*" [D, E] (mlp: the names of torch.nn.Sequential), groups kImage and kImageNoDecay (kFrozen
+  /// when not trainable).
+  ImageAdapter(const ModelConfig& config, int64_t image_width, int64_t width, bool trainable, ParameterStore& store);
+
+  /// From image_projection.safetensors of the first of `folders` that has one, else torch.nn.Linear's initialisation
+  /// (uniform +-1/sqrt(inputs), keyed by seed). UserError naming file and tensor: another kind or width.
+  void load(const std::vector<std::filesystem::path>& folders, uint64_t seed);
+  /// Writes image_projection.safetensors (float32).
+  void save(const std::filesystem::path& folder) const;
+
+  struct Saved {
+    at::Tensor hidden;  // [M, E] before the GELU; undefined for the linear one
+  };
+  /// images float32 [M, I] -> float32 [M, D], products in the store's compute dtype. M may be 0. saved may be null.
+  at::Tensor forward(const at::Tensor& images, Saved* saved) const;
+  /// grad [M, D] float32; adds into the store's gradients (nothing when frozen or M = 0).
+  void backward(const at::Tensor& grad, const at::Tensor& images, const Saved& saved) const;
+
+  int64_t image_width() const { return image_width_; }
+  /// Our parameters are [first_parameter(), last_parameter()) of the store.
+  int first_parameter() const { return first_; }
+  int last_parameter() const { return last_; }
+
+ private:
+  ParameterStore* store_;
+  int64_t image_width_, width_, hidden_ = 0;  // hidden_ 0: linear
+  int first_ = 0, last_ = 0;
+};
+
+}  // namespace vixen

@@ -1,0 +1,36 @@
+// The weights of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json names.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/safetensors.hpp"
+
+namespace vixen {
+
+class WeightFiles {
+ public:
+  /// Maps every file; reads headers only. UserError naming file and tensor: neither file there, a shard of the index
+  /// missing, a tensor that the index places in a shard without it.
+  explicit WeightFiles(const std::filesystem::path& folder);
+
+  bool contains(const std::string& name) const { return files_.contains(name); }
+  std::vector<std::string> names() const;
+  /// A view of the mapped bytes that keeps the mapping alive by itself: one copy in the page cache for all ranks of a
+  /// node. UserError when missing or not a float.
+  at::Tensor tensor(const std::string& name) const;
+  /// The file that holds a tensor, for messages; the folder's main file when there is none.
+  std::filesystem::path file_of(const std::string& name) const;
+
+ private:
+  std::filesystem::path main_file_;
+  std::map<std::string, std::shared_ptr<const SafetensorsFile>> files_;  // by tensor
+  std::map<std::string, std::filesystem::path> paths_;                   // by tensor
+};
+
+}  // namespace vixen
