@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "model/lora.hpp"
 #include "model/parameters.hpp"
 
 namespace vixen {
@@ -28,7 +29,8 @@ class ImageAdapter {
   struct Saved {
     at::Tensor hidden;  // [M, E] before the GELU; undefined for the linear one
   };
-  /// images float32 [M, I] -> float32 [M, D], products in the store's compute dtype. M may be 0. saved may be null.
+  /// images float32 [M, I] -> float32 [M, D], products in the store's compute dtype. M may be 0 (images then empty or
+  /// undefined). saved may be null.
   at::Tensor forward(const at::Tensor& images, Saved* saved) const;
   /// grad [M, D] float32; adds into the store's gradients (nothing when frozen or M = 0).
   void backward(const at::Tensor& grad, const at::Tensor& images, const Saved& saved) const;
@@ -39,9 +41,13 @@ class ImageAdapter {
   int last_parameter() const { return last_; }
 
  private:
+  bool mlp() const { return out_.weight >= 0; }
+  void load_from(const std::filesystem::path& path);
+
   ParameterStore* store_;
-  int64_t image_width_, width_, hidden_ = 0;  // hidden_ 0: linear
+  int64_t image_width_, width_, hidden_ = 0;  // hidden_: E of the mlp
   int first_ = 0, last_ = 0;
+  AdaptedLinear in_, out_;  // without adapters; the linear one has in_ only
 };
 
 }  // namespace vixen
