@@ -2,11 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include <cmath>
-
 #include "base/check.hpp"
 #include "kernels/pooling.hpp"
-#include "model/initialise.hpp"
+#include "model/torch_encoder_layer.hpp"
 
 namespace vixen {
 namespace {
@@ -14,14 +12,12 @@ namespace {
 // Sites of the encoder's layers count up from 1 (bert_encoder.cpp): these never meet them.
 constexpr uint32_t kFirstSite = 60000;
 constexpr int64_t kPositions = 3;  // u, f, c
-constexpr double kNormEps = 1e-5;  // torch.nn.TransformerEncoderLayer's default
 
 }  // namespace
 
 struct PrototypeNetwork::Impl {
   ParameterStore* store;
   int64_t width;
-  int64_t feed_forward;
   TransformerLayer layer;
 
   // [u, f, c] of b labels as b packed sequences of three positions.
@@ -44,48 +40,32 @@ TransformerLayer register_layer(const PrototypeConfig& config, int64_t width, Pa
   if (config.heads < 1 || width % config.heads != 0)
     fail_user("prototype.heads: {} found, expected a divisor of the encoder's width {}", config.heads, width);
   if (config.feed_forward < 1) fail_user("prototype.feed_forward: {} found, expected at least 1", config.feed_forward);
-  const int64_t d = width, f = config.feed_forward;
-  const auto weight = [&](const char* name, std::vector<int64_t> shape) {
-    return store.add(std::string("prototype.") + name, std::move(shape), ParameterGroup::kPrototype);
-  };
-  const auto bias = [&](const char* name, int64_t size) {
-    return store.add(std::string("prototype.") + name, {size}, ParameterGroup::kPrototypeNoDecay);
-  };
-  TransformerLayerParameters p;
-  p.qkv_weight = weight("self_attn.in_proj_weight", {3 * d, d});
-  p.qkv_bias = bias("self_attn.in_proj_bias", 3 * d);
-  p.out_weight = weight("self_attn.out_proj.weight", {d, d});
-  p.out_bias = bias("self_attn.out_proj.bias", d);
-  p.norm1_weight = weight("norm1.weight", {d});
-  p.norm1_bias = bias("norm1.bias", d);
-  p.ff1_weight = weight("linear1.weight", {f, d});
-  p.ff1_bias = bias("linear1.bias", f);
-  p.ff2_weight = weight("linear2.weight", {d, f});
-  p.ff2_bias = bias("linear2.bias", d);
-  p.norm2_weight = weight("norm2.weight", {d});
-  p.norm2_bias = bias("norm2.bias", d);
+  // [official]: the norms' weights decay too.
+  const auto parameters = register_torch_layer(
+      "prototype.", width, config.feed_forward,
+      {ParameterGroup::kPrototype, ParameterGroup::kPrototype, ParameterGroup::kPrototypeNoDecay}, store);
   return TransformerLayer(store,
-                          {.width = d,
+                          {.width = width,
                            .heads = config.heads,
-                           .feed_forward = f,
-                           .norm_eps = kNormEps,
+                           .feed_forward = config.feed_forward,
+                           .norm_eps = kTorchNormEps,
                            .out_dropout = config.dropout,
                            .hidden_dropout = config.dropout,
                            .attention_dropout = config.dropout,
                            .activation_dropout = config.dropout,
                            .first_site = kFirstSite},
-                          p);
+                          parameters);
 }
 
 }  // namespace
 
 PrototypeNetwork::PrototypeNetwork(const PrototypeConfig& config, int64_t width, ParameterStore& store)
-    : impl_(new Impl{&store, width, config.feed_forward, register_layer(config, width, store)}) {}
+    : impl_(new Impl{&store, width, register_layer(config, width, store)}) {}
 
 PrototypeNetwork::~PrototypeNetwork() = default;
 
 int PrototypeNetwork::first_parameter() const {
-  return impl_->layer.parameters().qkv_weight;
+  return impl_->layer.parameters().qkv.weight;
 }
 
 int PrototypeNetwork::last_parameter() const {
@@ -93,18 +73,8 @@ int PrototypeNetwork::last_parameter() const {
 }
 
 void PrototypeNetwork::initialise(uint64_t seed) {
-  ParameterStore& store = *impl_->store;
-  const auto& p = impl_->layer.parameters();
-  const double d = static_cast<double>(impl_->width), f = static_cast<double>(impl_->feed_forward);
-  fill_uniform(store, p.qkv_weight, std::sqrt(6.0 / (d + 3 * d)), seed);
-  fill_uniform(store, p.out_weight, 1 / std::sqrt(d), seed);
-  fill_uniform(store, p.ff1_weight, 1 / std::sqrt(d), seed);
-  fill_uniform(store, p.ff1_bias, 1 / std::sqrt(d), seed);
-  fill_uniform(store, p.ff2_weight, 1 / std::sqrt(f), seed);
-  fill_uniform(store, p.ff2_bias, 1 / std::sqrt(f), seed);
-  for (const int zero : {p.qkv_bias, p.out_bias, p.norm1_bias, p.norm2_bias}) store.value(zero).zero_();
-  for (const int one : {p.norm1_weight, p.norm2_weight}) store.value(one).fill_(1);
-  store.refresh_compute();
+  initialise_torch_layer(impl_->layer.parameters(), seed, *impl_->store);
+  impl_->store->refresh_compute();
 }
 
 at::Tensor PrototypeNetwork::forward(const at::Tensor& u, const at::Tensor& f, const at::Tensor& c,
