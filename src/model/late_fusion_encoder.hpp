@@ -1,10 +1,11 @@
 // Late fusion (MUFIN-style): text and pictures are encoded apart and fused behind the pooling by one cross-attention
 // block, in which the pooled text asks and the bag of text and projected pictures answers.
 //   h_t [n, D] pooled text; v [M, D] projected pictures; bag of a sequence: [h_t, v...]
-//   h = the block's output at h_t: post-norm transformer layer, as the prototype network's
+//   h = the block's output at h_t: a post-norm transformer layer as torch.nn.TransformerEncoderLayer, feed-forward D
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "model/encoder.hpp"
 #include "model/image_adapter.hpp"
@@ -14,8 +15,9 @@ namespace vixen {
 
 class LateFusionEncoder final : public Encoder {
  public:
-  /// Wraps a text encoder (made without picture positions); registers image adapter and block ("fusion.*", groups
-  /// kImage*) behind it.
+  /// Wraps a text encoder (made without picture positions); registers image adapter (none when options.image_width is
+  /// 0: every bag is the text alone) and block ("fusion.*", groups kImage*, kFrozen when not trainable) behind it.
+  /// UserError when model.fusion_heads does not divide the width.
   LateFusionEncoder(const EncoderOptions& options, std::unique_ptr<Encoder> text, ParameterStore& store);
 
   void load_weights(uint64_t seed) override;
@@ -36,6 +38,9 @@ class LateFusionEncoder final : public Encoder {
 
  private:
   struct Activations;
+
+  void load_block(const std::vector<std::filesystem::path>& folders, uint64_t seed);
+  void save_fusion(const std::filesystem::path& folder) const;
 
   EncoderOptions options_;
   std::unique_ptr<Encoder> text_;
