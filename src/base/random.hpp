@@ -18,6 +18,7 @@ enum class RandomStream : uint32_t {
   kInit = 5,          ///< parameter initialisation; a = parameter number, b = element
   kDropout = 6,       ///< dropout sites; see kernels/dropout.hpp
   kSample = 7,        ///< anything sampled for reports
+  kImageDropout = 8,  ///< sequences that go without their pictures; a = step, b = key of the sequence
 };
 
 /// The ten-round Philox4x32 block function: 128-bit counter, 64-bit key, 128 random bits.

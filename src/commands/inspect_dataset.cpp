@@ -1,6 +1,7 @@
 // The report on a data set: sizes, lengths, labels, pictures, propensities, examples.
 // N: queries of a split; L: labels; M: pictures.
 #include <ATen/Parallel.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
@@ -127,6 +128,23 @@ std::string examples(const Dataset& dataset, const SequenceTable& queries, const
   return out;
 }
 
+std::string prompts(const Dataset& dataset) {
+  constexpr size_t kShownTokens = 12, kColumns = 60;
+  const Prompts& all = dataset.prompts();
+  std::string out;
+  for (int64_t i = 0; i < all.size(); ++i) {
+    const auto tokens = all.tokens[i];
+    const auto shown = tokens.first(std::min(tokens.size(), kShownTokens));
+    out += fmt::format("  prompt \"{}\": token{} {}{}\n", shortened(std::string(all.text(i)), kColumns),
+                       tokens.size() == 1 ? "" : "s", fmt::join(shown, " "),
+                       shown.size() < tokens.size() ? fmt::format(" and {} more", tokens.size() - shown.size()) : "");
+  }
+  if (out.empty()) out = "  no prompts: a decoder's template needs some (tools/add_prompts.py)\n";
+  const int32_t bos = dataset.info().bos_token;
+  if (bos >= 0) out += fmt::format("  every text begins with token {}\n", bos);
+  return out;
+}
+
 }  // namespace
 
 std::string inspect_dataset(const std::filesystem::path& path) {
@@ -147,6 +165,7 @@ std::string inspect_dataset(const std::filesystem::path& path) {
                        with_commas(unused_images(dataset)));
   else
     out += "  no pictures\n";
+  out += prompts(dataset);
   out += fmt::format("  made by {}\n\n", summary.attribute("created_by"));
 
   TextTable rows({"", "rows", "tokens", "mean", "median", "90%", "max", "with picture", "empty text"});
@@ -188,7 +207,9 @@ std::string inspect_dataset(const std::filesystem::path& path) {
   out += token_histogram(dataset) + "\n";
   out += examples(dataset, dataset.train(), dataset.train_labels(), "train");
   out += examples(dataset, dataset.test(), dataset.test_labels(), "test");
-  out += "\n  checked: schema, offsets, token ids, label ids and their order, image rows, finite picture embeddings\n";
+  out +=
+      "\n  checked: schema, offsets, token ids, label ids and their order, image rows, "
+      "finite picture embeddings, prompts\n";
   return out;
 }
 

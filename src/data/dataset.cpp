@@ -47,6 +47,7 @@ struct Dataset::Impl {
   SequenceTable train, test, labels;
   Ragged<int32_t> train_labels, test_labels, test_filter;
   ImageStore images;
+  Prompts prompts;
 
   void read_info();
   DatasetLocation locate(const std::string& dataset, ElementType type, size_t n_dims);
@@ -56,6 +57,7 @@ struct Dataset::Impl {
   Ragged<T> ragged(const std::string& group);
   SequenceTable sequences(const std::string& group);
   void read_images();
+  void read_prompts();
   void check_sequences(const std::string& group, const SequenceTable& table) const;
   Ragged<int32_t> label_rows(const std::string& group, const SequenceTable& queries);
   void check_labels(const std::string& group, const Ragged<int32_t>& rows, int64_t least) const;
@@ -82,6 +84,12 @@ void Dataset::Impl::read_info() {
   if (info.vocabulary < 1) fail_user("{}: attribute 'vocabulary' is {}, expected at least 1", file, info.vocabulary);
   if (info.max_length < 1) fail_user("{}: attribute 'max_length' is {}, expected at least 1", file, info.max_length);
   if (info.max_images < 0) fail_user("{}: attribute 'max_images' is {}, expected at least 0", file, info.max_images);
+  if (!hdf5.has_attribute("bos_token")) return;  // older sets do not say
+  const int64_t bos = hdf5.int_attribute("bos_token");
+  if (bos < -1 || bos >= info.vocabulary)
+    fail_user("{}: attribute 'bos_token' is {}, expected a token id in [0, {}), the vocabulary, or -1 for none", file,
+              bos, info.vocabulary);
+  info.bos_token = static_cast<int32_t>(bos);
 }
 
 DatasetLocation Dataset::Impl::locate(const std::string& dataset, ElementType type, size_t n_dims) {
@@ -143,10 +151,26 @@ void Dataset::Impl::read_images() {
     images.rows = reinterpret_cast<const uint16_t*>(map.bytes().data() + location.offset_bytes);
 }
 
+void Dataset::Impl::read_prompts() {
+  const std::string group = "/prompts";
+  bool present = false;  // in a set for encoders the whole group may be missing, but not a part of it
+  for (const char* part : {"/texts/offsets", "/texts/values", "/tokens/offsets", "/tokens/values"})
+    present = present || hdf5.has_dataset(group + part);
+  if (!present) return;
+  prompts = {ragged<char>(group + "/texts"), ragged<int32_t>(group + "/tokens")};
+  if (prompts.tokens.size() != prompts.texts.size())
+    fail_user("{}/offsets: has {} rows, expected {} as in {}/texts", hdf5.where(group + "/tokens"),
+              prompts.tokens.size(), prompts.texts.size(), group);
+  check_texts(hdf5.where(group + "/texts"), prompts.texts);
+  check_row_lengths(hdf5.where(group + "/tokens"), prompts.tokens.offsets, 1, std::numeric_limits<int32_t>::max());
+  check_values_below(hdf5.where(group + "/tokens"), prompts.tokens, info.vocabulary, "token id", "the vocabulary");
+}
+
 void Dataset::Impl::check_sequences(const std::string& group, const SequenceTable& table) const {
   const std::string tokens = hdf5.where(group + "/tokens"), pictures = hdf5.where(group + "/images");
   check_row_lengths(tokens, table.tokens.offsets, 1, info.max_length);
   check_values_below(tokens, table.tokens, info.vocabulary, "token id", "the vocabulary");
+  if (info.bos_token >= 0) check_first_values(tokens, table.tokens, info.bos_token, "token", "attribute 'bos_token'");
   check_row_lengths(pictures, table.images.offsets, 0, info.max_images);
   check_values_below(pictures, table.images, images.n_rows, "image row", "the rows of /images/embeddings");
 }
@@ -169,6 +193,7 @@ Dataset::Dataset(const std::filesystem::path& path, bool check_values) : impl_(s
   Impl& d = *impl_;
   d.read_info();
   d.read_images();
+  d.read_prompts();
   d.train = d.sequences("/train");
   d.test = d.sequences("/test");
   d.labels = d.sequences("/label");
@@ -215,6 +240,9 @@ const Ragged<int32_t>& Dataset::test_filter() const {
 }
 const ImageStore& Dataset::images() const {
   return impl_->images;
+}
+const Prompts& Dataset::prompts() const {
+  return impl_->prompts;
 }
 
 OwnedRagged transpose(const Ragged<int32_t>& rows, int64_t n_columns) {

@@ -54,8 +54,13 @@ struct DatasetInfo {
 
 /// Strings that a template may use, tokenised without special tokens.
 struct Prompts {
-  Ragged<char> texts;  // UTF-8
-  Ragged<int32_t> tokens;
+  Ragged<char> texts;      // UTF-8, not empty, distinct
+  Ragged<int32_t> tokens;  // of each string, not empty
+  int64_t size() const { return texts.size(); }
+  std::string_view text(int64_t i) const {
+    const auto row = texts[i];
+    return {row.data(), row.size()};
+  }
 };
 
 /// A data set opened for reading. Opening checks the schema, the version and every offset, and (with check_values) the

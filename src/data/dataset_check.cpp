@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string_view>
+#include <unordered_map>
 
 #include "base/check.hpp"
 
@@ -38,6 +40,30 @@ int64_t first_where(int64_t n, Bad bad) {
 /// The row that holds value number `index`.
 int64_t row_of(std::span<const int64_t> offsets, int64_t index) {
   return std::upper_bound(offsets.begin(), offsets.end(), index) - offsets.begin() - 1;
+}
+
+/// The first byte that does not belong to a well-formed UTF-8 character (RFC 3629), or the size.
+size_t first_not_utf8(std::string_view text) {
+  const auto byte = [text](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  size_t i = 0;
+  while (i < text.size()) {
+    const unsigned first = byte(i), second = byte(i + 1);
+    const size_t length = first < 0x80   ? 1
+                          : first < 0xC2 ? 0
+                          : first < 0xE0 ? 2
+                          : first < 0xF0 ? 3
+                          : first < 0xF5 ? 4
+                                         : 0;
+    bool good = length > 0;
+    for (size_t j = 1; j < length; ++j) good = good && (byte(i + j) & 0xC0) == 0x80;
+    // Overlong forms, surrogates, and what is beyond U+10FFFF.
+    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) || (first == 0xF0 && second < 0x90) ||
+        (first == 0xF4 && second > 0x8F))
+      good = false;
+    if (!good) return i;
+    i += length;
+  }
+  return i;
 }
 
 }  // namespace
@@ -81,6 +107,30 @@ void check_values_below(const std::string& where, const Ragged<int32_t>& rows, i
   const int64_t row = row_of(rows.offsets, fault);
   fail_user("{}/values: row {}, value {} of it: {} {} is out of range, expected [0, {}), {}", where, row,
             fault - rows.offsets[static_cast<size_t>(row)], what, values[fault], bound, bound_name);
+}
+
+void check_first_values(const std::string& where, const Ragged<int32_t>& rows, int32_t value, const std::string& what,
+                        const std::string& named) {
+  const int64_t* at = rows.offsets.data();
+  const int32_t* values = rows.values.data();
+  const int64_t n = rows.size();
+  const int64_t fault = first_where(n, [=](int64_t i) { return values[at[i]] != value; });
+  if (fault < n)
+    fail_user("{}/values: row {} begins with {} {}, expected {}, {}", where, fault, what, rows[fault][0], value, named);
+}
+
+void check_texts(const std::string& where, const Ragged<char>& rows) {
+  std::unordered_map<std::string_view, int64_t> seen;
+  for (int64_t i = 0; i < rows.size(); ++i) {
+    const std::string_view text(rows[i].data(), rows[i].size());
+    if (text.empty()) fail_user("{}: row {} is empty, expected a text", where, i);
+    const size_t fault = first_not_utf8(text);
+    if (fault < text.size())
+      fail_user("{}: row {} is not UTF-8 from its byte {} (0x{:02x})", where, i, fault,
+                static_cast<unsigned char>(text[fault]));
+    const auto [found, added] = seen.emplace(text, i);
+    if (!added) fail_user("{}: row {} is the same text as row {}, expected distinct ones", where, i, found->second);
+  }
 }
 
 void check_ascending(const std::string& where, const Ragged<int32_t>& rows) {

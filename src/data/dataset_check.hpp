@@ -18,6 +18,11 @@ void check_row_lengths(const std::string& where, std::span<const int64_t> offset
 /// Every value is in [0, bound). what: "token id"; bound_name: "the vocabulary".
 void check_values_below(const std::string& where, const Ragged<int32_t>& rows, int64_t bound, const std::string& what,
                         const std::string& bound_name);
+/// Every row, none of which is empty, begins with `value`. named: where that was promised.
+void check_first_values(const std::string& where, const Ragged<int32_t>& rows, int32_t value, const std::string& what,
+                        const std::string& named);
+/// Every row is valid UTF-8, not empty and not equal to an earlier one. For few rows.
+void check_texts(const std::string& where, const Ragged<char>& rows);
 /// Values ascend strictly within each row.
 void check_ascending(const std::string& where, const Ragged<int32_t>& rows);
 

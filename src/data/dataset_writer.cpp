@@ -22,19 +22,24 @@ void write_ragged(Hdf5File& file, const std::string& group, const OwnedRagged& r
   write_vector(file, group + "/values", rows.values, ElementType::kInt32);
 }
 
+/// n_rows: rows to write when `texts` is empty altogether.
+void write_texts(Hdf5File& file, const std::string& group, const std::vector<std::string>& texts, int64_t n_rows) {
+  std::vector<int64_t> offsets{0};
+  std::vector<uint8_t> values;
+  for (const std::string& text : texts) {
+    values.insert(values.end(), text.begin(), text.end());
+    offsets.push_back(static_cast<int64_t>(values.size()));
+  }
+  if (texts.empty()) offsets.assign(static_cast<size_t>(n_rows) + 1, 0);
+  write_vector(file, group + "/offsets", offsets, ElementType::kInt64);
+  write_vector(file, group + "/values", values, ElementType::kUint8);
+}
+
 void write_sequences(Hdf5File& file, const std::string& group, const SequenceContent& content) {
   const int64_t n = content.size();
   write_ragged(file, group + "/tokens", content.tokens, n);
   write_ragged(file, group + "/images", content.images, n);
-  std::vector<int64_t> offsets{0};
-  std::vector<uint8_t> values;
-  for (const std::string& text : content.texts) {
-    values.insert(values.end(), text.begin(), text.end());
-    offsets.push_back(static_cast<int64_t>(values.size()));
-  }
-  if (content.texts.empty()) offsets.assign(static_cast<size_t>(n) + 1, 0);
-  write_vector(file, group + "/texts/offsets", offsets, ElementType::kInt64);
-  write_vector(file, group + "/texts/values", values, ElementType::kUint8);
+  write_texts(file, group + "/texts", content.texts, n);
 }
 
 }  // namespace
@@ -56,6 +61,7 @@ void write_dataset(const std::filesystem::path& path, const DatasetContent& cont
     file.set_attribute("vocabulary", content.info.vocabulary);
     file.set_attribute("max_length", content.info.max_length);
     file.set_attribute("max_images", content.info.max_images);
+    file.set_attribute("bos_token", int64_t{content.info.bos_token});
     file.set_attribute("text", content.text);
     file.set_attribute("propensity_a", content.info.propensity_a);
     file.set_attribute("propensity_b", content.info.propensity_b);
@@ -70,6 +76,10 @@ void write_dataset(const std::filesystem::path& path, const DatasetContent& cont
     const int64_t shape[] = {width > 0 ? static_cast<int64_t>(content.image_rows.size()) / width : 0, width};
     file.create("/images/embeddings", shape, ElementType::kFloat16);
     file.write_all("/images/embeddings", content.image_rows.data());
+    if (!content.prompt_texts.empty() || !content.prompt_tokens.offsets.empty()) {
+      write_ragged(file, "/prompts/tokens", content.prompt_tokens, 0);
+      write_texts(file, "/prompts/texts", content.prompt_texts, 0);
+    }
     file.close();
   });
 }

@@ -30,6 +30,8 @@ struct DatasetContent {
   OwnedRagged test_filter;  // empty altogether: no query has a filter
   int64_t image_width = 0;
   std::vector<uint16_t> image_rows;  // IEEE half bits [M, image_width]
+  std::vector<std::string> prompt_texts;
+  OwnedRagged prompt_tokens;  // one row a prompt; without prompts the group is left out
 };
 
 /// Appends one row.

@@ -28,10 +28,10 @@ struct PackedBatch {
 };
 
 struct PackOptions {
-  bool images = true;
+  bool images = true;             // the model takes pictures
   bool padded_positions = false;  // compat.padded_positions
   int64_t image_slots = 0;        // max_images of the data set, for padded positions
-  SequenceTemplate prompt;
+  SequenceTemplate prompt = {};
   bool withhold_images = false;  // of a model that takes pictures: sequences go without theirs (data.query_images)
   double image_dropout = 0;  // probability that a sequence goes without its pictures, keyed by (seed, step, its key)
   uint64_t seed = 0, step = 0;
@@ -44,10 +44,13 @@ struct PackPiece {
   int64_t first_key = 0;
 };
 
-/// Packs the pieces one after the other on the CPU. Local.
+/// Packs the pieces one after the other on the CPU. Local. A picture with NaN or infinity is a UserError naming its
+/// row. Padded positions number a sequence as it would lie with every slot taken, each part in its template's order:
+/// pictures take image_slots, a decoder's text takes prompt.text_slots (a bos that was moved to the front included).
 PackedBatch pack_batch(std::span<const PackPiece> pieces, const ImageStore& images, const PackOptions& options);
 
-/// Positions of the longest sequence that a data set can give: text, prompt and pictures (padded numbering included).
+/// Positions of the longest sequence that a data set can give: text, prompt and pictures (padded numbering included),
+/// whatever withhold_images and image_dropout say. 0 for a data set without rows.
 int64_t longest_sequence(const Dataset& dataset, const PackOptions& options);
 
 }  // namespace vixen
