@@ -1,6 +1,8 @@
-// Self-attention of one (sequence, head) at a time, everything of it in float32 scratch.
+// Self-attention of one (sequence, key-value head) at a time, with the query heads that share it, everything of it in
+// float32 scratch.
 //   L positions, d columns of the head padded to P (a multiple of 32); scores of kRows queries at a time, [kRows, K]
-//   with K = L rounded up to whole vectors. Included by cpu_kernels.inl.
+//   with K = L rounded up to whole vectors. Causal: the kRows queries from `top` on meet the first top + kRows keys
+//   only, and the rest of what they do not see is masked. Included by cpu_kernels.inl.
 
 constexpr int64_t kRows = 16;                                          // queries whose scores are held at once
 constexpr int64_t kPad = 32;                                           // head columns are handled 32 at a time
@@ -85,18 +87,19 @@ VIXEN_INLINE void transpose(const float* rows, int64_t padded, int64_t length, i
   }
 }
 
-/// Asks for this head's share of the rows that the next sequence will read: heads take turns at the same rows, in
+/// Asks for this item's share of the rows that the next sequence will read: its items take turns at the same rows, in
 /// pieces too short for the hardware to foresee.
 template <class T>
-VIXEN_INLINE void prefetch_share(const T* rows, int64_t count, int64_t head, int64_t heads) {
+VIXEN_INLINE void prefetch_share(const T* rows, int64_t count, int64_t item, int64_t items) {
   const int64_t lines = count * static_cast<int64_t>(sizeof(T)) / 64;
   if (lines > 4096) return;  // a long sequence is its own neighbour
   const char* bytes = reinterpret_cast<const char*>(rows);
-  for (int64_t line = lines * head / heads; line <= lines * (head + 1) / heads; ++line)
+  for (int64_t line = lines * item / items; line <= lines * (item + 1) / items; ++line)
     __builtin_prefetch(bytes + 64 * line);
 }
 
-/// out [kRows, K]: products of up to kRows rows with every key. Rows beyond `count` come out as garbage.
+/// out [kRows, K]: products of up to kRows rows with the first `reach` keys (whole vectors), of K = `keys` columns and
+/// out have. Rows beyond `count` come out as garbage.
 template <int kWide>
 VIXEN_INLINE void products_at(const float* rows, int64_t padded, const float* columns, int64_t head_dim, int64_t keys,
                               float* out) {
@@ -111,13 +114,13 @@ VIXEN_INLINE void products_at(const float* rows, int64_t padded, const float* co
     for (int w = 0; w < kWide; ++w) store(out + r * keys + w * kLanes, sums[r][w]);
 }
 VIXEN_INLINE void products(const float* rows, int64_t padded, int64_t count, const float* columns, int64_t head_dim,
-                           int64_t keys, float* out) {
+                           int64_t keys, int64_t reach, float* out) {
   constexpr int kWide = kLanes == 16 ? 4 : 2;
   for (int64_t r = 0; r < count; r += 4) {
     int64_t j = 0;
-    for (; j + kWide * kLanes <= keys; j += kWide * kLanes)
+    for (; j + kWide * kLanes <= reach; j += kWide * kLanes)
       products_at<kWide>(rows + r * padded, padded, columns + j, head_dim, keys, out + r * keys + j);
-    for (; j < keys; j += kLanes)
+    for (; j < reach; j += kLanes)
       products_at<1>(rows + r * padded, padded, columns + j, head_dim, keys, out + r * keys + j);
   }
 }
@@ -170,116 +173,153 @@ VIXEN_INLINE VI valid_lanes(int64_t first, int64_t length) {
   return lane_numbers() < static_cast<int32_t>(length - first);
 }
 
+/// Where the parts of one item lie: rows of a sequence, `stride` apart, of the query heads that share a key-value head.
+struct AttentionItem {
+  int64_t sequence, kv_head, group;                // group: query heads of the key-value head
+  int64_t first, length, keys;                     // positions first .. first + length; K
+  int64_t stride, context_stride;                  // (H + 2 Hkv) d, H d
+  int64_t query_column, key_column, value_column;  // of the first query head, and of the key-value head
+  VIXEN_INLINE AttentionItem(const AttentionArgs& a, int64_t item)
+      : sequence(item / a.kv_heads),
+        kv_head(item % a.kv_heads),
+        group(a.heads / a.kv_heads),
+        first(a.offsets[sequence]),
+        length(a.offsets[sequence + 1] - first),
+        keys(round_up(length, kLanes)),
+        stride((a.heads + 2 * a.kv_heads) * a.head_dim),
+        context_stride(a.heads * a.head_dim),
+        query_column(kv_head * group * a.head_dim),
+        key_column((a.heads + kv_head) * a.head_dim),
+        value_column((a.heads + a.kv_heads + kv_head) * a.head_dim) {}
+};
+
 template <class T>
 void attention_forward_items(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
-  const int64_t d = a.head_dim, width = a.heads * d;
+  const int64_t d = a.head_dim;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
   AttentionScratch s(scratch, a.max_seqlen, d);
   const DropoutDraw draw(a.dropout);
   const bool drop = draw.threshold != 0;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t sequence = item / a.heads, head = item % a.heads;
-    const int64_t first = a.offsets[sequence], length = a.offsets[sequence + 1] - first;
-    const int64_t keys = round_up(length, kLanes);
-    const T* qkv = static_cast<const T*>(a.qkv) + first * 3 * width + head * d;
-    if ((sequence + 1) * a.heads < end) {
-      const int64_t next = first + length, rows = a.offsets[sequence + 2] - next;
-      prefetch_share(static_cast<const T*>(a.qkv) + next * 3 * width, rows * 3 * width, head, a.heads);
+  for (int64_t number = begin; number < end; ++number) {
+    const AttentionItem item(a, number);
+    const int64_t first = item.first, length = item.length, keys = item.keys;
+    const T* qkv = static_cast<const T*>(a.qkv) + first * item.stride;
+    if ((item.sequence + 1) * a.kv_heads < end) {
+      const int64_t next = first + length, rows = a.offsets[item.sequence + 2] - next;
+      prefetch_share(static_cast<const T*>(a.qkv) + next * item.stride, rows * item.stride, item.kv_head, a.kv_heads);
     }
-    read_rows(qkv, 3 * width, length, d, scale, s.q, s.padded);
-    read_rows(qkv + width, 3 * width, length, d, 1.0f, s.k, s.padded);
-    read_rows(qkv + 2 * width, 3 * width, length, d, 1.0f, s.v, s.padded);
+    read_rows(qkv + item.key_column, item.stride, length, d, 1.0f, s.k, s.padded);
+    read_rows(qkv + item.value_column, item.stride, length, d, 1.0f, s.v, s.padded);
     transpose(s.k, s.padded, length, d, keys, s.k_columns);
-    for (int64_t top = 0; top < length; top += kRows) {
-      const int64_t count = smaller(kRows, length - top);
-      products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, s.scores);
-      if (drop) attention_keep(s, draw, a.sequence_keys[sequence], head, top, count, length);
-      for (int64_t r = 0; r < count; ++r) {
-        float* row = s.scores + r * keys;
-        VF most = splat(-3e38f);
-        for (int64_t j = 0; j < keys; j += kLanes) {
-          const VF v = valid_lanes(j, length) ? load(row + j) : splat(-3e38f);
-          store(row + j, v);
-          most = larger(v, most);
+    for (int64_t member = 0; member < item.group; ++member) {
+      const int64_t head = item.kv_head * item.group + member;
+      read_rows(qkv + item.query_column + member * d, item.stride, length, d, scale, s.q, s.padded);
+      for (int64_t top = 0; top < length; top += kRows) {
+        const int64_t count = smaller(kRows, length - top);
+        const int64_t met = a.causal ? top + count : length, reach = round_up(met, kLanes);
+        products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, reach, s.scores);
+        if (drop) attention_keep(s, draw, a.sequence_keys[item.sequence], head, top, count, length);
+        for (int64_t r = 0; r < count; ++r) {
+          const int64_t seen = a.causal ? top + r + 1 : length;
+          float* row = s.scores + r * keys;
+          VF most = splat(-3e38f);
+          for (int64_t j = 0; j < reach; j += kLanes) {
+            const VF v = valid_lanes(j, seen) ? load(row + j) : splat(-3e38f);
+            store(row + j, v);
+            most = larger(v, most);
+          }
+          const float peak = largest_lane(most);
+          VF total{};
+          for (int64_t j = 0; j < reach; j += kLanes) {
+            const VF v = valid_lanes(j, seen) ? exp_lanes(load(row + j) - peak) : VF{};
+            store(row + j, v);
+            total += v;
+          }
+          const float sum = sum_lanes(total), inverse = 1.0f / sum;
+          a.lse[head * a.positions + first + top + r] = peak + __builtin_logf(sum);
+          for (int64_t j = 0; j < reach; j += kLanes) {
+            VF v = load(row + j) * inverse;
+            if (drop) v *= load(s.keep + r * 8 * s.blocks + j);
+            store(row + j, v);
+          }
         }
-        const float peak = largest_lane(most);
-        VF total{};
-        for (int64_t j = 0; j < keys; j += kLanes) {
-          const VF v = valid_lanes(j, length) ? exp_lanes(load(row + j) - peak) : VF{};
-          store(row + j, v);
-          total += v;
-        }
-        const float sum = sum_lanes(total), inverse = 1.0f / sum;
-        a.lse[head * a.positions + first + top + r] = peak + __builtin_logf(sum);
-        for (int64_t j = 0; j < keys; j += kLanes) {
-          VF v = load(row + j) * inverse;
-          if (drop) v *= load(s.keep + r * 8 * s.blocks + j);
-          store(row + j, v);
-        }
+        combine(s.scores, keys, 1, count, met, s.v, s.padded, false, s.rows);
+        write_rows(s.rows, s.padded, count, d, 1.0f,
+                   static_cast<T*>(a.context) + (first + top) * item.context_stride + head * d, item.context_stride);
       }
-      combine(s.scores, keys, 1, count, length, s.v, s.padded, false, s.rows);
-      write_rows(s.rows, s.padded, count, d, 1.0f, static_cast<T*>(a.context) + (first + top) * width + head * d,
-                 width);
     }
   }
 }
 
 template <class T>
 void attention_backward_items(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
-  const int64_t d = a.head_dim, width = a.heads * d;
+  const int64_t d = a.head_dim;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
   AttentionScratch s(scratch, a.max_seqlen, d);
   const DropoutDraw draw(a.dropout);
   const bool drop = draw.threshold != 0;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t sequence = item / a.heads, head = item % a.heads;
-    const int64_t first = a.offsets[sequence], length = a.offsets[sequence + 1] - first;
-    const int64_t keys = round_up(length, kLanes);
-    const T* qkv = static_cast<const T*>(a.qkv) + first * 3 * width + head * d;
-    T* grad_qkv = static_cast<T*>(a.grad_qkv) + first * 3 * width + head * d;
-    if ((sequence + 1) * a.heads < end) {
-      const int64_t next = first + length, rows = a.offsets[sequence + 2] - next;
-      prefetch_share(static_cast<const T*>(a.qkv) + next * 3 * width, rows * 3 * width, head, a.heads);
-      prefetch_share(static_cast<const T*>(a.grad_context) + next * width, rows * width, head, a.heads);
+  for (int64_t number = begin; number < end; ++number) {
+    const AttentionItem item(a, number);
+    const int64_t first = item.first, length = item.length, keys = item.keys;
+    const T* qkv = static_cast<const T*>(a.qkv) + first * item.stride;
+    const T* grad_context = static_cast<const T*>(a.grad_context) + first * item.context_stride;
+    T* grad_qkv = static_cast<T*>(a.grad_qkv) + first * item.stride;
+    if ((item.sequence + 1) * a.kv_heads < end) {
+      const int64_t next = first + length, rows = a.offsets[item.sequence + 2] - next;
+      prefetch_share(static_cast<const T*>(a.qkv) + next * item.stride, rows * item.stride, item.kv_head, a.kv_heads);
+      prefetch_share(static_cast<const T*>(a.grad_context) + next * item.context_stride, rows * item.context_stride,
+                     item.kv_head, a.kv_heads);
     }
-    read_rows(qkv, 3 * width, length, d, scale, s.q, s.padded);
-    read_rows(qkv + width, 3 * width, length, d, 1.0f, s.k, s.padded);
-    read_rows(qkv + 2 * width, 3 * width, length, d, 1.0f, s.v, s.padded);
-    read_rows(static_cast<const T*>(a.grad_context) + first * width + head * d, width, length, d, 1.0f, s.grad,
-              s.padded);
+    read_rows(qkv + item.key_column, item.stride, length, d, 1.0f, s.k, s.padded);
+    read_rows(qkv + item.value_column, item.stride, length, d, 1.0f, s.v, s.padded);
     transpose(s.k, s.padded, length, d, keys, s.k_columns);
     transpose(s.v, s.padded, length, d, keys, s.v_columns);
-    for (int64_t top = 0; top < length; top += kRows) {
-      const int64_t count = smaller(kRows, length - top);
-      products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, s.scores);
-      products(s.grad + top * s.padded, s.padded, count, s.v_columns, d, keys, s.grad_scores);
-      if (drop) attention_keep(s, draw, a.sequence_keys[sequence], head, top, count, length);
-      for (int64_t r = 0; r < count; ++r) {
-        float *row = s.scores + r * keys, *grad_row = s.grad_scores + r * keys;
-        const float lse = a.lse[head * a.positions + first + top + r];
-        VF total{};
-        for (int64_t j = 0; j < keys; j += kLanes) {
-          const VF p = valid_lanes(j, length) ? exp_lanes(load(row + j) - lse) : VF{};
-          VF g = valid_lanes(j, length) ? load(grad_row + j) : VF{};
-          if (drop) g *= load(s.keep + r * 8 * s.blocks + j);
-          store(row + j, p);
-          store(grad_row + j, g);
-          total += p * g;
-        }
-        const float dot = sum_lanes(total);
-        for (int64_t j = 0; j < keys; j += kLanes) {
-          const VF p = load(row + j);
-          const VF grad_score = p * (load(grad_row + j) - dot);
-          store(row + j, drop ? p * load(s.keep + r * 8 * s.blocks + j) : p);
-          store(grad_row + j, grad_score);
-        }
+    if (a.causal) {  // the first queries give nothing to later keys, which must be something to add to
+      const int64_t floats = round_up(length, kRows) * s.padded;
+      for (int64_t i = 0; i < floats; i += kLanes) {
+        store(s.grad_k + i, VF{});
+        store(s.grad_v + i, VF{});
       }
-      combine(s.grad_scores, keys, 1, count, length, s.k, s.padded, false, s.rows);
-      write_rows(s.rows, s.padded, count, d, scale, grad_qkv + top * 3 * width, 3 * width);
-      combine(s.grad_scores, 1, keys, length, count, s.q + top * s.padded, s.padded, top > 0, s.grad_k);
-      combine(s.scores, 1, keys, length, count, s.grad + top * s.padded, s.padded, top > 0, s.grad_v);
     }
-    write_rows(s.grad_k, s.padded, length, d, 1.0f, grad_qkv + width, 3 * width);
-    write_rows(s.grad_v, s.padded, length, d, 1.0f, grad_qkv + 2 * width, 3 * width);
+    for (int64_t member = 0; member < item.group; ++member) {
+      const int64_t head = item.kv_head * item.group + member, column = item.query_column + member * d;
+      read_rows(qkv + column, item.stride, length, d, scale, s.q, s.padded);
+      read_rows(grad_context + head * d, item.context_stride, length, d, 1.0f, s.grad, s.padded);
+      for (int64_t top = 0; top < length; top += kRows) {
+        const int64_t count = smaller(kRows, length - top);
+        const int64_t met = a.causal ? top + count : length, reach = round_up(met, kLanes);
+        products(s.q + top * s.padded, s.padded, count, s.k_columns, d, keys, reach, s.scores);
+        products(s.grad + top * s.padded, s.padded, count, s.v_columns, d, keys, reach, s.grad_scores);
+        if (drop) attention_keep(s, draw, a.sequence_keys[item.sequence], head, top, count, length);
+        for (int64_t r = 0; r < count; ++r) {
+          const int64_t seen = a.causal ? top + r + 1 : length;
+          float *row = s.scores + r * keys, *grad_row = s.grad_scores + r * keys;
+          const float lse = a.lse[head * a.positions + first + top + r];
+          VF total{};
+          for (int64_t j = 0; j < reach; j += kLanes) {
+            const VF p = valid_lanes(j, seen) ? exp_lanes(load(row + j) - lse) : VF{};
+            VF g = valid_lanes(j, seen) ? load(grad_row + j) : VF{};
+            if (drop) g *= load(s.keep + r * 8 * s.blocks + j);
+            store(row + j, p);
+            store(grad_row + j, g);
+            total += p * g;
+          }
+          const float dot = sum_lanes(total);
+          for (int64_t j = 0; j < reach; j += kLanes) {
+            const VF p = load(row + j);
+            const VF grad_score = p * (load(grad_row + j) - dot);
+            store(row + j, drop ? p * load(s.keep + r * 8 * s.blocks + j) : p);
+            store(grad_row + j, grad_score);
+          }
+        }
+        const bool add = a.causal || top > 0 || member > 0;
+        combine(s.grad_scores, keys, 1, count, met, s.k, s.padded, false, s.rows);
+        write_rows(s.rows, s.padded, count, d, scale, grad_qkv + top * item.stride + column, item.stride);
+        combine(s.grad_scores, 1, keys, met, count, s.q + top * s.padded, s.padded, add, s.grad_k);
+        combine(s.scores, 1, keys, met, count, s.grad + top * s.padded, s.padded, add, s.grad_v);
+      }
+    }
+    write_rows(s.grad_k, s.padded, length, d, 1.0f, grad_qkv + item.key_column, item.stride);
+    write_rows(s.grad_v, s.padded, length, d, 1.0f, grad_qkv + item.value_column, item.stride);
   }
 }

@@ -1,4 +1,4 @@
-// GELU, dropout, column sums, embeddings and pooling: one pass over memory each.
+// GELU, SwiGLU, rotary positions, dropout, column sums, embeddings and pooling: one pass over memory each.
 //   Included by cpu_kernels.inl.
 
 /// Upper tail of the normal distribution at |x|, and exp(-x^2 / 2). The tail is exp(-x^2 / 2) times a rational minimax
@@ -44,6 +44,66 @@ void gelu_backward_elements(const GeluArgs& a, int64_t begin, int64_t end) {
     const VF below = (v > 0.0f) ? 1.0f - normal.tail : normal.tail;
     store(out + i, load(grad + i, n) * (below + v * normal.bell * kInverseSqrt2Pi), n);
   });
+}
+
+/// sigmoid(x) and 1 - sigmoid(x), both without cancellation: 1 / (1 + e) and e / (1 + e) with e = exp(-|x|).
+struct Sigmoid {
+  VF value, rest;
+};
+VIXEN_INLINE Sigmoid sigmoid(VF x) {
+  const VF e = exp_lanes(-larger(x, -x));
+  const VF above = quotient(splat(1.0f), 1.0f + e), below = e * above;
+  return {(x > 0.0f) ? above : below, (x > 0.0f) ? below : above};
+}
+
+template <class T>
+void swiglu_rows(const SwigluArgs& a, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const T* gate = static_cast<const T*>(a.gate_up) + row * 2 * a.width;
+    const T* up = gate + a.width;
+    T* out = static_cast<T*>(a.out) + row * a.width;
+    for_vectors(a.width, [&](int64_t c, auto n) {
+      const VF g = load(gate + c, n);
+      store(out + c, g * sigmoid(g).value * load(up + c, n), n);
+    });
+  }
+}
+
+template <class T>
+void swiglu_backward_rows(const SwigluArgs& a, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const T* gate = static_cast<const T*>(a.gate_up) + row * 2 * a.width;
+    const T* up = gate + a.width;
+    const T* grad = static_cast<const T*>(a.grad) + row * a.width;
+    T* grad_gate = static_cast<T*>(a.out) + row * 2 * a.width;
+    T* grad_up = grad_gate + a.width;
+    for_vectors(a.width, [&](int64_t c, auto n) {
+      const VF g = load(gate + c, n), d = load(grad + c, n);
+      const Sigmoid s = sigmoid(g);
+      store(grad_gate + c, d * load(up + c, n) * (s.value * (1.0f + g * s.rest)), n);
+      store(grad_up + c, d * (g * s.value), n);
+    });
+  }
+}
+
+template <class T>
+void rope_rows(const RopeArgs& a, int64_t begin, int64_t end) {
+  const int64_t half = a.head_dim / 2;
+  for (int64_t row = begin; row < end; ++row) {
+    const float* cosines = a.table + a.position_ids[row] * a.head_dim;
+    const float* sines = cosines + half;
+    T* const first = static_cast<T*>(a.qkv) + row * a.row_width;
+    for_vectors(half, [&](int64_t c, auto n) {
+      const VF cosine = load(cosines + c, n);
+      const VF sine = a.inverse ? -load(sines + c, n) : load(sines + c, n);
+      T* left = first + c;
+      for (int64_t head = 0; head < a.heads; ++head, left += a.head_dim) {
+        const VF x = load(left, n), y = load(left + half, n);
+        store(left, x * cosine - y * sine, n);
+        store(left + half, y * cosine + x * sine, n);
+      }
+    });
+  }
 }
 
 template <class T>
@@ -92,6 +152,33 @@ void embed_rows(const EmbedRows& a, int64_t begin, int64_t end) {
       if (a.type) v += load(a.type + c, n);
       store(out + c, v, n);
     });
+  }
+}
+
+template <class T, class Word>
+VIXEN_INLINE void embed_tokens_from(const EmbedTokens& a, const Word* table, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t image = a.image_rows ? a.image_rows[row] : -1;
+    T* out = static_cast<T*>(a.out) + row * a.width;
+    if (image >= 0) {
+      const float* picture = a.images + image * a.width;
+      for_vectors(a.width, [&](int64_t c, auto n) { store(out + c, load(picture + c, n), n); });
+    } else {
+      const Word* word = table + a.tokens[row] * a.width;
+      for_vectors(a.width, [&](int64_t c, auto n) { store(out + c, load(word + c, n), n); });
+    }
+  }
+}
+
+template <class T>
+void embed_tokens_rows(const EmbedTokens& a, int64_t begin, int64_t end) {
+  switch (a.table_storage) {
+    case TableStorage::kFloat32:
+      return embed_tokens_from<T>(a, static_cast<const float*>(a.word), begin, end);
+    case TableStorage::kBfloat16:
+      return embed_tokens_from<T>(a, static_cast<const uint16_t*>(a.word), begin, end);
+    case TableStorage::kFloat16:
+      return embed_tokens_from<T>(a, static_cast<const Half*>(a.word), begin, end);
   }
 }
 

@@ -1,7 +1,8 @@
 // The fused CPU kernels as a table of plain functions over raw pointers, one table for each instruction set.
-//   T positions, D columns, H heads. Every function works on a range of rows (or chunks) and is sequential: the caller
-//   splits the range over threads. No row's result depends on the split. No ATen and no standard templates here: the
-//   translation units of the tables are compiled for instruction sets that the rest of the program may not use.
+//   T positions, D columns, H heads, Hkv key-value heads, d columns of a head, F feed-forward columns. Every function
+//   works on a range of rows (or chunks) and is sequential: the caller splits the range over threads. No row's result
+//   depends on the split. No ATen and no standard templates here: the translation units of the tables are compiled for
+//   instruction sets that the rest of the program may not use.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,8 @@ namespace vixen {
 
 /// Storage of activations; arithmetic is float32. bfloat16 is rounded to nearest even.
 enum class Storage { kFloat32, kBfloat16 };
+/// Storage of a word table, which may be frozen and then as its file has it.
+enum class TableStorage { kFloat32, kBfloat16, kFloat16 };
 
 /// kernels/dropout.hpp, ready for use. threshold 0: no dropout.
 struct DropoutKey {
@@ -66,6 +69,51 @@ struct NormBackward {
   bool dropout_after;
 };
 
+struct RmsForward {
+  Storage storage;
+  int64_t width;
+  float eps;
+  const void* x;         // [T, D]
+  const void* residual;  // [T, D] or null
+  const float* weight;
+  void* sum;    // [T, D], null: x is what is normalised
+  void* y;      // [T, D]
+  float* rstd;  // [T]: written by the forward, read when y is made again
+};
+
+struct RmsBackward {
+  Storage storage;
+  int64_t width;
+  int64_t rows;            // T
+  int64_t rows_per_chunk;  // chunk c: rows c * rows_per_chunk ..
+  const void* grad_y;
+  const void* grad_along;  // [T, D] or null: what is added to the gradient of the sum
+  const void* sum;
+  const float* rstd;
+  const float* weight;
+  void* grad_sum;   // [T, D]
+  float* partials;  // [chunks, D]: gradients of weight by the rows of each chunk; null: the weight is frozen
+};
+
+struct RopeArgs {
+  Storage storage;
+  int64_t row_width;  // (H + 2 Hkv) d
+  int64_t heads;      // H + Hkv: those that are rotated, the first of a row
+  int64_t head_dim;
+  void* qkv;  // [T, row_width], rotated in place
+  const int64_t* position_ids;
+  const float* table;  // [P, d]: cos | sin
+  bool inverse;
+};
+
+struct SwigluArgs {
+  Storage storage;
+  int64_t width;        // F
+  const void* gate_up;  // [T, 2F]
+  const void* grad;     // [T, F], backward only
+  void* out;            // [T, F] forward, [T, 2F] backward
+};
+
 struct GeluArgs {
   Storage storage;
   const void* x;
@@ -86,15 +134,17 @@ struct AttentionArgs {
   Storage storage;
   int64_t positions;  // T
   int64_t heads;
+  int64_t kv_heads;  // divides heads
   int64_t head_dim;
   int64_t max_seqlen;
+  bool causal;
   const int32_t* offsets;        // [n+1]
   const int64_t* sequence_keys;  // [n]
-  const void* qkv;               // [T, 3D]
-  void* context;                 // [T, D], forward
+  const void* qkv;               // [T, (H + 2 Hkv) d]
+  void* context;                 // [T, H d], forward
   float* lse;                    // [H, T], written by the forward, read by the backward
-  const void* grad_context;      // [T, D], backward
-  void* grad_qkv;                // [T, 3D], backward
+  const void* grad_context;      // [T, H d], backward
+  void* grad_qkv;                // [T, (H + 2 Hkv) d], backward
   DropoutKey dropout;
 };
 
@@ -107,6 +157,17 @@ struct EmbedRows {
   const float* word;
   const float* position;
   const float* type;  // null: none
+  const float* images;
+  void* out;
+};
+
+struct EmbedTokens {
+  Storage storage;  // of out
+  TableStorage table_storage;
+  int64_t width;
+  const int64_t* tokens;
+  const int64_t* image_rows;  // as EmbedRows
+  const void* word;           // [V, D]
   const float* images;
   void* out;
 };
@@ -135,16 +196,25 @@ struct CpuKernels {
   void (*dropout)(const DropoutRows&, int64_t begin, int64_t end);         // rows
   void (*norm_forward)(const NormForward&, int64_t begin, int64_t end);    // rows
   void (*norm_backward)(const NormBackward&, int64_t begin, int64_t end);  // chunks
+  void (*rms_forward)(const RmsForward&, int64_t begin, int64_t end);      // rows
+  void (*rms_again)(const RmsForward&, int64_t begin, int64_t end);        // rows: y from x and rstd
+  void (*rms_backward)(const RmsBackward&, int64_t begin, int64_t end);    // chunks
+  void (*rope)(const RopeArgs&, int64_t begin, int64_t end);               // rows
+  void (*swiglu)(const SwigluArgs&, int64_t begin, int64_t end);           // rows
+  void (*swiglu_backward)(const SwigluArgs&, int64_t begin, int64_t end);  // rows
   void (*gelu)(const GeluArgs&, int64_t begin, int64_t end);               // elements
   void (*gelu_backward)(const GeluArgs&, int64_t begin, int64_t end);      // elements
   void (*column_sums)(const ColumnSums&, int64_t begin, int64_t end);      // chunks
   int64_t (*attention_scratch)(int64_t max_seqlen, int64_t head_dim);      // floats, zeroed by the caller
-  void (*attention_forward)(const AttentionArgs&, float* scratch, int64_t begin, int64_t end);   // sequence * H + head
-  void (*attention_backward)(const AttentionArgs&, float* scratch, int64_t begin, int64_t end);  // sequence * H + head
-  void (*embed)(const EmbedRows&, int64_t begin, int64_t end);                                   // rows
-  void (*segment_sums)(const SegmentSums&, int64_t begin, int64_t end);                          // segments
-  void (*mean_pool)(const PoolArgs&, int64_t begin, int64_t end);                                // sequences
-  void (*mean_pool_backward)(const PoolArgs&, int64_t begin, int64_t end);                       // sequences
+  void (*attention_forward)(const AttentionArgs&, float* scratch, int64_t begin,
+                            int64_t end);  // sequence * Hkv + kv head
+  void (*attention_backward)(const AttentionArgs&, float* scratch, int64_t begin,
+                             int64_t end);                                  // sequence * Hkv + kv head
+  void (*embed)(const EmbedRows&, int64_t begin, int64_t end);              // rows
+  void (*embed_tokens)(const EmbedTokens&, int64_t begin, int64_t end);     // rows
+  void (*segment_sums)(const SegmentSums&, int64_t begin, int64_t end);     // segments
+  void (*mean_pool)(const PoolArgs&, int64_t begin, int64_t end);           // sequences
+  void (*mean_pool_backward)(const PoolArgs&, int64_t begin, int64_t end);  // sequences
 };
 
 /// The table of the best instruction set of this machine, or of the forced one.

@@ -19,6 +19,7 @@ namespace {
 #include "kernels/cpu_attention.inl"
 #include "kernels/cpu_elementwise.inl"
 #include "kernels/cpu_norm.inl"
+#include "kernels/cpu_rms_norm.inl"
 
 /// A kernel for both storages as one function.
 #define VIXEN_BOTH(name, Args, kernel)                                                               \
@@ -28,10 +29,17 @@ namespace {
 VIXEN_BOTH(dropout, DropoutRows, dropout_rows)
 VIXEN_BOTH(norm_forward, NormForward, norm_forward_rows)
 VIXEN_BOTH(norm_backward, NormBackward, norm_backward_rows)
+VIXEN_BOTH(rms_forward, RmsForward, rms_forward_rows)
+VIXEN_BOTH(rms_again, RmsForward, rms_again_rows)
+VIXEN_BOTH(rms_backward, RmsBackward, rms_backward_rows)
+VIXEN_BOTH(rope, RopeArgs, rope_rows)
+VIXEN_BOTH(swiglu, SwigluArgs, swiglu_rows)
+VIXEN_BOTH(swiglu_backward, SwigluArgs, swiglu_backward_rows)
 VIXEN_BOTH(gelu, GeluArgs, gelu_elements)
 VIXEN_BOTH(gelu_backward, GeluArgs, gelu_backward_elements)
 VIXEN_BOTH(column_sums, ColumnSums, column_sums_chunks)
 VIXEN_BOTH(embed, EmbedRows, embed_rows)
+VIXEN_BOTH(embed_tokens, EmbedTokens, embed_tokens_rows)
 VIXEN_BOTH(segment_sums, SegmentSums, segment_sums_ranges)
 VIXEN_BOTH(mean_pool, PoolArgs, mean_pool_sequences)
 VIXEN_BOTH(mean_pool_backward, PoolArgs, mean_pool_backward_sequences)
@@ -55,9 +63,27 @@ void attention_backward(const AttentionArgs& a, float* scratch, int64_t begin, i
 
 extern const CpuKernels kTable;
 const CpuKernels kTable = {
-    VIXEN_ISA_NAME, dropout,      norm_forward,      norm_backward,      gelu,
-    gelu_backward,  column_sums,  attention_scratch, attention_forward,  attention_backward,
-    embed,          segment_sums, mean_pool,         mean_pool_backward,
+    VIXEN_ISA_NAME,
+    dropout,
+    norm_forward,
+    norm_backward,
+    rms_forward,
+    rms_again,
+    rms_backward,
+    rope,
+    swiglu,
+    swiglu_backward,
+    gelu,
+    gelu_backward,
+    column_sums,
+    attention_scratch,
+    attention_forward,
+    attention_backward,
+    embed,
+    embed_tokens,
+    segment_sums,
+    mean_pool,
+    mean_pool_backward,
 };
 
 }  // namespace vixen::VIXEN_ISA

@@ -71,6 +71,22 @@ VIXEN_INLINE VH narrow(VF v) {
 #endif
 }
 
+// ---- float16, read only
+
+struct Half {
+  uint16_t bits;
+};
+
+/// Exponent and mantissa moved to their places, the exponent's bias made up by a product, which is exact and takes the
+/// subnormals along.
+VIXEN_INLINE VF widen_half(VH half) {
+  const VU words = zero_extend(half);
+  const VU magnitude = (words & 0x7fffu) << 13;
+  const VU finite = (VU)((VF)magnitude * 0x1p112f);
+  const VU value = ((words & 0x7c00u) == 0x7c00u) ? (magnitude | 0x7f800000u) : finite;
+  return (VF)(value | ((words & 0x8000u) << 16));
+}
+
 // ---- whole vectors, and the last few columns of a row
 
 struct Full {};
@@ -87,6 +103,11 @@ VIXEN_INLINE VF load(const uint16_t* p) {
   VH v;
   __builtin_memcpy(&v, p, sizeof v);
   return widen(v);
+}
+VIXEN_INLINE VF load(const Half* p) {
+  VH v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return widen_half(v);
 }
 VIXEN_INLINE void store(float* p, VF v) {
   __builtin_memcpy(p, &v, sizeof v);

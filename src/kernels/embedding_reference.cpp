@@ -41,4 +41,23 @@ at::Tensor embed_positions_backward(const at::Tensor& grad, const at::Tensor& to
   return all.index_select(0, image_positions);
 }
 
+at::Tensor embed_tokens(const at::Tensor& tokens, const at::Tensor& word, const at::Tensor& images,
+                        const at::Tensor& image_positions, at::ScalarType dtype) {
+  at::Tensor out = word.index_select(0, text_tokens(tokens, image_positions)).to(at::kFloat);
+  if (has_images(image_positions)) out.index_copy_(0, image_positions, images.to(at::kFloat));
+  return out.to(dtype);
+}
+
+at::Tensor embed_tokens_backward(const at::Tensor& grad, const at::Tensor& tokens, const at::Tensor& image_positions,
+                                 at::Tensor grad_word) {
+  const at::Tensor all = grad.to(at::kFloat);
+  if (grad_word.defined()) {
+    const at::Tensor text = has_images(image_positions) ? all.index_fill(0, image_positions, 0) : all;
+    grad_word.add_(
+        at::embedding_dense_backward(text, text_tokens(tokens, image_positions), grad_word.size(0), -1, false));
+  }
+  if (!has_images(image_positions)) return at::empty({0, grad.size(1)}, all.options());
+  return all.index_select(0, image_positions);
+}
+
 }  // namespace vixen::reference

@@ -13,18 +13,22 @@ namespace {
 
 void check_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
                      const AttentionShape& shape) {
-  VIXEN_CHECK(qkv.dim() == 2 && shape.heads > 0 && qkv.size(1) % (3 * shape.heads) == 0,
-              "qkv [{}, {}] does not split into q, k, v of {} heads", qkv.size(0), qkv.size(-1), shape.heads);
+  const int64_t kv_heads = shape.key_value_heads();
+  VIXEN_CHECK(shape.heads > 0 && kv_heads > 0 && shape.heads % kv_heads == 0,
+              "{} query heads do not share {} key-value heads evenly", shape.heads, kv_heads);
+  VIXEN_CHECK(qkv.dim() == 2 && qkv.size(1) % (shape.heads + 2 * kv_heads) == 0,
+              "qkv [{}, {}] does not split into q, k, v of {}, {} and {} heads", qkv.size(0), qkv.size(-1), shape.heads,
+              kv_heads, kv_heads);
   VIXEN_CHECK(cu_seqlens.scalar_type() == at::kInt && cu_seqlens.size(0) == sequence_keys.size(0) + 1,
               "{} offsets for {} sequences", cu_seqlens.size(0), sequence_keys.size(0));
   VIXEN_CHECK(shape.max_seqlen <= 65536, "dropout keys hold positions below 65536, not {}", shape.max_seqlen);
 }
 
-/// Runs a fused attention kernel over all (sequence, head), with zeroed scratch for each thread's range.
+/// Runs a fused attention kernel over all (sequence, key-value head), with zeroed scratch for each thread's range.
 void run_items(void (*kernel)(const AttentionArgs&, float*, int64_t, int64_t), const AttentionArgs& args,
                int64_t sequences) {
   const int64_t scratch = cpu_kernels().attention_scratch(args.max_seqlen, args.head_dim);
-  at::parallel_for(0, sequences * args.heads, args.heads, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, sequences * args.kv_heads, args.kv_heads, [&](int64_t begin, int64_t end) {
     const at::Tensor buffer = at::zeros({scratch}, at::kFloat);
     kernel(args, buffer.data_ptr<float>(), begin, end);
   });
@@ -36,8 +40,10 @@ AttentionArgs fused_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlen
   args.storage = storage_of(qkv.scalar_type());
   args.positions = qkv.size(0);
   args.heads = shape.heads;
-  args.head_dim = qkv.size(1) / (3 * shape.heads);
+  args.kv_heads = shape.key_value_heads();
+  args.head_dim = shape.head_dim(qkv.size(1));
   args.max_seqlen = shape.max_seqlen;
+  args.causal = shape.causal;
   args.offsets = cu_seqlens.const_data_ptr<int32_t>();
   args.sequence_keys = sequence_keys.const_data_ptr<int64_t>();
   args.qkv = qkv.const_data_ptr();
@@ -60,9 +66,9 @@ AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seq
   check_arguments(qkv, cu_seqlens, sequence_keys, shape);
   if (use_fused(qkv, kernel_choices().attention, "kernels.attention")) {
     const at::Tensor input = qkv.contiguous(), offsets = cu_seqlens.contiguous(), keys = sequence_keys.contiguous();
-    AttentionResult result{at::empty({qkv.size(0), qkv.size(1) / 3}, qkv.options()),
-                           at::empty({shape.heads, qkv.size(0)}, qkv.options().dtype(at::kFloat))};
     AttentionArgs args = fused_arguments(input, offsets, keys, shape, dropout);
+    AttentionResult result{at::empty({qkv.size(0), args.heads * args.head_dim}, qkv.options()),
+                           at::empty({shape.heads, qkv.size(0)}, qkv.options().dtype(at::kFloat))};
     args.context = result.context.mutable_data_ptr();
     args.lse = result.lse.data_ptr<float>();
     run_items(cpu_kernels().attention_forward, args, keys.size(0));
@@ -84,6 +90,9 @@ at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::T
     const at::Tensor grad = grad_context.contiguous();
     VIXEN_CHECK(grad.scalar_type() == qkv.scalar_type(), "gradient is {}, qkv {}", c10::toString(grad.scalar_type()),
                 c10::toString(qkv.scalar_type()));
+    VIXEN_CHECK(
+        grad.dim() == 2 && grad.size(0) == qkv.size(0) && grad.size(1) == shape.heads * shape.head_dim(qkv.size(1)),
+        "gradient [{}, {}] for {} heads of {}", grad.size(0), grad.size(-1), shape.heads, shape.head_dim(qkv.size(1)));
     at::Tensor grad_qkv = at::empty_like(input);
     AttentionArgs args = fused_arguments(input, offsets, keys, shape, dropout);
     args.lse = forward.lse.data_ptr<float>();

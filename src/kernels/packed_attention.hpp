@@ -1,8 +1,8 @@
 // Self-attention over packed sequences (no padding), bidirectional or causal, with grouped queries.
 //   T positions, n sequences, H heads of d columns, Hkv key-value heads (H a multiple); computed in float32, stored in
 //   the input's dtype (float32 or bfloat16).
-// CPU: one fused kernel over (sequence, head), probabilities recomputed in the backward. CUDA: varlen flash attention
-// (bf16) or the reference. Reference: per sequence of equal length, batched matrix products over ATen.
+// CPU: one fused kernel over (sequence, key-value head), probabilities recomputed in the backward. CUDA: varlen flash
+// attention (bf16) or the reference. Reference: per sequence of equal length, batched matrix products over ATen.
 #pragma once
 
 #include <ATen/core/Tensor.h>

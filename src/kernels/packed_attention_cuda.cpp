@@ -1,5 +1,6 @@
 // Varlen flash attention of ATen for packed sequences in bfloat16.
-//   qkv [T, 3D] is viewed as three strided [T, H, d]; flash attention takes strides, its last dimension is contiguous.
+//   qkv [T, (H + 2 Hkv) d] is viewed as strided q [T, H, d] and k, v [T, Hkv, d]; flash attention takes strides, its
+//   last dimension is contiguous. It repeats key-value heads itself.
 #include <cmath>
 
 #include "base/check.hpp"
@@ -10,8 +11,9 @@ namespace vixen {
 namespace {
 
 std::array<at::Tensor, 3> split(const at::Tensor& qkv, const AttentionShape& shape) {
-  const at::Tensor parts = qkv.view({qkv.size(0), 3, shape.heads, qkv.size(1) / (3 * shape.heads)});
-  return {parts.select(1, 0), parts.select(1, 1), parts.select(1, 2)};
+  const int64_t heads = shape.heads, kv_heads = shape.key_value_heads();
+  const at::Tensor parts = qkv.view({qkv.size(0), heads + 2 * kv_heads, -1});
+  return {parts.narrow(1, 0, heads), parts.narrow(1, heads, kv_heads), parts.narrow(1, heads + kv_heads, kv_heads)};
 }
 
 double scale_of(const at::Tensor& query) {
@@ -21,7 +23,7 @@ double scale_of(const at::Tensor& query) {
 }  // namespace
 
 bool use_flash(const at::Tensor& qkv, const AttentionShape& shape, const Dropout& dropout) {
-  const int64_t head_dim = qkv.size(1) / (3 * shape.heads);
+  const int64_t head_dim = shape.head_dim(qkv.size(1));
   return qkv.is_cuda() && qkv.scalar_type() == at::kBFloat16 && !dropout.active() && head_dim % 8 == 0 &&
          head_dim <= 256 && kernel_choices().attention != KernelChoice::kReference;
 }
@@ -29,7 +31,7 @@ bool use_flash(const at::Tensor& qkv, const AttentionShape& shape, const Dropout
 AttentionResult flash_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const AttentionShape& shape) {
   const auto [query, key, value] = split(qkv.contiguous(), shape);
   const auto result = at::_flash_attention_forward(query, key, value, cu_seqlens, cu_seqlens, shape.max_seqlen,
-                                                   shape.max_seqlen, /*dropout_p=*/0.0, /*is_causal=*/false,
+                                                   shape.max_seqlen, /*dropout_p=*/0.0, shape.causal,
                                                    /*return_debug_mask=*/false, scale_of(query));
   return {std::get<0>(result).reshape({qkv.size(0), -1}), std::get<1>(result)};
 }
@@ -42,9 +44,9 @@ at::Tensor flash_attention_backward(const at::Tensor& grad_context, const at::Te
   const at::Tensor state = at::empty({2}, qkv.options().dtype(at::kUInt64));
   const auto [grad_query, grad_key, grad_value] = at::_flash_attention_backward(
       grad_context.contiguous().view_as(query), query, key, value, forward.context.view_as(query), forward.lse,
-      cu_seqlens, cu_seqlens, shape.max_seqlen, shape.max_seqlen, /*dropout_p=*/0.0, /*is_causal=*/false, state,
-      at::Tensor{}, scale_of(query));
-  return at::stack({grad_query, grad_key, grad_value}, 1).view({qkv.size(0), -1});
+      cu_seqlens, cu_seqlens, shape.max_seqlen, shape.max_seqlen, /*dropout_p=*/0.0, shape.causal, state, at::Tensor{},
+      scale_of(query));
+  return at::cat({grad_query, grad_key, grad_value}, 1).view({qkv.size(0), -1});
 }
 
 }  // namespace vixen

@@ -1,4 +1,4 @@
-// Dispatch of mean pooling, and row normalisation.
+// Dispatch of mean pooling; last-position pooling and row normalisation, which are a few rows of work on any device.
 #include "kernels/pooling.hpp"
 
 #include "kernels/fused.hpp"
@@ -30,6 +30,20 @@ at::Tensor mean_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqle
                       pooled.data_ptr<float>()};
   run_ranges(cpu_kernels().mean_pool_backward, args, pooled.size(0), 16);
   return x;
+}
+
+at::Tensor last_pool(const at::Tensor& x, const at::Tensor& cu_seqlens) {
+  VIXEN_CHECK(x.dim() == 2 && cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 1, "x has {} dimensions, {} offsets",
+              x.dim(), cu_seqlens.numel());
+  return x.index_select(0, cu_seqlens.slice(0, 1) - 1).to(at::kFloat);
+}
+
+at::Tensor last_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqlens, int64_t n_positions,
+                              at::ScalarType dtype) {
+  VIXEN_CHECK(grad.dim() == 2 && grad.size(0) + 1 == cu_seqlens.size(0), "{} gradients for {} offsets", grad.size(0),
+              cu_seqlens.numel());
+  at::Tensor x = at::zeros({n_positions, grad.size(1)}, grad.options().dtype(dtype));
+  return x.index_copy_(0, cu_seqlens.slice(0, 1).to(at::kLong) - 1, grad.to(dtype));
 }
 
 Normalized normalize_rows(const at::Tensor& x) {

@@ -8,6 +8,9 @@
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
 #include "kernels/pooling.hpp"
+#include "kernels/rms_norm.hpp"
+#include "kernels/rope.hpp"
+#include "kernels/swiglu.hpp"
 
 namespace vixen::reference {
 
@@ -35,6 +38,17 @@ at::Tensor norm_dropout_backward(const at::Tensor& grad_y, const NormResult& for
                                  const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight,
                                  at::Tensor grad_bias);
 
+RmsNormResult add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps);
+at::Tensor rms_norm_again(const at::Tensor& sum, const at::Tensor& rstd, const at::Tensor& weight);
+at::Tensor add_rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& grad_sum, const at::Tensor& sum,
+                                 const at::Tensor& rstd, const at::Tensor& weight, at::Tensor grad_weight);
+
+void apply_rope(at::Tensor& qkv, const at::Tensor& position_ids, const at::Tensor& table, const AttentionShape& shape,
+                bool inverse);
+
+at::Tensor swiglu(const at::Tensor& gate_up);
+at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up);
+
 at::Tensor gelu(const at::Tensor& x);
 at::Tensor gelu_backward(const at::Tensor& grad_y, const at::Tensor& x);
 void accumulate_bias_gradient(const at::Tensor& grad, at::Tensor grad_bias);
@@ -49,5 +63,10 @@ at::Tensor embed_positions(const at::Tensor& tokens, const at::Tensor& position_
 at::Tensor embed_positions_backward(const at::Tensor& grad, const at::Tensor& tokens, const at::Tensor& position_ids,
                                     const at::Tensor& image_positions, at::Tensor grad_word, at::Tensor grad_position,
                                     at::Tensor grad_type);
+
+at::Tensor embed_tokens(const at::Tensor& tokens, const at::Tensor& word, const at::Tensor& images,
+                        const at::Tensor& image_positions, at::ScalarType dtype);
+at::Tensor embed_tokens_backward(const at::Tensor& grad, const at::Tensor& tokens, const at::Tensor& image_positions,
+                                 at::Tensor grad_word);
 
 }  // namespace vixen::reference
