@@ -24,6 +24,8 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name shown in reports (default: the folder's)")
     parser.add_argument("--propensity-a", type=float, help="default by name: Amazon .6, Wikipedia .5, else .55")
     parser.add_argument("--propensity-b", type=float, help="default by name: Amazon 2.6, Wikipedia .4, else 1.5")
+    parser.add_argument("--prompt", action="append", default=[], metavar="STRING",
+                        help="also store this piece of a prompt, tokenised by itself (repeatable; the default template's are always stored)")
     parser.add_argument("--drop-empty", action="store_true", help="drop rows without text and training rows without labels")
     parser.add_argument("--keep-empty", action="store_true", help="keep rows without text as their special tokens alone")
 
@@ -33,7 +35,8 @@ def meta_of(options: argparse.Namespace, folder: Path, text: str, tool: str) -> 
     a, b = propensity_constants(name)
     a = a if options.propensity_a is None else options.propensity_a
     b = b if options.propensity_b is None else options.propensity_b
-    return DatasetMeta(name=name, text=text, propensity_a=a, propensity_b=b, created_by=f"{tool} {VERSION}")
+    return DatasetMeta(name=name, text=text, propensity_a=a, propensity_b=b, created_by=f"{tool} {VERSION}",
+                       prompts=tuple(options.prompt))
 
 
 def check_options(options: argparse.Namespace) -> None:

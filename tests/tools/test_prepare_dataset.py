@@ -53,6 +53,7 @@ def test_round_trip(tools, raw, model, tmp_path):
         assert texts(file, "label") == ["car", "house", "tree"]
         assert rows(file, "label/images") == [[], [], []] and file["images/embeddings"].shape == (0, 0)
         assert "label/labels" not in file and "train/filter" not in file
+        assert attributes["bos_token"] == -1 and rows(file, "prompts/tokens") == []  # see test_add_prompts.py
         for side in ("train", "test", "label"):
             assert file[f"{side}/tokens/values"].dtype == np.int32 and file[f"{side}/texts/values"].dtype == np.uint8
 

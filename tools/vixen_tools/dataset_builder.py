@@ -17,6 +17,7 @@ from .files import publish, work_folder
 from .hdf5_file import create_hdf5, write_contiguous
 from .image_rows import ImageStore
 from .progress import Progress
+from .prompts import write_prompts
 from .ragged import RaggedSpool
 from .tokens import TextTokenizer
 
@@ -51,6 +52,7 @@ class DatasetMeta:
     propensity_a: float
     propensity_b: float
     created_by: str
+    prompts: tuple[str, ...] = ()  # strings of templates, besides the tokenizer's default ones
 
 
 def propensity_constants(name: str) -> tuple[float, float]:
@@ -96,6 +98,8 @@ class DatasetBuilder:
 
     def __init__(self, out: Path, tokenizer: TextTokenizer, images: ImageStore, meta: DatasetMeta, policy: EmptyPolicy):
         self._out, self._tokenizer, self._images, self._meta, self._policy = out, tokenizer, images, meta, policy
+        # before anything long: what the tokenizer cannot encode is known at once
+        self._prompts = tokenizer.encode_prompts(dict.fromkeys([*tokenizer.default_prompts(), *meta.prompts]))
         self._context = work_folder(out)
         self._sides: dict[str, _Side] = {}
         self._filter = np.zeros((0, 2), np.int64)
@@ -149,12 +153,14 @@ class DatasetBuilder:
                 for part, spool in side.spools.items():
                     self._write_ragged(file, f"{name}/{part}", spool)
             self._write_filter(file)
+            write_prompts(file, self._prompts)
             with Progress("pictures: written", n_images) as progress:
                 write_contiguous(file, "images/embeddings", (n_images, self._images.width()), np.float16,
                                  _counted(self._images.kept_blocks(), progress))
         publish(temporary, self._out)
         counts["pictures"] = n_images
         counts["filter pairs"] = len(self._filter)
+        counts["prompts"] = len(self._prompts)
         return counts
 
     def _add_batch(self, side: _Side, name: str, source: Path, batch: list[Item]) -> None:
@@ -214,7 +220,7 @@ class DatasetBuilder:
         strings = {"format": FORMAT, "name": meta.name, "tokenizer": tokenizer.name, "tokenizer_sha256": tokenizer.sha256,
                    "text": meta.text, "created_by": meta.created_by}
         integers = {"version": FORMAT_VERSION, "vocabulary": tokenizer.vocabulary, "max_length": tokenizer.max_length,
-                    "max_images": max_images}
+                    "max_images": max_images, "bos_token": tokenizer.bos_token}
         for key, value in strings.items():
             file.attrs[key] = value
         for key, value in integers.items():

@@ -18,6 +18,11 @@ def create_hdf5(path: Path) -> h5py.File:
     return h5py.File(path, "w", libver=("earliest", "v108"), alignment_threshold=1, alignment_interval=ALIGNMENT_BYTES)
 
 
+def modify_hdf5(path: Path) -> h5py.File:
+    """Opens an existing file for changes; new datasets are aligned as create_hdf5's."""
+    return h5py.File(path, "r+", libver=("earliest", "v108"), alignment_threshold=1, alignment_interval=ALIGNMENT_BYTES)
+
+
 def write_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type, blocks: Iterable[np.ndarray]) -> None:
     """Writes a dataset from blocks of leading rows that together fill `shape`."""
     dataset = file.create_dataset(name, shape=shape, dtype=dtype)

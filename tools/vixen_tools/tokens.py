@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
@@ -10,32 +11,94 @@ import numpy as np
 from .errors import UserError, one_line
 from .files import sha256
 
+# The pieces of a prompt that config/config.hpp asks for by default; a closing one only where it is one special token.
+DEFAULT_PIECES = ("This product text", "and its image")
+DEFAULT_CLOSINGS = ("<|endoftext|>", "<|end_of_text|>")
+
 
 class TextTokenizer:
-    """The tokenizer of a model folder; texts are cut at max_length tokens, special tokens included, and never padded."""
+    """The tokenizer of a model folder; texts are cut at max_length tokens (None: never), special tokens included, and
+    never padded. Pieces of a prompt are never cut and get no special tokens around them.
 
-    def __init__(self, model: Path, max_length: int):
+    bos_token: the special token that stands in front of every text, with nothing behind it (Llama's <|begin_of_text|>); -1 where
+    there is none, and where texts are closed as well ([CLS] .. [SEP]), as encoders do.
+    """
+
+    def __init__(self, model: Path, max_length: int | None):
         from tokenizers import Tokenizer
 
-        path = model / "tokenizer.json"
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; expected a Hugging Face model folder (see tools/fetch_model.py)")
+        self._path = model / "tokenizer.json"
+        if not self._path.is_file():
+            raise UserError(f"{self._path}: no such file; expected a Hugging Face model folder (see tools/fetch_model.py)")
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            self._tokenizer = Tokenizer.from_file(str(self._path))
         except Exception as error:  # tokenizers raises bare Exception
-            raise UserError(f"{path}: not a tokenizer that the tokenizers library reads: {one_line(error)}") from None
+            raise UserError(f"{self._path}: not a tokenizer that the tokenizers library reads: {one_line(error)}") from None
         special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        if max_length <= special:
-            raise UserError(f"--max-length {max_length}: expected more than the {special} special tokens of {path}")
+        if max_length is not None and max_length <= special:
+            raise UserError(f"--max-length {max_length}: expected more than the {special} special tokens of {self._path}")
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.no_truncation()
+        self._special_ids = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.bos_token = self._find_bos()
         self.name = model.resolve().name
-        self.sha256 = sha256(path)
+        self.sha256 = sha256(self._path)
         self.max_length = max_length
         self.vocabulary = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self._cut()
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Lengths int64 [n] and ids int32 [sum of lengths] of the texts."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=True)]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return lengths, np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
+
+    def encode_prompts(self, pieces: Iterable[str]) -> dict[str, list[int]]:
+        """Token ids of each piece, tokenised by itself; one that the tokenizer does not know whole is a UserError."""
+        prompts: dict[str, list[int]] = {}
+        for piece in pieces:
+            shown = one_line(repr(piece), 80)
+            try:
+                piece.encode("utf-8")
+            except UnicodeEncodeError:
+                raise UserError(f"prompt {shown}: not UTF-8") from None
+            if not piece:
+                raise UserError(f"prompt {shown}: is empty, expected a text (an empty string in a template needs no prompt)")
+            ids = self._encode_piece(piece)
+            if not ids:
+                raise UserError(f"prompt {shown}: {self._path} makes no token of it, expected at least one")
+            if self._unknown_id() in ids:
+                raise UserError(f"prompt {shown}: {self._path} does not know all of it, its token "
+                                f"{ids.index(self._unknown_id())} is the unknown one")
+            prompts[piece] = ids
+        return prompts
+
+    def default_prompts(self) -> list[str]:
+        """The default pieces that this tokenizer can encode."""
+        pieces = [piece for piece in DEFAULT_PIECES if (ids := self._encode_piece(piece)) and self._unknown_id() not in ids]
+        for closing in DEFAULT_CLOSINGS:
+            number = self._tokenizer.token_to_id(closing)
+            if number in self._special_ids and self._encode_piece(closing) == [number]:
+                pieces.append(closing)
+        return pieces
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        self._tokenizer.no_truncation()
+        ids = self._tokenizer.encode(piece, add_special_tokens=False).ids
+        self._cut()
+        return ids
+
+    def _cut(self) -> None:
+        if self.max_length is not None:
+            self._tokenizer.enable_truncation(self.max_length)
+
+    def _unknown_id(self) -> int | None:
+        # models that do not say which it is (Unigram) call it <unk>
+        return self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or "<unk>")
+
+    def _find_bos(self) -> int:
+        empty, some = (self._tokenizer.encode(text).ids for text in ("", "a"))
+        plain = self._tokenizer.encode("a", add_special_tokens=False).ids
+        if len(empty) == 1 and empty[0] in self._special_ids and some == empty + plain:
+            return empty[0]
+        return -1
