@@ -89,6 +89,10 @@ TEST_F(DatasetFile, GivesBackWhatWasWritten) {
   expect_rows(dataset.train_labels(), content.train_labels);
   expect_rows(dataset.test_labels(), content.test_labels);
   expect_rows(dataset.test_filter(), content.test_filter);
+  EXPECT_EQ(dataset.info().bos_token, -1);
+  expect_rows(dataset.prompts().tokens, content.prompt_tokens);
+  ASSERT_EQ(dataset.prompts().size(), 3);
+  for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(dataset.prompts().text(i), content.prompt_texts[static_cast<size_t>(i)]);
   ASSERT_EQ(dataset.images().width, 6);
   ASSERT_EQ(dataset.images().n_rows * 6, static_cast<int64_t>(content.image_rows.size()));
   EXPECT_EQ(std::memcmp(dataset.images().rows, content.image_rows.data(), content.image_rows.size() * 2), 0);
@@ -245,6 +249,70 @@ TEST_F(DatasetFile, EmptyRowsAndLongRows) {
   content.info.max_images = 1;
   write_dataset(path, content);
   expect_mentions(error_of(path), {"/train/images", "expected at most 1"});
+}
+
+TEST_F(DatasetFile, FilesWithoutPromptsAndBosAreRead) {
+  write_toy_dataset(path);
+  {
+    const Hdf5Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose);
+    ASSERT_GE(H5Ldelete(file.get(), "/prompts", H5P_DEFAULT), 0);
+    ASSERT_GE(H5Adelete(file.get(), "bos_token"), 0);
+  }
+  const Dataset dataset(path);
+  EXPECT_EQ(dataset.prompts().size(), 0);
+  EXPECT_EQ(dataset.info().bos_token, -1);
+}
+
+TEST_F(DatasetFile, DamagedPrompts) {
+  const auto expect_error = [&](const auto& damage, std::initializer_list<std::string> parts) {
+    DatasetContent content = toy_content();
+    damage(content);
+    write_dataset(path, content);
+    expect_mentions(error_of(path), parts);
+  };
+  expect_error([](auto& c) { c.prompt_texts[1] = ""; }, {path.string() + ":/prompts/texts", "row 1 is empty"});
+  expect_error([](auto& c) { c.prompt_texts[2] = c.prompt_texts[0]; },
+               {"/prompts/texts", "row 2 is the same text as row 0"});
+  expect_error([](auto& c) { c.prompt_texts.pop_back(); }, {"/prompts/tokens/offsets", "has 3 rows, expected 2"});
+  expect_error([](auto& c) { c.prompt_tokens.values[4] = 120; },
+               {"/prompts/tokens/values", "row 1, value 1", "token id 120", "[0, 120)"});
+  expect_error([](auto& c) { c.prompt_tokens.offsets[2] = c.prompt_tokens.offsets[3]; },
+               {"/prompts/tokens", "row 2 is empty", "at least 1"});
+  expect_error([](auto& c) { c.prompt_tokens.offsets[1] = -1; }, {"/prompts/tokens/offsets", "row 0 ends at -1"});
+  // Continuation without a begin, cut characters, overlong forms, a surrogate, beyond U+10FFFF.
+  for (const std::string bad : {"\x80", "\xc3", "\xe4\xbd", "\xf0\x9f\x98", "\xc0\x80", "\xe0\x9f\xbf",
+                                "\xf0\x8f\xbf\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff"})
+    expect_error([&](auto& c) { c.prompt_texts[1] = "ab" + bad; },
+                 {"/prompts/texts", "row 1 is not UTF-8 from its byte 2"});
+
+  DatasetContent good = toy_content();
+  good.prompt_texts[1] = "é 猫 \U0001F600 \uD7FF\uE000";
+  write_dataset(path, good);
+  EXPECT_EQ(Dataset(path).prompts().text(1), good.prompt_texts[1]);
+
+  write_toy_dataset(path);
+  {
+    const Hdf5Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose);
+    ASSERT_GE(H5Ldelete(file.get(), "/prompts/texts", H5P_DEFAULT), 0);
+  }
+  expect_mentions(error_of(path), {path.string() + ":/prompts/texts/offsets", "no such dataset"});
+}
+
+TEST_F(DatasetFile, BosBeginsEveryText) {
+  ToyOptions options;
+  options.decoder = true;
+  options.bos_token = 2;
+  DatasetContent content = toy_content(options);
+  write_dataset(path, content);
+  EXPECT_EQ(Dataset(path).info().bos_token, 2);
+  content.test.tokens.values[static_cast<size_t>(content.test.tokens.offsets[7])] = 9;
+  write_dataset(path, content);
+  expect_mentions(error_of(path), {"/test/tokens/values", "row 7 begins with token 9, expected 2", "'bos_token'"});
+  for (const int32_t bad : {-2, 120}) {
+    content.info.bos_token = bad;
+    write_dataset(path, content);
+    expect_mentions(error_of(path), {path.string(), fmt::format("'bos_token' is {}", bad), "[0, 120)"});
+  }
 }
 
 TEST_F(DatasetFile, LabelsAscendAndAreDistinct) {

@@ -64,8 +64,13 @@ TEST_F(Inspect, DataSet) {
                   {"data set 'toy'", "vocabulary 120", fmt::format("pictures {} x 6 float16", dataset.images().n_rows),
                    "labels a train query", std::to_string(dataset.train_labels().values.size()), "A 0.55, B 1.5",
                    std::string(dataset.labels().text(dataset.train_labels()[16][0]))});
-  const auto without = inspect_path(test::write_toy_dataset(dir.path() / "plain.h5"));
-  expect_mentions(without, {"no pictures"});
+  expect_mentions(text, {"prompt \"This product text\": tokens ", "prompt \"<|endoftext|>\": token 0\n"});
+  EXPECT_EQ(text.find("every text begins"), std::string::npos);
+  const auto without = inspect_path(test::write_toy_dataset(dir.path() / "plain.h5", {.prompts = false}));
+  expect_mentions(without, {"no pictures", "no prompts", "tools/add_prompts.py"});
+  const auto decoder =
+      inspect_path(test::write_toy_dataset(dir.path() / "decoder.h5", {.decoder = true, .bos_token = 2}));
+  expect_mentions(decoder, {"every text begins with token 2"});
 }
 
 TEST_F(Inspect, DataSetWithANonFinitePicture) {
