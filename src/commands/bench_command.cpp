@@ -12,10 +12,12 @@
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
+#include "device/tracked_memory.hpp"
 #include "eval/evaluator.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/kernel_bench.hpp"
 #include "kernels/pooling.hpp"
+#include "model/adapter_files.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -114,9 +116,23 @@ nlohmann::json bench_kernel_table(const Config& config, Communicator& comm) {
   return rows;
 }
 
-double squared_lengths(const PackedBatch& batch) {
-  const auto lengths = batch.cu_seqlens.diff().to(at::kDouble);
-  return lengths.square().sum().item<double>();
+// FLOPs of a step's encoder passes over real tokens, forward and backward; what is computed twice counts once.
+double encoder_flops(const Encoder& encoder, const StepInput& input) {
+  double flops = 0;
+  for (const PackedBatch& batch : input.chunks) {
+    const auto squares = batch.cu_seqlens.diff().to(at::kLong).square().sum().item<int64_t>();
+    flops += encoder.forward_flops(batch.n_positions(), squares) + encoder.backward_flops(batch.n_positions(), squares);
+  }
+  return flops;
+}
+
+// "qwen2 backbone, LoRA r=64 on q,k,v": what the rows of the table are about.
+std::string model_label(const Config& config, const Encoder& encoder) {
+  std::string text = fmt::format("{}, {} layers of width {}", encoder.is_decoder() ? "decoder" : "encoder",
+                                 encoder.n_layers(), encoder.width());
+  const auto lora = with_adapter_settings(config.lora);
+  return lora.rank == 0 ? text + ", all weights trained"
+                        : text + fmt::format(", LoRA r={} on {}", lora.rank, lora.modules);
 }
 
 nlohmann::json bench_training(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm,
@@ -128,6 +144,9 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   double data = 0, seconds = 0, flops = 0, update = 0;
   int64_t positions = 0, queries = 0;
   StepResult phases;
+  reset_peak_tensor_bytes();
+  const auto& plan = trainer.memory_plan();
+  const int64_t planned_bytes = plan.resident_bytes() + plan.step_bytes();
   for (int64_t index = 0; index < kWarmUp + kSteps; ++index) {
     auto before = Clock::now();
     const auto input = trainer.step().prepare(
@@ -140,11 +159,9 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     if (index < kWarmUp) continue;
     seconds += seconds_since(before);
     data += packing;
-    positions += input.batch.n_positions();
+    positions += input.n_positions();
     queries += static_cast<int64_t>(input.plan.query_rows.size());
-    // Backward costs twice the forward pass.
-    flops += 3 * trainer.encoder().forward_flops(input.batch.n_positions(),
-                                                 static_cast<int64_t>(squared_lengths(input.batch)));
+    flops += encoder_flops(trainer.encoder(), input);
     phases.forward_seconds += result.forward_seconds;
     phases.backward_seconds += result.backward_seconds;
     phases.collective_seconds += result.collective_seconds;
@@ -154,8 +171,9 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   const double share = flops / seconds / gemm_flops;
   const auto rate = [](int64_t rows, double s) { return s > 0 ? static_cast<double>(rows) / s : 0; };
   if (comm.rank() == 0) {
-    fmt::print("training, batch {}, {} ranks, {}\n", config.train.batch_size, comm.world_size(),
-               config.model.compute == Compute::kBfloat16 ? "bf16" : "fp32");
+    fmt::print("training, batch {}, {} ranks, {}: {}; {}\n", config.train.batch_size, comm.world_size(),
+               config.model.compute == Compute::kBfloat16 ? "bf16" : "fp32", model_label(config, trainer.encoder()),
+               choice_text(trainer.memory_plan(), trainer.encoder().n_layers()));
     print_row("first pass: labels", fmt::format("{:.2f} s", first.labels),
               fmt::format("{:.0f} rows/s", rate(dataset.labels().size(), first.labels)));
     print_row("first pass: queries", fmt::format("{:.2f} s", first.queries),
@@ -172,9 +190,18 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     print_row("  packing (off the critical path)", fmt::format("{:.3f} s", data / kSteps));
     print_row("encoder FLOPs of real tokens", fmt::format("{:.1f} GFLOP/s", flops / seconds / 1e9),
               fmt::format("{:.0f}% of the matrix product rate", 100 * share));
+    if (comm.device().is_cpu())
+      print_row("tensors, peak and as planned",
+                fmt::format("{:.2f} GB", static_cast<double>(peak_tensor_bytes()) / 1e9),
+                fmt::format("{:.2f} GB planned", static_cast<double>(planned_bytes) / 1e9));
     print_row("label side, this rank", fmt::format("{:.1f} MB", static_cast<double>(trainer.label_side_bytes()) / 1e6));
   }
-  return {{"labels_pass_seconds", first.labels},
+  return {{"model", model_label(config, trainer.encoder())},
+          {"chunks", plan.choice.chunks},
+          {"recompute_layers", plan.choice.recompute_layers},
+          {"peak_tensor_bytes", memory_use(comm.device()).peak_tensor_bytes},
+          {"planned_bytes", planned_bytes},
+          {"labels_pass_seconds", first.labels},
           {"queries_pass_seconds", first.queries},
           {"free_vectors_seconds", first.clusters},
           {"centroids_seconds", first.centroids},

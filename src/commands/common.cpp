@@ -9,6 +9,7 @@
 #include "config/parse.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "device/device.hpp"
+#include "device/tracked_memory.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
 
@@ -17,6 +18,7 @@ namespace vixen {
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session) {
   init_log(session.rank(), session.world_size(), config.run.log_level);
   const int threads = set_threads(static_cast<int>(config.threads), session.local_size());
+  track_tensor_memory();
   set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
   spdlog::debug("{} ranks, {} threads a rank, device {}, CPU kernels {}", session.world_size(), threads, config.device,
                 cpu_isa());
@@ -34,7 +36,8 @@ std::filesystem::path label_embeddings_file(const std::string& run_dir) {
 Config with_run_settings(const Config& config) {
   if (config.run.dir.empty()) return config;
   const auto folder = model_folder(config.run.dir);
-  if (!std::filesystem::exists(folder / "config.json"))
+  const bool adapters = std::filesystem::exists(folder / "adapter_config.json");
+  if (!adapters && !std::filesystem::exists(folder / "config.json"))
     fail_user("{}: no finished model here (expected {}): let `vixen train --run.dir {}` end first", config.run.dir,
               (folder / "config.json").string(), config.run.dir);
   Config run;
@@ -42,8 +45,18 @@ Config with_run_settings(const Config& config) {
   apply_ini(run, read_text(ini), ini.string());
   Config merged = config;
   merged.model = run.model;
-  merged.model.path = folder.string();
-  merged.model.layers = 0;  // the saved model has just the layers it was trained with
+  merged.lora = run.lora;
+  if (adapters) {
+    merged.lora.adapter = folder.string();
+    if (!std::filesystem::exists(std::filesystem::path(run.model.path) / "config.json"))
+      fail_user("{}: the base model that its adapters belong to is gone: found no {}", config.run.dir,
+                (std::filesystem::path(run.model.path) / "config.json").string());
+  } else {
+    merged.model.path = folder.string();
+    merged.model.layers = 0;  // the saved model has just the layers it was trained with
+    merged.lora = LoraConfig{};
+  }
+  merged.prompt = run.prompt;
   merged.compat = run.compat;
   merged.data.images = run.data.images;
   merged.data.propensity_a = run.data.propensity_a;
@@ -69,17 +82,13 @@ std::unique_ptr<Dataset> open_dataset(const Config& config) {
   return dataset;
 }
 
-PackOptions pack_options(const Config& config, const Dataset& dataset) {
-  return {config.data.images && dataset.images().n_rows > 0, config.compat.padded_positions, dataset.info().max_images};
-}
-
 std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device) {
   auto loaded = std::make_unique<LoadedEncoder>();
-  const EncoderOptions options{config.model, pack_options(config, dataset).images ? dataset.images().width : 0};
-  loaded->encoder = make_encoder(options, loaded->store);
-  check_fits(*loaded->encoder, dataset, options.image_width > 0);
+  loaded->encoder =
+      make_encoder({config.model, config.lora, image_width(config, dataset), /*trainable=*/false}, loaded->store);
+  check_fits(*loaded->encoder, dataset, pack_options(config, *loaded->encoder, dataset));
   loaded->store.allocate(device, config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
-  load_encoder_weights(options, loaded->store, config.train.seed);
+  loaded->encoder->load_weights(config.train.seed);
   return loaded;
 }
 
@@ -90,12 +99,17 @@ const SequenceTable& query_table(const Config& config, const Dataset& dataset) {
 at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
                        Communicator& comm, const std::string& progress_label) {
   EncodePassOptions options;
-  options.pack = pack_options(config, dataset);
+  options.pack = &table == &dataset.labels() ? pack_options(config, encoder, dataset)
+                                             : query_pack_options(config, encoder, dataset);
   options.device = comm.device();
   options.prefetch = config.data.prefetch;
   if (comm.rank() == 0) options.progress_label = progress_label;
   const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
-  return normalize_rows(encode_rows(encoder, table, dataset.images(), range, options)).y;
+  auto unit = at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(comm.device()));
+  encode_blocks(encoder, table, dataset.images(), range, options, [&](int64_t first, const at::Tensor& h) {
+    unit.narrow(0, first - range.begin, h.size(0)).copy_(normalize_rows(h).y);
+  });
+  return unit;
 }
 
 at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& dataset, Communicator& comm) {

@@ -11,30 +11,32 @@
 #include "model/encode_pass.hpp"
 #include "model/encoder.hpp"
 #include "search/exact_search.hpp"
+#include "train/pack_options.hpp"
 
 namespace vixen {
 
 /// Log, threads, kernel choices and the communicator over all ranks. Collective.
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
 
-/// With run.dir: the configuration to read that run's model with: model.path = RUN/model, and what decides embeddings
-/// (model.*, compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. Without: the
-/// configuration itself. UserError when the run has no finished model.
+/// With run.dir: the configuration to read that run's model with, what decides embeddings (model.*, lora.*, template.*,
+/// compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. A run of the whole backbone has
+/// its model in RUN/model; one of adapters has the adapters there (lora.adapter) and its base where it was
+/// (model.path). Without run.dir: the configuration itself. UserError when the run has no finished model, or its base
+/// is gone.
 Config with_run_settings(const Config& config);
 
 /// The data set, after checking that its tokens come from the model's tokenizer (model.check_tokenizer).
 std::unique_ptr<Dataset> open_dataset(const Config& config);
 
-PackOptions pack_options(const Config& config, const Dataset& dataset);
-
-/// A backbone for inference, with its weights.
+/// A backbone for inference (nothing is trained), with its weights and adapters.
 struct LoadedEncoder {
   ParameterStore store;
   std::unique_ptr<Encoder> encoder;
 };
 std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device);
 
-/// n(h) of this rank's rows of a table (RowShards over all ranks), float32, with a progress bar on rank 0.
+/// n(h) of this rank's rows of a table (RowShards over all ranks), float32, with a progress bar on rank 0. Queries go
+/// without their pictures when data.query_images says so.
 at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
                        Communicator& comm, const std::string& progress_label);
 

@@ -16,6 +16,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "device/device_cuda.hpp"
+#include "device/tracked_memory.hpp"
 
 namespace vixen {
 namespace {
@@ -73,7 +74,7 @@ MemoryUse memory_use(at::Device device) {
 #endif
   VIXEN_CHECK(device.is_cpu(), "memory of device {}", device.str());
   const std::string status = read_text("/proc/self/status");
-  return {status_bytes(status, "VmRSS:"), status_bytes(status, "VmHWM:")};
+  return {status_bytes(status, "VmRSS:"), status_bytes(status, "VmHWM:"), tensor_bytes(), peak_tensor_bytes()};
 }
 
 int gpu_count() {

@@ -16,10 +16,13 @@ at::Device select_device(const std::string& name, int local_rank);
 /// and ATen.
 int set_threads(int requested, int local_size);
 
-/// Bytes now and at the peak: resident set size on CPU, allocator statistics on CUDA.
+/// Bytes now and at the peak: resident set size on CPU, allocator statistics on CUDA; and those of tensors alone, which
+/// on CPU are 0 before track_tensor_memory() (device/tracked_memory.hpp).
 struct MemoryUse {
   int64_t current_bytes = 0;
   int64_t peak_bytes = 0;
+  int64_t tensor_bytes = 0;
+  int64_t peak_tensor_bytes = 0;
 };
 MemoryUse memory_use(at::Device device);
 

@@ -41,7 +41,7 @@ void select_gpu(int local_rank) {
 MemoryUse gpu_memory_use(int index) {
   const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
   const auto& bytes = stats.allocated_bytes.at(static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE));
-  return {bytes.current, bytes.peak};
+  return {bytes.current, bytes.peak, bytes.current, bytes.peak};
 }
 
 }  // namespace vixen::detail

@@ -12,10 +12,9 @@
 
 namespace vixen {
 
-at::Tensor encode_rows(Encoder& encoder, const SequenceTable& table, const ImageStore& images, RowRange range,
-                       const EncodePassOptions& options) {
-  auto result =
-      at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(options.device));
+void encode_blocks(Encoder& encoder, const SequenceTable& table, const ImageStore& images, RowRange range,
+                   const EncodePassOptions& options,
+                   const std::function<void(int64_t first_row, const at::Tensor& h)>& take) {
   const int64_t blocks = (range.size() + options.block_rows - 1) / options.block_rows;
   Prefetcher<PackedBatch> packed(
       [&](int64_t block) {
@@ -31,9 +30,17 @@ at::Tensor encode_rows(Encoder& encoder, const SequenceTable& table, const Image
   for (int64_t block = 0; block < blocks; ++block) {
     const auto batch = packed.next();
     const auto h = encoder.forward(batch, PassContext{}, nullptr);
-    result.narrow(0, block * options.block_rows, h.size(0)).copy_(h);
+    take(range.begin + block * options.block_rows, h);
     progress.advance(h.size(0));
   }
+}
+
+at::Tensor encode_rows(Encoder& encoder, const SequenceTable& table, const ImageStore& images, RowRange range,
+                       const EncodePassOptions& options) {
+  auto result =
+      at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(options.device));
+  encode_blocks(encoder, table, images, range, options,
+                [&](int64_t first, const at::Tensor& h) { result.narrow(0, first - range.begin, h.size(0)).copy_(h); });
   return result;
 }
 

@@ -77,16 +77,19 @@ at::Tensor LabelPrototypes::clusters_of(const at::Tensor& label_ids) const {
 
 at::Tensor LabelPrototypes::representations(const at::Tensor& label_embeddings) {
   const auto range = centroids_.local_range();
-  const auto clusters = cluster_of_label_.narrow(0, range.begin, range.size()).contiguous();
-  const auto free = free_vectors_.gather(clusters);  // [local labels, D]
   auto result = at::empty_like(label_embeddings);
-  for (int64_t first = 0; first < range.size(); first += RowShards::kBlockRows) {
-    const int64_t rows = std::min(RowShards::kBlockRows, range.size() - first);
+  // Ranks meet in every gather of free vectors, so all go on until the one with the most labels is done.
+  const int64_t most = centroids_.shards().max_rows();
+  for (int64_t first = 0; first < most; first += RowShards::kBlockRows) {
+    const int64_t begin = std::min(first, range.size());
+    const int64_t rows = std::min(RowShards::kBlockRows, range.size() - begin);
+    const auto free = free_vectors_.gather(cluster_of_label_.narrow(0, range.begin + begin, rows).contiguous());
+    if (rows == 0) continue;
     const auto keys =
-        at::arange(range.begin + first, range.begin + first + rows, at::kLong).to(label_embeddings.device());
-    const auto z = network_->forward(label_embeddings.narrow(0, first, rows), free.narrow(0, first, rows),
-                                     centroids_.local().narrow(0, first, rows), keys, PassContext{}, nullptr);
-    result.narrow(0, first, rows).copy_(normalize_rows(z).y);
+        at::arange(range.begin + begin, range.begin + begin + rows, at::kLong).to(label_embeddings.device());
+    const auto z = network_->forward(label_embeddings.narrow(0, begin, rows), free,
+                                     centroids_.local().narrow(0, begin, rows), keys, PassContext{}, nullptr);
+    result.narrow(0, begin, rows).copy_(normalize_rows(z).y);
   }
   return result;
 }

@@ -4,12 +4,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <vector>
 
-#include "base/check.hpp"
-#include "kernels/pooling.hpp"
+#include "train/chunked_encoder.hpp"
+#include "train/pack_options.hpp"
 
 namespace vixen {
 namespace {
@@ -17,6 +17,19 @@ namespace {
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
+
+// Adds the time since its last call (or its making) to a phase.
+class Lap {
+ public:
+  void operator()(double& seconds) {
+    const auto now = std::chrono::steady_clock::now();
+    seconds += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
 
 std::vector<int64_t> rows_of_ranks(int64_t batch_rows, int world_size) {
   std::vector<int64_t> rows(static_cast<size_t>(world_size));
@@ -30,16 +43,28 @@ at::Tensor to_device(const at::Tensor& host, at::Device device) {
   return host.pin_memory().to(device, /*non_blocking=*/true);
 }
 
+// Sum of squares in float64, device scalar; in pieces, because the squares of all gradients would take their memory
+// three times over.
+at::Tensor sum_of_squares(const at::Tensor& values) {
+  constexpr int64_t kPiece = int64_t{1} << 22;
+  const auto flat = values.flatten();
+  auto sum = at::zeros({}, flat.options().dtype(at::kDouble));
+  for (int64_t first = 0; first < flat.numel(); first += kPiece)
+    sum.add_(flat.narrow(0, first, std::min(kPiece, flat.numel() - first)).square().sum(at::kDouble));
+  return sum;
+}
+
 }  // namespace
 
 TrainStep::TrainStep(const Config& config, ParameterStore& store, Encoder& encoder, LabelPrototypes* prototypes,
-                     ShardedTable& bank, AdamW& optimiser, Communicator& comm)
+                     ShardedTable& bank, AdamW& optimiser, int64_t chunks, Communicator& comm)
     : config_(&config),
       store_(&store),
       encoder_(&encoder),
       prototypes_(prototypes),
       bank_(&bank),
       optimiser_(&optimiser),
+      chunks_(chunks),
       comm_(&comm) {
   if (prototypes_ != nullptr) free_vector_grad_ = at::zeros_like(prototypes_->free_vectors().local());
 }
@@ -58,7 +83,9 @@ StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackO
   const int64_t batch_size = config_->train.batch_size;
   const PackPiece pieces[] = {{&dataset.train(), queries, input.slice.begin},
                               {&dataset.labels(), labels, batch_size + input.slice.begin}};
-  input.batch = pack_batch(pieces, dataset.images(), pack).to(device);
+  const auto options = training_pack_options(pack, config_->train, plan.step);
+  input.chunks = split_batch(pack_batch(pieces, dataset.images(), options), chunks_);
+  for (auto& chunk : input.chunks) chunk = chunk.to(device);
   input.label_ids = at::tensor(at::IntArrayRef(labels.data(), labels.size()), at::kLong);
   if (prototypes_ != nullptr) {
     input.clusters = prototypes_->clusters_of(input.label_ids);
@@ -76,66 +103,44 @@ StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackO
 StepResult TrainStep::accumulate(const StepInput& input) {
   const PassContext context{true, config_->train.seed, input.plan.step};
   const int64_t b = input.slice.size();
-  const int64_t width = encoder_->width();
   StepResult result;
-  auto clock = std::chrono::steady_clock::now();
-  const auto lap = [&clock](double& seconds) {
-    seconds += seconds_since(clock);
-    clock = std::chrono::steady_clock::now();
-  };
+  Lap lap;
 
-  // Forward of this rank's rows.
+  // Forward of this rank's rows; with several chunks nothing is kept but h.
   store_->zero_grads();
-  std::unique_ptr<Encoder::Saved> saved;
-  const auto h = encoder_->forward(input.batch, context, &saved);
+  ChunkedEncoder encoder(*encoder_, input.chunks, context);
+  const auto h = encoder.forward();
   const auto q = normalize_rows(h.narrow(0, 0, b));
-  const auto u_raw = h.narrow(0, b, b);
-  const auto u = normalize_rows(u_raw);
-  std::vector<at::Tensor> parts = {q.y, u.y};
-  Normalized z;
-  std::unique_ptr<PrototypeNetwork::Saved> prototype_saved;
-  if (prototypes_ != nullptr) {
-    const auto free = prototypes_->free_vectors().gather(input.clusters);
-    const auto centroid = prototypes_->centroids().gather(input.label_ids);
-    z = normalize_rows(
-        prototypes_->network().forward(u_raw, free, centroid, input.prototype_keys, context, &prototype_saved));
-    parts.push_back(z.y);
-  }
+  const auto u = normalize_rows(h.narrow(0, b, b));
+  std::unique_ptr<PrototypeNetwork::Saved> saved;
+  const auto z = prototypes(input, h.narrow(0, b, b), context, &saved);
   lap(result.forward_seconds);
 
   // The whole batch on every rank, the whole loss, this rank's rows of its gradients.
-  const auto rows = rows_of_ranks(static_cast<int64_t>(input.plan.query_rows.size()), comm_->world_size());
-  const auto all = comm_->all_gather_rows(at::cat(parts, 1), rows);  // [B, 2D or 3D]
+  const auto all = gather_batch(input, q, u, z);  // q, u and, with prototypes, z [B, D]
   lap(result.collective_seconds);
-  const auto column = [&](int64_t i) {
-    return static_cast<int64_t>(parts.size()) > i ? all.narrow(1, i * width, width).contiguous() : at::Tensor();
-  };
   const auto loss =
-      objective(column(0), column(1), column(2), input.positives, input.draws, config_->train.method, config_->loss);
+      objective(all[0], all[1], all[2], input.positives, input.draws, config_->train.method, config_->loss);
   const auto own = [&](const at::Tensor& grad) { return grad.narrow(0, input.slice.begin, b); };
 
   // Backward, the prototype's first; finished ranges are reduced while the rest is computed.
   std::vector<std::unique_ptr<CommHandle>> reductions;
   const auto reduce = [&](int first, int last) {
-    if (comm_->world_size() == 1 || first >= last) return;
-    const int64_t begin = store_->info(first).offset;
-    const int64_t end = store_->info(last - 1).offset + store_->info(last - 1).size;
-    reductions.push_back(comm_->all_reduce_sum_async(store_->flat_grads().narrow(0, begin, end - begin)));
+    if (auto started = reduce_gradients(first, last)) reductions.push_back(std::move(started));
   };
   auto grad_u = normalize_rows_backward(own(loss.grad_u), u);
   if (prototypes_ != nullptr) {
-    const auto grad =
-        prototypes_->network().backward(normalize_rows_backward(own(loss.grad_z), z), context, *prototype_saved);
+    auto& network = prototypes_->network();
+    const auto grad = network.backward(normalize_rows_backward(own(loss.grad_z), z), context, *saved);
     grad_u.add_(grad.u);
     free_vector_grad_.zero_();
     prototypes_->free_vectors().scatter_add(input.clusters, grad.f, free_vector_grad_);
-    reduce(prototypes_->network().first_parameter(), prototypes_->network().last_parameter());
+    reduce(network.first_parameter(), network.last_parameter());
   }
-  const auto grad_h = at::cat({normalize_rows_backward(own(loss.grad_q), q), grad_u}, 0);
-  encoder_->backward(grad_h, input.batch, context, *saved, reduce);
+  encoder.backward(at::cat({normalize_rows_backward(own(loss.grad_q), q), grad_u}, 0), reduce);
   lap(result.backward_seconds);
   for (auto& reduction : reductions) reduction->wait();
-  bank_->assign_replicated(input.bank_rows, column(0));
+  bank_->assign_replicated(input.bank_rows, all[0]);
   lap(result.collective_seconds);
 
   result.loss = loss.loss;
@@ -146,14 +151,42 @@ StepResult TrainStep::accumulate(const StepInput& input) {
   return result;
 }
 
+Normalized TrainStep::prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,
+                                 std::unique_ptr<PrototypeNetwork::Saved>* saved) {
+  if (prototypes_ == nullptr) return {};
+  const auto free = prototypes_->free_vectors().gather(input.clusters);
+  const auto centroid = prototypes_->centroids().gather(input.label_ids);
+  return normalize_rows(prototypes_->network().forward(u, free, centroid, input.prototype_keys, context, saved));
+}
+
+std::array<at::Tensor, 3> TrainStep::gather_batch(const StepInput& input, const Normalized& q, const Normalized& u,
+                                                  const Normalized& z) {
+  std::vector<at::Tensor> parts = {q.y, u.y};
+  if (z.y.defined()) parts.push_back(z.y);
+  const auto rows = rows_of_ranks(static_cast<int64_t>(input.plan.query_rows.size()), comm_->world_size());
+  const auto all = comm_->all_gather_rows(at::cat(parts, 1), rows);  // [B, 2D or 3D]
+  std::array<at::Tensor, 3> columns;
+  for (size_t i = 0; i < parts.size(); ++i)
+    columns[i] = all.narrow(1, static_cast<int64_t>(i) * encoder_->width(), encoder_->width()).contiguous();
+  return columns;
+}
+
+std::unique_ptr<CommHandle> TrainStep::reduce_gradients(int first, int last) {
+  if (comm_->world_size() == 1 || first >= last) return nullptr;
+  const int64_t begin = store_->info(first).offset;
+  const int64_t end = store_->info(last - 1).offset + store_->info(last - 1).size;
+  if (begin >= end) return nullptr;  // frozen ones only
+  return comm_->all_reduce_sum_async(store_->flat_grads().narrow(0, begin, end - begin));
+}
+
 void TrainStep::update(double lr_factor, bool want_norm, StepResult& result) {
   const auto clock = std::chrono::steady_clock::now();
   at::Tensor scale;
   if (want_norm || config_->train.clip_norm > 0) {
-    auto square = store_->flat_grads().square().sum(at::kDouble);
+    auto square = sum_of_squares(store_->flat_grads());
     if (prototypes_ != nullptr) {
       // Free vectors are sharded: their part of the norm is summed over ranks.
-      auto table_square = free_vector_grad_.square().sum(at::kDouble).reshape({1});
+      auto table_square = sum_of_squares(free_vector_grad_).reshape({1});
       comm_->all_reduce_sum(table_square);
       square = square + table_square.squeeze(0);
     }

@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -11,6 +11,7 @@
 #include "comm/sharded_table.hpp"
 #include "config/config.hpp"
 #include "data/packed_batch.hpp"
+#include "kernels/pooling.hpp"
 #include "model/encoder.hpp"
 #include "train/batch_plan.hpp"
 #include "train/label_prototypes.hpp"
@@ -30,6 +31,12 @@ struct StepInput {
   at::Tensor positives;       // bool [B, B] device
   LossDraws draws;            // device
   at::Tensor bank_rows;       // int64 [B] host: rows of the query bank
+
+  int64_t n_positions() const {
+    int64_t n = 0;
+    for (const PackedBatch& chunk : chunks) n += chunk.n_positions();
+    return n;
+  }
 };
 
 /// Device scalars of a step; nothing here makes the host wait.
@@ -42,10 +49,12 @@ struct StepResult {
 /// The trained parts and the step over them. `prototypes` is null for the methods without them.
 class TrainStep {
  public:
+  /// chunks: parts of gradient caching; 1: none.
   TrainStep(const Config& config, ParameterStore& store, Encoder& encoder, LabelPrototypes* prototypes,
-            ShardedTable& bank, AdamW& optimiser, Communicator& comm);
+            ShardedTable& bank, AdamW& optimiser, int64_t chunks, Communicator& comm);
 
-  /// Packs this rank's share of a plan. Runs on the prefetch thread: reads the data set only. Local.
+  /// Packs this rank's share of a plan, with train.image_dropout, and cuts it into chunks. pack: the options of
+  /// inference. Runs on the prefetch thread: reads the data set only. Local.
   StepInput prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const;
 
   /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update.
@@ -58,12 +67,22 @@ class TrainStep {
   const at::Tensor& free_vector_grad() const { return free_vector_grad_; }
 
  private:
+  // n(z) of this rank's labels; undefined without prototypes. u [b, D] not normalised. Collective.
+  Normalized prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,
+                        std::unique_ptr<PrototypeNetwork::Saved>* saved);
+  // q, u, z [B, D] of all ranks. Collective.
+  std::array<at::Tensor, 3> gather_batch(const StepInput& input, const Normalized& q, const Normalized& u,
+                                         const Normalized& z);
+  // Starts the sum over ranks of the gradients of the parameters [first, last); null when there is nothing to sum.
+  std::unique_ptr<CommHandle> reduce_gradients(int first, int last);
+
   const Config* config_;
   ParameterStore* store_;
   Encoder* encoder_;
   LabelPrototypes* prototypes_;
   ShardedTable* bank_;
   AdamW* optimiser_;
+  int64_t chunks_;
   Communicator* comm_;
   at::Tensor free_vector_grad_;
 };

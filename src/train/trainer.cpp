@@ -15,7 +15,9 @@
 #include "data/prefetcher.hpp"
 #include "device/device.hpp"
 #include "kernels/pooling.hpp"
+#include "model/adapter_files.hpp"
 #include "train/centroids.hpp"
+#include "train/pack_options.hpp"
 
 namespace vixen {
 namespace {
@@ -32,9 +34,8 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
       dataset_(&dataset),
       comm_(std::move(comm)),
       hooks_(std::move(hooks)),
-      pack_{config.data.images && dataset.images().n_rows > 0, config.compat.padded_positions,
-            dataset.info().max_images},
       cluster_size_(config.cluster.size) {
+  config_.lora = with_adapter_settings(config.lora);
   if (config.train.batch_size < comm_->world_size())
     fail_user("train.batch_size is {}, but there are {} ranks: every rank needs a row, so use at least {}",
               config.train.batch_size, comm_->world_size(), comm_->world_size());
@@ -45,16 +46,19 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
       if (error) fail_user("{}: cannot make the run folder: {}", config_.run.dir, error.message());
     });
 
-  encoder_ = make_encoder({config.model, pack_.images ? dataset.images().width : 0}, store_);
-  check_fits(*encoder_, dataset, pack_.images);
+  encoder_ = make_encoder({config_.model, config_.lora, image_width(config_, dataset)}, store_);
+  pack_ = vixen::pack_options(config_, *encoder_, dataset);
+  check_fits(*encoder_, dataset, pack_);
   if (config.train.method == Method::kPrime)
     prototypes_ = std::make_unique<LabelPrototypes>(config, dataset.labels().size(), encoder_->width(), store_, *comm_);
+  choose_memory();
   store_.allocate(comm_->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
-  load_encoder_weights({config.model, pack_.images ? dataset.images().width : 0}, store_, config.train.seed);
+  encoder_->load_weights(config.train.seed);
   bank_ = std::make_unique<ShardedTable>(*comm_, dataset.train().size(), encoder_->width(), at::kHalf);
   optimiser_ =
       std::make_unique<AdamW>(config.train, store_, prototypes_ ? prototypes_->free_vectors().local() : at::Tensor());
-  step_ = std::make_unique<TrainStep>(config_, store_, *encoder_, prototypes_.get(), *bank_, *optimiser_, *comm_);
+  step_ = std::make_unique<TrainStep>(config_, store_, *encoder_, prototypes_.get(), *bank_, *optimiser_,
+                                      memory_.choice.chunks, *comm_);
   planner_ = std::make_unique<BatchPlanner>(dataset, std::move(inverse_propensity), config.train.batch_size,
                                             config.train.seed);
   queries_of_label_ = transpose(dataset.train_labels(), dataset.labels().size());
@@ -62,22 +66,37 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
 
 Trainer::~Trainer() = default;
 
-at::Tensor Trainer::encode(const SequenceTable& table, RowRange range, const std::string& label) {
+void Trainer::choose_memory() {
+  const auto shape = memory_shape(config_, data_shape(*dataset_, pack_), *encoder_, store_, comm_->world_size(),
+                                  comm_->device().is_cpu());
+  memory_ = plan_memory(shape, *encoder_, static_cast<int64_t>(config_.train.memory_gb * 1e9));
+  encoder_->set_recompute_layers(memory_.choice.recompute_layers);
+}
+
+EncodePassOptions Trainer::encode_options(const std::string& label) const {
   EncodePassOptions options;
   options.pack = pack_;
   options.device = comm_->device();
   options.prefetch = config_.data.prefetch;
   if (is_root()) options.progress_label = label;
-  return encode_rows(*encoder_, table, dataset_->images(), range, options);
+  return options;
+}
+
+at::Tensor Trainer::encode_labels(const std::string& label) {
+  const auto range = RowShards(dataset_->labels().size(), comm_->world_size()).range(comm_->rank());
+  return encode_rows(*encoder_, dataset_->labels(), dataset_->images(), range, encode_options(label));
 }
 
 void Trainer::refresh_bank(const std::string& label) {
-  bank_->local().copy_(normalize_rows(encode(dataset_->train(), bank_->local_range(), label)).y);
+  const auto range = bank_->local_range();
+  encode_blocks(*encoder_, dataset_->train(), dataset_->images(), range, encode_options(label),
+                [&](int64_t first, const at::Tensor& h) {
+                  bank_->local().narrow(0, first - range.begin, h.size(0)).copy_(normalize_rows(h).y);
+                });
 }
 
 at::Tensor Trainer::label_representations() {
-  const auto range = RowShards(dataset_->labels().size(), comm_->world_size()).range(comm_->rank());
-  const auto u = encode(dataset_->labels(), range, "encode labels");
+  const auto u = encode_labels("encode labels");
   return prototypes_ ? prototypes_->representations(u) : normalize_rows(u).y;
 }
 
@@ -89,7 +108,7 @@ void Trainer::prepare() {
     seconds = seconds_between(clock, now);
     clock = now;
   };
-  const auto u = encode(dataset_->labels(), prototypes_->centroids().local_range(), "first pass: labels");
+  const auto u = encode_labels("first pass: labels");
   lap(first_pass_seconds_.labels);
   prototypes_->initialise(u, is_root());
   store_.refresh_compute();
@@ -115,6 +134,7 @@ std::map<std::string, double> Trainer::run() {
     spdlog::info("{} queries, {} labels, {} steps of {} queries in {} epochs; label side {:.1f} MB on this rank of {}",
                  dataset_->train().size(), dataset_->labels().size(), total_steps(), config_.train.batch_size,
                  config_.train.epochs, static_cast<double>(label_side_bytes()) / 1e6, comm_->world_size());
+    spdlog::info("{}", memory_table(memory_, encoder_->n_layers()));
   }
   interval_start_ = started_ = std::chrono::steady_clock::now();
   const auto n = dataset_->train().size();
@@ -147,7 +167,7 @@ std::vector<double> Trainer::run_steps(int64_t steps) {
     step_->update(factor, logs, result);
     ++index_;
     ++steps_here_;
-    log_step(result, factor, static_cast<int64_t>(input.plan.query_rows.size()), input.batch.n_positions(), logs);
+    log_step(result, factor, static_cast<int64_t>(input.plan.query_rows.size()), input.n_positions(), logs);
     if (!progress_)
       losses.push_back(result.loss.item<double>());  // driven by hand: tests and benches look at every step
     if (progress_) after_step();
@@ -269,6 +289,7 @@ void Trainer::log_step(const StepResult& result, double lr_factor, int64_t queri
     if (result.grad_norm.defined()) line["grad_norm"] = result.grad_norm.item<double>();
     const auto memory = memory_use(comm_->device());
     line[comm_->device().is_cuda() ? "gpu_memory_bytes" : "host_memory_bytes"] = memory.peak_bytes;
+    line["tensor_bytes_peak"] = memory.peak_tensor_bytes;
     line["seconds"] = {{"data", interval_.data_seconds / steps},
                        {"forward", interval_.forward_seconds / steps},
                        {"collectives", interval_.collective_seconds / steps},

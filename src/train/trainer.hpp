@@ -21,6 +21,7 @@
 #include "train/batch_plan.hpp"
 #include "train/checkpoint.hpp"
 #include "train/label_prototypes.hpp"
+#include "train/memory_plan.hpp"
 #include "train/metrics_log.hpp"
 #include "train/optimiser.hpp"
 #include "train/train_step.hpp"
@@ -77,9 +78,13 @@ class Trainer {
   int64_t global_step() const { return epoch_ * planner_->steps_per_epoch() + index_; }
   /// Bytes this rank holds for the label side: free vectors, moments and gradients, centroids.
   int64_t label_side_bytes() const;
+  /// What a rank needs of memory, and how it was made to fit.
+  const MemoryPlan& memory_plan() const { return memory_; }
 
  private:
-  at::Tensor encode(const SequenceTable& table, RowRange range, const std::string& label);
+  void choose_memory();
+  EncodePassOptions encode_options(const std::string& label) const;
+  at::Tensor encode_labels(const std::string& label);
   at::Tensor label_representations();
   void refresh_bank(const std::string& label);
   void after_step();
@@ -98,6 +103,7 @@ class Trainer {
   std::shared_ptr<Communicator> comm_;
   TrainerHooks hooks_;
   PackOptions pack_;
+  MemoryPlan memory_;
   ParameterStore store_;
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<LabelPrototypes> prototypes_;

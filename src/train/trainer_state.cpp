@@ -4,7 +4,9 @@
 #include <sstream>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/sha256.hpp"
 #include "config/parse.hpp"
 #include "train/trainer.hpp"
 
@@ -22,6 +24,13 @@ std::string decisive_settings(const Config& config) {
   kept.train = config.train;
   kept.train.evaluate_every_epochs = TrainConfig{}.evaluate_every_epochs;
   kept.train.best_metric = TrainConfig{}.best_metric;
+  // How memory is kept changes no number beyond rounding.
+  kept.train.memory_gb = TrainConfig{}.memory_gb;
+  kept.train.chunks = TrainConfig{}.chunks;
+  kept.train.recompute_layers = TrainConfig{}.recompute_layers;
+  kept.lora = config.lora;
+  kept.lora.adapter.clear();  // where training started, which the checkpoint holds
+  kept.prompt = config.prompt;
   kept.loss = config.loss;
   kept.prototype = config.prototype;
   kept.cluster = config.cluster;
@@ -38,8 +47,24 @@ nlohmann::json dataset_identity(const Dataset& dataset) {
           {"tokenizer_sha256", dataset.info().tokenizer_sha256}};
 }
 
-// Names the first key on which two INI texts of the same keys differ.
-void check_settings(const std::string& saved, const std::string& asked, const std::filesystem::path& folder) {
+// The frozen or initial weights by what is cheap to read: config.json and the sizes of the weight files.
+nlohmann::json base_identity(const std::filesystem::path& folder) {
+  const MappedFile file(folder / "config.json");
+  nlohmann::json weights = nlohmann::json::object();
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with("model") && name.ends_with(".safetensors"))
+      weights[name] = static_cast<int64_t>(std::filesystem::file_size(entry.path()));
+  }
+  return {{"config_sha256", sha256(file.bytes())}, {"weights", weights}};
+}
+
+// Names the first key on which the settings of a checkpoint and those asked for differ. Keys that the checkpoint does
+// not know yet had their defaults.
+void check_settings(const std::string& saved_text, const std::string& asked, const std::filesystem::path& folder) {
+  Config saved_config;
+  apply_ini(saved_config, saved_text, folder.string());
+  const std::string saved = to_ini(saved_config, /*only_changed=*/false);
   std::istringstream saved_lines(saved), asked_lines(asked);
   std::string was, is, section;
   while (std::getline(saved_lines, was) && std::getline(asked_lines, is)) {
@@ -50,6 +75,17 @@ void check_settings(const std::string& saved, const std::string& asked, const st
     fail_user(
         "{}: the checkpoint was made with {}{}, the command asks for {}{}: use the same value, or another --run.dir",
         folder.string(), section, was, section, is);
+  }
+}
+
+void check_base(const nlohmann::json& scalars, const std::string& model_path, const std::filesystem::path& folder) {
+  if (!scalars.contains("base")) return;  // of a version that did not write it
+  const auto& saved = scalars.at("base");
+  const auto found = base_identity(model_path);
+  for (const char* part : {"config_sha256", "weights"}) {
+    if (saved.at(part) == found.at(part)) continue;
+    fail_user("{}: the checkpoint was made with another base model ({} {}), {} has {}: use the same --model.path",
+              folder.string(), part, saved.at(part).dump(), model_path, found.at(part).dump());
   }
 }
 
@@ -65,6 +101,7 @@ CheckpointState Trainer::state() {
                    {"has_leaves", leaves_.defined()},
                    {"settings", decisive_settings(config_)},
                    {"dataset", dataset_identity(*dataset_)},
+                   {"base", base_identity(config_.model.path)},
                    {"seconds", seconds_before_ +
                                    std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count()}};
   if (best_metric_) {
@@ -121,6 +158,7 @@ bool Trainer::resume() {
   const auto manifest = read_manifest(folder, /*verify=*/false);
   const auto& scalars = manifest.at("scalars");
   check_settings(scalars.at("settings").get<std::string>(), decisive_settings(config_), folder);
+  check_base(scalars, config_.model.path, folder);
   const auto identity = dataset_identity(*dataset_);
   for (const auto& [key, value] : identity.items())
     if (scalars.at("dataset").at(key) != value)

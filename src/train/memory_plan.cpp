@@ -1,0 +1,455 @@
+// The bytes of every part, and the search for a way to run that fits.
+#include "train/memory_plan.hpp"
+
+#include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "cluster/balanced_two_means.hpp"
+#include "shard/row_shards.hpp"
+#include "train/pack_options.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int64_t kFloat = 4, kHalf = 2, kIndex = 8;
+// What a process takes beyond tensors: code, libraries and their buffers (measured on CPU); on CUDA the context, cuBLAS
+// and NCCL workspaces, and the share of the step that the caching allocator's fragments cost.
+constexpr int64_t kCpuSlack = 400'000'000, kGpuSlack = 1'500'000'000;
+constexpr double kFragmentation = 0.05;
+
+int64_t share_of(int64_t rows, int64_t world_size) {
+  return RowShards(rows, static_cast<int>(world_size)).max_rows();
+}
+
+int64_t sum_of(const std::vector<MemoryPart>& parts) {
+  int64_t bytes = 0;
+  for (const auto& part : parts) bytes += part.bytes;
+  return bytes;
+}
+
+int64_t largest_of(const std::vector<MemoryPart>& parts) {
+  int64_t bytes = 0;
+  for (const auto& part : parts) bytes = std::max(bytes, part.bytes);
+  return bytes;
+}
+
+int64_t scaled(int64_t value, int64_t part, int64_t whole) {
+  return whole == 0 ? 0
+                    : static_cast<int64_t>(std::ceil(static_cast<double>(value) * static_cast<double>(part) /
+                                                     static_cast<double>(whole)));
+}
+
+// The fullest of `chunks` parts of a batch: its share and, because sequences stay whole, up to a sequence more.
+Encoder::BatchShape chunk_shape(const Encoder::BatchShape& batch, int64_t chunks, int64_t longest) {
+  if (chunks <= 1) return batch;
+  Encoder::BatchShape part;
+  part.positions = std::min(batch.positions, batch.positions / chunks + longest);
+  part.sequences = std::min(batch.sequences, scaled(batch.sequences, part.positions, batch.positions));
+  part.images = scaled(batch.images, part.positions, batch.positions);
+  part.sum_squared_lengths = scaled(batch.sum_squared_lengths, part.positions, batch.positions);
+  return part;
+}
+
+int64_t compute_bytes(const MemoryShape& shape) {
+  return shape.config.model.compute == Compute::kBfloat16 ? kHalf : kFloat;
+}
+
+// A packed batch with its pictures, and the B x B table of positives.
+int64_t input_bytes(const Encoder::BatchShape& batch, int64_t image_width, int64_t batch_size) {
+  return batch.positions * 3 * kIndex + batch.sequences * 2 * kIndex + batch.images * (image_width * kFloat + kIndex) +
+         batch_size * batch_size + 6 * kIndex * batch_size;
+}
+
+std::vector<MemoryPart> resident_parts(const MemoryShape& shape) {
+  const auto& config = shape.config;
+  const bool prime = config.train.method == Method::kPrime;
+  const int64_t w = shape.world_size, d = shape.width, e = shape.trained_elements;
+  const int64_t batches = std::max<int64_t>(1, config.data.prefetch) + 2;  // in use, ready, being made
+  std::vector<MemoryPart> parts = {
+      {"frozen base weights", shape.frozen_bytes},
+      {"trained parameters", e * kFloat},
+      {"gradients", e * kFloat},
+      {"optimiser moments", 2 * e * kFloat},
+      {"bf16 copies of trained parameters", shape.copy_bytes},
+  };
+  if (prime) {
+    const int64_t vectors = int64_t{1} << depth_for_free_vectors(config.prototype.free_vectors, shape.data.labels);
+    parts.push_back({"free vectors, gradients, moments", 4 * share_of(vectors, w) * d * kFloat});
+    parts.push_back({"centroids", share_of(shape.data.labels, w) * d * kFloat});
+  }
+  parts.push_back({"query bank (fp16)", share_of(shape.data.queries, w) * d * kHalf});
+  if (shape.cpu)
+    parts.push_back({"clusters of labels and queries", shape.data.labels * kIndex + shape.data.queries * 4});
+  parts.push_back(
+      {"batches packed ahead", batches * input_bytes(shape.batch, shape.data.image_width, config.train.batch_size)});
+  return parts;
+}
+
+// What the prototype network keeps of its b labels' three positions, and what lives in its backward pass for a moment.
+struct PrototypeBytes {
+  int64_t kept = 0, moment = 0;
+};
+PrototypeBytes prototype_bytes(const MemoryShape& shape, int64_t rows) {
+  if (shape.config.train.method != Method::kPrime) return {};
+  const int64_t positions = 3 * rows, d = shape.width, f = shape.config.prototype.feed_forward;
+  return {positions * (8 * d + 2 * f) * compute_bytes(shape), positions * (5 * d + 2 * f) * compute_bytes(shape)};
+}
+
+// B x B matrices that the objective holds at once, by counting them in objective.cpp.
+int64_t objective_bytes(const TrainConfig& train) {
+  const int64_t matrices = train.method == Method::kPrime ? 10 : 4;
+  return matrices * train.batch_size * train.batch_size * kFloat;
+}
+
+// The fullest moment of a step.
+std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& choice) {
+  const auto& train = shape.config.train;
+  const int64_t b = shape.batch.sequences / 2, all = train.batch_size, d = shape.width;
+  const int64_t sides = train.method == Method::kPrime ? 3 : 2;
+  const bool cached = choice.chunks > 1;
+  const auto chunk =
+      chunk_shape(shape.batch, choice.chunks, std::max(shape.data.query.longest, shape.data.label.longest));
+  const auto bytes = encoder.activation_bytes(chunk);
+  const int64_t layers = encoder.n_layers(), again = std::min(choice.recompute_layers, layers);
+  const int64_t inputs = again * bytes.recomputed_a_layer;
+  const int64_t kept = (layers - again) * bytes.kept_a_layer + inputs + bytes.ends;
+  // Layers are taken back from the last one on: when the first layer to be computed again comes, those above are gone.
+  const int64_t backward = std::max(
+      kept + bytes.transient_backward,
+      again > 0 ? inputs + bytes.ends + bytes.kept_a_layer + std::max(bytes.transient_forward, bytes.transient_backward)
+                : 0);
+  const int64_t held = cached ? 0 : kept;  // while the loss is computed
+  const auto prototype = prototype_bytes(shape, b);
+  const int64_t own_rows = (2 + sides) * b * d * kFloat;    // h and the unit rows
+  const int64_t batch_rows = 2 * sides * all * d * kFloat;  // of all ranks, and what they are gathered from
+  const int64_t gradient_rows = (sides * all + 3 * b) * d * kFloat;
+
+  const std::vector<std::vector<MemoryPart>> moments = {
+      {{"activations kept for the backward pass", cached ? 0 : kept},
+       {"activations of the moment", cached ? bytes.ends + bytes.transient_forward : bytes.transient_forward},
+       {"embeddings", cached ? 2 * b * d * kFloat : 0}},
+      {{"activations kept for the backward pass", held},
+       {"prototype network", prototype.kept},
+       {"embeddings", own_rows + batch_rows + sides * all * d * kFloat},
+       {"objective (B x B matrices)", objective_bytes(train)}},
+      {{"activations kept for the backward pass", held},
+       {"prototype network", prototype.kept + prototype.moment},
+       {"embeddings", own_rows + batch_rows / 2 + gradient_rows}},
+      {{"activations kept for the backward pass", std::min(kept, backward)},
+       {"activations of the moment", backward - std::min(kept, backward)},
+       {"embeddings", own_rows + batch_rows / 2 + gradient_rows}},
+  };
+  return *std::max_element(moments.begin(), moments.end(),
+                           [](const auto& less, const auto& more) { return sum_of(less) < sum_of(more); });
+}
+
+// Passes outside of steps, the largest moment of each.
+std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& encoder) {
+  const auto& config = shape.config;
+  const int64_t w = shape.world_size, d = shape.width;
+  const auto block = worst_batch(shape.data, RowShards::kBlockRows / 2);
+  const auto bytes = encoder.activation_bytes(block);
+  const int64_t encode = bytes.ends + bytes.transient_forward + 2 * block.positions * d * compute_bytes(shape) +
+                         4 * input_bytes(block, shape.data.image_width, 0);
+  const int64_t labels = share_of(shape.data.labels, w) * d, queries = share_of(shape.data.queries, w) * d;
+  const int64_t test = share_of(shape.data.test_queries, w);
+  std::vector<MemoryPart> parts = {{"encoding the queries", encode}};
+  // Unit rows, on several CPU ranks once more where they are dealt to; and a mask of what is not finite.
+  const int64_t clustered = shape.cpu && w > 1 ? 2 * kFloat + 1 : kFloat + 1;
+  if (config.train.epochs > config.cluster.start_epoch + 1)
+    parts.push_back({"clustering the queries", queries * clustered});
+  const int64_t k = std::max<int64_t>(config.evaluate.k, 100);
+  const int64_t blocks = config.search.block_queries * config.search.block_labels * kFloat + (int64_t{256} << 20);
+  parts.push_back({"encoding the labels", encode + labels * kFloat});
+  if (config.train.method == Method::kPrime) {
+    parts.push_back({"clustering the labels", labels * (kFloat + clustered)});
+    parts.push_back({"prototypes of all labels", 2 * labels * kFloat});
+  }
+  parts.push_back(
+      {"evaluation: label index, test queries, ranked lists",
+       labels * (kFloat + (shape.cpu ? kHalf : 0)) + test * (d * kFloat + 2 * k * 12) + std::max(encode, blocks)});
+  return parts;
+}
+
+// dtype that the folder's weights are stored in, by config.json.
+at::ScalarType stored_dtype(const std::filesystem::path& model_path) {
+  const auto path = std::filesystem::is_directory(model_path) ? model_path / "config.json" : model_path;
+  const auto config = nlohmann::json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object()) return at::kFloat;
+  const auto name = config.contains("dtype") ? config["dtype"] : config.value("torch_dtype", nlohmann::json());
+  if (name == "bfloat16") return at::kBFloat16;
+  return name == "float16" ? at::kHalf : at::kFloat;
+}
+
+// Adds rows one by one, each with a weight.
+class Accumulator {
+ public:
+  void add(double length, double images, double weight) {
+    weight_ += weight;
+    length_ += weight * length;
+    square_ += weight * length * length;
+    fourth_ += weight * length * length * length * length;
+    images_ += weight * images;
+    images_square_ += weight * images * images;
+    longest_ = std::max(longest_, static_cast<int64_t>(length));
+    most_images_ = std::max(most_images_, static_cast<int64_t>(images));
+  }
+  LengthStatistics statistics() const {
+    if (weight_ == 0) return {};
+    const auto deviation = [&](double sum, double sum_of_squares) {
+      const double mean = sum / weight_;
+      return std::sqrt(std::max(0.0, sum_of_squares / weight_ - mean * mean));
+    };
+    LengthStatistics s;
+    s.mean = length_ / weight_;
+    s.deviation = deviation(length_, square_);
+    s.mean_square = square_ / weight_;
+    s.square_deviation = deviation(square_, fourth_);
+    s.mean_images = images_ / weight_;
+    s.images_deviation = deviation(images_, images_square_);
+    s.longest = longest_;
+    s.most_images = most_images_;
+    return s;
+  }
+
+ private:
+  double weight_ = 0, length_ = 0, square_ = 0, fourth_ = 0, images_ = 0, images_square_ = 0;
+  int64_t longest_ = 0, most_images_ = 0;
+};
+
+// Sequences of a table with its prompts; weights empty: all the same.
+LengthStatistics table_statistics(const SequenceTable& table, const PackOptions& pack,
+                                  const std::vector<double>& weights) {
+  Accumulator sums;
+  const auto& prompt = pack.prompt;
+  const auto around_text = static_cast<double>(prompt.text_prefix.size() + prompt.closing.size());
+  for (int64_t row = 0; row < table.size(); ++row) {
+    const double images = pack.images ? static_cast<double>(table.images[row].size()) : 0;
+    const double prefix = images > 0 ? static_cast<double>(prompt.image_prefix.size()) : 0;
+    sums.add(static_cast<double>(table.tokens[row].size()) + around_text + prefix + images, images,
+             weights.empty() ? 1.0 : weights[static_cast<size_t>(row)]);
+  }
+  return sums.statistics();
+}
+
+// A side whose texts have this mean and longest length: two lengths, the mean +- half of it, stand for all.
+LengthStatistics assumed_statistics(const PlanConfig& plan) {
+  const double mean = plan.mean_tokens;
+  const double spread = std::min(0.5 * mean, static_cast<double>(plan.longest_tokens) - mean);
+  const double pictured = plan.image_slots > 0 ? plan.images_per_row / static_cast<double>(plan.image_slots) : 0;
+  Accumulator sums;
+  for (const double length : {mean - spread, mean + spread})
+    for (const bool has_images : {false, true}) {
+      const double images = has_images ? static_cast<double>(plan.image_slots) : 0;
+      sums.add(length + plan.prompt_tokens + images, images, has_images ? pictured : 1 - pictured);
+    }
+  LengthStatistics s = sums.statistics();
+  s.longest = plan.longest_tokens + static_cast<int64_t>(std::ceil(plan.prompt_tokens)) + plan.image_slots;
+  return s;
+}
+
+Encoder::BatchShape batch_of(const DataShape& data, int64_t rows, double deviations) {
+  const auto n = static_cast<double>(rows);
+  const auto& q = data.query;
+  const auto& l = data.label;
+  const auto total = [&](double mean, double deviation_q, double deviation_l, double most) {
+    return static_cast<int64_t>(
+        std::ceil(std::min(n * most, n * mean + deviations * std::sqrt(n) * std::hypot(deviation_q, deviation_l))));
+  };
+  const auto square = [](int64_t x) { return static_cast<double>(x) * static_cast<double>(x); };
+  Encoder::BatchShape batch;
+  batch.sequences = 2 * rows;
+  batch.positions =
+      total(q.mean + l.mean, q.deviation, l.deviation, static_cast<double>(q.longest) + static_cast<double>(l.longest));
+  batch.images = total(q.mean_images + l.mean_images, q.images_deviation, l.images_deviation,
+                       static_cast<double>(q.most_images + l.most_images));
+  batch.sum_squared_lengths = total(q.mean_square + l.mean_square, q.square_deviation, l.square_deviation,
+                                    square(q.longest) + square(l.longest));
+  return batch;
+}
+
+}  // namespace
+
+DataShape data_shape(const Dataset& dataset, const PackOptions& pack) {
+  DataShape shape;
+  shape.queries = dataset.train().size();
+  shape.labels = dataset.labels().size();
+  shape.test_queries = dataset.test().size();
+  shape.image_width = pack.images ? dataset.images().width : 0;
+  // A query draws one of its labels; the propensities that weigh the draw move lengths little.
+  std::vector<double> drawn(static_cast<size_t>(shape.labels), 0.0);
+  for (int64_t row = 0; row < dataset.train_labels().size(); ++row) {
+    const auto labels = dataset.train_labels()[row];
+    for (const int32_t label : labels) drawn[static_cast<size_t>(label)] += 1.0 / static_cast<double>(labels.size());
+  }
+  shape.query = table_statistics(dataset.train(), pack, {});
+  shape.label = table_statistics(dataset.labels(), pack, drawn);
+  return shape;
+}
+
+DataShape data_shape(const PlanConfig& plan) {
+  const auto need = [](bool given, const char* key) {
+    if (!given) fail_user("--{} is missing: without --data.path a plan needs it", key);
+  };
+  need(plan.queries > 0, "plan.queries");
+  need(plan.labels > 0, "plan.labels");
+  need(plan.mean_tokens > 0, "plan.mean_tokens");
+  need(plan.longest_tokens > 0, "plan.longest_tokens");
+  if (static_cast<double>(plan.longest_tokens) < plan.mean_tokens)
+    fail_user("plan.longest_tokens is {}, plan.mean_tokens {}: the longest text cannot be shorter than the mean",
+              plan.longest_tokens, plan.mean_tokens);
+  if (plan.images_per_row > static_cast<double>(plan.image_slots))
+    fail_user("plan.images_per_row is {}, plan.image_slots {}: a row cannot have more pictures than slots",
+              plan.images_per_row, plan.image_slots);
+  if (plan.image_slots > 0) need(plan.image_width > 0, "plan.image_width");
+  DataShape shape;
+  shape.queries = plan.queries;
+  shape.labels = plan.labels;
+  shape.test_queries = plan.queries / 4;
+  shape.image_width = plan.image_slots > 0 ? plan.image_width : 0;
+  shape.query = shape.label = assumed_statistics(plan);
+  return shape;
+}
+
+Encoder::BatchShape mean_batch(const DataShape& data, int64_t rows) {
+  return batch_of(data, rows, 0);
+}
+
+Encoder::BatchShape worst_batch(const DataShape& data, int64_t rows) {
+  // Batches of neighbours (NGAME) are less mixed than random ones, hence six standard deviations.
+  return batch_of(data, rows, 6);
+}
+
+MemoryShape memory_shape(const Config& config, const DataShape& data, const Encoder& encoder,
+                         const ParameterStore& store, int64_t world_size, bool cpu) {
+  MemoryShape shape;
+  shape.config = config;
+  shape.data = data;
+  shape.world_size = world_size;
+  shape.cpu = cpu;
+  shape.width = encoder.width();
+  const int64_t rows = (config.train.batch_size + world_size - 1) / world_size;
+  shape.batch = worst_batch(data, rows);
+  shape.trained_elements = store.elements();
+  const auto compute = config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
+  const auto stored = stored_dtype(config.model.path);
+  for (int i = 0; i < store.count(); ++i) {
+    const auto& info = store.info(i);
+    if (store.trained(i)) continue;
+    // As load_backbone keeps them: vectors in float32, a decoder's token table as stored, the rest in the compute
+    // dtype; what is one tensor of the file in that dtype stays in the file on a CPU.
+    int64_t elements = 1;
+    for (const int64_t dimension : info.shape) elements *= dimension;
+    const bool table = info.name.find("embed") != std::string::npos;
+    const auto dtype = info.shape.size() < 2  ? at::kFloat
+                       : !table               ? compute
+                       : encoder.is_decoder() ? stored
+                                              : at::kFloat;
+    const bool fused = info.name.find("qkv") != std::string::npos || info.name.find("gate_up") != std::string::npos;
+    const int64_t bytes = elements * static_cast<int64_t>(at::elementSize(dtype));
+    (cpu && !fused && dtype == stored ? shape.mapped_bytes : shape.frozen_bytes) += bytes;
+  }
+  if (compute == at::kBFloat16) shape.copy_bytes = store.copied_elements() * kHalf;
+  return shape;
+}
+
+int64_t MemoryPlan::resident_bytes() const {
+  return sum_of(resident);
+}
+
+int64_t MemoryPlan::step_bytes() const {
+  return sum_of(step);
+}
+
+int64_t MemoryPlan::pass_bytes() const {
+  return largest_of(passes);
+}
+
+int64_t MemoryPlan::tensor_bytes() const {
+  return resident_bytes() + std::max(step_bytes(), pass_bytes());
+}
+
+MemoryPlan predict_memory(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& choice) {
+  MemoryPlan plan;
+  plan.choice = choice;
+  plan.resident = resident_parts(shape);
+  plan.step = step_parts(shape, encoder, choice);
+  plan.passes = pass_parts(shape, encoder);
+  plan.mapped_bytes = shape.mapped_bytes;
+  plan.slack_bytes =
+      shape.cpu ? kCpuSlack
+                : kGpuSlack + static_cast<int64_t>(kFragmentation *
+                                                   static_cast<double>(std::max(plan.step_bytes(), plan.pass_bytes())));
+  return plan;
+}
+
+int64_t most_chunks(const MemoryShape& shape) {
+  return std::max<int64_t>(1, shape.batch.sequences);
+}
+
+MemoryPlan plan_memory(const MemoryShape& shape, const Encoder& encoder, int64_t budget_bytes) {
+  const auto& train = shape.config.train;
+  const int64_t layers = encoder.n_layers(), most = most_chunks(shape);
+  if (train.recompute_layers > layers)
+    fail_user("train.recompute_layers is {}, the model has {} layers in use", train.recompute_layers, layers);
+  if (train.chunks > most) fail_user("train.chunks is {}, a rank's batch has {} sequences", train.chunks, most);
+  const bool layers_fixed = train.recompute_layers >= 0, chunks_fixed = train.chunks > 0;
+  const int64_t fewest_layers = layers_fixed ? train.recompute_layers : 0;
+  const int64_t most_layers = layers_fixed ? train.recompute_layers : layers;
+  const int64_t fewest = chunks_fixed ? train.chunks : 1, largest = chunks_fixed ? train.chunks : most;
+  const auto predict = [&](int64_t recompute, int64_t chunks) {
+    auto plan = predict_memory(shape, encoder, {recompute, chunks});
+    plan.budget_bytes = budget_bytes;
+    return plan;
+  };
+  auto plan = predict(fewest_layers, fewest);
+  const auto fits = [&] { return budget_bytes == 0 || plan.peak_bytes() <= budget_bytes; };
+  if (fits()) return plan;
+  for (int64_t recompute = fewest_layers + 1; recompute <= most_layers; ++recompute)
+    if (plan = predict(recompute, fewest); fits()) return plan;
+  for (const int64_t recompute : {fewest_layers, most_layers})
+    for (int64_t chunks = fewest + 1; chunks <= largest; ++chunks)
+      if (plan = predict(recompute, chunks); fits()) return plan;
+  plan = predict(most_layers, largest);
+  const auto gb = [](int64_t bytes) { return std::ceil(static_cast<double>(bytes) / 1e7) / 100; };
+  fail_user(
+      "memory budget of {:.2f} GB a rank: expected at least {:.2f} GB for this model, batch and data ({:.2f} GB "
+      "are there all the time): use more ranks, a smaller train.batch_size or a larger budget",
+      static_cast<double>(budget_bytes) / 1e9, gb(plan.peak_bytes()), gb(plan.resident_bytes()));
+}
+
+std::string choice_text(const MemoryPlan& plan, int64_t n_layers) {
+  const auto& choice = plan.choice;
+  std::string text = choice.chunks > 1 ? fmt::format("gradient caching in {} chunks", choice.chunks) : "";
+  if (choice.recompute_layers > 0)
+    text += fmt::format("{}{} of {} layers computed again in the backward pass", text.empty() ? "" : ", ",
+                        choice.recompute_layers, n_layers);
+  return text.empty() ? "all activations are kept" : text;
+}
+
+std::string memory_table(const MemoryPlan& plan, int64_t n_layers) {
+  std::string text;
+  const auto line = [&](const std::string& name, int64_t bytes) {
+    text += fmt::format("  {:<52} {:>10.3f}\n", name, static_cast<double>(bytes) / 1e9);
+  };
+  const auto group = [&](const std::string& name, const std::vector<MemoryPart>& parts, int64_t bytes) {
+    line(name, bytes);
+    for (const auto& part : parts)
+      if (part.bytes > 0) line("  " + part.name, part.bytes);
+  };
+  group("held all the time", plan.resident, plan.resident_bytes());
+  group("a step at its fullest", plan.step, plan.step_bytes());
+  group("passes outside of steps (the largest counts)", plan.passes, plan.pass_bytes());
+  line("libraries and allocator", plan.slack_bytes);
+  line("peak of a rank", plan.peak_bytes());
+  if (plan.budget_bytes > 0) line("budget", plan.budget_bytes);
+  if (plan.mapped_bytes > 0) line("mapped from disk, not counted", plan.mapped_bytes);
+  return fmt::format("{}: memory of a rank in GB\n{}", choice_text(plan, n_layers), text);
+}
+
+}  // namespace vixen
