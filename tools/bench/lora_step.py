@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Seconds and memory of one LoRA training step: vixen against transformers + PEFT, on the same model, data, batch, precision and threads.
+
+    tools/bench/lora_step.py --model MODEL --data DATA.h5 --layers 6 --batch-size 512 --out bench.json [-- OPTIONS OF vixen train]
+
+PEFT's side is padded as the ViXML authors' code pads (peft_step.py), with eager attention, with gradient checkpointing as they have it
+and without. Both sides compute the whole PRIME step: queries and labels, prototypes, loss, gradients, AdamW of adapters, prototype
+network, picture projection and free vectors. Each runs in a process of its own, one after the other; the first step warms up.
+Memory is the resident set: before the first step, and the most during the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from process_memory import memory_of, reset_peak
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ["", "precision", "s/step", "queries/s", "times vixen", "positions", "GB before", "GB peak", "GB growth", "growth, times vixen"]
+
+
+def lines_of(path: Path) -> list[dict]:
+    """The whole lines of a metrics.jsonl that is being written."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def environment(threads: int) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def vixen_command(options: argparse.Namespace, precision: str, run: Path) -> list[str]:
+    settings = {
+        "data.path": options.data, "model.path": options.model, "model.layers": options.layers, "model.compute": precision, "run.dir": run,
+        "run.log_every_steps": 1, "lora.rank": options.rank, "lora.alpha": options.rank, "train.batch_size": options.batch_size,
+        "train.epochs": 100, "train.lr": 5e-5, "train.clip_norm": 1, "prototype.free_vectors": options.free_vectors,
+        "prototype.init": "mean", "threads": options.threads,
+    }
+    return [str(options.binary), "train", *(word for key, value in settings.items() for word in (f"--{key}", str(value))), *options.vixen]
+
+
+def measure_vixen(options: argparse.Namespace, precision: str) -> dict:
+    """Trains until enough steps are logged; the peak counts from the opening of metrics.jsonl, which comes right before the first step."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, errors = Path(folder) / "run", Path(folder) / "stderr"
+        with open(errors, "w") as stderr:
+            process = subprocess.Popen(vixen_command(options, precision, run), stdout=subprocess.DEVNULL, stderr=stderr,
+                                       env=environment(options.threads))
+        try:
+            while not (run / "metrics.jsonl").exists():
+                require_running(process, errors)
+            before = reset_peak(process.pid)
+            while len(lines := lines_of(run / "metrics.jsonl")) <= options.steps:
+                require_running(process, errors)
+            memory = memory_of(process.pid)
+        finally:
+            process.kill()  # TERM would make it save first
+            process.wait()
+    lines = lines[: options.steps + 1]
+    return {"seconds": [line["seconds"]["step"] for line in lines[1:]], "losses": [line["loss"] for line in lines], "before_bytes": before,
+            "peak_bytes": memory.peak_bytes, "positions": round(statistics.mean(line["tokens_per_s"] * line["seconds"]["step"] for line in lines))}
+
+
+def require_running(process: subprocess.Popen, errors: Path) -> None:
+    if process.poll() is not None:
+        sys.exit(f"vixen ended with code {process.returncode}:\n{errors.read_text()}")
+    time.sleep(0.005)
+
+
+def measure_peft(options: argparse.Namespace, precision: str, checkpointing: bool) -> dict:
+    command = [sys.executable, str(Path(__file__).with_name("peft_step.py")), "--precision", precision]
+    for name in ("model", "data", "layers", "rank", "batch_size", "free_vectors", "steps", "threads"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    result = subprocess.run([*command, *["--checkpointing"] * checkpointing], capture_output=True, text=True, env=environment(options.threads))
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(command)} ended with code {result.returncode}:\n{result.stderr}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def row_of(report: dict, vixen: dict | None, batch_size: int) -> list[str]:
+    seconds, growth = statistics.median(report["seconds"]), report["peak_bytes"] - report["before_bytes"]
+    times = lambda value, reference: f"{value / reference:.2f}" if vixen else ""  # noqa: E731
+    return [report["name"], report["precision"], f"{seconds:.2f}", f"{batch_size / seconds:.0f}",
+            times(seconds, statistics.median(vixen["seconds"]) if vixen else 1), f"{report['positions']:,}", f"{report['before_bytes'] / 1e9:.2f}",
+            f"{report['peak_bytes'] / 1e9:.2f}", f"{growth / 1e9:.2f}", times(growth, vixen["peak_bytes"] - vixen["before_bytes"] if vixen else 1)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="Hugging Face folder of a decoder")
+    parser.add_argument("--data", type=Path, required=True, help="data set prepared with its tokenizer")
+    parser.add_argument("--binary", type=Path, default=next(iter(sorted((ROOT / "build").glob("*/src/vixen"))), None))
+    parser.add_argument("--layers", type=int, default=6, help="first layers only; 0: all")
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--rank", type=int, default=64, help="of the adapters, and their alpha")
+    parser.add_argument("--free-vectors", type=int, default=16384)
+    parser.add_argument("--steps", type=int, default=3, help="measured, behind one that warms up")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    parser.add_argument("--systems", nargs="+", choices=("vixen", "peft", "peft-checkpointing"), default=["vixen", "peft-checkpointing", "peft"])
+    parser.add_argument("--out", type=Path, help="the figures as JSON")
+    parser.add_argument("vixen", nargs="*", metavar="-- OPTIONS", help="options of vixen train, behind --")
+    options = parser.parse_args()
+    if "vixen" in options.systems and options.binary is None:
+        parser.error("build/*/src/vixen is not there: run launch/setup first, or give --binary")
+
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
+    reports = []
+    for precision in options.precisions:
+        vixen = None
+        for system in options.systems:
+            found = measure_vixen(options, precision) if system == "vixen" else measure_peft(options, precision, system != "peft")
+            report = {"name": {"peft": "PEFT", "peft-checkpointing": "PEFT, checkpointing"}.get(system, system), "precision": precision, **found}
+            vixen = report if system == "vixen" else vixen
+            reports.append(report)
+            print("| " + " | ".join(row_of(report, vixen, options.batch_size)) + " |", flush=True)
+    if options.out:
+        settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items() if key != "out"}
+        options.out.write_text(json.dumps({"settings": settings, "results": reports}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
