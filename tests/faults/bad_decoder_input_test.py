@@ -1,0 +1,260 @@
+"""A user's mistakes with decoders, adapters, templates and memory budgets: each one line that names file or key, and exit code 2."""
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from make_tiny_run import WORDS, write_raw
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaModel
+
+from bad_input_test import assert_refused
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT = "This product text and its image".split()
+WIDTH, IMAGE_WIDTH = 32, 8
+
+
+def tiny_llama(layers: int = 2, width: int = WIDTH) -> LlamaModel:
+    torch.manual_seed(0)
+    return LlamaModel(LlamaConfig(vocab_size=len(WORDS) + len(PROMPT) + 2, hidden_size=width, num_hidden_layers=layers, num_attention_heads=4,
+                                  num_key_value_heads=2, head_dim=8, intermediate_size=64, max_position_embeddings=64))
+
+
+def write_pictures(path: Path, data: Path, width: int) -> Path:
+    """The data set with one picture of `width` numbers for every training and test query."""
+    shutil.copy(data, path)
+    with h5py.File(path, "r+") as file:
+        first = 0
+        for group in ("train", "test"):
+            count = file[f"{group}/tokens/offsets"].shape[0] - 1
+            del file[f"{group}/images"]
+            file[f"{group}/images/offsets"] = np.arange(count + 1, dtype=np.int64)
+            file[f"{group}/images/values"] = np.arange(first, first + count, dtype=np.int32)
+            first += count
+        del file["images/embeddings"]
+        file["images/embeddings"] = np.random.default_rng(0).normal(size=(first, width)).astype(np.float16)
+        file.attrs["max_images"] = np.int64(1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory):
+    """A Llama of two layers in shards, its tokenizer, and data sets of it without pictures and with ones of two widths."""
+    folder = tmp_path_factory.mktemp("decoder")
+    model = folder / "llama"
+    tiny_llama().save_pretrained(model, max_shard_size="40KB")
+    assert len(list(model.glob("model-*.safetensors"))) > 1
+    vocabulary = {word: place for place, word in enumerate(["[UNK]", *WORDS, *PROMPT, "<|endoftext|>"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(model / "tokenizer.json"))
+    write_raw(folder / "raw", 128, 32)
+    data = folder / "data.h5"
+    subprocess.run([sys.executable, str(ROOT / "tools/prepare_dataset.py"), "--raw", str(folder / "raw"), "--model", str(model), "--out", str(data),
+                    "--max-length", "16"], check=True, capture_output=True)
+    return SimpleNamespace(model=model, data=data, pictures=write_pictures(folder / "pictures.h5", data, IMAGE_WIDTH),
+                           wide_pictures=write_pictures(folder / "wide_pictures.h5", data, 2 * IMAGE_WIDTH))
+
+
+@pytest.fixture
+def copy(decoder, tmp_path) -> Path:
+    """A model folder of its own, to damage."""
+    return Path(shutil.copytree(decoder.model, tmp_path / "copy"))
+
+
+@pytest.fixture
+def train(tiny, decoder, tmp_path):
+    """Trains on the tiny decoder; keys of `more` win."""
+    def run(**more) -> subprocess.CompletedProcess:
+        settings = {"data.path": decoder.data, "model.path": decoder.model, "lora.rank": 4, "lora.alpha": 4, "train.epochs": 1,
+                    "run.log_level": "error", **{key.replace("__", "."): value for key, value in more.items()}}
+        return tiny.run("train", *tiny.train_options(tmp_path / "run", **settings))
+    return run
+
+
+def edit_config(model: Path, **changes) -> None:
+    path = model / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def write_adapter(folder: Path, model: LlamaModel, rank: int = 4, **more) -> Path:
+    """A PEFT folder as PEFT writes it."""
+    options = {"r": rank, "lora_alpha": 4, "use_rslora": True, "target_modules": ["q_proj", "down_proj"], **more}
+    get_peft_model(model, LoraConfig(**options)).save_pretrained(folder)
+    return folder
+
+
+def test_the_whole_input_is_good(train, tmp_path, decoder):
+    """What the tests below damage is trained on without them."""
+    result = train(data__path=decoder.pictures, lora__adapter=write_adapter(tmp_path / "adapter", tiny_llama()))
+    assert result.returncode == 0, result.stderr
+    assert "P@1" in json.loads((tmp_path / "run/metrics.json").read_text())
+
+
+def test_missing_shard(train, copy):
+    shard = sorted(copy.glob("model-*.safetensors"))[1]
+    shard.unlink()
+    assert_refused(train(model__path=copy), shard.name, "missing")
+
+
+def test_tensor_that_its_shard_lacks(train, copy):
+    path = copy / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    shards = sorted(set(index["weight_map"].values()))
+    name = next(tensor for tensor, shard in index["weight_map"].items() if shard == shards[0])
+    index["weight_map"][name] = shards[1]
+    path.write_text(json.dumps(index))
+    assert_refused(train(model__path=copy), shards[1], name)
+
+
+def test_no_weights_at_all(train, copy):
+    for path in copy.glob("*.safetensors*"):
+        path.unlink()
+    assert_refused(train(model__path=copy), "model.safetensors", "model.safetensors.index.json")
+
+
+def test_weights_of_other_heads(train, copy):
+    edit_config(copy, num_key_value_heads=4)
+    assert_refused(train(model__path=copy), "k_proj", "[16, 32]", "[32, 32]")
+
+
+def test_heads_that_do_not_divide(train, copy):
+    edit_config(copy, num_key_value_heads=3)
+    assert_refused(train(model__path=copy), "config.json", "num_attention_heads", "4", "3")
+
+
+def test_weights_of_another_vocabulary(train, copy):
+    edit_config(copy, vocab_size=100)
+    assert_refused(train(model__path=copy), "embed_tokens", f"{len(WORDS) + len(PROMPT) + 2}", "100")
+
+
+def test_data_beyond_the_vocabulary(train, decoder, tmp_path):
+    path = tmp_path / "damaged.h5"
+    shutil.copy(decoder.data, path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["vocabulary"] = np.int64(1000)
+    assert_refused(train(data__path=path), "damaged.h5", "999", f"vocabulary of {len(WORDS) + len(PROMPT) + 2}")
+
+
+def test_more_layers_than_there_are(train):
+    assert_refused(train(model__layers=3), "model.layers", "3", "2")
+
+
+def test_unknown_architecture(train, copy):
+    edit_config(copy, model_type="gpt_neox")
+    assert_refused(train(model__path=copy), "config.json", "gpt_neox", "bert", "distilbert", "qwen2", "qwen3", "llama", "mistral")
+
+
+def test_unknown_rope_scaling(train, copy):
+    edit_config(copy, rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "factor": 2.0})
+    assert_refused(train(model__path=copy), "config.json", "longrope", "llama3")
+
+
+def test_another_activation(train, copy):
+    edit_config(copy, hidden_act="relu")
+    assert_refused(train(model__path=copy), "config.json", "hidden_act", "relu", "silu")
+
+
+def test_sequences_longer_than_the_model_s_positions(train, copy):
+    edit_config(copy, max_position_embeddings=8)
+    assert_refused(train(model__path=copy), "8 positions")
+
+
+def test_adapter_of_another_base(train, tmp_path):
+    adapter = write_adapter(tmp_path / "adapter", tiny_llama(width=48))
+    assert_refused(train(lora__adapter=adapter), "adapter_model.safetensors", "q_proj.lora_A", "[4, 48]", "[4, 32]")
+
+
+def test_adapter_of_more_layers(train, tmp_path):
+    adapter = write_adapter(tmp_path / "adapter", tiny_llama(layers=3))
+    assert_refused(train(lora__adapter=adapter), "adapter_model.safetensors", "layers.2")
+
+
+def test_adapter_of_another_rank_than_it_says(train, tmp_path):
+    adapter = write_adapter(tmp_path / "adapter", tiny_llama())
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "r": 8}))
+    assert_refused(train(lora__adapter=adapter), "adapter_model.safetensors", "lora_", "[4, ", "[8, ")
+
+
+@pytest.mark.parametrize("key,value", [("peft_type", "IA3"), ("bias", "all"), ("use_dora", True), ("rank_pattern", {"q_proj": 2})])
+def test_adapter_of_a_kind_that_we_do_not_know(train, tmp_path, key, value):
+    adapter = write_adapter(tmp_path / "adapter", tiny_llama())
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    assert_refused(train(lora__adapter=adapter), "adapter_config.json", key)
+
+
+def test_adapter_that_is_not_there(train, tmp_path):
+    assert_refused(train(lora__adapter=tmp_path / "nowhere"), "nowhere")
+
+
+def test_unknown_lora_module(train):
+    assert_refused(train(lora__modules="q,v,sideways"), "lora.modules", "sideways", "gate")
+
+
+def test_template_that_the_data_set_does_not_have(train):
+    assert_refused(train(template__text_prefix="Some other words"), "template.text_prefix", "Some other words", "This product text", "add_prompts.py")
+
+
+def test_data_set_prepared_without_prompts(train, decoder, tmp_path):
+    path = tmp_path / "plain.h5"
+    shutil.copy(decoder.data, path)
+    with h5py.File(path, "r+") as file:
+        del file["prompts"]
+    assert_refused(train(data__path=path), "plain.h5", "template.text_prefix", "add_prompts.py")
+
+
+def test_row_without_text(train, decoder, tmp_path):
+    """A template does not make up for a text that is missing."""
+    path = tmp_path / "empty.h5"
+    shutil.copy(decoder.data, path)
+    with h5py.File(path, "r+") as file:
+        offsets = file["train/tokens/offsets"][:]
+        offsets[3] = offsets[4]
+        file["train/tokens/offsets"][:] = offsets
+    assert_refused(train(data__path=path), "empty.h5", "train/tokens", "3")
+
+
+def test_pictures_of_another_width_than_the_run_s(tiny, train, decoder, tmp_path):
+    assert train(data__path=decoder.pictures).returncode == 0
+    result = tiny.run("evaluate", "--run.dir", tmp_path / "run", "--data.path", decoder.wide_pictures, "--run.log_level", "error", "--out",
+                      tmp_path / "metrics.json")
+    assert_refused(result, "8", "16")
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_memory_budget_below_the_least_possible(train):
+    result = train(train__memory_gb=1e-6)
+    assert_refused(result, "train.memory_gb", "1e-06", "at least")
+
+
+def test_budget_and_plan_disagree_about_no_step(tiny, decoder, tmp_path):
+    """`vixen plan` refuses the same budget as training does."""
+    result = tiny.run("plan", "--model.path", decoder.model, "--data.path", decoder.data, "--lora.rank", 4, "--train.batch_size", 32,
+                      "--train.memory_gb", 1e-6, "--run.log_level", "error", "--prototype.heads", 4)
+    assert_refused(result, "memory_gb", "at least")
+
+
+@pytest.mark.parametrize("damage", ["cut", "magic", "version"])
+def test_damaged_gguf(tmp_path, damage):
+    """A header that promises a tensor and ends, another file under the name, and a version of the future."""
+    path = tmp_path / "model.gguf"
+    magic, version = (b"GGUX" if damage == "magic" else b"GGUF"), (99 if damage == "version" else 3)
+    path.write_bytes(magic + struct.pack("<IQQ", version, 1, 1) + b"\x01")
+    result = subprocess.run([sys.executable, str(ROOT / "tools/fetch_model.py"), str(path), "--out", str(tmp_path / "out")], capture_output=True, text=True,
+                            timeout=120)
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert "model.gguf" in result.stderr.strip().splitlines()[-1], result.stderr
+    assert not (tmp_path / "out").exists()
