@@ -82,10 +82,57 @@ TEST(EmbeddingKernel, GradientsGoWhereValuesCameFrom) {
   }
 }
 
+TEST(EmbeddingKernel, TokensFromAnyTable) {
+  for (const bool pictures : {false, true}) {
+    const Case c = make_case(100, 45, pictures);
+    for (const auto table : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const at::Tensor word = c.word.to(table);
+      at::Tensor want = word.to(at::kFloat).index_select(0, c.tokens);
+      if (pictures) want.index_copy_(0, c.image_positions, c.images);
+      for (const auto dtype : kStorages) {
+        const auto check = [&](const at::Tensor& got) { EXPECT_TRUE(at::equal(got, want.to(dtype))) << table; };
+        check(reference::embed_tokens(c.tokens, word, c.images, c.image_positions, dtype));
+        for_each_isa([&](const char*) { check(embed_tokens(c.tokens, word, c.images, c.image_positions, dtype)); });
+      }
+    }
+  }
+}
+
+TEST(EmbeddingKernel, EveryHalfIsReadAsItIs) {
+  const at::Tensor bits = at::arange(-32768, 32768, at::kInt).to(at::kShort).view({256, 256});
+  const at::Tensor word = bits.view(at::kHalf), tokens = at::arange(256, at::kLong);
+  const at::Tensor want = word.to(at::kFloat);
+  for_each_isa([&](const char*) {
+    const at::Tensor got = embed_tokens(tokens, word, {}, {}, at::kFloat);
+    EXPECT_TRUE(at::equal(got.isnan(), want.isnan()));
+    EXPECT_TRUE(at::equal(got.nan_to_num(0, 1e9, -1e9), want.nan_to_num(0, 1e9, -1e9)));
+    EXPECT_TRUE(at::equal(got.signbit(), want.signbit()));
+  });
+}
+
+TEST(EmbeddingKernel, TokenGradientsSkipPicturesAndFrozenTables) {
+  for (const auto dtype : kStorages) {
+    const Case c = make_case(300, 45, true);
+    const at::Tensor grad = random({300, 45}, 5, dtype);
+    const at::Tensor text = grad.to(at::kDouble).index_fill(0, c.image_positions, 0);
+    const at::Tensor want = at::ones({50, 45}, at::kDouble).index_add(0, c.tokens, text);
+    const at::Tensor want_images = grad.index_select(0, c.image_positions).to(at::kFloat);
+    const auto check = [&](auto&& backward) {
+      at::Tensor word = at::ones({50, 45});
+      EXPECT_TRUE(at::equal(backward(grad, c.tokens, c.image_positions, word), want_images));
+      EXPECT_LT(difference(word, want), 2e-6);
+      EXPECT_TRUE(at::equal(backward(grad, c.tokens, c.image_positions, at::Tensor{}), want_images));
+    };
+    check(reference::embed_tokens_backward);
+    for_each_isa([&](const char*) { check(embed_tokens_backward); });
+  }
+}
+
 TEST(EmbeddingKernel, IdsOutsideTheTablesAreRefused) {
   Case c = make_case(20, 16, false);
   c.tokens[7] = 50;
   EXPECT_ANY_THROW(embed_positions(c.tokens, c.places, c.word, c.position, c.type, {}, {}, at::kFloat));
+  EXPECT_ANY_THROW(embed_tokens(c.tokens, c.word, {}, {}, at::kFloat));
 }
 
 TEST(EmbeddingKernel, ThreadsChangeNothing) {

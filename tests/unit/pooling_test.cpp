@@ -1,4 +1,4 @@
-// Mean pooling and row normalisation, forward and backward.
+// Mean and last-position pooling and row normalisation, forward and backward.
 #include "kernels/pooling.hpp"
 #include "kernels/reference.hpp"
 #include "unit/kernel_test.hpp"
@@ -39,6 +39,25 @@ TEST(Pooling, BackwardSharesTheGradient) {
       EXPECT_EQ(got.scalar_type(), dtype);
       EXPECT_LT(difference(got, want), tolerance(dtype));
     });
+  }
+}
+
+TEST(Pooling, LastPositionOfEachSequence) {
+  const std::vector<int64_t> lengths{3, 1, 8}, last{2, 3, 11};
+  const Packed p = pack(lengths);
+  const at::Tensor grad = random({3, 21}, 2);
+  for (const auto dtype : kStorages) {
+    const at::Tensor x = random({p.positions, 21}, 3, dtype), pooled = last_pool(x, p.cu_seqlens);
+    const at::Tensor back = last_pool_backward(grad, p.cu_seqlens, p.positions, dtype);
+    EXPECT_EQ(pooled.scalar_type(), at::kFloat);
+    EXPECT_EQ(back.scalar_type(), dtype);
+    at::Tensor rest = back.clone();
+    for (int64_t i = 0; i < 3; ++i) {
+      EXPECT_TRUE(at::equal(pooled[i], x[last[i]].to(at::kFloat)));
+      EXPECT_TRUE(at::equal(back[last[i]], grad[i].to(dtype)));
+      rest[last[i]].zero_();
+    }
+    EXPECT_EQ(rest.count_nonzero().item<int64_t>(), 0);
   }
 }
 
