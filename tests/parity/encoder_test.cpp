@@ -70,21 +70,16 @@ TEST_P(TinyEncoder, PositionIdsAreWhatCounts) {
 
 // The folder that save() writes is one that AutoModel loads; its embeddings are the goldens' again, in Python.
 TEST_P(TinyEncoder, SavedFolderLoadsInTransformers) {
-  const auto folder = std::filesystem::path(::testing::TempDir()) / (std::string("vixen_saved_") + GetParam());
+  const testing::ScratchFolder scratch("saved_encoder");
+  const auto& folder = scratch.path();
   const auto loaded = load_encoder(golden_path(GetParam()), kTinyImageWidth);
   loaded->encoder->save(folder);
-  const auto script = std::filesystem::path(VIXEN_SOURCE_DIR) / "tests/parity/check_saved_model.py";
-  const std::string output =
-      testing::python_output(script.string() + " " + folder.string() + " " +
-                             golden_path(std::string(GetParam()) + "_embeddings.safetensors").string() + " 2>&1");
-  const size_t found = output.rfind("max difference ");
-  ASSERT_NE(found, std::string::npos) << output;
-  EXPECT_LE(std::stod(output.substr(found + 15)), kTolerance) << output;
+  EXPECT_LE(testing::difference_in_python(folder, golden_path(std::string(GetParam()) + "_embeddings.safetensors")),
+            kTolerance);
   // And it loads here.
   const SafetensorsFile golden(golden_path(std::string(GetParam()) + "_embeddings.safetensors"));
   const auto again = load_encoder(folder, kTinyImageWidth);
   EXPECT_TRUE(embed(*again, golden_batch(golden)).equal(embed(*loaded, golden_batch(golden))));
-  std::filesystem::remove_all(folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(Parity, TinyEncoder, ::testing::Values("tiny_bert", "tiny_distilbert"),

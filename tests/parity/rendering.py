@@ -1,14 +1,29 @@
 """PyTorch renderings of what vixen computes, in autograd: the reference that the parity goldens are made from."""
 
+from typing import NamedTuple
+
 import torch
 from torch.nn import functional as F
 
 
-def embed_sequence(model, projection, tokens, images):
-    """Mean-pooled output of a transformers BERT or DistilBERT for one sequence [images][tokens]; no padding anywhere."""
-    words = model.embeddings.word_embeddings(tokens)
-    rows = torch.cat([projection(images), words]) if len(images) else words
-    return model(inputs_embeds=rows[None]).last_hidden_state[0].mean(0)
+class Sequence(NamedTuple):
+    """One sequence of T positions without padding."""
+
+    tokens: torch.Tensor  # int64 [T]; 0 where the position is a picture
+    images: torch.Tensor  # [m, I]
+    places: torch.Tensor  # int64 [m]: the positions of the pictures
+
+
+def embed_sequence(model, projection, sequence, pooling="mean", bidirectional=False):
+    """Pooled output of a transformers (or PEFT) model for one Sequence: mean of all positions or the last one."""
+    rows = model.get_input_embeddings()(sequence.tokens)
+    if len(sequence.images):
+        rows = rows.index_put((sequence.places,), projection(sequence.images))
+    options = {}
+    if bidirectional:  # a mask of four dimensions is taken as it is, in place of a decoder's causal one
+        options["attention_mask"] = torch.zeros((1, 1, len(rows), len(rows)), dtype=rows.dtype)
+    hidden = model(inputs_embeds=rows[None], **options).last_hidden_state[0]
+    return hidden.mean(0) if pooling == "mean" else hidden[-1]
 
 
 def row_loss(scores, relevant, positives, k=10, low=0.1, high=0.3, temperature=0.1):
@@ -52,3 +67,11 @@ def prime_loss(q, u, z, relevant, draws):
 def prototypes(layer, u, f, c):
     """z = mean over the three positions of a torch.nn.TransformerEncoderLayer (batch_first) over [u, f, c]."""
     return layer(torch.stack([u, f, c], 1)).mean(1)
+
+
+def late_fusion(block, text, pictures):
+    """One post-norm layer over the bag [pooled text, projected pictures] of a sequence; its output at the text.
+
+    block: torch.nn.TransformerEncoderLayer (batch_first); text [D], pictures [m, D] or empty.
+    """
+    return block(torch.cat([text[None], pictures])[None])[0, 0]
