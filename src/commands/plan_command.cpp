@@ -1,0 +1,167 @@
+// vixen plan: what a configuration needs of memory and time on each rank, from config.json and the shape of the data.
+#include <ATen/ATen.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "commands/commands.hpp"
+#include "commands/common.hpp"
+#include "commands/text_table.hpp"
+#include "model/adapter_files.hpp"
+#include "model/prototype.hpp"
+#include "train/memory_plan.hpp"
+#include "train/time_plan.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr double kSecondsAnHour = 3600;
+
+// The [plan] keys with nothing of what the configuration leaves out.
+PlanConfig described_data(const Config& config, const Encoder& encoder) {
+  PlanConfig plan = config.plan;
+  const bool prompted =
+      config.prompt.use == UseTemplate::kYes || (config.prompt.use == UseTemplate::kAuto && encoder.is_decoder());
+  if (!prompted) plan.prompt_tokens = 0;
+  if (!config.data.images) plan.image_slots = 0;
+  return plan;
+}
+
+// Shape of the data set, or of the keys; counts given as keys win.
+DataShape planned_data(const Config& config, const Encoder& encoder, const Dataset* dataset) {
+  if (dataset == nullptr) return data_shape(described_data(config, encoder));
+  DataShape data = data_shape(*dataset, pack_options(config, encoder, *dataset));
+  if (config.plan.queries > 0) data.queries = config.plan.queries;
+  if (config.plan.labels > 0) data.labels = config.plan.labels;
+  return data;
+}
+
+int64_t budget_of(const Config& config, const DeviceRates& device) {
+  if (config.plan.memory_gb > 0) return static_cast<int64_t>(config.plan.memory_gb * 1e9);
+  if (config.train.memory_gb > 0) return static_cast<int64_t>(config.train.memory_gb * 1e9);
+  return static_cast<int64_t>(device.memory_bytes);
+}
+
+int64_t planned_image_width(const Config& config, const Dataset* dataset) {
+  if (dataset != nullptr) return image_width(config, *dataset);
+  return config.data.images && config.plan.image_slots > 0 ? config.plan.image_width : 0;
+}
+
+std::string seconds_text(double seconds) {
+  if (seconds >= 2 * kSecondsAnHour) return fmt::format("{:.1f} h", seconds / kSecondsAnHour);
+  if (seconds >= 120) return fmt::format("{:.1f} min", seconds / 60);
+  return seconds >= 1 ? fmt::format("{:.2f} s", seconds) : fmt::format("{:.2f} ms", seconds * 1e3);
+}
+
+std::string time_table(const std::string& title, const std::vector<TimePart>& parts, double total) {
+  std::string text = fmt::format("  {:<52} {:>10}\n", title, seconds_text(total));
+  for (const auto& part : parts)
+    if (part.seconds > 0) text += fmt::format("    {:<50} {:>10}\n", part.name, seconds_text(part.seconds));
+  return text;
+}
+
+std::string report_text(const MemoryShape& shape, const Encoder& encoder, const MemoryPlan& memory,
+                        const TimePlan& time, const DeviceRates& device) {
+  const auto& config = shape.config;
+  const auto mean = mean_batch(shape.data, (config.train.batch_size + shape.world_size - 1) / shape.world_size);
+  std::string text = fmt::format(
+      "{} {}, {} layers of width {}{}; {} queries, {} labels; batch {} over {} rank{}: {} sequences, {} positions, {} "
+      "pictures a rank (at most {} positions)\n\n",
+      encoder.is_decoder() ? "decoder" : "encoder", config.model.path, encoder.n_layers(), encoder.width(),
+      config.lora.rank > 0 ? fmt::format(", LoRA r={} on {}", config.lora.rank, config.lora.modules) : "",
+      with_commas(shape.data.queries), with_commas(shape.data.labels), config.train.batch_size, shape.world_size,
+      shape.world_size == 1 ? "" : "s", with_commas(mean.sequences), with_commas(mean.positions),
+      with_commas(mean.images), with_commas(shape.batch.positions));
+  text += memory_table(memory, encoder.n_layers());
+  const double share = static_cast<double>(memory.peak_bytes()) / static_cast<double>(memory.budget_bytes);
+  text += fmt::format("  {:<52} {:>9.0f}%\n\n", "share of the budget", 100 * share);
+  text += fmt::format("time on {} at {:.1f} TFLOP/s ({:.0f}% of {:.1f}; {})\n", device.name, device.rate() / 1e12,
+                      100 * device.attainable, device.peak_flops / 1e12, device.source);
+  text += time_table("a step", time.step, time.step_seconds());
+  text += fmt::format("  {:<52} {:>7.1f} TF\n", "FLOPs of a step and rank, once each",
+                      (time.forward_flops + time.backward_flops) / 1e12);
+  text += fmt::format("  {:<52} {:>10}\n", "steps an epoch", with_commas(time.steps_per_epoch));
+  text += time_table(fmt::format("all {} epochs", config.train.epochs), time.run, time.run_seconds());
+  return text;
+}
+
+nlohmann::json parts_json(const std::vector<MemoryPart>& parts) {
+  auto object = nlohmann::json::object();
+  for (const auto& part : parts) object[part.name] = part.bytes;
+  return object;
+}
+
+nlohmann::json parts_json(const std::vector<TimePart>& parts) {
+  auto object = nlohmann::json::object();
+  for (const auto& part : parts) object[part.name] = part.seconds;
+  return object;
+}
+
+nlohmann::json report_json(const MemoryShape& shape, const Encoder& encoder, const MemoryPlan& memory,
+                           const TimePlan& time, const DeviceRates& device) {
+  const auto& config = shape.config;
+  return {{"model", config.model.path},
+          {"world_size", shape.world_size},
+          {"batch_size", config.train.batch_size},
+          {"layers", encoder.n_layers()},
+          {"width", encoder.width()},
+          {"trained_elements", shape.trained_elements},
+          {"choice", {{"chunks", memory.choice.chunks}, {"recompute_layers", memory.choice.recompute_layers}}},
+          {"memory",
+           {{"resident", parts_json(memory.resident)},
+            {"step", parts_json(memory.step)},
+            {"passes", parts_json(memory.passes)},
+            {"slack_bytes", memory.slack_bytes},
+            {"mapped_bytes", memory.mapped_bytes},
+            {"peak_bytes", memory.peak_bytes()},
+            {"budget_bytes", memory.budget_bytes}}},
+          {"device",
+           {{"name", device.name},
+            {"flops_per_s", device.rate()},
+            {"peak_flops_per_s", device.peak_flops},
+            {"all_reduce_bytes_per_s", device.reduce_rate}}},
+          {"time",
+           {{"step", parts_json(time.step)},
+            {"step_seconds", time.step_seconds()},
+            {"flops_per_step", time.forward_flops + time.backward_flops},
+            {"repeated_flops_per_step", time.repeated_flops},
+            {"steps_per_epoch", time.steps_per_epoch},
+            {"run", parts_json(time.run)},
+            {"hours", time.run_seconds() / kSecondsAnHour}}}};
+}
+
+}  // namespace
+
+int plan_command(const Config& asked, MpiSession& session) {
+  const auto comm = start_job(asked, session);
+  if (asked.model.path.empty()) fail_user("--model.path is missing: give a Hugging Face folder, or a config.json");
+  Config config = asked;
+  config.lora = with_adapter_settings(asked.lora);
+  std::unique_ptr<Dataset> dataset;
+  if (!config.data.path.empty()) dataset = std::make_unique<Dataset>(config.data.path);
+
+  // Parameters are registered, never allocated: that is all that counting needs.
+  ParameterStore store;
+  const auto encoder = make_encoder({config.model, config.lora, planned_image_width(config, dataset.get())}, store);
+  std::unique_ptr<PrototypeNetwork> network;
+  if (config.train.method == Method::kPrime)
+    network = std::make_unique<PrototypeNetwork>(config.prototype, encoder->width(), store);
+  if (config.train.batch_size < config.plan.world_size)
+    fail_user("train.batch_size is {}, but plan.world_size {}: every rank needs a row", config.train.batch_size,
+              config.plan.world_size);
+
+  const auto device = device_rates(config);
+  const auto shape = memory_shape(config, planned_data(config, *encoder, dataset.get()), *encoder, store,
+                                  config.plan.world_size, config.plan.gpu == "cpu");
+  const auto memory = plan_memory(shape, *encoder, budget_of(config, device));
+  const auto time = plan_time(shape, *encoder, memory.choice, device);
+  if (comm->rank() != 0) return 0;
+  fmt::print("{}", report_text(shape, *encoder, memory, time, device));
+  if (!config.out.empty())
+    write_text_atomically(config.out, report_json(shape, *encoder, memory, time, device).dump(2) + "\n");
+  return 0;
+}
+
+}  // namespace vixen
