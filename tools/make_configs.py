@@ -31,7 +31,7 @@ ENCODERS = ("bert", "distilbert")
 # The sections of a made file, in the order of `vixen --help`.
 SECTIONS = ("data", "model", "lora", "template", "train", "prototype", "cluster", "plan", "run")
 TABLE_BEGIN, TABLE_END = "<!-- tools/make_configs.py --plan-table: begin -->", "<!-- end -->"
-TABLE_HEAD = ["data set", "backbone", "text only", "with pictures", "configuration", "GB a GPU", "how", "hours"]
+TABLE_HEAD = ["data set", "backbone", "text only", "with pictures", "configuration", "GB", "activations", "hours"]
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Row:
             raise UserError(f"{self.file.name}: section [{min(unknown)}] of an overlay has no place in tools/make_configs.py")
         lines = [f"# {dataset.name}, {backbone.name}. Made by tools/make_configs.py from configs/overlays: change those.",
                  *(f"# {comment}" for comment in [*dataset.comments[1:], *schedule.comments, *backbone.comments[1:]]),
-                 f"# Give data.path, model.path (a {backbone.name} folder; for vixen plan {self.model.relative_to(ROOT)} will do) and run.dir."]
+                 f"# Give data.path, model.path (a {backbone.name} folder; for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir."]
         for section in SECTIONS:
             if section in merged:
                 lines += ["" if section != "data" else None, f"[{section}]", *(f"{key} = {value}" for key, value in merged[section].items())]
@@ -151,6 +151,13 @@ def plan_of(binary: Path, row: Row) -> dict:
         if result.returncode != 0:
             raise UserError(f"vixen plan of {row.file.name} ended with code {result.returncode}: {result.stderr.strip()}")
         return json.loads(out.read_text())
+
+
+def plan_cells(plan: dict) -> list[str]:
+    """Memory, how the budget is kept, and hours, for the table."""
+    chunks, recomputed = plan["choice"]["chunks"], plan["choice"]["recompute_layers"]
+    ways = [f"{chunks} chunks"] * (chunks > 1) + [f"{recomputed} of {plan['layers']} layers recomputed"] * (recomputed > 0)
+    return [f"{plan['memory']['peak_bytes'] / 1e9:.0f}", ", ".join(ways) or "all kept", f"{plan['time']['hours']:.1f}"]
 
 
 def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:

@@ -114,8 +114,12 @@ def test_rows_fit_one_80_gb_gpu(row, tmp_path):
     result = vixen("plan", "--config", row.file, "--model.path", row.model, "--plan.gpu", "h100", "--plan.world_size", 1, "--out", out)
     assert result.returncode == 0, result.stderr
     plan = json.loads(out.read_text())
-    memory = plan["memory"]["total_bytes"]
-    assert 0.5e9 < memory <= 76e9 < GPU_BYTES, plan["memory"]
+    memory = plan["memory"]
+    assert memory["budget_bytes"] == 76e9 < GPU_BYTES
+    assert 0.5e9 < memory["peak_bytes"] <= memory["budget_bytes"], memory
+    assert plan["world_size"] == 1 and plan["batch_size"] == int(values_of(row.file)["train.batch_size"])
+    epochs = int(values_of(row.file)["train.epochs"])
+    assert plan["time"]["hours"] * 3600 > epochs * plan["time"]["steps_per_epoch"] * plan["time"]["step_seconds"] * 0.999 > 0
 
 
 def test_an_overlay_wins_over_the_file_before_it():
