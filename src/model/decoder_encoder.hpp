@@ -33,15 +33,27 @@ class DecoderEncoder final : public Encoder {
 
  private:
   struct Activations;
+  struct Range {  // of the store's parameters
+    int first = 0, last = 0;
+  };
+
+  void add_adapters(int64_t layer, DecoderLayerParameters& parameters);
+  void check(const PackedBatch& batch) const;
+  DecoderPass pass_of(const PackedBatch& batch, const PassContext& context) const;
+  bool wants_embedding_gradient(const PackedBatch& batch) const;
+  std::vector<const AdaptedLinear*> linears() const;
+  double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;
+  void save_backbone_files(const std::filesystem::path& folder, at::ScalarType dtype, int64_t max_shard_bytes) const;
 
   EncoderOptions options_;
   DecoderConfig config_;
   ParameterStore* store_;
-  int first_ = 0, end_ = 0;  // our parameters in the store
+  int first_ = 0;  // of the backbone's parameters
   int word_ = -1, final_norm_ = -1;
-  std::unique_ptr<ImageAdapter> images_;
+  std::unique_ptr<ImageAdapter> images_;  // null: no pictures
   std::vector<DecoderLayer> layers_;
-  at::Tensor rope_;  // made at load_weights, grown when a longer position comes
+  std::vector<Range> trained_;  // of each layer: its own parameters, or its adapters; empty for inference
+  at::Tensor rope_;             // of all positions, on the store's device; made at load_weights
   int64_t recompute_layers_ = 0;
 };
 

@@ -34,8 +34,8 @@ class DecoderLayer {
  public:
   DecoderLayer(ParameterStore& store, const DecoderConfig& config, DecoderLayerParameters parameters);
 
-  /// What the backward needs: (2 D + (H + 2 Hkv) d + H d + 2 F) T elements of the compute dtype, and a little more.
-  /// Normalised inputs and the activation of the feed-forward block are computed again.
+  /// What the backward needs: (2 D + (H + 2 Hkv) d + H d + 2 F) T elements of the compute dtype, x A^T of the adapters,
+  /// and a few numbers a position. Normalised inputs and the activation of the feed-forward block are computed again.
   struct Saved {
     at::Tensor input;  // x
     at::Tensor rstd1;  // [T]
@@ -49,6 +49,8 @@ class DecoderLayer {
   };
   /// saved null: nothing is kept.
   at::Tensor forward(const at::Tensor& x, const DecoderPass& pass, Saved* saved) const;
+  /// What forward keeps, to the bit, from its input alone: for a layer whose activations were not kept.
+  Saved recompute(const at::Tensor& x, const DecoderPass& pass) const;
   /// grad_y [T, D] -> gradient of x; gradients of trained parameters into the store. Frees what it used of saved.
   /// want_grad_x false (first layer of a frozen base without pictures): returns undefined.
   at::Tensor backward(const at::Tensor& grad_y, const DecoderPass& pass, Saved& saved, bool want_grad_x) const;
@@ -56,6 +58,9 @@ class DecoderLayer {
   const DecoderLayerParameters& parameters() const { return parameters_; }
 
  private:
+  at::Tensor attention_input(const at::Tensor& qkv, const DecoderPass& pass, at::Tensor* head_rstd) const;
+  at::Tensor run(const at::Tensor& x, const DecoderPass& pass, Saved* saved, bool want_y) const;
+
   ParameterStore* store_;
   DecoderConfig config_;
   DecoderLayerParameters parameters_;

@@ -1,0 +1,47 @@
+// Typed reading of a decoder's config.json: every fault is one line that names file and key.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+
+namespace vixen {
+
+/// An object of config.json: the file's own, or one inside it. A key whose value is null counts as absent.
+class JsonObject {
+ public:
+  /// config.json of model.path, which may also be such a file itself. UserError: unreadable, no JSON object.
+  static JsonObject of_model(const ModelConfig& model);
+
+  bool has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
+  bool is_null(const std::string& key) const { return json_.contains(key) && json_[key].is_null(); }
+  /// Positive integers; without fallback the key must be there.
+  int64_t size(const std::string& key) const;
+  int64_t size(const std::string& key, int64_t fallback) const;
+  /// Integers from 0 on.
+  int64_t count(const std::string& key, int64_t fallback) const;
+  /// Finite numbers, above 0 or any.
+  double positive(const std::string& key) const;
+  double positive(const std::string& key, double fallback) const;
+  double number(const std::string& key, double fallback) const;
+  bool flag(const std::string& key, bool fallback) const;
+  std::string text(const std::string& key, const std::string& fallback) const;
+  std::vector<std::string> texts(const std::string& key) const;
+  JsonObject object(const std::string& key) const;
+
+  const std::string& file() const { return file_; }
+  const nlohmann::ordered_json& json() const { return json_; }
+
+ private:
+  JsonObject(std::string file, std::string path, nlohmann::ordered_json json);
+  [[noreturn]] void fail(const std::string& key, const char* expected) const;
+
+  std::string file_;
+  std::string path_;  // of this object in the file, "" or "rope_scaling.", for messages
+  nlohmann::ordered_json json_;
+};
+
+}  // namespace vixen
