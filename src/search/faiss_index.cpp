@@ -25,10 +25,16 @@ FaissIndex& FaissIndex::operator=(FaissIndex&&) noexcept = default;
 
 FaissIndex::FaissIndex(const at::Tensor& rows, int64_t first_id) : impl_(std::make_unique<Impl>()) {
   VIXEN_CHECK(rows.dim() == 2, "rows of {} dimensions", rows.dim());
-  const at::Tensor dense = rows.cpu().to(at::kFloat).contiguous();
-  row_bounds(dense, dense, "label", first_id);  // refuses what is not finite
   impl_->first_id = first_id;
   impl_->index = std::make_unique<faiss::IndexFlatIP>(static_cast<faiss::Index::idx_t>(rows.size(1)));
+  add(rows);
+}
+
+void FaissIndex::add(const at::Tensor& rows) {
+  VIXEN_CHECK(rows.dim() == 2 && rows.size(1) == width(), "rows [{}, {}], the index is {} wide", rows.size(0),
+              rows.size(-1), width());
+  const at::Tensor dense = rows.cpu().to(at::kFloat).contiguous();
+  row_bounds(dense, dense, "label", impl_->first_id + impl_->index->ntotal);  // refuses what is not finite
   if (rows.size(0) > 0) impl_->index->add(rows.size(0), dense.const_data_ptr<float>());
 }
 

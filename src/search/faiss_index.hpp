@@ -18,6 +18,8 @@ class FaissIndex {
   /// Copies rows [n, D] (float32 or float16, any device); ids are first_id, first_id + 1, ... A row that is not finite
   /// is a UserError.
   explicit FaissIndex(const at::Tensor& rows, int64_t first_id = 0);
+  /// Appends rows [m, D] under the next ids, so that an index need not exist twice in memory. As the constructor.
+  void add(const at::Tensor& rows);
   /// Reads an index file (faiss.write_index); UserError naming the file when it is missing, damaged or of another kind.
   static FaissIndex load(const std::filesystem::path& path);
   ~FaissIndex();

@@ -59,6 +59,19 @@ TEST_F(FaissIndexTest, AFileGivesTheSameIndex) {
   EXPECT_TRUE(at::equal(read.search(queries, 9).ids, built.search(queries, 9).ids));
 }
 
+TEST_F(FaissIndexTest, BlocksGiveTheIndexOfTheWhole) {
+  const at::Tensor labels = unit_rows(500, 24, 3), queries = unit_rows(7, 24, 4);
+  const FaissIndex whole(labels, 10);
+  FaissIndex built(at::empty({0, 24}), 10);
+  for (const auto& block : labels.split(128)) built.add(block);
+  EXPECT_EQ(built.rows(), 500);
+  EXPECT_TRUE(at::equal(built.search(queries, 9).ids, whole.search(queries, 9).ids));
+  at::Tensor nan = at::ones({3, 24});
+  nan[1][1] = std::nanf("");
+  EXPECT_THROW(built.add(nan), UserError);
+  EXPECT_EQ(built.rows(), 500) << "a refused block leaves the index as it was";
+}
+
 TEST_F(FaissIndexTest, MissingPlacesArePadded) {
   const TopK found = FaissIndex(at::ones({2, 4}), 10).search(at::ones({1, 4}), 4);
   EXPECT_EQ(found.ids[0].slice(0, 0, 2).sum().item<int64_t>(), 21);

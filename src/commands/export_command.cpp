@@ -1,0 +1,160 @@
+// vixen export: a trained model in the formats of others.
+#include <ATen/ATen.h>
+
+#include <limits>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "base/progress.hpp"
+#include "comm/on_root.hpp"
+#include "commands/commands.hpp"
+#include "commands/common.hpp"
+#include "commands/export_folder.hpp"
+#include "commands/text_table.hpp"
+#include "data/hdf5_matrix.hpp"
+#include "model/backbone.hpp"
+#include "model/weight_files.hpp"
+#include "search/faiss_index.hpp"
+#include "train/pack_options.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int64_t kBlockRows = 65536;  // label representations read at once
+
+// The folder to write, made when it is not there.
+std::filesystem::path output_folder(const Config& config) {
+  const std::filesystem::path folder = config.out;
+  std::error_code error;
+  if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder))
+    fail_user("--out {}: is a file, expected a folder for export.format = {}", config.out, config.export_.format);
+  if (std::filesystem::equivalent(folder, model_folder(config.run.dir), error))
+    fail_user("--out {}: is the run's own model folder, expected another one", config.out);
+  std::filesystem::create_directories(folder, error);
+  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
+  return folder;
+}
+
+bool has_adapter(const Config& config) {
+  return std::filesystem::exists(model_folder(config.run.dir) / "adapter_config.json");
+}
+
+// Whether every matrix of a folder's weights is bfloat16: then a bf16 copy of it is the file itself.
+bool stored_in_bfloat16(const std::filesystem::path& folder) {
+  const WeightFiles files(folder);
+  for (const auto& name : files.names()) {
+    const at::Tensor tensor = files.tensor(name);
+    if (tensor.dim() >= 2 && tensor.scalar_type() != at::kBFloat16) return false;
+  }
+  return true;
+}
+
+// The run's encoder with weights that a merge may read: adapters in float32 (as trained ones are), the base exactly as
+// it is stored. On the CPU: nothing is computed but the merge.
+std::unique_ptr<LoadedEncoder> load_exact(const EncoderOptions& options, uint64_t seed) {
+  auto loaded = std::make_unique<LoadedEncoder>();
+  loaded->encoder = make_encoder(options, loaded->store);
+  const bool bf16 = options.trainable && stored_in_bfloat16(options.model.path);
+  loaded->store.allocate(at::kCPU, bf16 ? at::kBFloat16 : at::kFloat);
+  loaded->encoder->load_weights(seed);
+  return loaded;
+}
+
+// A folder's file, if it is there, into another folder.
+void copy_file(const std::string& name, const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (!std::filesystem::exists(from / name)) return;
+  write_atomically(to / name, [&](const std::filesystem::path& temporary) {
+    std::error_code error;
+    std::filesystem::copy_file(from / name, temporary, std::filesystem::copy_options::overwrite_existing, error);
+    if (error) fail_user("{}: cannot write: {}", (to / name).string(), error.message());
+  });
+}
+
+void export_adapter(const Config& config, const std::filesystem::path& folder) {
+  const auto run = model_folder(config.run.dir);
+  copy_tokenizer(run, folder);
+  for (const char* name :
+       {"image_projection.safetensors", "fusion.safetensors", "adapter_model.safetensors", "adapter_config.json"})
+    copy_file(name, run, folder);
+}
+
+// peft, merged or sentence-transformers.
+void export_model(const Config& config) {
+  const std::string& format = config.export_.format;
+  const bool adapter = has_adapter(config);
+  if (format == "peft" && !adapter)
+    fail_user(
+        "{}: the run trained the whole backbone and has no adapter; expected export.format = merged or "
+        "sentence-transformers",
+        model_folder(config.run.dir).string());
+  const auto dataset = open_dataset(config);
+  EncoderOptions options;
+  options.model = config.model;
+  options.lora = config.lora;
+  options.image_width = image_width(config, *dataset);
+  options.trainable = adapter;
+
+  const auto folder = output_folder(config);
+  const auto describe = [&](const Encoder& encoder) {
+    const auto description = describe_model(config, encoder, *dataset);
+    write_loader(folder, description);
+    write_readme(folder, format, description);
+    return description;
+  };
+  if (format == "peft") {
+    ParameterStore store;
+    describe(*make_encoder(options, store));
+    export_adapter(config, folder);
+    return;
+  }
+  const auto loaded = load_exact(options, config.train.seed);
+  const auto description = describe(*loaded->encoder);
+  loaded->encoder->save_merged(folder, config.export_.dtype == "bf16" ? at::kBFloat16 : at::kFloat,
+                               config.export_.max_shard_mb * 1000000);
+  if (format == "sentence-transformers") write_sentence_transformers(folder, description);
+}
+
+// The index file, and the labels' texts beside it.
+std::filesystem::path export_index(const Config& config) {
+  std::filesystem::path path = config.out;
+  if (std::filesystem::is_directory(path)) path /= "labels.faiss";
+  const MatrixReader reader({label_embeddings_file(config.run.dir), "/embeddings"});
+  const auto dataset = open_dataset(config);
+  if (dataset->labels().size() != reader.rows())
+    fail_user("{}: holds {} labels, the run was trained on {}: the index needs the data set of the run",
+              config.data.path, dataset->labels().size(), reader.rows());
+  FaissIndex index(at::empty({0, reader.columns()}));
+  Progress progress("index", "labels", reader.rows(), true);
+  for (int64_t first = 0; first < reader.rows(); first += kBlockRows) {
+    const RowRange range{first, std::min(first + kBlockRows, reader.rows())};
+    index.add(reader.read(range, /*check_finite=*/true));
+    progress.advance(range.size());
+  }
+  std::string texts;
+  for (int64_t label = 0; label < reader.rows(); ++label)
+    texts += shortened(std::string(dataset->labels().text(label)), std::numeric_limits<size_t>::max()) + "\n";
+  write_text_atomically(path.parent_path() / "labels.txt", texts);
+  index.save(path);
+  return path;
+}
+
+}  // namespace
+
+int export_command(const Config& asked, MpiSession& session) {
+  const auto comm = start_job(asked, session);
+  if (asked.run.dir.empty()) fail_user("--run.dir is missing: give the folder of a finished run");
+  if (asked.out.empty()) fail_user("--out is missing: give the folder to write (for faiss: the file)");
+  const auto config = with_run_settings(asked);
+  on_root(*comm, [&] {
+    if (config.export_.format == "faiss") {
+      spdlog::info("{}: inner-product index of the run's labels, texts in labels.txt", export_index(config).string());
+    } else {
+      export_model(config);
+      spdlog::info("{}: {} folder", config.out, config.export_.format);
+    }
+  });
+  return 0;
+}
+
+}  // namespace vixen
