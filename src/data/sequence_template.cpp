@@ -1,6 +1,7 @@
 // Finds a template's strings among the prompts that the data set holds tokenised.
 #include "data/sequence_template.hpp"
 
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -77,10 +78,14 @@ SequenceTemplate resolve_template(const TemplateConfig& config, bool decoder, bo
     }
     if (!missing.empty()) fail_missing(missing, dataset);
   }
+  static std::once_flag warned;  // a run resolves its template for every pass
   if (decoder && images && resolved.images_first)
-    spdlog::warn(
-        "template.order: pictures come first, and a decoder uses the first position as its attention sink: displacing "
-        "the text from it costs accuracy (about 3.5 P@1 in the paper); expected text_first, but in ablations");
+    std::call_once(warned, [] {
+      spdlog::warn(
+          "template.order: pictures come first, and a decoder uses the first position as its attention sink: "
+          "displacing the text from it costs accuracy (about 3.5 P@1 in the paper); expected text_first, but in "
+          "ablations");
+    });
   return resolved;
 }
 

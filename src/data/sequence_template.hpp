@@ -29,8 +29,9 @@ struct SequenceTemplate {
 };
 
 /// The template of a configuration. Strings are looked up among the data set's prompts: a UserError names the string
-/// that is not there, those that are, and the command that adds it. Warns when a decoder's pictures come first: the
-/// first position is the attention sink, and a picture there costs accuracy. images: the model takes pictures.
+/// that is not there, those that are, and the command that adds it. Warns, once a process, when a decoder's pictures
+/// come first: the first position is the attention sink, and a picture there costs accuracy. images: the model takes
+/// pictures.
 SequenceTemplate resolve_template(const TemplateConfig& config, bool decoder, bool images, const Dataset& dataset);
 
 }  // namespace vixen
