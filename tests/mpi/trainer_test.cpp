@@ -10,6 +10,7 @@
 #include "data/dataset.hpp"
 #include "eval/evaluator.hpp"
 #include "fixtures/single_rank.hpp"
+#include "fixtures/tiny_decoder.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "fixtures/toy_model.hpp"
 #include "kernels/pooling.hpp"
@@ -19,6 +20,11 @@
 
 namespace vixen {
 namespace {
+
+double relative_gap(const at::Tensor& a, const at::Tensor& b) {
+  if (b.numel() == 0) return 0;  // a rank may own no rows
+  return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
+}
 
 // Files that all ranks read: written by rank 0 into one folder, removed with the last test.
 class TrainerTest : public ::testing::Test {
@@ -36,6 +42,8 @@ class TrainerTest : public ::testing::Test {
                                                     .max_length = 12,
                                                     .image_width = 24,
                                                     .tokenizer_sha256 = sha});
+      test::write_tiny_decoder(folder_ / "decoder", {.vocabulary = 120});
+      test::write_tiny_decoder(folder_ / "other-decoder", {.layers = 4, .vocabulary = 120});
     });
   }
   static void TearDownTestSuite() {
@@ -57,6 +65,18 @@ class TrainerTest : public ::testing::Test {
     config.cluster.start_epoch = 0;
     config.cluster.update_epochs = 1;
     return config;
+  }
+
+  // A decoder with adapters, prompts and pictures behind the text.
+  static Config lora_config(const std::string& run = {}) {
+    auto settings = config(run);
+    settings.model.path = (folder_ / "decoder").string();
+    settings.lora.rank = 6;
+    settings.lora.alpha = 12;
+    settings.lora.modules = "q,v,o,gate,up,down";
+    settings.lora.dropout = 0.1;
+    settings.train.clip_norm = 1;
+    return settings;
   }
 
   static std::unique_ptr<Trainer> make(const Config& config, const Dataset& dataset, bool alone) {
@@ -82,48 +102,182 @@ class TrainerTest : public ::testing::Test {
     return sharded_search(index, normalize_rows(encode(dataset.test())).y, search, comm);
   }
 
+  // Trains W ranks and one rank alone side by side.
+  static void expect_as_one_rank(const Config& settings) {
+    const Dataset dataset(settings.data.path);
+    auto together = make(settings, dataset, false);
+    auto alone = make(settings, dataset, true);
+    together->prepare();
+    alone->prepare();
+    ASSERT_TRUE(together->prototypes()->cluster_of_label().equal(alone->prototypes()->cluster_of_label()))
+        << "free vectors are assigned the same way";
+    const auto range = together->prototypes()->centroids().local_range();
+    EXPECT_LT(relative_gap(together->prototypes()->centroids().local(),
+                           alone->prototypes()->centroids().local().narrow(0, range.begin, range.size())),
+              1e-6);
+
+    // Ten steps, the last ones in a clustered epoch.
+    std::vector<double> losses, expected;
+    while (losses.size() < 10) {
+      for (const double loss : together->run_steps(10)) losses.push_back(loss);
+      for (const double loss : alone->run_steps(10)) expected.push_back(loss);
+    }
+    for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-6 * expected[i]) << "step " << i;
+
+    // Gradients of one more step, from the same parameters.
+    together->store().flat_values().copy_(alone->store().flat_values());
+    together->store().refresh_compute();
+    const auto order = alone->planner().epoch_order(1, {});
+    const auto one = [&](Trainer& trainer) {
+      return trainer.step().accumulate(
+          trainer.step().prepare(trainer.planner().plan(1, 3, order), dataset, trainer.pack_options()));
+    };
+    one(*together);
+    one(*alone);
+    EXPECT_LT(relative_gap(together->store().flat_grads(), alone->store().flat_grads()), 2e-5);
+  }
+
   static inline test::TempDir* dir_ = nullptr;
   static inline std::filesystem::path folder_;
 };
 
-double relative_gap(const at::Tensor& a, const at::Tensor& b) {
-  if (b.numel() == 0) return 0;  // a rank may own no rows
-  return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
+TEST_F(TrainerTest, LossesAndGradientsAreThoseOfOneRank) {
+  expect_as_one_rank(config());
 }
 
-TEST_F(TrainerTest, LossesAndGradientsAreThoseOfOneRank) {
-  const auto settings = config();
+TEST_F(TrainerTest, LossesAndGradientsOfAdaptersAreThoseOfOneRank) {
+  auto settings = lora_config();
+  settings.train.image_dropout = 0.3;
+  expect_as_one_rank(settings);
+}
+
+TEST_F(TrainerTest, AdaptersTrainAndTheBaseDoesNot) {
+  const auto settings = lora_config();
   const Dataset dataset(settings.data.path);
-  auto together = make(settings, dataset, false);
-  auto alone = make(settings, dataset, true);
-  together->prepare();
-  alone->prepare();
-  ASSERT_TRUE(together->prototypes()->cluster_of_label().equal(alone->prototypes()->cluster_of_label()))
-      << "free vectors are assigned the same way";
-  const auto range = together->prototypes()->centroids().local_range();
-  EXPECT_LT(relative_gap(together->prototypes()->centroids().local(),
-                         alone->prototypes()->centroids().local().narrow(0, range.begin, range.size())),
-            1e-6);
-
-  // Ten steps, the last ones in a clustered epoch.
-  std::vector<double> losses, expected;
-  while (losses.size() < 10) {
-    for (const double loss : together->run_steps(10)) losses.push_back(loss);
-    for (const double loss : alone->run_steps(10)) expected.push_back(loss);
+  auto trainer = make(settings, dataset, false);
+  auto& store = trainer->store();
+  const int frozen = store.find("layers.0.self_attn.o_proj.weight");
+  ASSERT_GE(frozen, 0);
+  ASSERT_FALSE(store.trained(frozen));
+  const auto base = store.value(frozen).clone();
+  trainer->prepare();
+  const auto first = store.flat_values().clone();
+  trainer->run_steps(4);
+  EXPECT_TRUE(store.value(frozen).equal(base));
+  for (int i = 0; i < store.count(); ++i) {
+    if (!store.trained(i) || store.info(i).name.find("lora_B") == std::string::npos) continue;
+    EXPECT_GT(store.value(i).abs().max().item<double>(), 0) << store.info(i).name << " began as zero";
   }
-  for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-6 * expected[i]) << "step " << i;
+  EXPECT_FALSE(store.flat_values().equal(first));
+}
 
-  // Gradients of one more step, from the same parameters.
-  together->store().flat_values().copy_(alone->store().flat_values());
-  together->store().refresh_compute();
-  const auto order = alone->planner().epoch_order(1, {});
-  const auto one = [&](Trainer& trainer) {
-    return trainer.step().accumulate(
-        trainer.step().prepare(trainer.planner().plan(1, 3, order), dataset, trainer.pack_options()));
+// Dropout in the backbone, the adapters and the prototypes, and image dropout: the second pass must meet the same.
+TEST_F(TrainerTest, ChunksAndRecomputationGiveTheSameGradients) {
+  for (auto settings : {config(), lora_config()}) {
+    settings.train.image_dropout = 0.2;
+    const Dataset dataset(settings.data.path);
+    const auto gradients = [&](int64_t chunks, int64_t recompute, double* loss, int64_t* parts) {
+      settings.train.chunks = chunks;
+      settings.train.recompute_layers = recompute;
+      auto trainer = make(settings, dataset, false);
+      trainer->prepare();
+      // Not the first step: B of the adapters is 0 there, and half of the gradients with it.
+      trainer->run_steps(3);
+      const auto plan = trainer->planner().plan(1, 2, trainer->planner().epoch_order(1, {}));
+      const auto input = trainer->step().prepare(plan, dataset, trainer->pack_options());
+      *parts = static_cast<int64_t>(input.chunks.size());
+      *loss = trainer->step().accumulate(input).loss.item<double>();
+      return std::make_pair(trainer->store().flat_grads().clone(), trainer->step().free_vector_grad().clone());
+    };
+    double loss = 0, expected_loss = 0;
+    int64_t parts = 0;
+    const auto expected = gradients(1, 0, &expected_loss, &parts);
+    ASSERT_EQ(parts, 1);
+    for (const int64_t chunks : {1, 2, 5}) {
+      for (const int64_t recompute : {0, 2}) {
+        const auto found = gradients(chunks, recompute, &loss, &parts);
+        EXPECT_EQ(parts, chunks);
+        const auto gap = relative_gap(found.first, expected.first);
+        if (test::world().rank() == 0)
+          fmt::print("{}: {} chunks, {} layers again: relative gap {:.1e}\n",
+                     settings.lora.rank > 0 ? "decoder" : "encoder", chunks, recompute, gap);
+        if (chunks == 1) {
+          EXPECT_TRUE(found.first.equal(expected.first)) << "recomputation changes no bit";
+          EXPECT_EQ(loss, expected_loss);
+        }
+        EXPECT_LE(gap, 1e-6);
+        EXPECT_LE(relative_gap(found.second, expected.second), 1e-6);
+        EXPECT_NEAR(loss, expected_loss, 1e-6 * expected_loss);
+      }
+    }
+  }
+}
+
+TEST_F(TrainerTest, ResumingAdaptersChangesNoBit) {
+  auto settings = lora_config(fmt::format("resume-lora-{}", test::world().world_size()));
+  const Dataset dataset(settings.data.path);
+  auto straight = make(settings, dataset, false);
+  straight->prepare();
+  const auto expected = straight->run_steps(6);
+
+  auto first = make(settings, dataset, false);
+  first->prepare();
+  auto losses = first->run_steps(3);
+  first->save();
+  auto second = make(settings, dataset, false);
+  ASSERT_TRUE(second->resume());
+  for (const double loss : second->run_steps(3)) losses.push_back(loss);
+  EXPECT_EQ(losses, expected);
+  EXPECT_TRUE(second->store().flat_values().equal(straight->store().flat_values()));
+
+  // Trained parameters only: the base is not in the checkpoint.
+  const auto saved = newest_checkpoint(settings.run.dir);
+  ASSERT_TRUE(saved);
+  EXPECT_LT(std::filesystem::file_size(*saved / "dense.safetensors"),
+            static_cast<uint64_t>(4 * 3 * straight->store().elements() + 8 * dataset.labels().size() + 65536));
+
+  // Memory settings may change; what decides numbers may not.
+  settings.train.chunks = 2;
+  EXPECT_TRUE(make(settings, dataset, false)->resume());
+  const auto refused = [&](const Config& other, const std::string& word) {
+    auto trainer = make(other, dataset, false);
+    try {
+      trainer->resume();
+      FAIL() << "resumed with another " << word;
+    } catch (const UserError& error) {
+      EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << "one line";
+    }
   };
-  one(*together);
-  one(*alone);
-  EXPECT_LT(relative_gap(together->store().flat_grads(), alone->store().flat_grads()), 2e-5);
+  auto other = settings;
+  other.lora.rank = 4;
+  refused(other, "lora.rank");
+  other = settings;
+  other.lora.modules = "q,v";
+  refused(other, "lora.modules");
+  other = settings;
+  other.prompt.closing.clear();
+  refused(other, "template.closing");
+  other = settings;
+  other.model.path = (folder_ / "other-decoder").string();
+  refused(other, "another base model");
+}
+
+TEST_F(TrainerTest, BudgetIsKeptOrRefused) {
+  auto settings = lora_config();
+  const Dataset dataset(settings.data.path);
+  const auto everything = make(settings, dataset, false)->memory_plan();
+  settings.train.memory_gb = static_cast<double>(everything.peak_bytes() - everything.step_bytes() / 3) / 1e9;
+  const auto squeezed = make(settings, dataset, false)->memory_plan();
+  EXPECT_TRUE(squeezed.choice.recompute_layers > 0 || squeezed.choice.chunks > 1);
+  EXPECT_LE(squeezed.peak_bytes(), squeezed.budget_bytes);
+  settings.train.memory_gb = 0.001;
+  try {
+    make(settings, dataset, false);
+    FAIL() << "nothing fits into a megabyte";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("at least"), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(TrainerTest, TopLabelsAreThoseOfOneRank) {

@@ -1,0 +1,360 @@
+// The memory plan against what steps really take, the order in which a budget is kept, and the cutting of batches.
+#include "train/memory_plan.hpp"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "base/check.hpp"
+#include "device/device.hpp"
+#include "device/tracked_memory.hpp"
+#include "eval/evaluator.hpp"
+#include "fixtures/single_rank.hpp"
+#include "fixtures/tiny_decoder.hpp"
+#include "fixtures/toy_dataset.hpp"
+#include "fixtures/toy_model.hpp"
+#include "model/prototype.hpp"
+#include "train/chunked_encoder.hpp"
+#include "train/pack_options.hpp"
+#include "train/trainer.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int64_t kVocabulary = 300;
+
+// Models wide enough, and batches large enough, that activations are most of the memory.
+class MemoryPlanTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    track_tensor_memory();
+    set_threads(2, 1);
+    dir_ = new test::TempDir;
+    const auto sha = test::write_toy_model(
+        path("tiny"),
+        {.width = 128, .layers = 4, .heads = 4, .feed_forward = 512, .vocabulary = kVocabulary, .positions = 64});
+    test::write_toy_model(
+        path("minilm"),
+        {.width = 384, .layers = 3, .heads = 12, .feed_forward = 1536, .vocabulary = kVocabulary, .positions = 64});
+    test::write_tiny_decoder(path("decoder"), {.width = 192,
+                                               .layers = 4,
+                                               .heads = 6,
+                                               .kv_heads = 2,
+                                               .head_dim = 32,
+                                               .feed_forward = 512,
+                                               .vocabulary = kVocabulary});
+    test::write_toy_dataset(path("data.h5"), {.n_train = 1200,
+                                              .n_test = 20,
+                                              .n_labels = 400,
+                                              .vocabulary = kVocabulary,
+                                              .max_length = 30,
+                                              .image_width = 64,
+                                              .tokenizer_sha256 = sha});
+  }
+  static void TearDownTestSuite() { delete dir_; }
+
+  static std::string path(const std::string& name) { return (dir_->path() / name).string(); }
+
+  static Config config(const std::string& model) {
+    Config config;
+    config.data.path = path("data.h5");
+    config.data.prefetch = 1;
+    config.model.path = path(model);
+    config.train.batch_size = 300;
+    config.train.epochs = 3;
+    config.prototype.free_vectors = 256;
+    config.prototype.heads = 4;
+    config.prototype.feed_forward = 128;
+    if (model == "decoder") {
+      config.lora.rank = 16;
+      config.lora.alpha = 16;
+    }
+    return config;
+  }
+
+  static std::unique_ptr<Trainer> make(const Config& config, const Dataset& dataset) {
+    return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset),
+                                     std::make_shared<test::SingleRank>(), TrainerHooks{});
+  }
+
+  // An encoder whose parameters are registered only, with the prototypes', and its shape.
+  struct Planned {
+    ParameterStore store;
+    std::unique_ptr<Encoder> encoder;
+    std::unique_ptr<PrototypeNetwork> network;
+    MemoryShape shape;
+  };
+  static std::unique_ptr<Planned> plan_of(const Config& config, const Dataset& dataset, int64_t world_size = 1,
+                                          bool cpu = true) {
+    auto planned = std::make_unique<Planned>();
+    planned->encoder = make_encoder({config.model, config.lora, image_width(config, dataset)}, planned->store);
+    planned->network = std::make_unique<PrototypeNetwork>(config.prototype, planned->encoder->width(), planned->store);
+    planned->shape = memory_shape(config, data_shape(dataset, pack_options(config, *planned->encoder, dataset)),
+                                  *planned->encoder, planned->store, world_size, cpu);
+    return planned;
+  }
+
+  static inline test::TempDir* dir_ = nullptr;
+};
+
+Encoder::BatchShape shape_of(const StepInput& input) {
+  Encoder::BatchShape shape;
+  for (const PackedBatch& batch : input.chunks) {
+    shape.positions += batch.n_positions();
+    shape.sequences += batch.n_sequences();
+    shape.images += batch.image_embeddings.defined() ? batch.image_embeddings.size(0) : 0;
+    shape.sum_squared_lengths += batch.cu_seqlens.diff().to(at::kLong).square().sum().item<int64_t>();
+  }
+  return shape;
+}
+
+TEST_F(MemoryPlanTest, PredictsTheMeasuredPeakOfAStep) {
+  for (const char* model : {"tiny", "minilm", "decoder"}) {
+    auto settings = config(model);
+    const Dataset dataset(settings.data.path);
+    int64_t kept_all = 0;
+    for (const MemoryChoice choice : {MemoryChoice{0, 1}, {2, 1}, {3, 1}, {0, 2}, {0, 5}, {3, 5}}) {
+      settings.train.chunks = choice.chunks;
+      settings.train.recompute_layers = choice.recompute_layers;
+      const int64_t before = tensor_bytes();
+      auto trainer = make(settings, dataset);
+      trainer->prepare();
+      // The largest batch of those that run.
+      auto shape = plan_of(settings, dataset)->shape;
+      shape.batch = {};
+      const auto order = trainer->planner().epoch_order(0, {});
+      for (int64_t step = 0; step < 3; ++step) {
+        const auto batch = shape_of(
+            trainer->step().prepare(trainer->planner().plan(0, step, order), dataset, trainer->pack_options()));
+        if (batch.positions > shape.batch.positions) shape.batch = batch;
+      }
+      reset_peak_tensor_bytes();
+      trainer->run_steps(3);
+      const int64_t measured = peak_tensor_bytes() - before;
+      const auto plan = predict_memory(shape, trainer->encoder(), choice);
+      const int64_t predicted = plan.resident_bytes() + plan.step_bytes();
+      const double ratio = static_cast<double>(predicted) / static_cast<double>(measured);
+      fmt::print(
+          "{:<8} {} layers again, {} chunks: {:.1f} MB measured, {:.1f} MB planned ({:+.1f}%), of which held "
+          "{:.1f} MB\n",
+          model, choice.recompute_layers, choice.chunks, static_cast<double>(measured) / 1e6,
+          static_cast<double>(predicted) / 1e6, 100 * (ratio - 1), static_cast<double>(plan.resident_bytes()) / 1e6);
+      EXPECT_NEAR(ratio, 1, 0.1) << model << ", " << choice_text(plan, trainer->encoder().n_layers());
+      if (choice == MemoryChoice{0, 1})
+        kept_all = measured;
+      else
+        EXPECT_LT(measured, kept_all);
+    }
+  }
+}
+
+TEST_F(MemoryPlanTest, HoldsTheFrozenBaseOnce) {
+  const auto settings = config("decoder");
+  const Dataset dataset(settings.data.path);
+  const auto planned = plan_of(settings, dataset);
+  const int64_t before = tensor_bytes();
+  planned->store.allocate(at::kCPU, at::kFloat);
+  planned->encoder->load_weights(0);
+  const int64_t loaded = tensor_bytes() - before;
+  const int64_t buffers = 2 * 4 * planned->store.elements();
+  // Beside it lie the rotation tables, which are as long as the positions that the model knows.
+  EXPECT_NEAR(static_cast<double>(loaded), static_cast<double>(planned->shape.frozen_bytes + buffers), 100e3);
+  EXPECT_GT(planned->shape.mapped_bytes, 0) << "single tensors in the right dtype stay in their file";
+}
+
+TEST_F(MemoryPlanTest, WorstBatchIsNotExceeded) {
+  const auto settings = config("decoder");
+  const Dataset dataset(settings.data.path);
+  auto trainer = make(settings, dataset);
+  const auto data = plan_of(settings, dataset)->shape.data;
+  const auto worst = worst_batch(data, settings.train.batch_size), mean = mean_batch(data, settings.train.batch_size);
+  double positions = 0;
+  int64_t steps = 0;
+  for (uint64_t epoch = 0; epoch < 5; ++epoch) {
+    const auto order = trainer->planner().epoch_order(epoch, {});
+    for (int64_t step = 0; step < trainer->planner().steps_per_epoch(); ++step, ++steps) {
+      const auto batch = shape_of(
+          trainer->step().prepare(trainer->planner().plan(epoch, step, order), dataset, trainer->pack_options()));
+      EXPECT_LE(batch.positions, worst.positions);
+      EXPECT_LE(batch.images, worst.images);
+      EXPECT_LE(batch.sum_squared_lengths, worst.sum_squared_lengths);
+      positions += static_cast<double>(batch.positions);
+    }
+  }
+  EXPECT_NEAR(positions / static_cast<double>(steps) / static_cast<double>(mean.positions), 1, 0.03);
+  EXPECT_LT(static_cast<double>(worst.positions), 1.3 * static_cast<double>(mean.positions));
+}
+
+TEST_F(MemoryPlanTest, BudgetIsKeptInOrder) {
+  const auto settings = config("minilm");
+  const Dataset dataset(settings.data.path);
+  const auto planned = plan_of(settings, dataset);
+  const auto& encoder = *planned->encoder;
+  const auto peak = [&](int64_t recompute, int64_t chunks) {
+    return predict_memory(planned->shape, encoder, {recompute, chunks}).peak_bytes();
+  };
+  const auto chosen = [&](int64_t budget) { return plan_memory(planned->shape, encoder, budget).choice; };
+  EXPECT_EQ(chosen(0), (MemoryChoice{0, 1})) << "no budget: everything is kept";
+  EXPECT_EQ(chosen(peak(0, 1)), (MemoryChoice{0, 1}));
+  EXPECT_EQ(chosen(peak(0, 1) - 1), (MemoryChoice{1, 1})) << "then the fewest layers";
+  EXPECT_EQ(chosen(peak(1, 1) - 1), (MemoryChoice{2, 1}));
+  const auto cached = chosen(peak(3, 1) - 1);
+  EXPECT_EQ(cached.recompute_layers, 0) << "then chunks, which keep their activations";
+  EXPECT_GT(cached.chunks, 1);
+  EXPECT_LE(peak(0, cached.chunks), peak(3, 1) - 1);
+  EXPECT_GT(peak(0, cached.chunks - 1), peak(3, 1) - 1) << "the fewest";
+  int64_t least = peak(0, 1);
+  for (int64_t chunks = 1; chunks <= most_chunks(planned->shape); ++chunks) least = std::min(least, peak(0, chunks));
+  const auto both = chosen(least - 1);
+  EXPECT_EQ(both.recompute_layers, 3) << "then both";
+  EXPECT_GT(both.chunks, 1);
+}
+
+TEST_F(MemoryPlanTest, MinimumIsNamed) {
+  const auto settings = config("minilm");
+  const Dataset dataset(settings.data.path);
+  const auto planned = plan_of(settings, dataset);
+  const auto message = [&](int64_t budget) -> std::string {
+    try {
+      plan_memory(planned->shape, *planned->encoder, budget);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return {};
+  };
+  const std::string refusal = message(1'000'000);
+  const auto at = refusal.find("at least ");
+  ASSERT_NE(at, std::string::npos) << refusal;
+  EXPECT_EQ(refusal.find('\n'), std::string::npos);
+  const double gb = std::stod(refusal.substr(at + 9));
+  EXPECT_EQ(message(static_cast<int64_t>(gb * 1e9)), "") << "what it names works";
+  EXPECT_NE(message(static_cast<int64_t>((gb - 0.02) * 1e9)), "") << "and little less does not";
+}
+
+TEST_F(MemoryPlanTest, SettingsFixTheChoice) {
+  auto settings = config("minilm");
+  const Dataset dataset(settings.data.path);
+  settings.train.chunks = 3;
+  settings.train.recompute_layers = 1;
+  const auto planned = plan_of(settings, dataset);
+  EXPECT_EQ(plan_memory(planned->shape, *planned->encoder, 0).choice, (MemoryChoice{1, 3}));
+  EXPECT_THROW(plan_memory(planned->shape, *planned->encoder, 1'000'000), UserError);
+  settings.train.recompute_layers = 4;
+  const auto deeper = plan_of(settings, dataset);
+  EXPECT_THROW(plan_memory(deeper->shape, *deeper->encoder, 0), UserError);
+  settings.train.recompute_layers = 0;
+  settings.train.chunks = 2 * settings.train.batch_size + 1;
+  const auto finer = plan_of(settings, dataset);
+  EXPECT_THROW(plan_memory(finer->shape, *finer->encoder, 0), UserError);
+}
+
+TEST_F(MemoryPlanTest, RanksShareLabelSideAndBatch) {
+  const auto settings = config("tiny");
+  const Dataset dataset(settings.data.path);
+  auto one = plan_of(settings, dataset, 1, /*cpu=*/false), eight = plan_of(settings, dataset, 8, /*cpu=*/false);
+  for (auto* planned : {one.get(), eight.get()}) {
+    planned->shape.data.labels = 1'305'265;
+    planned->shape.data.queries = 2'248'619;
+  }
+  const auto part = [](const MemoryPlan& plan, const std::string& name) {
+    for (const auto& p : plan.resident)
+      if (p.name == name) return static_cast<double>(p.bytes);
+    ADD_FAILURE() << name;
+    return 0.0;
+  };
+  const auto alone = plan_memory(one->shape, *one->encoder, 0), shared = plan_memory(eight->shape, *eight->encoder, 0);
+  for (const char* name : {"centroids", "query bank (fp16)"})
+    EXPECT_NEAR(part(alone, name) / part(shared, name), 8, 0.01) << name;
+  EXPECT_EQ(part(alone, "trained parameters"), part(shared, "trained parameters"));
+  EXPECT_EQ(part(alone, "centroids"), 1'305'265.0 * 128 * 4);
+  EXPECT_LT(static_cast<double>(shared.step_bytes()), 0.3 * static_cast<double>(alone.step_bytes()));
+}
+
+TEST(PlanData, NeedsItsKeysAndTheyMustAgree) {
+  PlanConfig plan;
+  const auto message = [&]() -> std::string {
+    try {
+      data_shape(plan);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return {};
+  };
+  EXPECT_NE(message().find("plan.queries"), std::string::npos);
+  plan.queries = 1000;
+  plan.labels = 200;
+  plan.mean_tokens = 16;
+  EXPECT_NE(message().find("plan.longest_tokens"), std::string::npos);
+  plan.longest_tokens = 12;
+  EXPECT_NE(message().find("cannot be shorter"), std::string::npos);
+  plan.longest_tokens = 32;
+  plan.images_per_row = 0.9;
+  EXPECT_NE(message().find("plan.image_slots"), std::string::npos);
+  plan.image_slots = 1;
+  EXPECT_NE(message().find("plan.image_width"), std::string::npos);
+  plan.image_width = 1152;
+  plan.prompt_tokens = 6;
+  EXPECT_EQ(message(), "");
+  const auto data = data_shape(plan);
+  EXPECT_NEAR(data.query.mean, 16 + 6 + 0.9, 1e-9);
+  EXPECT_EQ(data.query.longest, 32 + 6 + 1);
+  EXPECT_NEAR(data.query.mean_images, 0.9, 1e-9);
+}
+
+// Lengths 3 1 4 1 5 9 2 6 with pictures in front of some.
+PackedBatch batch_to_cut() {
+  const std::vector<int64_t> lengths = {3, 1, 4, 1, 5, 9, 2, 6};
+  std::vector<int32_t> ends = {0};
+  std::vector<int64_t> image_places, text_places, keys;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const int64_t first = ends.back();
+    for (int64_t p = first; p < first + lengths[i]; ++p)
+      (i % 3 == 2 && p == first ? image_places : text_places).push_back(p);
+    ends.push_back(static_cast<int32_t>(first + lengths[i]));
+    keys.push_back(100 + static_cast<int64_t>(i));
+  }
+  PackedBatch batch;
+  batch.tokens = at::arange(ends.back(), at::kLong) + 1000;
+  batch.position_ids = at::arange(ends.back(), at::kLong);
+  batch.cu_seqlens = at::tensor(ends, at::kInt);
+  batch.sequence_keys = at::tensor(keys, at::kLong);
+  batch.text_positions = at::tensor(text_places, at::kLong);
+  batch.image_positions = at::tensor(image_places, at::kLong);
+  batch.image_embeddings = at::arange(static_cast<int64_t>(image_places.size()), at::kFloat).unsqueeze(1);
+  batch.max_seqlen = 9;
+  return batch;
+}
+
+TEST(SplitBatch, CutsBetweenSequencesAndLosesNothing) {
+  const auto batch = batch_to_cut();
+  for (int64_t chunks = 1; chunks <= 12; ++chunks) {
+    const auto parts = split_batch(batch, chunks);
+    EXPECT_LE(static_cast<int64_t>(parts.size()), chunks);
+    std::vector<at::Tensor> tokens, keys, images, text, pictures;
+    int64_t begin = 0, longest = 0;
+    for (const auto& part : parts) {
+      ASSERT_GT(part.n_sequences(), 0);
+      EXPECT_EQ(part.cu_seqlens[0].item<int>(), 0);
+      EXPECT_EQ(part.cu_seqlens[part.n_sequences()].item<int64_t>(), part.n_positions());
+      EXPECT_EQ(part.max_seqlen, part.cu_seqlens.diff().max().item<int64_t>());
+      tokens.push_back(part.tokens);
+      keys.push_back(part.sequence_keys);
+      text.push_back(part.text_positions + begin);
+      if (part.image_embeddings.defined()) {
+        images.push_back(part.image_embeddings);
+        pictures.push_back(part.image_positions + begin);
+      }
+      begin += part.n_positions();
+      longest = std::max(longest, part.n_positions());
+    }
+    EXPECT_TRUE(at::cat(tokens).equal(batch.tokens));
+    EXPECT_TRUE(at::cat(keys).equal(batch.sequence_keys));
+    EXPECT_TRUE(at::cat(text).equal(batch.text_positions));
+    EXPECT_TRUE(at::cat(images).equal(batch.image_embeddings));
+    EXPECT_TRUE(at::cat(pictures).equal(batch.image_positions));
+    EXPECT_LE(longest, 31 / chunks + 9 + 1) << chunks << " chunks: the fullest has its share and a sequence";
+  }
+  EXPECT_EQ(split_batch(batch, 3).size(), 3U);
+}
+
+}  // namespace
+}  // namespace vixen
