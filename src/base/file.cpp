@@ -148,6 +148,16 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::advise_done(std::span<const std::byte> range) const {
+  VIXEN_CHECK(range.empty() || (range.data() >= data_ && range.data() + range.size() <= data_ + size_),
+              "a range outside the mapping of {}", path_.string());
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t first = (static_cast<size_t>(range.data() - data_) + page - 1) / page * page;  // whole pages only
+  const size_t last = static_cast<size_t>(range.data() + range.size() - data_) / page * page;
+  // Only advice: a kernel that cannot take it loses nothing.
+  if (first < last) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
 std::string read_text(const std::filesystem::path& path) {
   std::string text;
   for_each_piece(path, [&text](const char* data, size_t size) { text.append(data, size); });

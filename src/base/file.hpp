@@ -25,6 +25,10 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
+  /// Says that a range of bytes() was read for the last time: its pages leave this process' memory (they stay in the
+  /// page cache, and come back when they are read all the same).
+  void advise_done(std::span<const std::byte> range) const;
+
  private:
   std::filesystem::path path_;
   const std::byte* data_ = nullptr;

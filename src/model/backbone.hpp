@@ -15,12 +15,12 @@ namespace vixen {
 /// a layer are one parameter, so that they are one matrix product.
 struct BackboneParameter {
   std::string name;  // of the first tensor; for q|k|v "...qkv...", for gate|up "...gate_up..."
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape = {};
   ParameterGroup group = ParameterGroup::kBackbone;  // when trained
   bool in_products = true;                           // false: embedding tables
   bool is_vector = false;                            // norms: float32 also when frozen (biases are in_products)
-  std::vector<std::string> tensors;                  // Hugging Face's names, without prefix
-  std::vector<int64_t> rows;                         // of each tensor; empty: all the same
+  std::vector<std::string> tensors = {};             // Hugging Face's names, without prefix
+  std::vector<int64_t> rows = {};                    // of each tensor; empty: all the same
 };
 
 /// Registers the parameters in this order (kFrozen when frozen); returns the index of the first.

@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Names of the two architectures' keys and tensors; the numbers of TransformerLayerParameters follow this order.
+// Names of the two architectures' keys and tensors.
 struct Names {
   const char *width, *heads, *feed_forward, *layers, *activation, *hidden_dropout, *attention_dropout;
   const char* layer_prefix;
@@ -58,7 +58,8 @@ const Names& names_of(BertKind kind) {
 }
 
 std::filesystem::path config_path(const ModelConfig& model) {
-  return std::filesystem::path(model.path) / "config.json";
+  const std::filesystem::path path = model.path;
+  return std::filesystem::is_regular_file(path) ? path : path / "config.json";
 }
 
 Json read_json(const std::filesystem::path& path) {
@@ -100,6 +101,9 @@ BertConfig read_bert_config(const ModelConfig& model) {
 
   if (model.pooling != Pooling::kMean)
     fail_user("model.pooling: last found, expected mean for the {} of {}", type, file);
+
+  if (model.mask == Mask::kCausal)
+    fail_user("model.mask: causal found, expected auto or bidirectional for the {} of {}", type, file);
 
   BertConfig config;
   config.kind = type == "bert" ? BertKind::kBert : BertKind::kDistilBert;
@@ -154,6 +158,7 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
                       .shape = {d},
                       .group = ParameterGroup::kBackboneNoDecay,
                       .in_products = in_products,
+                      .is_vector = true,
                       .tensors = {module + part}});
   };
 
@@ -162,33 +167,46 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
   if (config.types > 0) table("embeddings.token_type_embeddings.weight", config.types);
   norm("embeddings.LayerNorm", false);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
+    const BertLayerModules modules = layer_modules(config, layer);
     const std::string prefix = fmt::format("{}{}.", names.layer_prefix, layer);
-    linear(prefix + names.qkv, 3 * d, d);
+    linear(modules.qkv, 3 * d, d);
     for (size_t part = 0; part < 2; ++part) {
       auto& tensors = list[list.size() - 2 + part].tensors;
       tensors.clear();
-      for (const char* module : {names.query, names.key, names.value})
-        tensors.push_back(prefix + module + (part == 0 ? ".weight" : ".bias"));
+      for (const std::string* module : {&modules.query, &modules.key, &modules.value})
+        tensors.push_back(*module + (part == 0 ? ".weight" : ".bias"));
     }
-    linear(prefix + names.out, d, d);
+    linear(modules.out, d, d);
     norm(prefix + names.norm1, true);
-    linear(prefix + names.ff1, f, d);
-    linear(prefix + names.ff2, d, f);
+    linear(modules.ff1, f, d);
+    linear(modules.ff2, d, f);
     norm(prefix + names.norm2, true);
   }
   return list;
+}
+
+BertLayerModules layer_modules(const BertConfig& config, int64_t layer) {
+  const Names& names = names_of(config.kind);
+  const std::string prefix = fmt::format("{}{}.", names.layer_prefix, layer);
+  return {.qkv = prefix + names.qkv,
+          .query = prefix + names.query,
+          .key = prefix + names.key,
+          .value = prefix + names.value,
+          .out = prefix + names.out,
+          .ff1 = prefix + names.ff1,
+          .ff2 = prefix + names.ff2};
 }
 
 std::string checkpoint_prefix(const BertConfig& config) {
   return config.kind == BertKind::kBert ? "bert." : "distilbert.";
 }
 
-std::string saved_config_text(const ModelConfig& model, const BertConfig& config) {
+std::string saved_config_text(const ModelConfig& model, const BertConfig& config, const std::string& dtype) {
   Json json = read_json(config_path(model));
   json["architectures"] = Json::array({config.kind == BertKind::kBert ? "BertModel" : "DistilBertModel"});
   json[names_of(config.kind).layers] = config.layers;
-  for (const char* key : {"dtype", "torch_dtype"})  // ours are float32, whatever the folder's were
-    if (json.contains(key)) json[key] = "float32";
+  for (const char* key : {"dtype", "torch_dtype"})  // of what we write, whatever the folder's was
+    if (json.contains(key)) json[key] = dtype;
   return json.dump(2) + "\n";
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "config/config.hpp"
-#include "model/parameters.hpp"
+#include "model/backbone.hpp"
 
 namespace vixen {
 
@@ -32,25 +32,27 @@ struct BertConfig {
   double attention_dropout = 0;
 };
 
-/// Reads the folder's config.json. UserError names file and key: unreadable, of another model_type, another activation
-/// than the exact gelu, relative positions, fewer layers than model.layers asks for.
+/// Reads config.json of the folder, or the file itself when model.path names one. UserError names file and key:
+/// unreadable, of another model_type, another activation than the exact gelu, relative positions, fewer layers than
+/// model.layers asks for; settings that these encoders do not have (pooling, mask).
 BertConfig read_bert_config(const ModelConfig& model);
 
-/// One parameter of the backbone, in forward order. Its rows are those of `tensors`, one below the other: q, k and v of
-/// a layer are one parameter, so that they are one matrix product.
-struct BackboneParameter {
-  std::string name;  // of the first tensor; for q|k|v "...qkv..."
-  std::vector<int64_t> shape;
-  ParameterGroup group = ParameterGroup::kBackbone;
-  bool in_products = true;           // false: embedding tables
-  std::vector<std::string> tensors;  // Hugging Face's names, without prefix
-};
+/// In forward order: the embeddings' (their norm last), then kBertLayerParameters a layer.
 std::vector<BackboneParameter> backbone_parameters(const BertConfig& config);
+constexpr int kBertLayerParameters = 12;
+
+/// The modules of a layer as the architecture names them, "encoder.layer.0.attention.self.query" and so on: what PEFT
+/// calls them too.
+struct BertLayerModules {
+  std::string qkv;  // our name of the fused projection
+  std::string query, key, value, out, ff1, ff2;
+};
+BertLayerModules layer_modules(const BertConfig& config, int64_t layer);
 
 /// "bert." or "distilbert.": what a checkpoint with a task head puts before the names.
 std::string checkpoint_prefix(const BertConfig& config);
 
-/// config.json of the layers in use, from the folder's.
-std::string saved_config_text(const ModelConfig& model, const BertConfig& config);
+/// config.json of the layers in use, from the folder's. dtype: "float32" or "bfloat16".
+std::string saved_config_text(const ModelConfig& model, const BertConfig& config, const std::string& dtype);
 
 }  // namespace vixen

@@ -2,27 +2,32 @@
 
 #include <ATen/ATen.h>
 
-#include <map>
 #include <utility>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/pooling.hpp"
-#include "model/linear.hpp"
-#include "model/safetensors.hpp"
+#include "model/adapter_files.hpp"
+#include "model/backbone.hpp"
 
 namespace vixen {
 namespace {
 
-// Dropout sites: the embeddings', then four a layer.
+// Dropout sites: the embeddings', then four a layer; the adapters' four a layer far behind them.
 constexpr uint32_t kEmbeddingSite = 0;
 constexpr uint32_t kFirstLayerSite = 1;
 constexpr uint32_t kSitesPerLayer = 4;
-constexpr int kParametersPerLayer = 12;
+constexpr uint32_t kFirstAdapterSite = 30000;
 
 int64_t n_images(const PackedBatch& batch) {
   return batch.image_positions.defined() ? batch.image_positions.size(0) : 0;
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
 }
 
 }  // namespace
@@ -30,26 +35,34 @@ int64_t n_images(const PackedBatch& batch) {
 // What a forward pass keeps.
 struct BertEncoder::Activations final : Encoder::Saved {
   PackedLayout layout;
+  ImageAdapter::Saved images;
   NormResult embedding;
-  std::vector<TransformerLayer::Saved> layers;
+  std::vector<TransformerLayer::Saved> layers;  // only the input of those that are computed again
+  std::vector<bool> again;
 };
 
 BertEncoder::BertEncoder(const EncoderOptions& options, const BertConfig& config, ParameterStore& store)
-    : options_(options), config_(config), store_(&store), first_(store.count()) {
-  const auto parameters = backbone_parameters(config_);
-  for (const auto& p : parameters) store.add(p.name, p.shape, p.group, p.in_products);
+    : options_(options), config_(config), store_(&store) {
+  first_ = register_backbone(backbone_parameters(config_), options_.lora.rank > 0 || !options_.trainable, store);
   int next = first_;
   word_ = next++;
   position_ = next++;
   if (config_.types > 0) type_ = next++;
   norm_weight_ = next++;
   norm_bias_ = next++;
-  n_embedding_ = next - first_;
-  for (int64_t i = 0; i < config_.layers; ++i) {
-    TransformerLayerParameters p;
-    for (int* index : {&p.qkv_weight, &p.qkv_bias, &p.out_weight, &p.out_bias, &p.norm1_weight, &p.norm1_bias,
-                       &p.ff1_weight, &p.ff1_bias, &p.ff2_weight, &p.ff2_bias, &p.norm2_weight, &p.norm2_bias})
+  first_layer_ = next;
+  std::vector<TransformerLayerParameters> layers(static_cast<size_t>(config_.layers));
+  for (auto& p : layers)
+    for (int* index : {&p.qkv.weight, &p.qkv.bias, &p.out.weight, &p.out.bias, &p.norm1_weight, &p.norm1_bias,
+                       &p.ff1.weight, &p.ff1.bias, &p.ff2.weight, &p.ff2.bias, &p.norm2_weight, &p.norm2_bias})
       *index = next++;
+  VIXEN_CHECK(next == store.count(), "{} parameters registered, {} numbered", store.count(), next);
+  const int first_adapter = next;
+  for (int64_t i = 0; i < config_.layers; ++i) {
+    auto& p = layers[static_cast<size_t>(i)];
+    const int begin = store.count();
+    add_adapters(i, p);
+    adapters_.push_back({begin, store.count()});
     layers_.emplace_back(
         store,
         TransformerLayerOptions{.width = config_.width,
@@ -60,21 +73,57 @@ BertEncoder::BertEncoder(const EncoderOptions& options, const BertConfig& config
                                 .hidden_dropout = config_.hidden_dropout,
                                 .attention_dropout = config_.attention_dropout,
                                 .first_site = kFirstLayerSite + kSitesPerLayer * static_cast<uint32_t>(i)},
-        p);
+        std::move(p));
   }
-  VIXEN_CHECK(next == store.count(), "{} parameters registered, {} numbered", store.count(), next);
-  if (options_.image_width > 0) {
-    image_weight_ = store.add("image_projection.weight", {config_.width, options_.image_width}, ParameterGroup::kImage);
-    image_bias_ = store.add("image_projection.bias", {config_.width}, ParameterGroup::kImageNoDecay);
-  }
-  end_ = store.count();
+  if (options_.lora.rank > 0 && store.count() == first_adapter)
+    fail_user("lora.modules: {} found, expected some of q, k, v, o, up, down for the encoder of {}",
+              options_.lora.modules, options_.model.path);
+  if (options_.image_width > 0)
+    images_ =
+        std::make_unique<ImageAdapter>(options_.model, options_.image_width, config_.width, options_.trainable, store);
 }
 
-double BertEncoder::forward_flops(int64_t positions, int64_t sum_squared_lengths) const {
-  const double d = static_cast<double>(config_.width), f = static_cast<double>(config_.feed_forward);
-  const double products = 2 * (3 * d * d + d * d + 2 * d * f) * static_cast<double>(positions);
-  const double attention = 2 * 2 * d * static_cast<double>(sum_squared_lengths);
-  return static_cast<double>(config_.layers) * (products + attention);
+void BertEncoder::add_adapters(int64_t layer, TransformerLayerParameters& parameters) {
+  const BertLayerModules modules = layer_modules(config_, layer);
+  const int64_t d = config_.width, f = config_.feed_forward;
+  uint32_t site = kFirstAdapterSite + kSitesPerLayer * static_cast<uint32_t>(layer);
+  const auto add = [&](const std::string& name, const std::vector<LoraSlot>& slots, int64_t inputs,
+                       AdaptedLinear& linear) {
+    add_lora(options_.lora, name, slots, inputs, site++, options_.trainable, *store_, linear);
+  };
+  add(modules.qkv,
+      {{LoraModule::kQuery, 0, d, modules.query},
+       {LoraModule::kKey, d, d, modules.key},
+       {LoraModule::kValue, 2 * d, d, modules.value}},
+      d, parameters.qkv);
+  add(modules.out, {{LoraModule::kOut, 0, d, modules.out}}, d, parameters.out);
+  add(modules.ff1, {{LoraModule::kUp, 0, f, modules.ff1}}, d, parameters.ff1);
+  add(modules.ff2, {{LoraModule::kDown, 0, d, modules.ff2}}, f, parameters.ff2);
+}
+
+std::vector<const AdaptedLinear*> BertEncoder::linears() const {
+  std::vector<const AdaptedLinear*> all;
+  for (const auto& layer : layers_) {
+    const auto& p = layer.parameters();
+    all.insert(all.end(), {&p.qkv, &p.out, &p.ff1, &p.ff2});
+  }
+  return all;
+}
+
+void BertEncoder::load_weights(uint64_t seed) {
+  const std::filesystem::path folder = options_.model.path, adapter = options_.lora.adapter;
+  load_backbone(backbone_parameters(config_), first_, {"", checkpoint_prefix(config_)}, folder,
+                /*tables_float32=*/true, *store_);
+  if (!adapter.empty())
+    load_adapter(adapter, linears(), *store_);
+  else
+    for (const AdaptedLinear* linear : linears()) initialise_lora(*linear, seed, *store_);
+  if (images_ != nullptr) {
+    std::vector<std::filesystem::path> folders = {folder};
+    if (!adapter.empty()) folders.insert(folders.begin(), adapter);
+    images_->load(folders, seed);
+  }
+  store_->refresh_compute();
 }
 
 void BertEncoder::check(const PackedBatch& batch) const {
@@ -82,7 +131,7 @@ void BertEncoder::check(const PackedBatch& batch) const {
     fail_user(
         "{}/config.json: max_position_embeddings is {}, expected at least the {} positions of the longest sequence",
         options_.model.path, config_.positions, batch.max_seqlen);
-  VIXEN_CHECK(n_images(batch) == 0 || image_weight_ >= 0, "pictures in a batch of an encoder without projection");
+  VIXEN_CHECK(n_images(batch) == 0 || images_ != nullptr, "pictures in a batch of an encoder without image adapter");
 }
 
 PackedLayout BertEncoder::layout(const PackedBatch& batch, const PassContext& context) const {
@@ -95,12 +144,6 @@ PackedLayout BertEncoder::layout(const PackedBatch& batch, const PassContext& co
   layout.step = context.step;
   if (context.training) layout.token_keys = make_token_keys(batch.cu_seqlens, batch.sequence_keys);
   return layout;
-}
-
-// [M, D] float32: the projected pictures.
-at::Tensor BertEncoder::image_rows(const PackedBatch& batch) const {
-  if (n_images(batch) == 0) return at::empty({0, config_.width}, batch.tokens.options().dtype(at::kFloat));
-  return linear(*store_, batch.image_embeddings.to(store_->compute_dtype()), image_weight_, image_bias_).to(at::kFloat);
 }
 
 at::Tensor BertEncoder::forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) {
@@ -119,78 +162,114 @@ at::Tensor BertEncoder::forward(const PackedBatch& batch, const PassContext& con
                         .site = kEmbeddingSite};
   at::Tensor x;
   {
+    at::Tensor images = at::empty({0, config_.width}, batch.tokens.options().dtype(at::kFloat));
+    if (n_images(batch) > 0) images = images_->forward(batch.image_embeddings, kept ? &kept->images : nullptr);
     NormResult embedding = norm_dropout(
-        embed_positions(batch.tokens, batch.position_ids, store_->value(word_), store_->value(position_), type,
-                        image_rows(batch), batch.image_positions, store_->compute_dtype()),
+        embed_positions(batch.tokens, batch.position_ids, store_->value(word_), store_->value(position_), type, images,
+                        batch.image_positions, store_->compute_dtype()),
         store_->value(norm_weight_), store_->value(norm_bias_), config_.norm_eps, packed.token_keys, dropout);
     x = std::exchange(embedding.y, {});
-    if (kept) kept->embedding = std::move(embedding);
+    if (kept && wants_embedding_gradient(batch)) kept->embedding = std::move(embedding);
   }
   if (kept) {
     kept->layout = packed;
     kept->layers.resize(layers_.size());
+    kept->again.resize(layers_.size());
   }
-  for (size_t i = 0; i < layers_.size(); ++i) x = layers_[i].forward(x, packed, kept ? &kept->layers[i] : nullptr);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const bool again = static_cast<int64_t>(i) < recompute_layers_;
+    if (kept) kept->again[i] = again;
+    if (kept && again) kept->layers[i].input = x;
+    x = layers_[i].forward(x, packed, kept && !again ? &kept->layers[i] : nullptr);
+  }
   if (saved != nullptr) *saved = std::move(kept);
   return mean_pool(x, batch.cu_seqlens);
+}
+
+// Whether anything below the first layer learns from this batch.
+bool BertEncoder::wants_embedding_gradient(const PackedBatch& batch) const {
+  return store_->trained(word_) || (n_images(batch) > 0 && store_->trained(images_->first_parameter()));
 }
 
 void BertEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,
                            const std::function<void(int, int)>& on_ready) {
   auto& kept = dynamic_cast<Activations&>(saved);
-  if (batch.n_sequences() == 0) {
-    if (on_ready) on_ready(first_, end_);
-    return;
-  }
-  VIXEN_CHECK(kept.layers.size() == layers_.size(), "the activations are of another pass");
-  at::Tensor grad = mean_pool_backward(grad_h, batch.cu_seqlens, batch.n_positions(), store_->compute_dtype());
-  const int first_layer = first_ + n_embedding_;
+  const bool empty = batch.n_sequences() == 0;
+  VIXEN_CHECK(empty || kept.layers.size() == layers_.size(), "the activations are of another pass");
+  // A rank without rows announces the same ranges in the same order: each is a collective.
+  const auto ready = [&](int first, int last) {
+    if (on_ready && first < last) on_ready(first, last);
+  };
+  const bool to_embeddings = !empty && wants_embedding_gradient(batch);
+  at::Tensor grad;
+  if (!empty) grad = mean_pool_backward(grad_h, batch.cu_seqlens, batch.n_positions(), store_->compute_dtype());
   for (size_t i = layers_.size(); i-- > 0;) {
-    grad = layers_[i].backward(grad, kept.layout, kept.layers[i]);
-    const int first = first_layer + kParametersPerLayer * static_cast<int>(i);
-    if (on_ready) on_ready(first, first + kParametersPerLayer);
+    if (!empty) {
+      if (kept.again[i]) {
+        const at::Tensor x = std::exchange(kept.layers[i].input, {});
+        layers_[i].forward(x, kept.layout, &kept.layers[i]);
+      }
+      grad = layers_[i].backward(grad, kept.layout, kept.layers[i], i > 0 || to_embeddings);
+    }
+    const int first = first_layer_ + kBertLayerParameters * static_cast<int>(i);
+    ready(first, first + kBertLayerParameters);
+    ready(adapters_[i].first, adapters_[i].last);
   }
+  if (to_embeddings) embeddings_backward(grad, batch, context, kept);
+  ready(first_, first_layer_);
+  if (images_ != nullptr) ready(images_->first_parameter(), images_->last_parameter());
+}
+
+void BertEncoder::embeddings_backward(const at::Tensor& grad, const PackedBatch& batch, const PassContext& context,
+                                      Activations& kept) {
   const Dropout dropout{.p = context.training ? config_.hidden_dropout : 0.0,
                         .seed = context.seed,
                         .step = context.step,
                         .site = kEmbeddingSite};
-  grad = norm_dropout_backward(grad, kept.embedding, store_->value(norm_weight_), kept.layout.token_keys, dropout,
-                               store_->grad(norm_weight_), store_->grad(norm_bias_));
+  const at::Tensor grad_sum =
+      norm_dropout_backward(grad, kept.embedding, store_->value(norm_weight_), kept.layout.token_keys, dropout,
+                            store_->grad_or_scratch(norm_weight_), store_->grad_or_scratch(norm_bias_));
   kept.embedding = {};
-  const at::Tensor grad_images =
-      embed_positions_backward(grad, batch.tokens, batch.position_ids, batch.image_positions, store_->grad(word_),
-                               store_->grad(position_), type_ >= 0 ? store_->grad(type_).select(0, 0) : at::Tensor());
-  if (on_ready) on_ready(first_, first_layer);
-  if (image_weight_ < 0) return;
-  if (n_images(batch) > 0) {
-    const auto dtype = store_->compute_dtype();
-    linear_backward_parameters(*store_, grad_images.to(dtype), batch.image_embeddings.to(dtype), image_weight_,
-                               image_bias_);
-  }
-  if (on_ready) on_ready(image_weight_, image_bias_ + 1);
+  at::Tensor grad_images;
+  if (store_->trained(word_))
+    grad_images =
+        embed_positions_backward(grad_sum, batch.tokens, batch.position_ids, batch.image_positions, store_->grad(word_),
+                                 store_->grad(position_), type_ >= 0 ? store_->grad(type_).select(0, 0) : at::Tensor());
+  else
+    grad_images = grad_sum.index_select(0, batch.image_positions).to(at::kFloat);
+  if (n_images(batch) > 0) images_->backward(grad_images, batch.image_embeddings, kept.images);
 }
 
 void BertEncoder::save(const std::filesystem::path& folder) const {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
+  constexpr int64_t kOneFile = int64_t{1} << 62;
+  if (options_.lora.rank == 0) return save_merged(folder, at::kFloat, kOneFile);
+  make_folder(folder);
+  if (images_ != nullptr) images_->save(folder);
+  copy_tokenizer(options_.model.path, folder);
+  // PEFT looks for the base where this says: from any working directory.
+  save_adapter(folder, options_.lora, std::filesystem::absolute(options_.model.path).lexically_normal().string(),
+               linears(), *store_);
+}
 
-  std::map<std::string, at::Tensor> tensors;
-  for (const auto& parameter : backbone_parameters(config_)) {
-    const int index = store_->find(parameter.name);
-    const auto parts = store_->value(index).chunk(static_cast<int64_t>(parameter.tensors.size()), 0);
-    for (size_t i = 0; i < parts.size(); ++i) tensors[parameter.tensors[i]] = parts[i];
-  }
-  write_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
-  if (image_weight_ >= 0)
-    write_safetensors(folder / "image_projection.safetensors",
-                      {{"image_projection.weight", store_->value(image_weight_)},
-                       {"image_projection.bias", store_->value(image_bias_)}});
-  const std::filesystem::path source = options_.model.path;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"})
-    if (std::filesystem::exists(source / name)) write_text_atomically(folder / name, read_text(source / name));
+void BertEncoder::save_merged(const std::filesystem::path& folder, at::ScalarType dtype,
+                              int64_t max_shard_bytes) const {
+  VIXEN_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "weights are not saved as {}", c10::toString(dtype));
+  make_folder(folder);
+  const auto parameters = backbone_parameters(config_);
+  std::vector<const AdaptedLinear*> adapted(parameters.size(), nullptr);
+  for (const AdaptedLinear* linear : linears()) adapted.at(static_cast<size_t>(linear->weight - first_)) = linear;
+  save_backbone(
+      parameters,
+      [&](size_t i) {
+        return adapted[i] != nullptr ? merged_weight(*store_, *adapted[i])
+                                     : store_->value(first_ + static_cast<int>(i));
+      },
+      dtype, max_shard_bytes, folder);
+  if (images_ != nullptr) images_->save(folder);
+  copy_tokenizer(options_.model.path, folder);
   // Last, so that a folder with a config is whole.
-  write_text_atomically(folder / "config.json", saved_config_text(options_.model, config_));
+  write_text_atomically(folder / "config.json",
+                        saved_config_text(options_.model, config_, dtype == at::kFloat ? "float32" : "bfloat16"));
 }
 
 }  // namespace vixen

@@ -1,97 +1,74 @@
-// From a Hugging Face folder to an encoder and its weights.
+// From a Hugging Face folder to an encoder.
 #include "model/encoder.hpp"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 
-#include <cmath>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/sha256.hpp"
-#include "model/bert_config.hpp"
+#include "model/adapter_files.hpp"
 #include "model/bert_encoder.hpp"
-#include "model/initialise.hpp"
-#include "model/safetensors.hpp"
+#include "model/decoder_encoder.hpp"
+#include "model/late_fusion_encoder.hpp"
 
 namespace vixen {
 namespace {
 
-constexpr const char* kImageWeight = "image_projection.weight";
-constexpr const char* kImageBias = "image_projection.bias";
-
-// Checkpoints converted from TensorFlow name a norm's weight gamma and its bias beta.
-std::string old_norm_name(const std::string& name) {
-  const auto renamed = [&](const std::string& ending, const std::string& old) {
-    return name.substr(0, name.size() - ending.size()) + old;
-  };
-  if (name.ends_with("LayerNorm.weight")) return renamed("weight", "gamma");
-  if (name.ends_with("LayerNorm.bias")) return renamed("bias", "beta");
-  return name;
+// model_type of config.json: of the folder's, or of the file that model.path names.
+std::string model_type(const ModelConfig& model) {
+  using Json = nlohmann::json;
+  std::filesystem::path path = model.path;
+  if (!std::filesystem::is_regular_file(path)) path /= "config.json";
+  Json json;
+  try {
+    json = Json::parse(read_text(path));
+  } catch (const Json::exception& error) {
+    fail_user("{}: {}; expected the JSON object of a Hugging Face model", path.string(), error.what());
+  }
+  if (!json.is_object())
+    fail_user("{}: found a JSON {}, expected the object of a Hugging Face model", path.string(), json.type_name());
+  const std::string type =
+      json.contains("model_type") && json["model_type"].is_string() ? json["model_type"].get<std::string>() : "";
+  if (type != "bert" && type != "distilbert" && !is_decoder(type))
+    fail_user("{}: model_type is '{}', expected one of: bert, distilbert, {}", path.string(), type, decoder_types());
+  return type;
 }
 
-// Copies the file's tensor into `target`; UserError when missing, of another shape or not a float.
-void load_tensor(const SafetensorsFile& file, const std::string& path, const std::string& name, at::Tensor target) {
-  const at::Tensor tensor = file.tensor(name);
-  if (tensor.sizes() != target.sizes())
-    fail_user("{}: tensor {} has shape {}, expected {} as config.json says", path, name, tensor.sizes().vec(),
-              target.sizes().vec());
-  const auto dtype = tensor.scalar_type();
-  if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16 && dtype != at::kDouble)
-    fail_user("{}: tensor {} has dtype {}, expected float32, float16 or bfloat16", path, name, c10::toString(dtype));
-  target.copy_(tensor);
+// The backbone with early fusion, or text alone.
+std::unique_ptr<Encoder> make_backbone(const EncoderOptions& options, ParameterStore& store) {
+  if (is_decoder(model_type(options.model)))
+    return std::make_unique<DecoderEncoder>(options, read_decoder_config(options.model), store);
+  return std::make_unique<BertEncoder>(options, read_bert_config(options.model), store);
 }
 
 }  // namespace
 
 std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterStore& store) {
-  return std::make_unique<BertEncoder>(options, read_bert_config(options.model), store);
+  EncoderOptions settled = options;
+  settled.lora = with_adapter_settings(options.lora);
+  if (settled.model.fusion == Fusion::kEarly) return make_backbone(settled, store);
+  EncoderOptions text = settled;
+  text.image_width = 0;
+  auto backbone = make_backbone(text, store);
+  return std::make_unique<LateFusionEncoder>(settled, std::move(backbone), store);
 }
 
-void check_fits(const Encoder& encoder, const Dataset& dataset, bool images) {
+void check_fits(const Encoder& encoder, const Dataset& dataset, const PackOptions& pack) {
   const auto& info = dataset.info();
-  if (info.vocabulary > encoder.vocabulary())
-    fail_user("{}: token ids up to {}, the model has a vocabulary of {}", dataset.path().string(), info.vocabulary - 1,
+  int64_t last_token = info.vocabulary - 1;
+  for (const auto* piece : {&pack.prompt.text_prefix, &pack.prompt.image_prefix, &pack.prompt.closing})
+    for (const int32_t token : *piece) last_token = std::max<int64_t>(last_token, token);
+  if (last_token >= encoder.vocabulary())
+    fail_user("{}: token ids up to {}, the model has a vocabulary of {}", dataset.path().string(), last_token,
               encoder.vocabulary());
-  const int64_t longest = info.max_length + (images ? info.max_images : 0);
+  const int64_t longest = longest_sequence(dataset, pack);
   if (longest > encoder.max_positions())
     fail_user("{}: sequences of up to {} positions, the model has {}: prepare the data set with a smaller --max-length",
               dataset.path().string(), longest, encoder.max_positions());
-}
-
-void load_encoder_weights(const EncoderOptions& options, ParameterStore& store, uint64_t seed) {
-  const BertConfig config = read_bert_config(options.model);
-  const std::filesystem::path folder = options.model.path;
-  const std::string path = (folder / "model.safetensors").string();
-  const SafetensorsFile file(path);
-  const auto find_name = [&](const std::string& name) {
-    for (const std::string& prefix : {std::string(), checkpoint_prefix(config)})
-      for (const std::string& candidate : {prefix + name, prefix + old_norm_name(name)})
-        if (file.contains(candidate)) return candidate;
-    fail_user("{}: tensor {} is missing (with or without the prefix {})", path, name, checkpoint_prefix(config));
-  };
-  for (const auto& parameter : backbone_parameters(config)) {
-    const int index = store.find(parameter.name);
-    VIXEN_CHECK(index >= 0, "parameter {} is not registered", parameter.name);
-    const auto parts = store.value(index).chunk(static_cast<int64_t>(parameter.tensors.size()), 0);
-    for (size_t i = 0; i < parts.size(); ++i) load_tensor(file, path, find_name(parameter.tensors[i]), parts[i]);
-  }
-
-  if (options.image_width > 0) {
-    const int weight = store.find(kImageWeight), bias = store.find(kImageBias);
-    VIXEN_CHECK(weight >= 0 && bias >= 0, "the image projection is not registered");
-    const auto projection_path = folder / "image_projection.safetensors";
-    if (std::filesystem::exists(projection_path)) {
-      const SafetensorsFile projection(projection_path);
-      load_tensor(projection, projection_path.string(), kImageWeight, store.value(weight));
-      load_tensor(projection, projection_path.string(), kImageBias, store.value(bias));
-    } else {
-      const double bound = 1 / std::sqrt(static_cast<double>(options.image_width));
-      fill_uniform(store, weight, bound, seed);
-      fill_uniform(store, bias, bound, seed);
-    }
-  }
-  store.refresh_compute();
 }
 
 std::string tokenizer_sha256(const std::filesystem::path& folder) {

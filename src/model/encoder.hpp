@@ -1,4 +1,4 @@
-// The text-and-picture encoder h(x): a Hugging Face backbone over packed sequences, mean-pooled, not normalised.
+// The text-and-picture encoder h(x): a Hugging Face backbone over packed sequences, pooled, not normalised.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -94,7 +94,7 @@ struct EncoderOptions {
 
 /// Reads the folder's config.json (an unknown model_type is a UserError that lists the known ones), takes the settings
 /// of lora.adapter, registers parameters in `store`: backbone in forward order (frozen with adapters or for inference),
-/// adapters beside their weights, then the image adapter, then late fusion's block. After store.allocate(), call
+/// the adapters in forward order, the image adapter, late fusion's block. After store.allocate(), call
 /// load_weights.
 std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterStore& store);
 

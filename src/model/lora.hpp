@@ -53,9 +53,9 @@ struct LoraSlot {
 };
 /// Registers A and B of those slots that the configuration adapts (stacked A as "<name>.lora_A.weight", each B as
 /// "<peft_name>.lora_B.weight", group kBackbone) and fills the adapter's part of `linear`. None adapted: leaves it
-/// without. inputs: I.
+/// without. inputs: I. trainable false: kFrozen, for inference.
 void add_lora(const LoraConfig& config, const std::string& name, const std::vector<LoraSlot>& slots, int64_t inputs,
-              uint32_t dropout_site, ParameterStore& store, AdaptedLinear& linear);
+              uint32_t dropout_site, bool trainable, ParameterStore& store, AdaptedLinear& linear);
 /// A Kaiming-uniform with a = sqrt(5), that is uniform +-1/sqrt(I), keyed by (seed, peft_name, element) so that it does
 /// not depend on what else is registered; B zero.
 void initialise_lora(const AdaptedLinear& linear, uint64_t seed, ParameterStore& store);
@@ -67,7 +67,8 @@ struct LoraDropout {
   uint64_t seed = 0, step = 0;
 };
 
-/// x [T, I] in the compute dtype -> y [T, O]. u [T, m r] is what the backward needs besides x; null: not kept.
+/// x [T, I] in the compute dtype -> y [T, O]. u [T, m r] is what the backward needs besides x; null: not kept. It stays
+/// undefined in float32 without dropout, where the product is that of the merged weight (O I floats for the call).
 at::Tensor adapted_linear(const ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& x,
                           const LoraDropout& dropout, at::Tensor* u);
 /// Gradients of the trained ones among W, b, A, B into the store. u as kept, or undefined: computed again from x.
@@ -76,6 +77,12 @@ at::Tensor adapted_linear(const ParameterStore& store, const AdaptedLinear& line
 at::Tensor adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
                                    const at::Tensor& x, const at::Tensor& u, const LoraDropout& dropout,
                                    at::Tensor grad_x, bool want_grad_x = true);
+
+/// What an adapter costs a position: the multiply-adds of x A^T and of u B^T; the columns of u that a training pass in
+/// `compute_dtype` keeps; and the bytes of the merged weight while a call lasts. 0 where there is none.
+int64_t lora_products(const ParameterStore& store, const AdaptedLinear& linear);
+int64_t kept_columns(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype);
+int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype);
 
 /// W + s B A of the pieces, float32 [O, I] on the store's device: the merged weight. W alone without adapter.
 at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linear);

@@ -75,6 +75,10 @@ at::Tensor ParameterStore::grad(int index) const {
   return view(grads_, index, 0);
 }
 
+at::Tensor ParameterStore::grad_or_scratch(int index) const {
+  return trained(index) ? grad(index) : at::zeros(info(index).shape, grads_.options());
+}
+
 at::Tensor ParameterStore::compute(int index) const {
   if (compute_dtype_ == at::kFloat || !trained(index)) return value(index);
   VIXEN_CHECK(info(index).offset >= compute_begin_, "parameter {} was registered without a {} copy", info(index).name,

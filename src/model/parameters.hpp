@@ -54,9 +54,15 @@ class ParameterStore {
   /// trained ones only.
   at::Tensor value(int index) const;
   at::Tensor grad(int index) const;
+  /// grad(), or zeros of the shape that nobody reads where the parameter is frozen: for kernels that add to both
+  /// gradients of a norm whatever is trained.
+  at::Tensor grad_or_scratch(int index) const;
   /// What matrix products use: the float32 value, or its bf16 copy; of a frozen one what set_frozen() got.
   at::Tensor compute(int index) const;
 
+  /// Elements of each flat buffer, and of the bf16 copies that a bf16 store keeps. Known before allocate().
+  int64_t elements() const { return total_; }
+  int64_t copied_elements() const { return compute_begin_ < 0 ? 0 : total_ - compute_begin_; }
   at::Tensor& flat_values() { return values_; }
   at::Tensor& flat_grads() { return grads_; }
   at::ScalarType compute_dtype() const { return compute_dtype_; }

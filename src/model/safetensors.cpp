@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <utility>
@@ -89,9 +90,9 @@ uint64_t non_negative(const std::string& file, const std::string& tensor, const 
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(std::make_shared<const MappedFile>(path)) {
   const std::string file = path.string();
-  const auto bytes = file_.bytes();
+  const auto bytes = file_->bytes();
   if (bytes.size() < kLengthBytes)
     fail_user("{}: not a safetensors file: {} bytes, expected at least {}", file, bytes.size(), kLengthBytes);
   uint64_t header_bytes = 0;
@@ -182,37 +183,72 @@ bool SafetensorsFile::contains(const std::string& name) const {
   return entries_.contains(name);
 }
 
-at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) fail_user("{}: tensor {} is missing", file_.path().string(), name);
-  const Entry& entry = found->second;
-  const std::byte* data = file_.bytes().data() + data_begin_ + entry.begin;
-  const auto options = at::TensorOptions().dtype(entry.dtype);
-  if (entry.begin == entry.end) return at::empty(entry.shape, options);
+  if (found == entries_.end()) fail_user("{}: tensor {} is missing", file_->path().string(), name);
+  return found->second;
+}
+
+std::span<const std::byte> SafetensorsFile::bytes_of(const Entry& entry) const {
+  return file_->bytes().subspan(data_begin_ + entry.begin, entry.end - entry.begin);
+}
+
+at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const Entry& found = entry(name);
+  const auto bytes = bytes_of(found);
+  const auto options = at::TensorOptions().dtype(found.dtype);
+  if (bytes.empty()) return at::empty(found.shape, options);
   // The format does not promise alignment (only its usual writers do): unaligned elements are copied.
-  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(entry.dtype) != 0) {
-    at::Tensor copy = at::empty(entry.shape, options);
-    std::memcpy(copy.data_ptr(), data, entry.end - entry.begin);
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % c10::elementSize(found.dtype) != 0) {
+    at::Tensor copy = at::empty(found.shape, options);
+    std::memcpy(copy.data_ptr(), bytes.data(), bytes.size());
     return copy;
   }
-  return at::from_blob(const_cast<std::byte*>(data), entry.shape, options);
+  return at::from_blob(
+      const_cast<std::byte*>(bytes.data()), found.shape, [file = file_](void*) {}, options);
+}
+
+void SafetensorsFile::done_with(const std::string& name) const {
+  file_->advise_done(bytes_of(entry(name)));
+}
+
+int64_t SafetensorsEntry::bytes() const {
+  int64_t count = static_cast<int64_t>(c10::elementSize(dtype));
+  for (const int64_t dimension : shape) count *= dimension;
+  return count;
 }
 
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsEntry> entries;
+  std::vector<at::Tensor> values;
+  for (const auto& [name, tensor] : tensors) {
+    VIXEN_CHECK(tensor.defined(), "cannot write tensor '{}'", name);
+    entries.push_back({.name = name, .dtype = tensor.scalar_type(), .shape = tensor.sizes().vec()});
+    values.push_back(tensor);
+  }
+  write_safetensors(
+      path, entries, [&](size_t i) { return values[i]; }, metadata);
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries,
+                       const std::function<at::Tensor(size_t)>& value_of,
+                       const std::map<std::string, std::string>& metadata) {
   // Wide elements first, so that every tensor is aligned to its element.
-  std::vector<std::pair<std::string, at::Tensor>> ordered(tensors.begin(), tensors.end());
-  std::stable_sort(ordered.begin(), ordered.end(),
-                   [](const auto& a, const auto& b) { return a.second.element_size() > b.second.element_size(); });
+  std::vector<size_t> order(entries.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return c10::elementSize(entries[a].dtype) > c10::elementSize(entries[b].dtype);
+  });
   Json header = Json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   uint64_t end = 0;
-  for (const auto& [name, tensor] : ordered) {
-    VIXEN_CHECK(tensor.defined() && name != kMetadata, "cannot write tensor '{}'", name);
+  for (const size_t i : order) {
+    const SafetensorsEntry& entry = entries[i];
+    VIXEN_CHECK(entry.name != kMetadata && !header.contains(entry.name), "cannot write tensor '{}'", entry.name);
     const uint64_t begin = end;
-    end += static_cast<uint64_t>(tensor.nbytes());
-    header[name] = {
-        {"dtype", name_of(tensor.scalar_type())}, {"shape", tensor.sizes().vec()}, {"data_offsets", {begin, end}}};
+    end += static_cast<uint64_t>(entry.bytes());
+    header[entry.name] = {{"dtype", name_of(entry.dtype)}, {"shape", entry.shape}, {"data_offsets", {begin, end}}};
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
@@ -227,9 +263,11 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
     };
     write(&header_bytes, kLengthBytes);
     write(text.data(), text.size());
-    for (const auto& [name, tensor] : ordered) {
-      const at::Tensor bytes = tensor.detach().to(at::kCPU).contiguous();
-      write(bytes.const_data_ptr(), bytes.nbytes());
+    for (const size_t i : order) {
+      const at::Tensor value = value_of(i).detach().to(at::kCPU).contiguous();
+      VIXEN_CHECK(value.scalar_type() == entries[i].dtype && value.sizes() == at::IntArrayRef(entries[i].shape),
+                  "tensor {} is not what was announced", entries[i].name);
+      write(value.const_data_ptr(), value.nbytes());
     }
     if (std::fflush(file.get()) != 0) fail();
   });

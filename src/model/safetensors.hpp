@@ -6,7 +6,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,8 +24,11 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path);
   std::vector<std::string> names() const;
   bool contains(const std::string& name) const;
-  /// A view of the mapped bytes (read-only by convention; valid while this object lives). UserError when missing.
+  /// A view of the mapped bytes that keeps the mapping alive by itself (read-only: the pages cannot be written).
+  /// UserError when missing.
   at::Tensor tensor(const std::string& name) const;
+  /// The tensor's bytes were copied: their pages may leave this process' memory.
+  void done_with(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
@@ -31,7 +37,10 @@ class SafetensorsFile {
     std::vector<int64_t> shape;
     size_t begin = 0, end = 0;  // bytes from the start of the data
   };
-  MappedFile file_;
+  const Entry& entry(const std::string& name) const;
+  std::span<const std::byte> bytes_of(const Entry& entry) const;
+
+  std::shared_ptr<const MappedFile> file_;
   size_t data_begin_ = 0;
   std::map<std::string, Entry> entries_;
   std::map<std::string, std::string> metadata_;
@@ -41,5 +50,19 @@ class SafetensorsFile {
 /// uint8, bool.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
+
+/// What a file will hold, before its values are there.
+struct SafetensorsEntry {
+  std::string name;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int64_t> shape;
+
+  int64_t bytes() const;
+};
+/// The same, asking for one value at a time: value_of(i) has the shape and dtype of entries[i], on any device. Called
+/// once each, in order.
+void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries,
+                       const std::function<at::Tensor(size_t)>& value_of,
+                       const std::map<std::string, std::string>& metadata);
 
 }  // namespace vixen

@@ -2,9 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "base/check.hpp"
 #include "kernels/activation.hpp"
-#include "model/linear.hpp"
 
 namespace vixen {
 namespace {
@@ -15,11 +16,15 @@ Dropout dropout_at(double p, uint32_t site, const PackedLayout& layout) {
   return {.p = layout.training ? p : 0.0, .seed = layout.seed, .step = layout.step, .site = site};
 }
 
+LoraDropout lora_dropout(const PackedLayout& layout) {
+  return {.keys = &layout.token_keys, .training = layout.training, .seed = layout.seed, .step = layout.step};
+}
+
 }  // namespace
 
 TransformerLayer::TransformerLayer(ParameterStore& store, TransformerLayerOptions options,
                                    TransformerLayerParameters parameters)
-    : store_(&store), options_(options), parameters_(parameters) {
+    : store_(&store), options_(options), parameters_(std::move(parameters)) {
   VIXEN_CHECK(options_.heads > 0 && options_.width % options_.heads == 0, "{} heads of a width of {}", options_.heads,
               options_.width);
 }
@@ -28,73 +33,89 @@ at::Tensor TransformerLayer::forward(const at::Tensor& x, const PackedLayout& la
   const auto& p = parameters_;
   const uint32_t site = options_.first_site;
   const AttentionShape shape{.heads = options_.heads, .max_seqlen = layout.max_seqlen};
-  at::Tensor qkv = linear(*store_, x, p.qkv_weight, p.qkv_bias);
+  const LoraDropout lora = lora_dropout(layout);
+  const bool keep = saved != nullptr;
+  Saved kept;
+  const auto linear = [&](const AdaptedLinear& l, const at::Tensor& input, at::Tensor& u) {
+    return adapted_linear(*store_, l, input, lora, keep ? &u : nullptr);
+  };
+  at::Tensor qkv = linear(p.qkv, x, kept.u_qkv);
   AttentionResult attention = packed_attention(qkv, layout.cu_seqlens, layout.sequence_keys, shape,
                                                dropout_at(options_.attention_dropout, site + kAttentionSite, layout));
-  if (saved == nullptr) qkv.reset();
-  NormResult norm1 = dropout_add_norm(linear(*store_, attention.context, p.out_weight, p.out_bias), x,
-                                      store_->value(p.norm1_weight), store_->value(p.norm1_bias), options_.norm_eps,
-                                      layout.token_keys, dropout_at(options_.out_dropout, site + kOutSite, layout));
-  if (saved == nullptr) {
+  if (!keep) qkv.reset();
+  NormResult norm1 = dropout_add_norm(linear(p.out, attention.context, kept.u_out), x, store_->value(p.norm1_weight),
+                                      store_->value(p.norm1_bias), options_.norm_eps, layout.token_keys,
+                                      dropout_at(options_.out_dropout, site + kOutSite, layout));
+  if (!keep) {
     attention = {};
     norm1.sum.reset();
   }
-  at::Tensor ff_pre = linear(*store_, norm1.y, p.ff1_weight, p.ff1_bias);
+  at::Tensor ff_pre = linear(p.ff1, norm1.y, kept.u_ff1);
   at::Tensor ff_act = vixen::gelu(ff_pre);
-  if (saved == nullptr) ff_pre.reset();
+  if (!keep) ff_pre.reset();
   const Dropout activation = dropout_at(options_.activation_dropout, site + kActivationSite, layout);
   if (activation.active()) ff_act = apply_dropout(ff_act, layout.token_keys, activation);
-  NormResult norm2 =
-      dropout_add_norm(linear(*store_, ff_act, p.ff2_weight, p.ff2_bias), norm1.y, store_->value(p.norm2_weight),
-                       store_->value(p.norm2_bias), options_.norm_eps, layout.token_keys,
-                       dropout_at(options_.hidden_dropout, site + kFeedForwardSite, layout));
-  at::Tensor y = norm2.y;
-  if (saved != nullptr) {
-    norm2.y.reset();  // the next layer's input, which keeps it
-    *saved = {.input = x,
-              .qkv = qkv,
-              .ff_pre = ff_pre,
-              .ff_act = ff_act,
-              .attention = attention,
-              .norm1 = norm1,
-              .norm2 = norm2};
+  NormResult norm2 = dropout_add_norm(linear(p.ff2, ff_act, kept.u_ff2), norm1.y, store_->value(p.norm2_weight),
+                                      store_->value(p.norm2_bias), options_.norm_eps, layout.token_keys,
+                                      dropout_at(options_.hidden_dropout, site + kFeedForwardSite, layout));
+  at::Tensor y = std::exchange(norm2.y, {});  // the next layer's input, which keeps it
+  if (keep) {
+    kept.input = x;
+    kept.qkv = std::move(qkv);
+    kept.ff_pre = std::move(ff_pre);
+    kept.ff_act = std::move(ff_act);
+    kept.attention = std::move(attention);
+    kept.norm1 = std::move(norm1);
+    kept.norm2 = std::move(norm2);
+    *saved = std::move(kept);
   }
   return y;
 }
 
-at::Tensor TransformerLayer::backward(const at::Tensor& grad_y, const PackedLayout& layout, Saved& saved) const {
+at::Tensor TransformerLayer::backward(const at::Tensor& grad_y, const PackedLayout& layout, Saved& saved,
+                                      bool want_grad_x) const {
   const auto& p = parameters_;
   const uint32_t site = options_.first_site;
   const AttentionShape shape{.heads = options_.heads, .max_seqlen = layout.max_seqlen};
+  const LoraDropout lora = lora_dropout(layout);
 
-  NormGradient grad2 = dropout_add_norm_backward(grad_y, saved.norm2, store_->value(p.norm2_weight), layout.token_keys,
-                                                 dropout_at(options_.hidden_dropout, site + kFeedForwardSite, layout),
-                                                 store_->grad(p.norm2_weight), store_->grad(p.norm2_bias));
+  NormGradient grad2 =
+      dropout_add_norm_backward(grad_y, saved.norm2, store_->value(p.norm2_weight), layout.token_keys,
+                                dropout_at(options_.hidden_dropout, site + kFeedForwardSite, layout),
+                                store_->grad_or_scratch(p.norm2_weight), store_->grad_or_scratch(p.norm2_bias));
   saved.norm2 = {};
-  at::Tensor grad_act = linear_backward(*store_, grad2.x, saved.ff_act, p.ff2_weight, p.ff2_bias);
+  at::Tensor grad_act = adapted_linear_backward(*store_, p.ff2, grad2.x, saved.ff_act, saved.u_ff2, lora, {});
   saved.ff_act.reset();
+  saved.u_ff2.reset();
   const Dropout activation = dropout_at(options_.activation_dropout, site + kActivationSite, layout);
   if (activation.active()) grad_act = apply_dropout(grad_act, layout.token_keys, activation);
-  const at::Tensor grad_pre = vixen::gelu_backward(grad_act, saved.ff_pre);
+  at::Tensor grad_pre = vixen::gelu_backward(grad_act, saved.ff_pre);
   saved.ff_pre.reset();
   grad_act.reset();
-  linear_backward_into(*store_, grad_pre, saved.norm1.y, p.ff1_weight, p.ff1_bias, grad2.residual);
+  adapted_linear_backward(*store_, p.ff1, grad_pre, saved.norm1.y, saved.u_ff1, lora, grad2.residual);
+  saved.u_ff1.reset();
+  grad_pre.reset();
 
   NormGradient grad1 =
       dropout_add_norm_backward(grad2.residual, saved.norm1, store_->value(p.norm1_weight), layout.token_keys,
-                                dropout_at(options_.out_dropout, site + kOutSite, layout), store_->grad(p.norm1_weight),
-                                store_->grad(p.norm1_bias));
+                                dropout_at(options_.out_dropout, site + kOutSite, layout),
+                                store_->grad_or_scratch(p.norm1_weight), store_->grad_or_scratch(p.norm1_bias));
   saved.norm1 = {};
   grad2 = {};
-  const at::Tensor grad_context = linear_backward(*store_, grad1.x, saved.attention.context, p.out_weight, p.out_bias);
+  at::Tensor grad_context =
+      adapted_linear_backward(*store_, p.out, grad1.x, saved.attention.context, saved.u_out, lora, {});
+  saved.u_out.reset();
   const at::Tensor grad_qkv =
       packed_attention_backward(grad_context, saved.qkv, saved.attention, layout.cu_seqlens, layout.sequence_keys,
                                 shape, dropout_at(options_.attention_dropout, site + kAttentionSite, layout));
+  grad_context.reset();
   saved.qkv.reset();
   saved.attention = {};
-  linear_backward_into(*store_, grad_qkv, saved.input, p.qkv_weight, p.qkv_bias, grad1.residual);
+  at::Tensor grad_x = adapted_linear_backward(*store_, p.qkv, grad_qkv, saved.input, saved.u_qkv, lora,
+                                              std::move(grad1.residual), want_grad_x);
+  saved.u_qkv.reset();
   saved.input.reset();
-  return grad1.residual;
+  return grad_x;
 }
 
 }  // namespace vixen

@@ -51,13 +51,16 @@ class TransformerLayer {
   /// What the backward needs; (8 + 2 F/D) T D elements of the compute dtype and a little more.
   struct Saved {
     at::Tensor input, qkv, ff_pre, ff_act;
+    at::Tensor u_qkv, u_out, u_ff1, u_ff2;  // x A^T of the adapters
     AttentionResult attention;
     NormResult norm1, norm2;  // norm2.y is not kept
   };
   /// saved may be null: nothing is kept.
   at::Tensor forward(const at::Tensor& x, const PackedLayout& layout, Saved* saved) const;
-  /// grad_y [T, D] -> gradient of x; adds parameter gradients into the store. Frees what it used of saved.
-  at::Tensor backward(const at::Tensor& grad_y, const PackedLayout& layout, Saved& saved) const;
+  /// grad_y [T, D] -> gradient of x; adds the gradients of trained parameters into the store. Frees what it used of
+  /// saved. want_grad_x false: returns undefined.
+  at::Tensor backward(const at::Tensor& grad_y, const PackedLayout& layout, Saved& saved,
+                      bool want_grad_x = true) const;
 
   const TransformerLayerParameters& parameters() const { return parameters_; }
   const TransformerLayerOptions& options() const { return options_; }

@@ -1,0 +1,94 @@
+#include "model/weight_files.hpp"
+
+#include <ATen/ATen.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+
+namespace vixen {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+// Tensor -> shard, as the index says it.
+std::map<std::string, std::string> read_index(const std::filesystem::path& path) {
+  const std::string file = path.string();
+  Json json;
+  try {
+    json = Json::parse(read_text(path));
+  } catch (const Json::exception& error) {
+    fail_user("{}: {}; expected the JSON object of a sharded checkpoint", file, error.what());
+  }
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
+    fail_user("{}: key weight_map is missing, expected an object of tensors and the shards that hold them", file);
+  std::map<std::string, std::string> shards;
+  for (const auto& [tensor, shard] : json["weight_map"].items()) {
+    if (!shard.is_string() || std::filesystem::path(shard.get<std::string>()).filename() != shard.get<std::string>())
+      fail_user("{}: weight_map.{} is {}, expected the name of a file beside the index", file, tensor, shard.dump());
+    shards[tensor] = shard.get<std::string>();
+  }
+  return shards;
+}
+
+}  // namespace
+
+WeightFiles::WeightFiles(const std::filesystem::path& folder) : main_file_(folder / kSingle) {
+  if (!std::filesystem::exists(main_file_) && std::filesystem::exists(folder / kIndex)) main_file_ = folder / kIndex;
+  if (!std::filesystem::exists(main_file_))
+    fail_user("{}: missing, expected it or {} beside config.json", main_file_.string(), kIndex);
+  if (main_file_.filename() == kSingle) {
+    const auto file = std::make_shared<const SafetensorsFile>(main_file_);
+    for (const std::string& name : file->names()) {
+      files_[name] = file;
+      paths_[name] = main_file_;
+    }
+    return;
+  }
+  std::map<std::string, std::shared_ptr<const SafetensorsFile>> opened;  // by shard
+  for (const auto& [tensor, shard] : read_index(main_file_)) {
+    const auto path = folder / shard;
+    auto& file = opened[shard];
+    if (!file) {
+      if (!std::filesystem::exists(path))
+        fail_user("{}: the shard is missing; {} places tensor {} in it", path.string(), main_file_.string(), tensor);
+      file = std::make_shared<const SafetensorsFile>(path);
+    }
+    if (!file->contains(tensor))
+      fail_user("{}: tensor {} is missing; {} places it here", path.string(), tensor, main_file_.string());
+    files_[tensor] = file;
+    paths_[tensor] = path;
+  }
+}
+
+std::vector<std::string> WeightFiles::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, file] : files_) names.push_back(name);
+  return names;
+}
+
+at::Tensor WeightFiles::tensor(const std::string& name) const {
+  const auto found = files_.find(name);
+  if (found == files_.end()) fail_user("{}: tensor {} is missing", main_file_.string(), name);
+  at::Tensor tensor = found->second->tensor(name);
+  const auto dtype = tensor.scalar_type();
+  if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16 && dtype != at::kDouble)
+    fail_user("{}: tensor {} has dtype {}, expected float32, float16 or bfloat16", file_of(name).string(), name,
+              c10::toString(dtype));
+  return tensor;
+}
+
+void WeightFiles::done_with(const std::string& name) const {
+  files_.at(name)->done_with(name);
+}
+
+std::filesystem::path WeightFiles::file_of(const std::string& name) const {
+  const auto found = paths_.find(name);
+  return found == paths_.end() ? main_file_ : found->second;
+}
+
+}  // namespace vixen
