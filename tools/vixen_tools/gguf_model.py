@@ -66,7 +66,7 @@ def convert(path: Path, out: Path, dtype: str) -> None:
         model.to(torch.bfloat16 if dtype == "bf16" else torch.float32).save_pretrained(out)
         tokenizer.save_pretrained(out)
         tidy_tokenizer_config(out / "tokenizer_config.json")
-    except (ValueError, KeyError, NotImplementedError, IndexError, struct.error) as error:
+    except (ValueError, LookupError, RuntimeError, TypeError, ArithmeticError, AssertionError, struct.error) as error:  # a damaged file
         raise UserError(f"{path}: no model that transformers can take from GGUF: {one_line(error, 300)}") from None
     finally:
         transformers.logging.set_verbosity(verbosity)
