@@ -23,6 +23,8 @@ inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOption
   encoder->load_weights(0);
   for (int i = prototypes.first_parameter(); i < prototypes.last_parameter(); ++i)
     store.value(i).copy_(golden.tensor(store.info(i).name));
+  for (int i = 0; i < prototypes.first_parameter(); ++i)
+    if (store.info(i).name.starts_with("fusion.")) store.value(i).copy_(golden.tensor(store.info(i).name));
 
   const PassContext context;
   const int64_t b = batch.n_sequences() / 2;

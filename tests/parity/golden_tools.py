@@ -119,11 +119,11 @@ def draw(relevant, generator):
     return torch.multinomial(relevant.double(), 1, generator=generator)[:, 0]
 
 
-def full_step(model, projection, layer, sequences, generator, store_names, **options):
+def full_step(model, projection, layer, sequences, generator, store_names, fusion=None, **options):
     """Loss and every gradient of one step: encoder -> prototypes -> normalisation -> PRIME objective.
 
     The first half of the sequences are queries, the others labels. store_names: transformers' names -> vixen's, fused ones
-    stacked.
+    stacked. fusion: late fusion's block, or None.
     """
     b, width = len(sequences) // 2, model.config.hidden_size
     f = 0.8 * torch.randn((b, width), generator=generator)
@@ -135,8 +135,9 @@ def full_step(model, projection, layer, sequences, generator, store_names, **opt
              "r": draw(relevant, generator)}
 
     model, projection, layer = (copy.deepcopy(m).double().eval() for m in (model, projection, layer))
+    fusion = copy.deepcopy(fusion).double().eval() if fusion else None
     free = f.double().requires_grad_()
-    h = torch.stack([embed_sequence(model, projection, s._replace(images=s.images.double()), **options) for s in sequences])
+    h = torch.stack([embed_sequence(model, projection, s._replace(images=s.images.double()), fusion=fusion, **options) for s in sequences])
     u = h[b:]
     z = prototypes(layer, u, free, c.double())
     q, un, zn = F.normalize(h[:b]), F.normalize(u), F.normalize(z)
@@ -148,9 +149,13 @@ def full_step(model, projection, layer, sequences, generator, store_names, **opt
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     gradients |= {f"image_projection.{n}": p.grad for n, p in projection.named_parameters()}
     gradients |= {f"prototype.{n}": p.grad for n, p in layer.named_parameters()}
+    if fusion:
+        gradients |= {f"fusion.{n}": p.grad for n, p in fusion.named_parameters()}
     out = pack(sequences) | {"free_vectors": f, "centroids": c, "positives": relevant}
     out |= {f"draws.{n}": v for n, v in draws.items()}
     out |= {f"prototype.{n}": p.detach() for n, p in layer.named_parameters()}
+    if fusion:
+        out |= {f"fusion.{n}": p.detach() for n, p in fusion.named_parameters()}
     out |= {n: v.detach() for n, v in terms.items()}
     out |= {"h": h.detach(), "z": z.detach(), "grad_q": q.grad, "grad_u": un.grad, "grad_z": zn.grad, "grad.free_vectors": free.grad}
     out |= {f"grad.{n}": v for n, v in store_names(gradients).items()}

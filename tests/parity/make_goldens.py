@@ -47,7 +47,8 @@ def store_names(gradients):
     """Hugging Face's names -> ours: q, k and v of a layer are one parameter."""
     fused = {}
     for name, value in gradients.items():
-        for query, key, val, ours in ((".self.query.", ".self.key.", ".self.value.", ".self.qkv."), (".q_lin.", ".k_lin.", ".v_lin.", ".qkv_lin.")):
+        for query, key, val, ours in (
+                (".self.query.", ".self.key.", ".self.value.", ".self.qkv."), (".q_lin.", ".k_lin.", ".v_lin.", ".qkv_lin.")):
             if query in name:
                 fused[name.replace(query, ours)] = torch.cat([value] + [gradients[name.replace(query, other)] for other in (key, val)])
                 break
@@ -76,10 +77,17 @@ def tiny_goldens(out, name, make, seed):
                              "float32": embed(model, projection, sequences, torch.float32),
                              "first_layer": embed(first_layers(model, 1), projection, sequences, torch.float64)})
     heads = 3 if width % 3 == 0 else 4
+    step_heads = {"prototype_heads": torch.tensor(heads)}
     layer = torch.nn.TransformerEncoderLayer(width, heads, 20, 0.1, "gelu", batch_first=True)
     randomise(layer, generator)
-    write(out / f"{name}_step.safetensors",
-          full_step(model, projection, layer, random_sequences(48, vocabulary, generator, longest=9), generator, store_names) | {"prototype_heads": torch.tensor(heads)})
+    sequences = random_sequences(48, vocabulary, generator, longest=9)
+    write(out / f"{name}_step.safetensors", full_step(model, projection, layer, sequences, generator, store_names) | step_heads)
+
+    # The same pictures fused behind the pooling.
+    block = torch.nn.TransformerEncoderLayer(width, heads, width, 0.1, "gelu", batch_first=True)
+    randomise(block, generator)
+    late = full_step(model, projection, layer, sequences[:36], generator, store_names, fusion=block)
+    write(out / f"{name}_late_step.safetensors", late | step_heads | {"fusion_heads": torch.tensor(heads)})
 
 
 def prototype_goldens(out):

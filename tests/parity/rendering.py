@@ -14,8 +14,16 @@ class Sequence(NamedTuple):
     places: torch.Tensor  # int64 [m]: the positions of the pictures
 
 
-def embed_sequence(model, projection, sequence, pooling="mean", bidirectional=False):
-    """Pooled output of a transformers (or PEFT) model for one Sequence: mean of all positions or the last one."""
+def embed_sequence(model, projection, sequence, pooling="mean", bidirectional=False, fusion=None):
+    """Pooled output of a transformers (or PEFT) model for one Sequence: mean of all positions or the last one.
+
+    fusion: late fusion's block; the model sees the text alone, and the block text and pictures.
+    """
+    if fusion is not None:
+        text = torch.ones(len(sequence.tokens), dtype=torch.bool)
+        text[sequence.places] = False
+        alone = Sequence(sequence.tokens[text], sequence.images[:0], sequence.places[:0])
+        return late_fusion(fusion, embed_sequence(model, projection, alone, pooling, bidirectional), projection(sequence.images))
     rows = model.get_input_embeddings()(sequence.tokens)
     if len(sequence.images):
         rows = rows.index_put((sequence.places,), projection(sequence.images))
@@ -24,6 +32,14 @@ def embed_sequence(model, projection, sequence, pooling="mean", bidirectional=Fa
         options["attention_mask"] = torch.zeros((1, 1, len(rows), len(rows)), dtype=rows.dtype)
     hidden = model(inputs_embeds=rows[None], **options).last_hidden_state[0]
     return hidden.mean(0) if pooling == "mean" else hidden[-1]
+
+
+def late_fusion(block, text, pictures):
+    """One post-norm layer over the bag [pooled text, projected pictures] of a sequence; its output at the text.
+
+    block: torch.nn.TransformerEncoderLayer (batch_first); text [D], pictures [m, D] or empty.
+    """
+    return block(torch.cat([text[None], pictures])[None])[0, 0]
 
 
 def row_loss(scores, relevant, positives, k=10, low=0.1, high=0.3, temperature=0.1):
@@ -67,11 +83,3 @@ def prime_loss(q, u, z, relevant, draws):
 def prototypes(layer, u, f, c):
     """z = mean over the three positions of a torch.nn.TransformerEncoderLayer (batch_first) over [u, f, c]."""
     return layer(torch.stack([u, f, c], 1)).mean(1)
-
-
-def late_fusion(block, text, pictures):
-    """One post-norm layer over the bag [pooled text, projected pictures] of a sequence; its output at the text.
-
-    block: torch.nn.TransformerEncoderLayer (batch_first); text [D], pictures [m, D] or empty.
-    """
-    return block(torch.cat([text[None], pictures])[None])[0, 0]
