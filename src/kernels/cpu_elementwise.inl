@@ -46,14 +46,15 @@ void gelu_backward_elements(const GeluArgs& a, int64_t begin, int64_t end) {
   });
 }
 
-/// sigmoid(x) and 1 - sigmoid(x), both without cancellation: 1 / (1 + e) and e / (1 + e) with e = exp(-|x|).
+/// sigmoid(x) and 1 - sigmoid(x), neither by a difference: 1 / (1 + e) and e / (1 + e) with e = exp(-x), x at least
+/// -87, below which the reciprocal would be subnormal.
 struct Sigmoid {
   VF value, rest;
 };
 VIXEN_INLINE Sigmoid sigmoid(VF x) {
-  const VF e = exp_lanes(-larger(x, -x));
-  const VF above = quotient(splat(1.0f), 1.0f + e), below = e * above;
-  return {(x > 0.0f) ? above : below, (x > 0.0f) ? below : above};
+  const VF e = exp_lanes(-larger(splat(-87.0f), x));
+  const VF value = quotient(splat(1.0f), 1.0f + e);
+  return {value, e * value};
 }
 
 template <class T>

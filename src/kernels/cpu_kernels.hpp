@@ -95,6 +95,20 @@ struct RmsBackward {
   float* partials;  // [chunks, D]: gradients of weight by the rows of each chunk; null: the weight is frozen
 };
 
+struct HeadNormArgs {
+  Storage storage;
+  int64_t heads, kv_heads, head_dim;
+  float eps;      // forward only
+  const void* x;  // [T, (H + 2 Hkv) d]
+  float* rstd;    // [T, H + Hkv], written by the forward, read by the backward
+  const float *q_weight, *k_weight;
+  void* out;               // as x: the normalised rows, or the gradient of x
+  int64_t rows;            // T; this and the rest: backward only
+  int64_t rows_per_chunk;  // chunk c: rows c * rows_per_chunk ..
+  const void* grad;        // as x
+  float* partials;         // [chunks, 2, d]: gradients of the two weights; null: both are frozen
+};
+
 struct RopeArgs {
   Storage storage;
   int64_t row_width;  // (H + 2 Hkv) d
@@ -193,19 +207,21 @@ struct PoolArgs {
 
 struct CpuKernels {
   const char* isa;
-  void (*dropout)(const DropoutRows&, int64_t begin, int64_t end);         // rows
-  void (*norm_forward)(const NormForward&, int64_t begin, int64_t end);    // rows
-  void (*norm_backward)(const NormBackward&, int64_t begin, int64_t end);  // chunks
-  void (*rms_forward)(const RmsForward&, int64_t begin, int64_t end);      // rows
-  void (*rms_again)(const RmsForward&, int64_t begin, int64_t end);        // rows: y from x and rstd
-  void (*rms_backward)(const RmsBackward&, int64_t begin, int64_t end);    // chunks
-  void (*rope)(const RopeArgs&, int64_t begin, int64_t end);               // rows
-  void (*swiglu)(const SwigluArgs&, int64_t begin, int64_t end);           // rows
-  void (*swiglu_backward)(const SwigluArgs&, int64_t begin, int64_t end);  // rows
-  void (*gelu)(const GeluArgs&, int64_t begin, int64_t end);               // elements
-  void (*gelu_backward)(const GeluArgs&, int64_t begin, int64_t end);      // elements
-  void (*column_sums)(const ColumnSums&, int64_t begin, int64_t end);      // chunks
-  int64_t (*attention_scratch)(int64_t max_seqlen, int64_t head_dim);      // floats, zeroed by the caller
+  void (*dropout)(const DropoutRows&, int64_t begin, int64_t end);              // rows
+  void (*norm_forward)(const NormForward&, int64_t begin, int64_t end);         // rows
+  void (*norm_backward)(const NormBackward&, int64_t begin, int64_t end);       // chunks
+  void (*rms_forward)(const RmsForward&, int64_t begin, int64_t end);           // rows
+  void (*rms_again)(const RmsForward&, int64_t begin, int64_t end);             // rows: y from x and rstd
+  void (*rms_backward)(const RmsBackward&, int64_t begin, int64_t end);         // chunks
+  void (*head_norm)(const HeadNormArgs&, int64_t begin, int64_t end);           // rows
+  void (*head_norm_backward)(const HeadNormArgs&, int64_t begin, int64_t end);  // chunks
+  void (*rope)(const RopeArgs&, int64_t begin, int64_t end);                    // rows
+  void (*swiglu)(const SwigluArgs&, int64_t begin, int64_t end);                // rows
+  void (*swiglu_backward)(const SwigluArgs&, int64_t begin, int64_t end);       // rows
+  void (*gelu)(const GeluArgs&, int64_t begin, int64_t end);                    // elements
+  void (*gelu_backward)(const GeluArgs&, int64_t begin, int64_t end);           // elements
+  void (*column_sums)(const ColumnSums&, int64_t begin, int64_t end);           // chunks
+  int64_t (*attention_scratch)(int64_t max_seqlen, int64_t head_dim);           // floats, zeroed by the caller
   void (*attention_forward)(const AttentionArgs&, float* scratch, int64_t begin,
                             int64_t end);  // sequence * Hkv + kv head
   void (*attention_backward)(const AttentionArgs&, float* scratch, int64_t begin,

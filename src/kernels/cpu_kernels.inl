@@ -32,6 +32,8 @@ VIXEN_BOTH(norm_backward, NormBackward, norm_backward_rows)
 VIXEN_BOTH(rms_forward, RmsForward, rms_forward_rows)
 VIXEN_BOTH(rms_again, RmsForward, rms_again_rows)
 VIXEN_BOTH(rms_backward, RmsBackward, rms_backward_rows)
+VIXEN_BOTH(head_norm, HeadNormArgs, head_norm_rows)
+VIXEN_BOTH(head_norm_backward, HeadNormArgs, head_norm_backward_rows)
 VIXEN_BOTH(rope, RopeArgs, rope_rows)
 VIXEN_BOTH(swiglu, SwigluArgs, swiglu_rows)
 VIXEN_BOTH(swiglu_backward, SwigluArgs, swiglu_backward_rows)
@@ -70,6 +72,8 @@ const CpuKernels kTable = {
     rms_forward,
     rms_again,
     rms_backward,
+    head_norm,
+    head_norm_backward,
     rope,
     swiglu,
     swiglu_backward,

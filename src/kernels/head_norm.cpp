@@ -1,24 +1,11 @@
-// The norm of query and key heads, in plain ATen on every device.
-//   qkv [T, (H + 2 Hkv) d]; statistics float32 [T, H + Hkv].
-#include <ATen/ATen.h>
-
+// Checks and dispatch of the norm of query and key heads.
 #include "base/check.hpp"
+#include "kernels/fused.hpp"
+#include "kernels/reference.hpp"
 #include "kernels/rope.hpp"
 
 namespace vixen {
 namespace {
-
-/// The q and k heads of x as float32 [T, H + Hkv, d].
-at::Tensor normed_heads(const at::Tensor& x, const AttentionShape& shape) {
-  const int64_t normed = shape.heads + shape.key_value_heads(), d = shape.head_dim(x.size(1));
-  return x.narrow(1, 0, normed * d).to(at::kFloat).view({x.size(0), normed, d});
-}
-
-/// [H + Hkv, d]: the weight of each head.
-at::Tensor head_weights(const at::Tensor& q_weight, const at::Tensor& k_weight, const AttentionShape& shape) {
-  const int64_t kv_heads = shape.key_value_heads(), d = q_weight.size(0);
-  return at::cat({q_weight.expand({shape.heads, d}), k_weight.expand({kv_heads, d})});
-}
 
 void check(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, const AttentionShape& shape) {
   const int64_t all = shape.heads + 2 * shape.key_value_heads();
@@ -29,10 +16,29 @@ void check(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& 
               q_weight.numel(), k_weight.numel(), d);
 }
 
-/// normed [T, H + Hkv, d] rounded to the dtype of `like`, then the v columns of `like`.
-at::Tensor join(const at::Tensor& normed, const at::Tensor& like) {
-  const int64_t width = normed.size(1) * normed.size(2);
-  return at::cat({normed.view({-1, width}).to(like.scalar_type()), like.narrow(1, width, like.size(1) - width)}, 1);
+const float* weights(const at::Tensor& weight) {
+  VIXEN_CHECK(weight.scalar_type() == at::kFloat && weight.is_contiguous(), "norm weights must be contiguous float32");
+  return weight.const_data_ptr<float>();
+}
+
+/// What forward and backward share; `qkv` is contiguous.
+HeadNormArgs arguments(const at::Tensor& qkv, const at::Tensor& rstd, const at::Tensor& q_weight,
+                       const at::Tensor& k_weight, const AttentionShape& shape, at::Tensor& out) {
+  HeadNormArgs args{};
+  args.storage = storage_of(qkv.scalar_type());
+  args.heads = shape.heads;
+  args.kv_heads = shape.key_value_heads();
+  args.head_dim = shape.head_dim(qkv.size(1));
+  args.x = qkv.const_data_ptr();
+  args.rstd = rstd.data_ptr<float>();
+  args.q_weight = weights(q_weight);
+  args.k_weight = weights(k_weight);
+  args.out = out.mutable_data_ptr();
+  return args;
+}
+
+bool fused(const at::Tensor& qkv) {
+  return use_fused(qkv, kernel_choices().norm, "kernels.norm");
 }
 
 }  // namespace
@@ -40,26 +46,40 @@ at::Tensor join(const at::Tensor& normed, const at::Tensor& like) {
 HeadNormResult head_norm(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
                          const AttentionShape& shape) {
   check(qkv, q_weight, k_weight, shape);
-  const at::Tensor heads = normed_heads(qkv, shape);
-  const at::Tensor rstd = (heads.square().mean(2) + eps).rsqrt();
-  return {join(heads * rstd.unsqueeze(2) * head_weights(q_weight, k_weight, shape), qkv), rstd};
+  if (!fused(qkv)) return reference::head_norm(qkv, q_weight, k_weight, eps, shape);
+  const at::Tensor input = qkv.contiguous();
+  HeadNormResult result{at::empty_like(input), at::empty({qkv.size(0), shape.heads + shape.key_value_heads()},
+                                                         qkv.options().dtype(at::kFloat))};
+  HeadNormArgs args = arguments(input, result.rstd, q_weight, k_weight, shape, result.qkv);
+  args.eps = static_cast<float>(eps);
+  run_ranges(cpu_kernels().head_norm, args, qkv.size(0), 16);
+  return result;
 }
 
 at::Tensor head_norm_backward(const at::Tensor& grad, const at::Tensor& qkv, const at::Tensor& rstd,
                               const at::Tensor& q_weight, const at::Tensor& k_weight, const AttentionShape& shape,
                               at::Tensor grad_q_weight, at::Tensor grad_k_weight) {
   check(qkv, q_weight, k_weight, shape);
-  VIXEN_CHECK(grad.sizes() == qkv.sizes(), "gradient of {} elements for {}", grad.numel(), qkv.numel());
-  const int64_t kv_heads = shape.key_value_heads();
-  const at::Tensor inverse = rstd.unsqueeze(2), normal = normed_heads(qkv, shape) * inverse;
-  const at::Tensor grads = normed_heads(grad, shape);
-  if (grad_q_weight.defined() || grad_k_weight.defined()) {
-    const at::Tensor of_heads = (grads * normal).sum(0);  // [H + Hkv, d]
-    if (grad_q_weight.defined()) grad_q_weight.add_(of_heads.narrow(0, 0, shape.heads).sum(0));
-    if (grad_k_weight.defined()) grad_k_weight.add_(of_heads.narrow(0, shape.heads, kv_heads).sum(0));
-  }
-  const at::Tensor weighted = grads * head_weights(q_weight, k_weight, shape);
-  return join((weighted - normal * (weighted * normal).mean(2, /*keepdim=*/true)) * inverse, grad);
+  VIXEN_CHECK(grad.sizes() == qkv.sizes() && grad.scalar_type() == qkv.scalar_type(),
+              "the gradient differs from qkv in shape or dtype");
+  VIXEN_CHECK(rstd.numel() == qkv.size(0) * (shape.heads + shape.key_value_heads()), "{} statistics for {} rows",
+              rstd.numel(), qkv.size(0));
+  if (!fused(qkv))
+    return reference::head_norm_backward(grad, qkv, rstd, q_weight, k_weight, shape, grad_q_weight, grad_k_weight);
+  const at::Tensor input = qkv.contiguous(), grads = grad.contiguous(), statistics = rstd.contiguous();
+  const int64_t rows = qkv.size(0), d = shape.head_dim(qkv.size(1)), chunks = chunk_count(rows);
+  at::Tensor result = at::empty_like(input), partials;
+  if (grad_q_weight.defined() || grad_k_weight.defined())
+    partials = at::empty({chunks, 2, d}, qkv.options().dtype(at::kFloat));
+  HeadNormArgs args = arguments(input, statistics, q_weight, k_weight, shape, result);
+  args.rows = rows;
+  args.rows_per_chunk = rows_per_chunk(rows);
+  args.grad = grads.const_data_ptr();
+  args.partials = partials.defined() ? partials.data_ptr<float>() : nullptr;
+  run_ranges(cpu_kernels().head_norm_backward, args, chunks, 1);
+  if (grad_q_weight.defined()) add_in_order(partials.select(1, 0).contiguous(), {grad_q_weight});
+  if (grad_k_weight.defined()) add_in_order(partials.select(1, 1).contiguous(), {grad_k_weight});
+  return result;
 }
 
 }  // namespace vixen

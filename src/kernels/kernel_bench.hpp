@@ -1,4 +1,5 @@
-// Timings of the kernels that stand between the matrix products of a transformer layer, for `vixen bench`.
+// Timings of the kernels that stand between the matrix products of a transformer layer, post-norm or decoder, for
+// `vixen bench`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,5 +20,14 @@ struct KernelTiming {
 /// have, of width D = width, F = feed_forward, with dropout 0.1; dtype float32 or bfloat16. Takes about a second.
 std::vector<KernelTiming> bench_kernels(int64_t positions, int64_t width, int64_t feed_forward, int64_t heads,
                                         at::ScalarType dtype);
+
+/// The same for a decoder layer's: causal attention of kv_heads key-value heads over sequences of `length` positions,
+/// RMS norm of rows and of heads, rotary positions, SwiGLU, token embeddings. Takes about a second.
+struct DecoderBenchShape {
+  int64_t positions = 0, length = 0;
+  int64_t width = 0, feed_forward = 0;
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+};
+std::vector<KernelTiming> bench_decoder_kernels(const DecoderBenchShape& shape, at::ScalarType dtype);
 
 }  // namespace vixen

@@ -45,6 +45,11 @@ at::Tensor add_rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& gra
 
 void apply_rope(at::Tensor& qkv, const at::Tensor& position_ids, const at::Tensor& table, const AttentionShape& shape,
                 bool inverse);
+HeadNormResult head_norm(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
+                         const AttentionShape& shape);
+at::Tensor head_norm_backward(const at::Tensor& grad, const at::Tensor& qkv, const at::Tensor& rstd,
+                              const at::Tensor& q_weight, const at::Tensor& k_weight, const AttentionShape& shape,
+                              at::Tensor grad_q_weight, at::Tensor grad_k_weight);
 
 at::Tensor swiglu(const at::Tensor& gate_up);
 at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up);

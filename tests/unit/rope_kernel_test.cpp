@@ -118,11 +118,49 @@ TEST(HeadNorm, FollowsTheFormula) {
   for (const auto dtype : kStorages) {
     const Case c = make_case(2, 3, 16, dtype);
     const at::Tensor q_weight = 1 + 0.2 * random({16}, 3), k_weight = 1 + 0.2 * random({16}, 4);
-    const HeadNormResult got = head_norm(c.qkv, q_weight, k_weight, kEps, c.shape);
-    EXPECT_EQ(got.qkv.scalar_type(), dtype);
-    EXPECT_EQ(got.rstd.sizes(), (at::IntArrayRef{c.qkv.size(0), 8}));
-    EXPECT_LT(difference(got.qkv, normed(c.qkv, q_weight, k_weight, c)), dtype == at::kFloat ? 1e-6 : tolerance(dtype));
+    const auto check = [&](const HeadNormResult& got) {
+      EXPECT_EQ(got.qkv.scalar_type(), dtype);
+      EXPECT_EQ(got.rstd.sizes(), (at::IntArrayRef{c.qkv.size(0), 8}));
+      EXPECT_LT(difference(got.qkv, normed(c.qkv, q_weight, k_weight, c)),
+                dtype == at::kFloat ? 1e-6 : tolerance(dtype));
+      EXPECT_TRUE(at::equal(got.qkv.narrow(1, c.rotated_columns(), 32), c.qkv.narrow(1, c.rotated_columns(), 32)));
+    };
+    check(reference::head_norm(c.qkv, q_weight, k_weight, kEps, c.shape));
+    for_each_isa([&](const char*) { check(head_norm(c.qkv, q_weight, k_weight, kEps, c.shape)); });
   }
+}
+
+TEST(HeadNorm, FusedBackwardIsReference) {
+  for (const auto dtype : kStorages) {
+    for (const int64_t head_dim : {6, 64, 80, 128}) {
+      const Case c = make_case(2, 3, head_dim, dtype);
+      const at::Tensor q_weight = 1 + 0.2 * random({head_dim}, 3), k_weight = 1 + 0.2 * random({head_dim}, 4);
+      const at::Tensor grad = random(c.qkv.sizes(), 5, dtype);
+      const at::Tensor rstd = reference::head_norm(c.qkv, q_weight, k_weight, kEps, c.shape).rstd;
+      at::Tensor want_q = at::ones({head_dim}), want_k = at::ones({head_dim});
+      const at::Tensor want =
+          reference::head_norm_backward(grad, c.qkv, rstd, q_weight, k_weight, c.shape, want_q, want_k);
+      for_each_isa([&](const char*) {
+        at::Tensor grad_q = at::ones({head_dim}), grad_k = at::ones({head_dim});
+        const at::Tensor got = head_norm_backward(grad, c.qkv, rstd, q_weight, k_weight, c.shape, grad_q, grad_k);
+        EXPECT_LT(difference(got, want), tolerance(dtype)) << head_dim;
+        EXPECT_LT(difference(grad_q, want_q), 3e-6) << head_dim;
+        EXPECT_LT(difference(grad_k, want_k), 3e-6) << head_dim;
+      });
+    }
+  }
+}
+
+TEST(HeadNorm, ThreadsChangeNothing) {
+  const Case c = make_case(2, 3, 64, at::kFloat);
+  const at::Tensor qkv = random({500, c.qkv.size(1)}, 6), grad = random({500, c.qkv.size(1)}, 5);
+  const at::Tensor weight = 1 + 0.2 * random({64}, 3);
+  expect_same_for_threads([&] {
+    const HeadNormResult forward = head_norm(qkv, weight, weight, kEps, c.shape);
+    at::Tensor grad_q = at::zeros({64}), grad_k = at::zeros({64});
+    const at::Tensor back = head_norm_backward(grad, qkv, forward.rstd, weight, weight, c.shape, grad_q, grad_k);
+    return std::vector<at::Tensor>{forward.qkv, forward.rstd, back, grad_q, grad_k};
+  });
 }
 
 TEST(HeadNorm, BackwardIsTheDerivative) {
@@ -134,6 +172,9 @@ TEST(HeadNorm, BackwardIsTheDerivative) {
   at::Tensor grad_q = at::ones({4}), grad_k = at::ones({4});
   const at::Tensor got = head_norm_backward(grad, c.qkv, forward.rstd, q_weight, k_weight, c.shape, grad_q, grad_k);
   EXPECT_TRUE(at::equal(head_norm_backward(grad, c.qkv, forward.rstd, q_weight, k_weight, c.shape, {}, {}), got));
+  at::Tensor only_k = at::ones({4});
+  head_norm_backward(grad, c.qkv, forward.rstd, q_weight, k_weight, c.shape, {}, only_k);
+  EXPECT_TRUE(at::equal(only_k, grad_k));
   const auto value = [&](const at::Tensor& qkv, const at::Tensor& q, const at::Tensor& k) {
     return (normed(qkv, q, k, c) * grad).sum().item<double>();
   };
