@@ -83,7 +83,7 @@ TEST_P(ImageAdapterTest, NamesShapesAndGroups) {
   config.image_adapter_width = 0;
   ParameterStore store;
   const ImageAdapter adapter(config, kImageWidth, kWidth, true, store);
-  if (mlp()) EXPECT_EQ(store.info(0).shape[0], kWidth) << "0 hidden units: the backbone's width";
+  EXPECT_EQ(store.info(0).shape[0], kWidth) << "0 hidden units of the mlp: the backbone's width";
 }
 
 TEST_P(ImageAdapterTest, ValuesAreTorchs) {

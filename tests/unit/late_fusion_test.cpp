@@ -70,7 +70,7 @@ const std::vector<testing::TinySequence> kAll = {{1, 5, 0}, {2, 1, 2}, {3, 17, 1
 // The bags, one by one, through torch.nn.TransformerEncoderLayer's formula.
 TEST(LateFusion, IsTheBlockOverTextAndPictures) {
   const auto folder = tiny_model("tiny_bert");
-  Loaded late(folder, {}), text(folder, {.image_width = 0, .fusion = Fusion::kEarly});
+  Loaded late(folder, {}), text(folder, {.fusion = Fusion::kEarly, .image_width = 0});
   const PackedBatch batch = tiny_batch(kAll, kVocabulary);
   const at::Tensor found = late.embed(batch);
 
@@ -89,7 +89,7 @@ TEST(LateFusion, IsTheBlockOverTextAndPictures) {
     }
     bare.position_ids = at::cat(places);
     bare.cu_seqlens = at::tensor(ends, at::kInt);
-    bare.image_embeddings = {};
+    bare.image_embeddings = at::Tensor();
     bare.image_positions = at::empty({0}, at::kLong);
     bare.text_positions = at::arange(bare.tokens.size(0), at::kLong);
     bare.max_seqlen = 17;
@@ -220,7 +220,7 @@ TEST(LateFusion, WithoutPicturesTheBagIsTheText) {
   EXPECT_TRUE(again.embed(batch).equal(h));
   EXPECT_TRUE(bare.embed(batch).equal(h));
   EXPECT_LT(bare.store.count(), late.store.count());
-  Loaded text(tiny_model("tiny_bert"), {.image_width = 0, .fusion = Fusion::kEarly});
+  Loaded text(tiny_model("tiny_bert"), {.fusion = Fusion::kEarly, .image_width = 0});
   EXPECT_GT(difference(text.embed(batch), h), 1e-2) << "the block stands in the way of every text";
 }
 
@@ -295,7 +295,7 @@ TEST(LateFusion, Faults) {
 }
 
 TEST(LateFusion, ActivationsAreCounted) {
-  Loaded late(tiny_model("tiny_bert"), {}), text(tiny_model("tiny_bert"), {.image_width = 0, .fusion = Fusion::kEarly});
+  Loaded late(tiny_model("tiny_bert"), {}), text(tiny_model("tiny_bert"), {.fusion = Fusion::kEarly, .image_width = 0});
   const Encoder::BatchShape shape{.positions = 400, .sequences = 20, .images = 30, .sum_squared_lengths = 9000};
   const auto with = late.encoder->activation_bytes(shape);
   const auto without =
