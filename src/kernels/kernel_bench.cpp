@@ -68,6 +68,87 @@ double row_bytes(int64_t positions, int64_t width, at::ScalarType dtype) {
   return static_cast<double>(positions * width) * (dtype == at::kFloat ? 4 : 2);
 }
 
+/// What a decoder layer has between its matrix products; heads of width / heads columns.
+void time_decoder_kernels(Timings& timings, int64_t positions, int64_t width, int64_t feed_forward, int64_t heads,
+                          at::ScalarType dtype) {
+  constexpr int64_t kLength = 64;
+  const int64_t kv_heads = heads % 3 == 0 ? heads / 3 : heads, head_dim = width / heads;
+  const int64_t qkv_width = width + 2 * kv_heads * head_dim;
+  const auto share = [&](int64_t columns) { return static_cast<double>(columns) / static_cast<double>(width); };
+  const auto random = [&](int64_t columns) { return at::randn({positions, columns}).to(dtype); };
+
+  const at::Tensor offsets = even_offsets(positions, kLength);
+  const at::Tensor sequence_keys = at::arange(offsets.size(0) - 1, at::kLong);
+  const at::Tensor places = make_token_keys(offsets, sequence_keys).position.to(at::kLong);
+  const AttentionShape attention{.heads = heads, .max_seqlen = kLength, .kv_heads = kv_heads, .causal = true};
+  at::Tensor qkv = random(qkv_width);
+  const at::Tensor grad_context = random(width);
+  const AttentionResult attended = packed_attention(qkv, offsets, sequence_keys, attention, {});
+  timings.add(
+      "causal attention forward", share(qkv_width + width),
+      [&] { packed_attention(qkv, offsets, sequence_keys, attention, {}); },
+      [&] { reference::packed_attention(qkv, offsets, sequence_keys, attention, {}); });
+  timings.add(
+      "causal attention backward", share(2 * qkv_width + width),
+      [&] { packed_attention_backward(grad_context, qkv, attended, offsets, sequence_keys, attention, {}); },
+      [&] {
+        reference::packed_attention_backward(grad_context, qkv, attended, offsets, sequence_keys, attention, {});
+      });
+
+  // A rotation keeps lengths: qkv may be turned over and over.
+  const at::Tensor angles = at::randn({kLength, head_dim / 2});
+  const at::Tensor table = at::cat({angles.cos(), angles.sin()}, 1);
+  timings.add(
+      "rotary positions", 2 * share(width + kv_heads * head_dim),
+      [&] { apply_rope(qkv, places, table, attention, false); },
+      [&] { reference::apply_rope(qkv, places, table, attention, false); });
+
+  const at::Tensor head_weight = at::ones({head_dim}), grad_qkv = random(qkv_width);
+  at::Tensor grad_head_weight = at::zeros({head_dim});
+  const HeadNormResult normed_heads = head_norm(qkv, head_weight, head_weight, 1e-6, attention);
+  timings.add(
+      "head norm forward", 2 * share(qkv_width), [&] { head_norm(qkv, head_weight, head_weight, 1e-6, attention); },
+      [&] { reference::head_norm(qkv, head_weight, head_weight, 1e-6, attention); });
+  timings.add(
+      "head norm backward", 3 * share(qkv_width),
+      [&] {
+        head_norm_backward(grad_qkv, qkv, normed_heads.rstd, head_weight, head_weight, attention, grad_head_weight,
+                           grad_head_weight);
+      },
+      [&] {
+        reference::head_norm_backward(grad_qkv, qkv, normed_heads.rstd, head_weight, head_weight, attention,
+                                      grad_head_weight, grad_head_weight);
+      });
+
+  const at::Tensor x = random(width), residual = random(width), grad = random(width), along = random(width);
+  const at::Tensor weight = at::ones({width});
+  at::Tensor grad_weight = at::zeros({width});
+  const RmsNormResult normed = add_rms_norm(x, residual, weight, 1e-5);
+  timings.add(
+      "RMS norm forward", 4, [&] { add_rms_norm(x, residual, weight, 1e-5); },
+      [&] { reference::add_rms_norm(x, residual, weight, 1e-5); });
+  timings.add(
+      "RMS norm backward", 4, [&] { add_rms_norm_backward(grad, along, normed.sum, normed.rstd, weight, grad_weight); },
+      [&] { reference::add_rms_norm_backward(grad, along, normed.sum, normed.rstd, weight, grad_weight); });
+  timings.add(
+      "RMS norm again", 2, [&] { rms_norm_again(normed.sum, normed.rstd, weight); },
+      [&] { reference::rms_norm_again(normed.sum, normed.rstd, weight); });
+
+  const at::Tensor gate_up = random(2 * feed_forward), wide_grad = random(feed_forward);
+  timings.add(
+      "SwiGLU forward", share(3 * feed_forward), [&] { vixen::swiglu(gate_up); }, [&] { reference::swiglu(gate_up); });
+  timings.add(
+      "SwiGLU backward", share(5 * feed_forward), [&] { vixen::swiglu_backward(wide_grad, gate_up); },
+      [&] { reference::swiglu_backward(wide_grad, gate_up); });
+
+  constexpr int64_t kVocabulary = 49152;
+  const at::Tensor tokens = at::randint(kVocabulary, {positions}, at::kLong);
+  const at::Tensor word = at::randn({kVocabulary, width}).to(dtype);
+  timings.add(
+      "token embedding", 2, [&] { vixen::embed_tokens(tokens, word, {}, {}, dtype); },
+      [&] { reference::embed_tokens(tokens, word, {}, {}, dtype); });
+}
+
 }  // namespace
 
 std::vector<KernelTiming> bench_kernels(int64_t positions, int64_t width, int64_t feed_forward, int64_t heads,
@@ -137,88 +218,7 @@ std::vector<KernelTiming> bench_kernels(int64_t positions, int64_t width, int64_
       "embedding backward", 1,
       [&] { vixen::embed_positions_backward(grad, tokens, places, {}, grad_word, grad_place, grad_bias); },
       [&] { reference::embed_positions_backward(grad, tokens, places, {}, grad_word, grad_place, grad_bias); });
-  return timings.all();
-}
-
-std::vector<KernelTiming> bench_decoder_kernels(const DecoderBenchShape& shape, at::ScalarType dtype) {
-  const int64_t positions = shape.positions, width = shape.width, feed_forward = shape.feed_forward;
-  const int64_t query_width = shape.heads * shape.head_dim,
-                qkv_width = query_width + 2 * shape.kv_heads * shape.head_dim;
-  Timings timings(row_bytes(positions, width, dtype));
-  const auto share = [&](int64_t columns) { return static_cast<double>(columns) / static_cast<double>(width); };
-  const auto random = [&](int64_t columns) { return at::randn({positions, columns}).to(dtype); };
-
-  const at::Tensor offsets = even_offsets(positions, shape.length);
-  const at::Tensor sequence_keys = at::arange(offsets.size(0) - 1, at::kLong);
-  const at::Tensor places = make_token_keys(offsets, sequence_keys).position.to(at::kLong);
-  const AttentionShape attention{
-      .heads = shape.heads, .max_seqlen = shape.length, .kv_heads = shape.kv_heads, .causal = true};
-  at::Tensor qkv = random(qkv_width);
-  const at::Tensor grad_context = random(query_width);
-  const AttentionResult attended = packed_attention(qkv, offsets, sequence_keys, attention, {});
-  timings.add(
-      "causal attention forward", share(qkv_width + query_width),
-      [&] { packed_attention(qkv, offsets, sequence_keys, attention, {}); },
-      [&] { reference::packed_attention(qkv, offsets, sequence_keys, attention, {}); });
-  timings.add(
-      "causal attention backward", share(2 * qkv_width + query_width),
-      [&] { packed_attention_backward(grad_context, qkv, attended, offsets, sequence_keys, attention, {}); },
-      [&] {
-        reference::packed_attention_backward(grad_context, qkv, attended, offsets, sequence_keys, attention, {});
-      });
-
-  // A rotation keeps lengths: qkv may be turned over and over.
-  const at::Tensor angles = at::randn({shape.length, shape.head_dim / 2});
-  const at::Tensor table = at::cat({angles.cos(), angles.sin()}, 1);
-  timings.add(
-      "rotary positions", 2 * share(query_width + shape.kv_heads * shape.head_dim),
-      [&] { apply_rope(qkv, places, table, attention, false); },
-      [&] { reference::apply_rope(qkv, places, table, attention, false); });
-
-  const at::Tensor head_weight = at::ones({shape.head_dim}), grad_qkv = random(qkv_width);
-  at::Tensor grad_head_weight = at::zeros({shape.head_dim});
-  const HeadNormResult heads = head_norm(qkv, head_weight, head_weight, 1e-6, attention);
-  timings.add(
-      "head norm forward", 2 * share(qkv_width), [&] { head_norm(qkv, head_weight, head_weight, 1e-6, attention); },
-      [&] { reference::head_norm(qkv, head_weight, head_weight, 1e-6, attention); });
-  timings.add(
-      "head norm backward", 3 * share(qkv_width),
-      [&] {
-        head_norm_backward(grad_qkv, qkv, heads.rstd, head_weight, head_weight, attention, grad_head_weight,
-                           grad_head_weight);
-      },
-      [&] {
-        reference::head_norm_backward(grad_qkv, qkv, heads.rstd, head_weight, head_weight, attention, grad_head_weight,
-                                      grad_head_weight);
-      });
-
-  const at::Tensor x = random(width), residual = random(width), grad = random(width), along = random(width);
-  const at::Tensor weight = at::ones({width});
-  at::Tensor grad_weight = at::zeros({width});
-  const RmsNormResult normed = add_rms_norm(x, residual, weight, 1e-5);
-  timings.add(
-      "RMS norm forward", 4, [&] { add_rms_norm(x, residual, weight, 1e-5); },
-      [&] { reference::add_rms_norm(x, residual, weight, 1e-5); });
-  timings.add(
-      "RMS norm backward", 4, [&] { add_rms_norm_backward(grad, along, normed.sum, normed.rstd, weight, grad_weight); },
-      [&] { reference::add_rms_norm_backward(grad, along, normed.sum, normed.rstd, weight, grad_weight); });
-  timings.add(
-      "RMS norm again", 2, [&] { rms_norm_again(normed.sum, normed.rstd, weight); },
-      [&] { reference::rms_norm_again(normed.sum, normed.rstd, weight); });
-
-  const at::Tensor gate_up = random(2 * feed_forward), wide_grad = random(feed_forward);
-  timings.add(
-      "SwiGLU forward", share(3 * feed_forward), [&] { vixen::swiglu(gate_up); }, [&] { reference::swiglu(gate_up); });
-  timings.add(
-      "SwiGLU backward", share(5 * feed_forward), [&] { vixen::swiglu_backward(wide_grad, gate_up); },
-      [&] { reference::swiglu_backward(wide_grad, gate_up); });
-
-  constexpr int64_t kVocabulary = 49152;
-  const at::Tensor tokens = at::randint(kVocabulary, {positions}, at::kLong);
-  const at::Tensor word = at::randn({kVocabulary, width}).to(dtype);
-  timings.add(
-      "token embedding", 2, [&] { vixen::embed_tokens(tokens, word, {}, {}, dtype); },
-      [&] { reference::embed_tokens(tokens, word, {}, {}, dtype); });
+  time_decoder_kernels(timings, positions, width, feed_forward, heads, dtype);
   return timings.all();
 }
 

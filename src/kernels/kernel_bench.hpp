@@ -17,17 +17,10 @@ struct KernelTiming {
 };
 
 /// Each kernel once forward and once backward on the CPU: T = positions in sequences of about five, as short titles
-/// have, of width D = width, F = feed_forward, with dropout 0.1; dtype float32 or bfloat16. Takes about a second.
+/// have, of width D = width, F = feed_forward, with dropout 0.1; dtype float32 or bfloat16. Then those of decoders:
+/// causal attention over sequences of 64 positions, three query heads to a key-value head where `heads` allows it, no
+/// dropout. Takes some seconds.
 std::vector<KernelTiming> bench_kernels(int64_t positions, int64_t width, int64_t feed_forward, int64_t heads,
                                         at::ScalarType dtype);
-
-/// The same for a decoder layer's: causal attention of kv_heads key-value heads over sequences of `length` positions,
-/// RMS norm of rows and of heads, rotary positions, SwiGLU, token embeddings. Takes about a second.
-struct DecoderBenchShape {
-  int64_t positions = 0, length = 0;
-  int64_t width = 0, feed_forward = 0;
-  int64_t heads = 0, kv_heads = 0, head_dim = 0;
-};
-std::vector<KernelTiming> bench_decoder_kernels(const DecoderBenchShape& shape, at::ScalarType dtype);
 
 }  // namespace vixen
