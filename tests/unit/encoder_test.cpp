@@ -31,7 +31,7 @@ struct Loaded {
     options.image_width = image_width;
     encoder = make_encoder(options, store);
     store.allocate(at::kCPU, at::kFloat);
-    load_encoder_weights(options, store, 1);
+    encoder->load_weights(1);
   }
   at::Tensor embed(const PackedBatch& batch, const PassContext& context = {}) {
     return encoder->forward(batch, context, nullptr);
@@ -210,9 +210,9 @@ TEST(EncoderImages, ProjectionIsInitialisedBySeedWhenThereIsNoFile) {
   const at::Tensor first = weight();
   EXPECT_LE(first.abs().max().item<double>(), bound);
   EXPECT_GT(first.abs().max().item<double>(), 0.9 * bound);
-  load_encoder_weights(loaded.options, loaded.store, 1);
+  loaded.encoder->load_weights(1);
   EXPECT_TRUE(weight().equal(first));
-  load_encoder_weights(loaded.options, loaded.store, 2);
+  loaded.encoder->load_weights(2);
   EXPECT_FALSE(weight().equal(first));
 }
 
@@ -251,7 +251,7 @@ TEST(EncoderFolder, FaultsOfTheConfig) {
     return message;
   };
   EXPECT_FAULT(with("\"model_type\": \"bert\"", "\"model_type\": \"roberta\""),
-               "'roberta', expected one of: bert, distilbert");
+               "'roberta', expected one of: bert, distilbert, qwen2, qwen3, llama, mistral");
   EXPECT_FAULT(with("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\""),
                "hidden_act is \"gelu_new\", expected \"gelu\"");
   EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 31"), "multiple of num_attention_heads (3)");
@@ -263,12 +263,28 @@ TEST(EncoderFolder, FaultsOfTheConfig) {
   EXPECT_FAULT(fault(tiny_model("tiny_bert"), 4), "model.layers: 4 found");
 }
 
-TEST(EncoderFolder, PoolsByTheMeanOnly) {
-  EncoderOptions options;
-  options.model.path = tiny_model("tiny_bert").string();
-  options.model.pooling = Pooling::kLastToken;
-  ParameterStore store;
-  EXPECT_THROW(make_encoder(options, store), UserError);
+// Settings of decoders, and modules that an encoder does not have.
+TEST(EncoderFolder, SettingsOfDecodersAreRefused) {
+  const auto refused = [](const std::function<void(EncoderOptions&)>& change) {
+    EncoderOptions options;
+    options.model.path = tiny_model("tiny_bert").string();
+    change(options);
+    ParameterStore store;
+    try {
+      make_encoder(options, store);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string("(no fault)");
+  };
+  EXPECT_FAULT(refused([](auto& o) { o.model.pooling = Pooling::kLastToken; }), "model.pooling: last found");
+  EXPECT_FAULT(refused([](auto& o) { o.model.mask = Mask::kCausal; }), "model.mask: causal found");
+  EXPECT_EQ(refused([](auto& o) { o.model.mask = Mask::kBidirectional; }), "(no fault)");
+  const std::string modules = refused([](auto& o) {
+    o.lora.rank = 2;
+    o.lora.modules = "gate";
+  });
+  EXPECT_FAULT(modules, "lora.modules: gate found, expected some of q, k, v, o, up, down");
 }
 
 TEST(EncoderFolder, FaultsOfTheWeights) {

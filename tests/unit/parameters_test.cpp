@@ -56,6 +56,31 @@ TEST(ParameterStore, Bfloat16Copies) {
   EXPECT_THROW(store.compute(table), BugError);
 }
 
+// Frozen ones take no place in the buffers and are what they were given, whatever the compute dtype.
+TEST(ParameterStore, FrozenOnesLieBesideTheBuffers) {
+  ParameterStore store;
+  const int frozen = store.add("frozen", {4, 5}, ParameterGroup::kFrozen);
+  const int trained = store.add("trained", {3}, ParameterGroup::kBackbone);
+  const int last = store.add("last", {2}, ParameterGroup::kFrozen);
+  store.allocate(at::kCPU, at::kBFloat16);
+  EXPECT_FALSE(store.trained(frozen));
+  EXPECT_EQ(store.info(frozen).size, 0);
+  EXPECT_EQ(store.info(trained).offset, 0);
+  EXPECT_EQ(store.flat_values().numel(), 32) << "one aligned place";
+  EXPECT_GE(store.flat_values().numel(), store.info(last).offset);
+  EXPECT_THROW(store.value(frozen), BugError) << "before it is given";
+  const at::Tensor value = at::ones({4, 5}, at::kBFloat16);
+  store.set_frozen(frozen, value);
+  EXPECT_EQ(store.value(frozen).data_ptr(), value.data_ptr());
+  EXPECT_EQ(store.compute(frozen).data_ptr(), value.data_ptr());
+  EXPECT_THROW(store.grad(frozen), BugError);
+  store.grad_or_scratch(frozen).fill_(1);
+  store.grad_or_scratch(trained).fill_(1);
+  EXPECT_EQ(store.flat_grads().sum().item<float>(), 3);
+  EXPECT_THROW(store.set_frozen(frozen, at::ones({5, 4})), BugError);
+  EXPECT_THROW(store.set_frozen(trained, at::ones({3})), BugError);
+}
+
 TEST(ParameterStore, Misuse) {
   ParameterStore store;
   store.add("a", {3}, ParameterGroup::kBackbone);

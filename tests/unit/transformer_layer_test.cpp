@@ -18,19 +18,19 @@ struct LayerFixture {
 
   explicit LayerFixture(double dropout, at::ScalarType compute = at::kFloat) {
     TransformerLayerParameters p;
-    const auto linear = [&](const std::string& name, int64_t out, int64_t in, int& weight, int& bias) {
-      weight = store.add(name + ".weight", {out, in}, ParameterGroup::kBackbone);
-      bias = store.add(name + ".bias", {out}, ParameterGroup::kBackboneNoDecay);
+    const auto linear = [&](const std::string& name, int64_t out, int64_t in, AdaptedLinear& target) {
+      target.weight = store.add(name + ".weight", {out, in}, ParameterGroup::kBackbone);
+      target.bias = store.add(name + ".bias", {out}, ParameterGroup::kBackboneNoDecay);
     };
     const auto norm = [&](const std::string& name, int& weight, int& bias) {
       weight = store.add(name + ".weight", {kWidth}, ParameterGroup::kBackboneNoDecay);
       bias = store.add(name + ".bias", {kWidth}, ParameterGroup::kBackboneNoDecay);
     };
-    linear("qkv", 3 * kWidth, kWidth, p.qkv_weight, p.qkv_bias);
-    linear("out", kWidth, kWidth, p.out_weight, p.out_bias);
+    linear("qkv", 3 * kWidth, kWidth, p.qkv);
+    linear("out", kWidth, kWidth, p.out);
     norm("norm1", p.norm1_weight, p.norm1_bias);
-    linear("ff1", kFeedForward, kWidth, p.ff1_weight, p.ff1_bias);
-    linear("ff2", kWidth, kFeedForward, p.ff2_weight, p.ff2_bias);
+    linear("ff1", kFeedForward, kWidth, p.ff1);
+    linear("ff2", kWidth, kFeedForward, p.ff2);
     norm("norm2", p.norm2_weight, p.norm2_bias);
     store.allocate(at::kCPU, compute);
     testing::fill_parameters(store);
@@ -88,6 +88,21 @@ TEST(TransformerLayer, GradientsWithDropoutByFiniteDifferences) {
   const at::Tensor unit = grad_x / grad_x.norm();
   const double difference = (loss_of(x + unit * 5e-3) - loss_of(x - unit * 5e-3)) / 1e-2;
   EXPECT_NEAR(grad_x.norm().item<double>() / difference, 1, 3e-3);
+}
+
+TEST(TransformerLayer, GradientOfTheInputOnlyWhenAsked) {
+  LayerFixture fixture(0.2);
+  const PackedLayout layout = layout_of({3, 5}, {11, 3}, true);
+  const auto run = [&](bool want) {
+    fixture.store.zero_grads();
+    TransformerLayer::Saved saved;
+    fixture.layer->forward(wave(8, 0.3), layout, &saved);
+    const at::Tensor grad_x = fixture.layer->backward(wave(8, 1.1), layout, saved, want);
+    EXPECT_EQ(grad_x.defined(), want);
+    return fixture.store.flat_grads().clone();
+  };
+  const at::Tensor with = run(true), without = run(false);
+  EXPECT_TRUE(with.equal(without));
 }
 
 TEST(TransformerLayer, GradientsAdd) {
