@@ -25,6 +25,7 @@ from process_memory import memory_of, reset_peak
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["", "precision", "s/step", "queries/s", "times vixen", "positions", "GB before", "GB peak", "GB growth", "growth, times vixen"]
+POLL_SECONDS, STOPPED = 0.005, 75
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -48,17 +49,26 @@ def vixen_command(options: argparse.Namespace, precision: str, run: Path) -> lis
 
 
 def measure_vixen(options: argparse.Namespace, precision: str) -> dict:
-    """Trains until enough steps are logged; the peak counts from the opening of metrics.jsonl, which comes right before the first step."""
+    """One step and a checkpoint in a first process, which also makes the first passes over queries and labels that PEFT's side has none of.
+    A second process goes on from there until enough steps are logged: its memory is that of steps alone."""
     with tempfile.TemporaryDirectory() as folder:
         run, errors = Path(folder) / "run", Path(folder) / "stderr"
+        log, command = run / "metrics.jsonl", vixen_command(options, precision, run)
         with open(errors, "w") as stderr:
-            process = subprocess.Popen(vixen_command(options, precision, run), stdout=subprocess.DEVNULL, stderr=stderr,
-                                       env=environment(options.threads))
+            first = subprocess.Popen([*command, "--run.stop_after_steps", "1"], stdout=subprocess.DEVNULL, stderr=stderr,
+                                     env=environment(options.threads))
+            while first.poll() is None and not lines_of(log):
+                time.sleep(POLL_SECONDS)
+            whole = memory_of(first.pid).peak_bytes if first.poll() is None else 0
+            if first.wait() != STOPPED:
+                sys.exit(f"vixen ended with code {first.returncode}:\n{errors.read_text()}")
+            log.unlink()
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment(options.threads))
         try:
-            while not (run / "metrics.jsonl").exists():
+            while not log.exists():  # opened right before the first step
                 require_running(process, errors)
             before = reset_peak(process.pid)
-            while len(lines := lines_of(run / "metrics.jsonl")) <= options.steps:
+            while len(lines := lines_of(log)) <= options.steps:
                 require_running(process, errors)
             memory = memory_of(process.pid)
         finally:
@@ -66,13 +76,14 @@ def measure_vixen(options: argparse.Namespace, precision: str) -> dict:
             process.wait()
     lines = lines[: options.steps + 1]
     return {"seconds": [line["seconds"]["step"] for line in lines[1:]], "losses": [line["loss"] for line in lines], "before_bytes": before,
-            "peak_bytes": memory.peak_bytes, "positions": round(statistics.mean(line["tokens_per_s"] * line["seconds"]["step"] for line in lines))}
+            "peak_bytes": memory.peak_bytes, "first_passes_peak_bytes": whole,
+            "positions": round(statistics.mean(line["tokens_per_s"] * line["seconds"]["step"] for line in lines))}
 
 
 def require_running(process: subprocess.Popen, errors: Path) -> None:
     if process.poll() is not None:
         sys.exit(f"vixen ended with code {process.returncode}:\n{errors.read_text()}")
-    time.sleep(0.005)
+    time.sleep(POLL_SECONDS)
 
 
 def measure_peft(options: argparse.Namespace, precision: str, checkpointing: bool) -> dict:
@@ -113,7 +124,7 @@ def main() -> None:
         parser.error("build/*/src/vixen is not there: run launch/setup first, or give --binary")
 
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
-    reports = []
+    reports, remarks = [], []
     for precision in options.precisions:
         vixen = None
         for system in options.systems:
@@ -122,6 +133,10 @@ def main() -> None:
             vixen = report if system == "vixen" else vixen
             reports.append(report)
             print("| " + " | ".join(row_of(report, vixen, options.batch_size)) + " |", flush=True)
+            if system == "vixen":
+                remarks.append(f"vixen {precision}: first passes over all queries and labels, in a process of their own, "
+                               f"{report['first_passes_peak_bytes'] / 1e9:.2f} GB at most")
+    print("".join(f"\n{remark}" for remark in remarks))
     if options.out:
         settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items() if key != "out"}
         options.out.write_text(json.dumps({"settings": settings, "results": reports}, indent=2) + "\n")
