@@ -241,8 +241,8 @@ class VixenEncoder(nn.Module):
     # sentence-transformers
 
     @classmethod
-    def load(cls, model_name_or_path: str, *_, **__) -> VixenEncoder:
-        return cls.from_pretrained(model_name_or_path)
+    def load(cls, model_name_or_path: str, *_, model_kwargs: dict | None = None, **__) -> VixenEncoder:
+        return cls.from_pretrained(model_name_or_path, **(model_kwargs or {}))
 
     def save(self, output_path: str, *_, **__) -> None:
         folder = Path(output_path)

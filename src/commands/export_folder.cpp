@@ -96,8 +96,8 @@ void write_readme(const std::filesystem::path& folder, const std::string& format
     text +=
         "\nThe adapter alone loads with `PeftModel.from_pretrained` on the base model that adapter_config.json names "
         "(`VixenEncoder.from_pretrained(..., base=FOLDER)` takes it from elsewhere).\n";
-  text +=
-      "\nvixen_config.json holds the prompt around text and pictures, its token ids, the order, mask and pooling.\n";
+  text += fmt::format("\nvixen_config.json holds the prompt around {}, its token ids, the order, mask and pooling.\n",
+                      pictures ? "text and pictures" : "the text");
   write_text_atomically(folder / "README.md", text);
 }
 
