@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <system_error>
 
@@ -56,6 +57,32 @@ TEST_F(FileTest, AnEmptyFileIsAnEmptySpan) {
   write_text_atomically(folder_ / "x", "");
   EXPECT_TRUE(MappedFile(folder_ / "x").bytes().empty());
   EXPECT_EQ(read_text(folder_ / "x"), "");
+}
+
+// Pages that were read for the last time leave the process, and come back with the same bytes.
+TEST_F(FileTest, PagesThatAreDoneLeaveTheProcess) {
+  const std::string text(4 << 20, 'q');
+  write_text_atomically(folder_ / "x", text);
+  const MappedFile file(folder_ / "x");
+  const auto resident_kib = [&] {
+    std::ifstream maps("/proc/self/smaps");
+    bool ours = false;
+    for (std::string line; std::getline(maps, line);) {
+      if (line.find('-') != std::string::npos && line.find("r--s") != std::string::npos)
+        ours = line.ends_with((folder_ / "x").string());
+      if (ours && line.starts_with("Rss:")) return std::stol(line.substr(4));
+    }
+    ADD_FAILURE() << "the mapping is not listed";
+    return 0L;
+  };
+  const auto equal = [&] { return std::memcmp(file.bytes().data(), text.data(), text.size()) == 0; };
+  EXPECT_TRUE(equal());
+  EXPECT_GE(resident_kib(), 4096);
+  file.advise_done(file.bytes().subspan(100, (3 << 20) - 100));  // whole pages only
+  EXPECT_LE(resident_kib(), 1024 + 64);
+  EXPECT_TRUE(equal());
+  file.advise_done(file.bytes().first(0));
+  EXPECT_THROW(file.advise_done(std::as_bytes(std::span(text))), BugError);
 }
 
 TEST_F(FileTest, AMappingMovesAndOutlivesTheName) {
