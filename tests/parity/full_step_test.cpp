@@ -23,6 +23,15 @@ TEST_P(FullStep, LateFusionAsAutograd) {
   testing::expect_step_as_autograd(golden, options, 1e-5);
 }
 
+// Adapters beside a frozen encoder.
+TEST_P(FullStep, AdaptersAsPeft) {
+  EncoderOptions options;
+  options.model.path = testing::golden_path(GetParam()).string();
+  options.lora.adapter = (testing::golden_path(GetParam()) / "adapter").string();
+  const SafetensorsFile golden(testing::golden_path(std::string(GetParam()) + "_lora_step.safetensors"));
+  testing::expect_step_as_autograd(golden, options, 1e-5);
+}
+
 INSTANTIATE_TEST_SUITE_P(Parity, FullStep, ::testing::Values("tiny_bert", "tiny_distilbert"),
                          [](const auto& test) { return std::string(test.param); });
 

@@ -14,9 +14,11 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include "base/file.hpp"
 #include "data/packed_batch.hpp"
 #include "model/encoder.hpp"
 #include "model/safetensors.hpp"
@@ -186,20 +188,44 @@ inline void write_batch(const SafetensorsFile& golden, const at::Tensor& h, cons
   write_safetensors(path, tensors);
 }
 
-/// Largest difference between `expected` of a batch file (see check_saved_model.py) and the embeddings that
-/// transformers or PEFT compute with a folder that we wrote. Infinite, with the program's output as a failure, when it
-/// did not load.
-inline double difference_in_python(const std::filesystem::path& folder, const std::filesystem::path& batch,
-                                   const std::string& expected = "float64", const std::string& more = "") {
+/// A folder that we wrote, for transformers or PEFT to load: see check_saved_model.py.
+struct SavedModel {
+  std::filesystem::path folder;
+  std::filesystem::path batch;  // "batch.*" and the embeddings `expected`
+  std::string expected = "float64";
+  std::filesystem::path resave;  // where PEFT writes an adapter again; empty: nowhere
+};
+/// Largest difference between the expected embeddings and those that Python computes in float64, for each; infinite,
+/// with the reason as a failure, for one that did not load. One Python for all: importing its libraries takes seconds.
+inline std::vector<double> differences_in_python(const std::vector<SavedModel>& models) {
+  const ScratchFolder scratch("jobs");
+  std::string jobs;
+  for (const auto& model : models)
+    jobs += (jobs.empty() ? "[" : ",\n ") + std::string("{\"folder\": \"") + model.folder.string() +
+            "\", \"batch\": \"" + model.batch.string() + "\", \"expected\": \"" + model.expected +
+            "\", \"resave\": \"" + model.resave.string() + "\"}";
+  write_text_atomically(scratch.path() / "jobs.json", jobs + "]\n");
   const auto script = std::filesystem::path(VIXEN_SOURCE_DIR) / "tests/parity/check_saved_model.py";
-  const std::string output = python_output(script.string() + " " + folder.string() + " " + batch.string() +
-                                           " --expected " + expected + " " + more + " 2>&1");
-  const size_t found = output.rfind("max difference ");
-  if (found == std::string::npos) {
-    ADD_FAILURE() << output;
-    return std::numeric_limits<double>::infinity();
+  std::istringstream output(python_output(script.string() + " " + (scratch.path() / "jobs.json").string() + " 2>&1"));
+  std::vector<double> differences;
+  std::string line, other;
+  while (std::getline(output, line)) {
+    const size_t found = line.find("max difference ");
+    if (found == 0)
+      differences.push_back(std::stod(line.substr(15)));
+    else if (std::any_of(models.begin(), models.end(),
+                         [&](const SavedModel& m) { return line.starts_with(m.folder.string() + ": "); })) {
+      ADD_FAILURE() << line;
+      differences.push_back(std::numeric_limits<double>::infinity());
+    } else {
+      other += line + "\n";  // warnings
+    }
   }
-  return std::stod(output.substr(found + 15));
+  if (differences.size() != models.size()) {
+    ADD_FAILURE() << other;
+    differences.assign(models.size(), std::numeric_limits<double>::infinity());
+  }
+  return differences;
 }
 
 /// The folder of all-MiniLM-L6-v2, from its Python package; empty when that is not installed.

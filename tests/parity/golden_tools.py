@@ -5,6 +5,7 @@ import copy
 import importlib
 import math
 
+import peft
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -113,6 +114,21 @@ def embed(model, projection, sequences, dtype, **options):
     model, projection = copy.deepcopy(model).to(dtype), copy.deepcopy(projection).to(dtype)
     with torch.no_grad():
         return torch.stack([embed_sequence(model, projection, s._replace(images=s.images.to(dtype)), **options) for s in sequences]).float()
+
+
+def adapted(model, settings, generator):
+    """The model with adapters of random A and B, as PEFT has them."""
+    wrapped = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(task_type="FEATURE_EXTRACTION", **settings)).eval()
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            scale = 0.1 if "lora_B" in name else parameter.shape[1] ** -0.5
+            parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+    return wrapped
+
+
+def without_peft(named):
+    """PEFT's parameter names as in its files, and without its prefix: "layers.0.self_attn.q_proj.lora_A.weight"."""
+    return {n.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".default.", "."): v for n, v in named.items()}
 
 
 def draw(relevant, generator):

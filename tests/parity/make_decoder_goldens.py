@@ -16,7 +16,7 @@ import peft
 import torch
 import transformers
 
-from golden_tools import IMAGE_WIDTH, TEXTS, double_means_double, embed, full_step, pack, random_sequences, randomise, write
+from golden_tools import IMAGE_WIDTH, TEXTS, adapted, double_means_double, embed, full_step, pack, random_sequences, randomise, without_peft, write
 from rendering import Sequence
 
 HERE = pathlib.Path(__file__).parent
@@ -77,7 +77,7 @@ def lay_out(ids, images, prefix=PREFIX, image_prefix=IMAGE_PREFIX, closing=CLOSI
 
 def store_names(gradients):
     """The names of transformers and PEFT -> vixen's: q|k|v and gate|up are one parameter, their adapters' A are stacked too."""
-    plain = {n.removeprefix("base_model.model.").replace(".default.", "."): value for n, value in gradients.items()}
+    plain = without_peft(gradients)
     out = {}
     for name, value in plain.items():
         for parts, ours in ((("q_proj", "k_proj", "v_proj"), "qkv_proj"), (("gate_proj", "up_proj"), "gate_up_proj")):
@@ -97,16 +97,6 @@ def first_layers(model, count):
     cut.layers = cut.layers[:count]
     cut.config.num_hidden_layers = count
     return cut
-
-
-def adapted(model, settings, generator):
-    """The model with adapters of random A and B, as PEFT has them."""
-    wrapped = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(task_type="FEATURE_EXTRACTION", **settings)).eval()
-    for name, parameter in wrapped.named_parameters():
-        if "lora_" in name:
-            scale = 0.1 if "lora_B" in name else parameter.shape[1] ** -0.5
-            parameter.data = scale * torch.randn(parameter.shape, generator=generator)
-    return wrapped
 
 
 def save_adapter(wrapped, settings, causal, folder):

@@ -16,10 +16,13 @@ import shutil
 import torch
 import transformers
 
-from golden_tools import IMAGE_WIDTH, TEXTS, embed, full_step, images_first, pack, random_sequences, randomise, write
+from golden_tools import (IMAGE_WIDTH, TEXTS, adapted, embed, full_step, images_first, pack, random_sequences, randomise,
+                          without_peft, write)
 from rendering import prototypes
 
 HERE = pathlib.Path(__file__).parent
+ADAPTED = {"tiny_bert": ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"],
+           "tiny_distilbert": ["q_lin", "v_lin", "out_lin", "lin1", "lin2"]}
 
 
 def tiny_bert():
@@ -44,16 +47,16 @@ def first_layers(model, count):
 
 
 def store_names(gradients):
-    """Hugging Face's names -> ours: q, k and v of a layer are one parameter."""
-    fused = {}
-    for name, value in gradients.items():
-        for query, key, val, ours in (
-                (".self.query.", ".self.key.", ".self.value.", ".self.qkv."), (".q_lin.", ".k_lin.", ".v_lin.", ".qkv_lin.")):
-            if query in name:
-                fused[name.replace(query, ours)] = torch.cat([value] + [gradients[name.replace(query, other)] for other in (key, val)])
-                break
-            if key in name or val in name:
-                break
+    """Hugging Face's names -> ours: q, k and v of a layer are one parameter, and so are the A of their adapters."""
+    plain, fused = without_peft(gradients), {}
+    for name, value in plain.items():
+        for parts, ours in ((("query", "key", "value"), "qkv"), (("q_lin", "k_lin", "v_lin"), "qkv_lin")):
+            part = next((p for p in parts if f".{p}." in name), None)
+            if part is None or "lora_B" in name:
+                continue
+            siblings = [name.replace(f".{part}.", f".{p}.") for p in parts]
+            fused[name.replace(f".{part}.", f".{ours}.")] = torch.cat([plain[s] for s in siblings if s in plain])
+            break
         else:
             fused[name] = value
     return fused
@@ -88,6 +91,14 @@ def tiny_goldens(out, name, make, seed):
     randomise(block, generator)
     late = full_step(model, projection, layer, sequences[:36], generator, store_names, fusion=block)
     write(out / f"{name}_late_step.safetensors", late | step_heads | {"fusion_heads": torch.tensor(heads)})
+
+    # Adapters on an encoder.
+    settings = {"r": 3, "lora_alpha": 6, "use_rslora": True, "target_modules": ADAPTED[name]}
+    wrapped = adapted(model, settings, generator)
+    wrapped.save_pretrained(out / name / "adapter")
+    (out / name / "adapter" / "README.md").unlink(missing_ok=True)
+    write(out / f"{name}_lora_step.safetensors",
+          full_step(wrapped, projection, layer, sequences[:36], generator, store_names) | step_heads)
 
 
 def prototype_goldens(out):
