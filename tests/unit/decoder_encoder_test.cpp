@@ -1,6 +1,7 @@
 // Decoders as encoders: packing, pooling, masks, adapters, recomputation, memory accounting, folders read and written.
 #include "model/decoder_encoder.hpp"
 
+#include <ATen/Parallel.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -20,6 +21,12 @@ using testing::kTinyImageWidth;
 using testing::tiny_batch;
 
 constexpr int64_t kVocabulary = 97;
+
+// Tensors this small gain nothing from threads, and on a busy machine every meeting of threads costs a time slice.
+struct OneThread : ::testing::Environment {
+  void SetUp() override { at::set_num_threads(1); }
+};
+const ::testing::Environment* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
 
 struct TempFolder {
   std::filesystem::path path;
