@@ -2,8 +2,10 @@
 #include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
+#include <vector>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
@@ -87,6 +89,31 @@ std::string metrics_text(const json& metrics) {
   return (rows.empty() ? "" : table.text()) + key_lines(rest);
 }
 
+/// A line for every file of weights of a finished model, each opened and its header checked, and what its adapters are.
+std::string model_lines(const fs::path& folder) {
+  std::string out;
+  if (const fs::path path = folder / "adapter_config.json"; fs::exists(path)) {
+    const json adapter = read_object(path);
+    const json modules = adapter.value("target_modules", json::array());
+    out += fmt::format("\n{}: LoRA of rank {}, alpha {}{}, on {}; base model {}\n", folder.string(),
+                       brief(adapter.value("r", json(0))), brief(adapter.value("lora_alpha", json(0))),
+                       adapter.value("use_rslora", false) ? " (rsLoRA)" : "",
+                       modules.is_string() ? modules.get<std::string>() : modules.dump(),
+                       adapter.value("base_model_name_or_path", "?"));
+  }
+  std::vector<fs::path> files;
+  if (fs::is_directory(folder))
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& path : files) {
+    const SafetensorsFile file(path);
+    out += fmt::format("\n{}: {} tensors, {}\n", path.string(), file.names().size(),
+                       human_bytes(static_cast<int64_t>(fs::file_size(path))));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string inspect_safetensors(const fs::path& path) {
@@ -149,12 +176,7 @@ std::string inspect_run(const fs::path& folder) {
   std::sort(found.begin(), found.end());
   for (const fs::path& checkpoint : found)
     if (checkpoint.extension() != ".partial") out += "\n" + inspect_checkpoint(checkpoint);
-  if (const fs::path model = folder / "model" / "model.safetensors"; fs::exists(model)) {
-    const SafetensorsFile file(model);  // checks its header
-    out += fmt::format("\n{}: {} tensors, {}\n", model.string(), file.names().size(),
-                       human_bytes(static_cast<int64_t>(fs::file_size(model))));
-  }
-  return out;
+  return out + model_lines(folder / "model");
 }
 
 }  // namespace vixen

@@ -118,11 +118,13 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& enco
   const int64_t layers = encoder.n_layers(), again = std::min(choice.recompute_layers, layers);
   const int64_t inputs = again * bytes.recomputed_a_layer;
   const int64_t kept = (layers - again) * bytes.kept_a_layer + inputs + bytes.ends;
-  // Layers are taken back from the last one on: when the first layer to be computed again comes, those above are gone.
-  const int64_t backward = std::max(
-      kept + bytes.transient_backward,
-      again > 0 ? inputs + bytes.ends + bytes.kept_a_layer + std::max(bytes.transient_forward, bytes.transient_backward)
-                : 0);
+  // Forward: what is kept piles up, and a layer that keeps only its input meets the inputs before it.
+  const int64_t forward = std::max(kept, again > 0 || cached ? inputs + bytes.ends + bytes.transient_forward : 0);
+  // Layers are taken back from the last one on: when the last of those that are computed again comes, all above it are
+  // gone, and it keeps everything for a moment, its input once.
+  const int64_t backward =
+      std::max(kept, again > 0 ? inputs - bytes.recomputed_a_layer + bytes.ends + bytes.kept_a_layer : 0) +
+      bytes.transient_backward;
   const int64_t held = cached ? 0 : kept;  // while the loss is computed
   const auto prototype = prototype_bytes(shape, b);
   const int64_t own_rows = (2 + sides) * b * d * kFloat;    // h and the unit rows
@@ -130,8 +132,8 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& enco
   const int64_t gradient_rows = (sides * all + 3 * b) * d * kFloat;
 
   const std::vector<std::vector<MemoryPart>> moments = {
-      {{"activations kept for the backward pass", cached ? 0 : kept},
-       {"activations of the moment", cached ? bytes.ends + bytes.transient_forward : bytes.transient_forward},
+      {{"activations kept for the backward pass", held},
+       {"activations of the moment", (cached ? bytes.ends + bytes.transient_forward : forward) - held},
        {"embeddings", cached ? 2 * b * d * kFloat : 0}},
       {{"activations kept for the backward pass", held},
        {"prototype network", prototype.kept},
@@ -164,7 +166,12 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& enco
   if (config.train.epochs > config.cluster.start_epoch + 1)
     parts.push_back({"clustering the queries", queries * clustered});
   const int64_t k = std::max<int64_t>(config.evaluate.k, 100);
-  const int64_t blocks = config.search.block_queries * config.search.block_labels * kFloat + (int64_t{256} << 20);
+  // A tile of scores; on GPUs label rows that are scored again, between ranks the lists of a block of queries.
+  const int64_t asked = std::min(config.search.block_queries, std::max<int64_t>(1, test));
+  const int64_t most_bytes = int64_t{256} << 20;  // kRescoreBytes, kExchangeBytes of src/search
+  const int64_t blocks =
+      asked * std::min(config.search.block_labels, std::max<int64_t>(1, shape.data.labels)) * kFloat +
+      (shape.cpu ? 0 : most_bytes) + (w > 1 ? std::min(most_bytes, asked * k * 24 * w) : 0);
   parts.push_back({"encoding the labels", encode + labels * kFloat});
   if (config.train.method == Method::kPrime) {
     parts.push_back({"clustering the labels", labels * (kFloat + clustered)});

@@ -1,0 +1,158 @@
+// `vixen plan` from a config.json alone: figures that are known otherwise, what divides by ranks, and what it refuses.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "commands/commands.hpp"
+#include "fixtures/toy_dataset.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr const char* kQwenHalfBillion = R"({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"],
+"hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
+"intermediate_size": 4864, "vocab_size": 151936, "max_position_embeddings": 32768, "hidden_act": "silu",
+"rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16"})";
+constexpr const char* kDistilBert = R"({"model_type": "distilbert", "dim": 768, "n_layers": 6, "n_heads": 12,
+"hidden_dim": 3072, "vocab_size": 30522, "max_position_embeddings": 512, "activation": "gelu", "dropout": 0.1,
+"attention_dropout": 0.1})";
+
+class PlanCommandTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    int argc = 0;
+    char** argv = nullptr;
+    session_ = new MpiSession(&argc, &argv);
+  }
+  static void TearDownTestSuite() { delete session_; }
+
+  // LF-AmazonTitles-131K with pictures, as the paper trains it.
+  Config config(const char* config_json) const {
+    write_text_atomically(dir_.path() / "config.json", config_json);
+    Config config;
+    config.command = "plan";
+    config.model.path = (dir_.path() / "config.json").string();
+    config.model.compute = Compute::kBfloat16;
+    config.train.batch_size = 2048;
+    config.train.epochs = 30;
+    config.plan.queries = 294'805;
+    config.plan.labels = 131'073;
+    config.plan.mean_tokens = 15;
+    config.plan.longest_tokens = 32;
+    config.plan.images_per_row = 0.9;
+    config.plan.image_slots = 1;
+    config.plan.image_width = 1152;
+    config.out = (dir_.path() / "plan.json").string();
+    return config;
+  }
+  static Config with_lora(Config config) {
+    config.lora.rank = 256;
+    return config;
+  }
+
+  static nlohmann::json plan(const Config& config) {
+    EXPECT_EQ(plan_command(config, *session_), 0);
+    return nlohmann::json::parse(read_text(config.out));
+  }
+  static std::string refusal(const Config& config) {
+    try {
+      plan_command(config, *session_);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return {};
+  }
+
+  test::TempDir dir_;
+  static inline MpiSession* session_ = nullptr;
+};
+
+TEST_F(PlanCommandTest, CountsAQwenWithAdapters) {
+  const auto report = plan(with_lora(config(kQwenHalfBillion)));
+  // 494.0 M parameters, in bf16 (the few norms in float32).
+  EXPECT_NEAR(report["memory"]["resident"]["frozen base weights"].get<double>(), 494.03e6 * 2, 0.3e6);
+  // r = 256 on all seven projections: 0.28 GB in bf16; the image projection and the prototype network beside it.
+  const double adapters = 24.0 * 256 * ((896 + 896) + 2 * (896 + 128) + (896 + 896) + 3 * (896 + 4864));
+  const double others = 1152 * 896 + 4 * 896 * 896 + 2 * 896 * 1024;
+  EXPECT_NEAR(report["trained_elements"].get<double>(), adapters + others, 0.003 * adapters);
+  // 4096 sequences of 26 positions: 243 TFLOP.
+  EXPECT_NEAR(report["time"]["flops_per_step"].get<double>(), 243e12, 25e12);
+  EXPECT_GT(report["time"]["hours"].get<double>(), 0.2);
+  EXPECT_LT(report["time"]["hours"].get<double>(), 5);
+  EXPECT_LE(report["memory"]["peak_bytes"].get<double>(), 80e9);
+  EXPECT_EQ(report["memory"]["budget_bytes"].get<int64_t>(), int64_t{80'000'000'000});
+  EXPECT_EQ(report["time"]["steps_per_epoch"].get<int64_t>(), 144);
+}
+
+TEST_F(PlanCommandTest, RanksShareTheLabelSideAndTheTime) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  const auto one = plan(settings);
+  settings.plan.world_size = 8;
+  const auto eight = plan(settings);
+  const auto resident = [](const nlohmann::json& report, const char* part) {
+    return report["memory"]["resident"][part].get<double>();
+  };
+  for (const char* part : {"centroids", "query bank (fp16)", "free vectors, gradients, moments"})
+    EXPECT_NEAR(resident(one, part) / resident(eight, part), 8, 0.1) << part;
+  EXPECT_EQ(resident(one, "gradients"), resident(eight, "gradients"));
+  const double speedup = one["time"]["step_seconds"].get<double>() / eight["time"]["step_seconds"].get<double>();
+  EXPECT_GT(speedup, 5);
+  EXPECT_LT(speedup, 8.5);
+  EXPECT_EQ(one["time"]["step"]["all-reduce of gradients"].get<double>(), 0);
+  EXPECT_GT(eight["time"]["step"]["all-reduce of gradients"].get<double>(), 0);
+}
+
+TEST_F(PlanCommandTest, SmallerBudgetsCostTime) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.plan.memory_gb = 300;
+  const auto roomy = plan(settings);
+  EXPECT_EQ(roomy["choice"]["chunks"], 1);
+  EXPECT_EQ(roomy["choice"]["recompute_layers"], 0);
+  settings.plan.memory_gb = 16;
+  const auto tight = plan(settings);
+  EXPECT_TRUE(tight["choice"]["chunks"] > 1 || tight["choice"]["recompute_layers"] > 0);
+  EXPECT_LE(tight["memory"]["peak_bytes"].get<double>(), 16e9);
+  EXPECT_GT(tight["time"]["step_seconds"].get<double>(), roomy["time"]["step_seconds"].get<double>());
+  settings.plan.memory_gb = 2;
+  EXPECT_NE(refusal(settings).find("at least"), std::string::npos);
+}
+
+TEST_F(PlanCommandTest, CountsAnEncoderThatIsTrainedWhole) {
+  auto settings = config(kDistilBert);
+  const auto report = plan(settings);
+  // 66.4 M of DistilBERT, and ours.
+  EXPECT_NEAR(report["trained_elements"].get<double>(), 66.36e6 + 1152 * 768 + 4 * 768 * 768 + 2 * 768 * 1024, 0.1e6);
+  EXPECT_FALSE(report["memory"]["resident"].value("frozen base weights", 0) > 0);
+  // Encoders have no prompt: shorter sequences than a decoder's of the same texts.
+  settings.prompt.use = UseTemplate::kYes;
+  EXPECT_GT(plan(settings)["time"]["flops_per_step"].get<double>(), report["time"]["flops_per_step"].get<double>());
+}
+
+TEST_F(PlanCommandTest, TakesTheShapeOfADataSet) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.data.path = (dir_.path() / "data.h5").string();
+  test::write_toy_dataset(settings.data.path, {.n_train = 300, .n_labels = 60, .image_width = 64});
+  settings.plan.queries = settings.plan.labels = 0;
+  settings.train.batch_size = 100;
+  const auto report = plan(settings);
+  EXPECT_EQ(report["time"]["steps_per_epoch"], 3);
+  EXPECT_EQ(report["memory"]["resident"]["query bank (fp16)"], 300 * 896 * 2);
+}
+
+TEST_F(PlanCommandTest, RefusesInOneLine) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.plan.mean_tokens = 0;
+  EXPECT_NE(refusal(settings).find("plan.mean_tokens"), std::string::npos);
+  settings = with_lora(config(kQwenHalfBillion));
+  settings.plan.world_size = 4096;
+  EXPECT_NE(refusal(settings).find("train.batch_size"), std::string::npos);
+  settings = with_lora(config(R"({"model_type": "mamba"})"));
+  EXPECT_NE(refusal(settings).find("mamba"), std::string::npos);
+  settings.model.path = (dir_.path() / "nothing").string();
+  EXPECT_NE(refusal(settings).find("nothing"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace vixen
