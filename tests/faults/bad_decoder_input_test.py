@@ -102,6 +102,22 @@ def test_the_whole_input_is_good(train, tmp_path, decoder):
     assert "P@1" in json.loads((tmp_path / "run/metrics.json").read_text())
 
 
+@pytest.mark.parametrize("mode", ["text_only", "ngame", "naive_llm", "image_first", "no_prefix", "no_closing", "last_token", "bidirectional",
+                                  "late_fusion", "image_mlp", "image_dropout"])
+def test_every_mode_of_the_configurations_trains(tiny, decoder, tmp_path, mode):
+    """An overlay of configs/ over a decoder with pictures: no contradiction between keys, to the end of a run."""
+    settings = {"data.path": decoder.pictures, "model.path": decoder.model, "lora.alpha": 4, "train.epochs": 1, "run.log_level": "error"}
+    result = tiny.run("train", "--config", ROOT / f"configs/{mode}.ini", *tiny.train_options(tmp_path / "run", **settings),
+                      *([] if mode == "naive_llm" else ["--lora.rank", 4]))
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["R@100"] == pytest.approx(100), "all 40 labels are ranked"
+
+
+def test_adapters_on_an_encoder_train(tiny, tmp_path):
+    result = tiny.run("train", "--config", ROOT / "configs/lora_encoder.ini", *tiny.train_options(tmp_path / "run", **{"train.epochs": 1}))
+    assert result.returncode == 0, result.stderr
+
+
 def test_missing_shard(train, copy):
     shard = sorted(copy.glob("model-*.safetensors"))[1]
     shard.unlink()
