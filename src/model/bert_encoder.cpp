@@ -196,9 +196,10 @@ void BertEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch, c
   auto& kept = dynamic_cast<Activations&>(saved);
   const bool empty = batch.n_sequences() == 0;
   VIXEN_CHECK(empty || kept.layers.size() == layers_.size(), "the activations are of another pass");
-  // A rank without rows announces the same ranges in the same order: each is a collective.
+  // A rank without rows announces the same ranges in the same order: each is a collective. Beside adapters the frozen
+  // ones have no gradient to announce.
   const auto ready = [&](int first, int last) {
-    if (on_ready && first < last) on_ready(first, last);
+    if (on_ready && first < last && store_->trained(first)) on_ready(first, last);
   };
   const bool to_embeddings = !empty && wants_embedding_gradient(batch);
   at::Tensor grad;
