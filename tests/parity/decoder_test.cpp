@@ -30,8 +30,10 @@ class TinyDecoder : public ::testing::TestWithParam<const char*> {
 
   EncoderOptions options() const { return options_of(golden_path(GetParam())); }
   at::Tensor embed(const EncoderOptions& options) const { return load_encoder(options)->embed(golden_batch(golden_)); }
-  double difference(const EncoderOptions& options, const char* expected) const {
-    return max_difference(embed(options), golden_.tensor(expected));
+  double difference(const EncoderOptions& options, const char* expected) {
+    const double difference = max_difference(embed(options), golden_.tensor(expected));
+    RecordProperty(expected, std::to_string(difference * 1e6) + "e-6");
+    return difference;
   }
   bool has_adapter() const { return golden_.contains("adapter"); }
 
@@ -89,7 +91,9 @@ TEST_P(TinyDecoder, InferenceChangesNothing) {
 TEST_P(TinyDecoder, Bfloat16IsClose) {
   auto half = options();
   half.model.compute = Compute::kBfloat16;
-  EXPECT_LE(relative_difference(embed(half), golden_.tensor("float64")), kBfloat16Tolerance);
+  const double difference = relative_difference(embed(half), golden_.tensor("float64"));
+  RecordProperty("relative", std::to_string(difference));
+  EXPECT_LE(difference, kBfloat16Tolerance);
   if (!has_adapter()) return;
   half.lora.adapter = (golden_path(GetParam()) / "adapter").string();
   EXPECT_LE(relative_difference(embed(half), golden_.tensor("adapter")), kBfloat16Tolerance);
