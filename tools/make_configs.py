@@ -164,11 +164,17 @@ def plan_cells(plan: dict) -> list[str]:
     return [str(plan["world_size"]), f"{plan['memory']['peak_bytes'] / 1e9:.0f}", ", ".join(ways) or "all kept", f"{plan['time']['hours']:.2g}"]
 
 
-def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
+def around_table(page: Path) -> tuple[str, str]:
+    """The page's text up to its table and from the table's end on."""
     text = page.read_text(encoding="utf-8")
     begin, end = text.find(TABLE_BEGIN), text.find(TABLE_END, text.find(TABLE_BEGIN))
     if begin < 0 or end < 0:
         raise UserError(f"{page}: found no table to replace, expected the lines {TABLE_BEGIN} and {TABLE_END}")
+    return text[: begin + len(TABLE_BEGIN)], text[end:]
+
+
+def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
+    around_table(page)  # a page without one is known before the plans are made
     with ThreadPoolExecutor(2) as pool:
         plans = list(pool.map(lambda row: plan_of(binary, row), rows))
     paper = published()
@@ -177,7 +183,8 @@ def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
         figures = paper.get((row.dataset, row.backbone), ("", ""))
         cells = [row.layers[2].name, row.layers[1].name, *figures, f"`{row.file.name}`", *plan_cells(plan)]
         lines.append("| " + " | ".join(cells) + " |")
-    page.write_text(text[: begin + len(TABLE_BEGIN)] + "\n" + "\n".join(lines) + "\n" + text[end:], encoding="utf-8")
+    before, after = around_table(page)  # read only now: the plans took a minute in which the page may have been edited
+    page.write_text(before + "\n" + "\n".join(lines) + "\n" + after, encoding="utf-8")
     print(f"{page}: {len(rows)} rows", file=sys.stderr)
 
 
