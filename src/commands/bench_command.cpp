@@ -192,8 +192,8 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
               fmt::format("{:.0f}% of the matrix product rate", 100 * share));
     if (comm.device().is_cpu())
       print_row("tensors, peak and as planned",
-                fmt::format("{:.2f} GB", static_cast<double>(peak_tensor_bytes()) / 1e9),
-                fmt::format("{:.2f} GB planned", static_cast<double>(planned_bytes) / 1e9));
+                fmt::format("{:.1f} MB", static_cast<double>(peak_tensor_bytes()) / 1e6),
+                fmt::format("{:.1f} MB planned", static_cast<double>(planned_bytes) / 1e6));
     print_row("label side, this rank", fmt::format("{:.1f} MB", static_cast<double>(trainer.label_side_bytes()) / 1e6));
   }
   return {{"model", model_label(config, trainer.encoder())},

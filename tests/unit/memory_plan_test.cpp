@@ -64,7 +64,7 @@ class MemoryPlanTest : public ::testing::Test {
     config.prototype.free_vectors = 128;
     config.prototype.heads = 4;
     config.prototype.feed_forward = 128;
-    if (model == "minilm") config.train.batch_size = 90;
+    if (model == "minilm") config.train.batch_size = 60;
     if (model == "decoder") {
       config.lora.rank = 16;
       config.lora.alpha = 16;
@@ -109,8 +109,8 @@ Encoder::BatchShape shape_of(const StepInput& input) {
 }
 
 TEST_F(MemoryPlanTest, PredictsTheMeasuredPeakOfAStep) {
-  const std::vector<MemoryChoice> all = {{0, 1}, {2, 1}, {3, 1}, {0, 2}, {0, 5}, {3, 5}};
-  const std::vector<MemoryChoice> some = {{0, 1}, {2, 1}, {0, 2}, {2, 5}};
+  const std::vector<MemoryChoice> all = {{0, 1}, {3, 1}, {0, 2}, {0, 5}, {3, 5}};
+  const std::vector<MemoryChoice> some = {{0, 1}, {2, 1}, {0, 5}};
   for (const auto& [model, choices] : {std::pair("tiny", all), {"minilm", some}, {"decoder", some}}) {
     auto settings = config(model);
     const Dataset dataset(settings.data.path);
@@ -188,7 +188,8 @@ TEST_F(MemoryPlanTest, WorstBatchIsNotExceeded) {
 }
 
 TEST_F(MemoryPlanTest, BudgetIsKeptInOrder) {
-  const auto settings = config("minilm");
+  auto settings = config("minilm");
+  settings.train.batch_size = 4000;  // planned only: steps larger than the passes between them
   const Dataset dataset(settings.data.path);
   const auto planned = plan_of(settings, dataset);
   const auto& encoder = *planned->encoder;
@@ -205,11 +206,11 @@ TEST_F(MemoryPlanTest, BudgetIsKeptInOrder) {
   EXPECT_GT(cached.chunks, 1);
   EXPECT_LE(peak(0, cached.chunks), peak(3, 1) - 1);
   EXPECT_GT(peak(0, cached.chunks - 1), peak(3, 1) - 1) << "the fewest";
-  int64_t least = peak(0, 1);
-  for (int64_t chunks = 1; chunks <= most_chunks(planned->shape); ++chunks) least = std::min(least, peak(0, chunks));
-  const auto both = chosen(least - 1);
-  EXPECT_EQ(both.recompute_layers, 3) << "then both";
-  EXPECT_GT(both.chunks, 1);
+  // With the chunks given, layers are what is left.
+  settings.train.chunks = 2;
+  const auto halves = plan_of(settings, dataset);
+  EXPECT_EQ(plan_memory(halves->shape, encoder, peak(0, 2)).choice, (MemoryChoice{0, 2}));
+  EXPECT_EQ(plan_memory(halves->shape, encoder, peak(0, 2) - 1).choice, (MemoryChoice{1, 2}));
 }
 
 TEST_F(MemoryPlanTest, MinimumIsNamed) {
