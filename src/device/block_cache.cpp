@@ -19,6 +19,7 @@ constexpr size_t kHugePageBytes = size_t{1} << 21;
 // In front of every block, a cache line long, so that the data behind it is aligned.
 struct alignas(kLine) Header {
   size_t bytes;  // of the whole block, header included
+  size_t asked;
 };
 
 Header* header_of(void* data) {
@@ -46,9 +47,10 @@ void* BlockCache::take(size_t bytes) {
   const size_t size = rounded(bytes);
   void* block = nullptr;
   std::unique_lock lock(mutex_);
+  asked_ += bytes;
   in_use_ += size;
-  peak_ = std::max(peak_, in_use_);
-  most_ = std::max(most_, in_use_);
+  peak_ = std::max(peak_, asked_);
+  most_in_use_ = std::max(most_in_use_, in_use_);
   if (size >= kLargeBytes) {
     const auto found = free_blocks_.find(size);
     if (found != free_blocks_.end()) {
@@ -67,12 +69,13 @@ void* BlockCache::take(size_t bytes) {
       if (block == nullptr) throw std::bad_alloc();
     } catch (const std::bad_alloc&) {
       lock.lock();
+      asked_ -= bytes;
       in_use_ -= size;
       throw;
     }
   }
   auto* header = static_cast<Header*>(block);
-  header->bytes = size;
+  *header = {size, bytes};
   return header + 1;
 }
 
@@ -81,6 +84,7 @@ void BlockCache::give_back(void* data) {
   Header* header = header_of(data);
   const size_t size = header->bytes;
   std::unique_lock lock(mutex_);
+  asked_ -= header->asked;
   in_use_ -= size;
   if (size < kLargeBytes) {
     lock.unlock();
@@ -97,7 +101,7 @@ void BlockCache::give_back(void* data) {
 // most ever in use and the share on top. Within a step that keeps everything; a change of sizes wears the old ones out.
 void BlockCache::trim(std::unique_lock<std::mutex>& lock) {
   const size_t allowed =
-      most_ + std::max(kKeptFloorBytes, static_cast<size_t>(kKeptShare * static_cast<double>(most_)));
+      most_in_use_ + std::max(kKeptFloorBytes, static_cast<size_t>(kKeptShare * static_cast<double>(most_in_use_)));
   std::vector<Kept> surplus;
   while (!kept_.empty() && in_use_ + kept_bytes_ > allowed) {
     const Kept oldest = kept_.front();
@@ -122,7 +126,7 @@ BlockCache::~BlockCache() {
 
 int64_t BlockCache::in_use_bytes() const {
   const std::lock_guard lock(mutex_);
-  return static_cast<int64_t>(in_use_);
+  return static_cast<int64_t>(asked_);
 }
 
 int64_t BlockCache::peak_bytes() const {
@@ -130,14 +134,14 @@ int64_t BlockCache::peak_bytes() const {
   return static_cast<int64_t>(peak_);
 }
 
-int64_t BlockCache::kept_bytes() const {
+int64_t BlockCache::held_bytes() const {
   const std::lock_guard lock(mutex_);
-  return static_cast<int64_t>(kept_bytes_);
+  return static_cast<int64_t>(in_use_ + kept_bytes_);
 }
 
 void BlockCache::reset_peak() {
   const std::lock_guard lock(mutex_);
-  peak_ = in_use_;
+  peak_ = asked_;
 }
 
 }  // namespace vixen

@@ -36,10 +36,11 @@ class BlockCache {
   void* take(size_t bytes);
   void give_back(void* data);
 
-  /// Bytes of the blocks in use (as rounded), the most since the last reset, and of the free ones that are kept.
+  /// Bytes asked for and in use, and the most since the last reset.
   int64_t in_use_bytes() const;
   int64_t peak_bytes() const;
-  int64_t kept_bytes() const;
+  /// Bytes taken from the system: what is in use, rounded up, and the free blocks that are kept.
+  int64_t held_bytes() const;
   void reset_peak();
 
  private:
@@ -52,7 +53,8 @@ class BlockCache {
   mutable std::mutex mutex_;
   std::list<Kept> kept_;                                          // oldest first
   std::multimap<size_t, std::list<Kept>::iterator> free_blocks_;  // by size
-  size_t in_use_ = 0, peak_ = 0, most_ = 0, kept_bytes_ = 0;
+  size_t asked_ = 0, peak_ = 0;                                   // bytes asked for
+  size_t in_use_ = 0, most_in_use_ = 0, kept_bytes_ = 0;          // rounded
 };
 
 }  // namespace vixen

@@ -1,50 +1,31 @@
-// A wrapper around torch's CPU allocator.
+// torch's CPU allocator on our block cache.
 #include "device/tracked_memory.hpp"
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
-#include <malloc.h>
 
-#include <algorithm>
 #include <atomic>
 #include <mutex>
 
-#include "base/check.hpp"
+#include "device/block_cache.hpp"
 
 namespace vixen {
 namespace {
 
-std::atomic<int64_t> g_current{0}, g_peak{0};
-c10::DeleterFnPtr g_free = nullptr;
+std::atomic<BlockCache*> g_blocks{nullptr};
 
-void count(int64_t bytes) {
-  const int64_t now = g_current.fetch_add(bytes) + bytes;
-  int64_t peak = g_peak.load();
-  while (now > peak && !g_peak.compare_exchange_weak(peak, now)) {
-  }
+void give_back(void* data) {
+  if (data != nullptr) g_blocks.load()->give_back(data);
 }
 
-void counted_free(void* data) {
-  if (data == nullptr) return;
-  g_current.fetch_sub(static_cast<int64_t>(malloc_usable_size(data)));
-  g_free(data);
-}
-
-class CountingAllocator final : public c10::Allocator {
+class TensorAllocator final : public c10::Allocator {
  public:
-  explicit CountingAllocator(c10::Allocator* inner) : inner_(inner) {}
-
   c10::DataPtr allocate(size_t bytes) override {
-    c10::DataPtr data = inner_->allocate(bytes);
-    count(static_cast<int64_t>(malloc_usable_size(data.get())));
-    VIXEN_CHECK(data.compare_exchange_deleter(g_free, &counted_free), "a CPU tensor with a deleter of its own");
-    return data;
+    void* data = bytes == 0 ? nullptr : g_blocks.load()->take(bytes);
+    return {data, data, &give_back, at::Device(at::kCPU)};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &counted_free; }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override { inner_->copy_data(to, from, bytes); }
-
- private:
-  c10::Allocator* inner_;
+  c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
 };
 
 }  // namespace
@@ -52,23 +33,24 @@ class CountingAllocator final : public c10::Allocator {
 void track_tensor_memory() {
   static std::once_flag once;
   std::call_once(once, [] {
-    c10::Allocator* inner = c10::GetDefaultCPUAllocator();
-    g_free = inner->raw_deleter();
-    static CountingAllocator allocator(inner);  // tensors may outlive everything else
-    c10::SetCPUAllocator(&allocator, /*priority=*/100);
+    // Never destroyed: tensors may outlive everything else.
+    g_blocks = new BlockCache;
+    c10::SetCPUAllocator(new TensorAllocator, /*priority=*/100);
   });
 }
 
 int64_t tensor_bytes() {
-  return g_current.load();
+  const auto* blocks = g_blocks.load();
+  return blocks == nullptr ? 0 : blocks->in_use_bytes();
 }
 
 int64_t peak_tensor_bytes() {
-  return g_peak.load();
+  const auto* blocks = g_blocks.load();
+  return blocks == nullptr ? 0 : blocks->peak_bytes();
 }
 
 void reset_peak_tensor_bytes() {
-  g_peak.store(g_current.load());
+  if (auto* blocks = g_blocks.load(); blocks != nullptr) blocks->reset_peak();
 }
 
 }  // namespace vixen

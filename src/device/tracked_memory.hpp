@@ -1,13 +1,12 @@
-// How much memory CPU tensors take: the allocator that all of them come from, with two counters.
+// Where CPU tensors come from: one cache of memory blocks (device/block_cache.hpp) that counts what is alive.
 #pragma once
 
 #include <cstdint>
 
 namespace vixen {
 
-/// Counts every CPU tensor that is made from now on. Once a process; later calls do nothing. The bytes are those the C
-/// library set aside, the tensors' own and what it rounds them up by; mapped files and what libraries allocate for
-/// themselves are not among them.
+/// Every CPU tensor that is made from now on comes from the cache and is counted. Once a process; later calls do
+/// nothing. Mapped files and what libraries allocate for themselves are not among them.
 void track_tensor_memory();
 /// Bytes of the CPU tensors that are alive, 0 without track_tensor_memory(), and the most since the last reset.
 int64_t tensor_bytes();
