@@ -426,7 +426,7 @@ MemoryPlan plan_memory(const MemoryShape& shape, const Encoder& encoder, int64_t
   const auto gb = [](int64_t bytes) { return std::ceil(static_cast<double>(bytes) / 1e7) / 100; };
   fail_user(
       "memory budget of {:.2f} GB a rank: expected at least {:.2f} GB for this model, batch and data ({:.2f} GB "
-      "are there all the time): use more ranks, a smaller train.batch_size or a larger budget",
+      "are there all the time): use more ranks, a smaller train.batch_size or a larger budget (train.memory_gb)",
       static_cast<double>(budget_bytes) / 1e9, gb(plan.peak_bytes()), gb(plan.resident_bytes()));
 }
 
