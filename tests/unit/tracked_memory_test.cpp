@@ -41,7 +41,8 @@ TEST(TrackedMemory, CountsWhatIsAliveAndThePeak) {
 TEST(TrackedMemory, ForgetsTensorsMadeBefore) {
   track_tensor_memory();
   const int64_t start = tensor_bytes();
-  auto foreign = at::from_blob(std::malloc(kBytes), {kBytes}, [](void* data) { std::free(data); }, at::kByte);
+  auto foreign = at::from_blob(
+      std::malloc(kBytes), {kBytes}, [](void* data) { std::free(data); }, at::kByte);
   EXPECT_EQ(tensor_bytes(), start);
   foreign.reset();
   EXPECT_EQ(tensor_bytes(), start);
