@@ -4,14 +4,15 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <fstream>
+#include <optional>
 
-#include "base/check.hpp"
 #include "base/file.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
+#include "fixtures/temp_dir.hpp"
 #include "mpi/mpi_main.hpp"
 #include "train/checkpoint_files.hpp"
 
@@ -74,15 +75,12 @@ void expect_same(const CheckpointState& found, const CheckpointState& expected) 
 class CheckpointTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "vixen_checkpoint_XXXXXX").string();
-    if (world().rank() == 0) {
-      ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    }
-    run_ = world().broadcast_host(pattern, 0);
+    if (world().rank() == 0) dir_.emplace();
+    run_ = world().broadcast_host(dir_ ? dir_->path().string() : "", 0);
   }
   void TearDown() override {
     world().barrier();
-    if (world().rank() == 0) fs::remove_all(run_);
+    dir_.reset();
     world().barrier();
   }
 
@@ -90,12 +88,7 @@ class CheckpointTest : public testing::Test {
 
   std::string load_message(uint64_t step) const {
     auto state = empty_state(64);
-    try {
-      load_checkpoint(folder(step), state, world());
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "no UserError";
+    return test::fault_of([&] { load_checkpoint(folder(step), state, world()); });
   }
 
   /// Rank 0 changes the folder, the others wait.
@@ -105,6 +98,7 @@ class CheckpointTest : public testing::Test {
     world().barrier();
   }
 
+  std::optional<test::TempDir> dir_;  // of rank 0
   fs::path run_;
 };
 
@@ -233,7 +227,7 @@ TEST_F(CheckpointTest, AnyFlippedByteIsFoundAndItsFileNamed) {
       on_rank_0([&] { flip_byte(path, place); });
     }
   }
-  EXPECT_EQ(load_message(5), "no UserError");
+  EXPECT_EQ(load_message(5), "(no fault)");
 }
 
 TEST_F(CheckpointTest, TruncatedAndMissingFilesAreNamed) {
@@ -255,13 +249,8 @@ TEST_F(CheckpointTest, AnotherVersionOrAnotherTableIsRefused) {
   save_checkpoint(run_, make_state(5), world());
   auto wider = empty_state(64);
   wider.tables.at("bank").local = at::zeros({wider.tables.at("bank").local.size(0), kWidth + 1});
-  try {
-    load_checkpoint(folder(5), wider, world());
-    ADD_FAILURE() << "no UserError";
-  } catch (const UserError& error) {
-    EXPECT_EQ(std::string(error.what()),
-              (folder(5) / "manifest.json").string() + ": table bank has 1003 rows of [3], expected 1003 of [4]");
-  }
+  EXPECT_EQ(test::fault_of([&] { load_checkpoint(folder(5), wider, world()); }),
+            (folder(5) / "manifest.json").string() + ": table bank has 1003 rows of [3], expected 1003 of [4]");
   auto unknown = empty_state(64);
   unknown.tables["new"] = unknown.tables.at("bank");
   EXPECT_THROW(load_checkpoint(folder(5), unknown, world()), UserError);
@@ -290,12 +279,7 @@ TEST_F(CheckpointTest, OneRankThatCannotWriteFailsAllAndLeavesNothing) {
     const rlimit small = {1000, before.rlim_max};
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   }
-  std::string message = "no UserError";
-  try {
-    save_checkpoint(run_, make_state(10), world());
-  } catch (const UserError& error) {
-    message = error.what();
-  }
+  const std::string message = test::fault_of([&] { save_checkpoint(run_, make_state(10), world()); });
   if (unlucky) {
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   }
@@ -310,12 +294,8 @@ TEST_F(CheckpointTest, OneRankThatCannotWriteFailsAllAndLeavesNothing) {
 
 TEST_F(CheckpointTest, ARunFolderThatCannotBeMadeIsNamedOnEveryRank) {
   on_rank_0([&] { std::ofstream(run_ / "file") << "x"; });
-  try {
-    save_checkpoint(run_ / "file", make_state(1), world());
-    ADD_FAILURE() << "no UserError";
-  } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find((run_ / "file").string()), std::string::npos) << error.what();
-  }
+  EXPECT_FAULT(test::fault_of([&] { save_checkpoint(run_ / "file", make_state(1), world()); }),
+               (run_ / "file").string());
 }
 
 TEST_F(CheckpointTest, PruningKeepsTheLastAndTheBest) {

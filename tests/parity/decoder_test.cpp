@@ -1,43 +1,16 @@
 // Embeddings of decoders against transformers: tiny random Qwen2 (tied; untied and sharded), Llama with llama3 rope
 // scaling, Qwen3, Mistral and SmolLM2-like Llama; pictures inside the prompt.
-#include "parity/golden.hpp"
+#include "parity/golden_decoder.hpp"
 
 namespace vixen {
 namespace {
 
-using testing::golden_batch;
-using testing::golden_path;
-using testing::load_encoder;
-using testing::max_difference;
-using testing::packing_difference;
-using testing::relative_difference;
+using namespace testing;
 
-constexpr double kTolerance = 5e-6;
-constexpr double kPackingTolerance = 1e-6;
-constexpr double kBfloat16Tolerance = 2e-2;
-constexpr int64_t kImageWidth = 20;
-
-EncoderOptions options_of(const std::filesystem::path& folder) {
-  EncoderOptions options;
-  options.model.path = folder.string();
-  options.image_width = kImageWidth;
-  return options;
-}
-
-class TinyDecoder : public ::testing::TestWithParam<const char*> {
+class TinyDecoder : public GoldenEmbeddings {
  protected:
-  TinyDecoder() : golden_(golden_path(std::string(GetParam()) + "_embeddings.safetensors")) {}
-
-  EncoderOptions options() const { return options_of(golden_path(GetParam())); }
-  at::Tensor embed(const EncoderOptions& options) const { return load_encoder(options)->embed(golden_batch(golden_)); }
-  double difference(const EncoderOptions& options, const char* expected) {
-    const double difference = max_difference(embed(options), golden_.tensor(expected));
-    RecordProperty(expected, std::to_string(difference * 1e6) + "e-6");
-    return difference;
-  }
   bool has_adapter() const { return golden_.contains("adapter"); }
-
-  SafetensorsFile golden_;
+  EncoderOptions adapted() const { return golden_options(folder(), folder() / "adapter"); }
 };
 
 TEST_P(TinyDecoder, EmbedsAsTransformers) {
@@ -67,10 +40,8 @@ TEST_P(TinyDecoder, FirstLayerOnly) {
 
 TEST_P(TinyDecoder, AdapterAsPeft) {
   if (!has_adapter()) return;  // tiny_qwen2_untied is there for its shards
-  auto adapted = options();
-  adapted.lora.adapter = (golden_path(GetParam()) / "adapter").string();
-  EXPECT_LE(difference(adapted, "adapter"), kTolerance);
-  const auto loaded = load_encoder(adapted);
+  EXPECT_LE(difference(adapted(), "adapter"), kTolerance);
+  const auto loaded = load_encoder(adapted());
   int trained = 0;
   for (int i = 0; i < loaded->store.count(); ++i) trained += loaded->store.trained(i) ? 1 : 0;
   EXPECT_GT(trained, 2) << "adapters and image projection";
@@ -78,12 +49,11 @@ TEST_P(TinyDecoder, AdapterAsPeft) {
 }
 
 TEST_P(TinyDecoder, InferenceChangesNothing) {
-  auto frozen = options();
-  if (has_adapter()) frozen.lora.adapter = (golden_path(GetParam()) / "adapter").string();
+  auto frozen = has_adapter() ? adapted() : options();
   const at::Tensor trained = embed(frozen);
   frozen.trainable = false;
   const auto loaded = load_encoder(frozen);
-  EXPECT_TRUE(loaded->embed(golden_batch(golden_)).equal(trained));
+  EXPECT_TRUE(loaded->embed(batch()).equal(trained));
   for (int i = 0; i < loaded->store.count(); ++i) EXPECT_FALSE(loaded->store.trained(i)) << loaded->store.info(i).name;
   EXPECT_EQ(loaded->store.flat_grads().numel(), 0);
 }
@@ -95,25 +65,25 @@ TEST_P(TinyDecoder, Bfloat16IsClose) {
   RecordProperty("relative", std::to_string(difference));
   EXPECT_LE(difference, kBfloat16Tolerance);
   if (!has_adapter()) return;
-  half.lora.adapter = (golden_path(GetParam()) / "adapter").string();
+  half.lora.adapter = adapted().lora.adapter;
   EXPECT_LE(relative_difference(embed(half), golden_.tensor("adapter")), kBfloat16Tolerance);
 }
 
 TEST_P(TinyDecoder, PackingDoesNotMatter) {
-  EXPECT_LE(packing_difference(*load_encoder(options()), golden_batch(golden_)), kPackingTolerance);
+  EXPECT_LE(packing_difference(*load_encoder(options()), batch()), kPackingTolerance);
   auto both = options();
   both.model.mask = Mask::kBidirectional;
-  EXPECT_LE(packing_difference(*load_encoder(both), golden_batch(golden_)), kPackingTolerance);
+  EXPECT_LE(packing_difference(*load_encoder(both), batch()), kPackingTolerance);
 }
 
 // Rotary positions are relative: what compat.padded_positions moves apart counts, a common offset does not.
 TEST_P(TinyDecoder, DistancesOfPositionsCount) {
   const auto loaded = load_encoder(options());
-  PackedBatch batch = golden_batch(golden_);
-  batch.position_ids = batch.position_ids + 5;
-  EXPECT_LE(max_difference(loaded->embed(batch), golden_.tensor("float64")), 2 * kTolerance);
-  batch.position_ids = at::where(batch.position_ids > 8, batch.position_ids + 7, batch.position_ids);
-  EXPECT_GT(max_difference(loaded->embed(batch), golden_.tensor("float64")), 1e-3);
+  PackedBatch moved = batch();
+  moved.position_ids = moved.position_ids + 5;
+  EXPECT_LE(max_difference(loaded->embed(moved), golden_.tensor("float64")), 2 * kTolerance);
+  moved.position_ids = at::where(moved.position_ids > 8, moved.position_ids + 7, moved.position_ids);
+  EXPECT_GT(max_difference(loaded->embed(moved), golden_.tensor("float64")), 1e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Parity, TinyDecoder,

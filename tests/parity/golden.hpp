@@ -1,9 +1,8 @@
-// What the parity tests share: goldens as tensors, packed batches out of them, and how far two tensors are apart.
+// What the parity tests share: goldens as tensors and packed batches, encoders with weights, and checks by Python.
 #pragma once
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,15 +11,15 @@
 #include <limits>
 #include <map>
 #include <memory>
-#include <numeric>
-#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "base/file.hpp"
-#include "data/packed_batch.hpp"
-#include "model/encoder.hpp"
+#include "fixtures/distances.hpp"
+#include "fixtures/loaded_encoder.hpp"
+#include "fixtures/packing.hpp"
+#include "fixtures/temp_dir.hpp"
 #include "model/safetensors.hpp"
 
 namespace vixen::testing {
@@ -41,120 +40,45 @@ inline PackedBatch golden_batch(const SafetensorsFile& golden) {
     batch.image_positions = golden.tensor("batch.image_positions");
     batch.image_embeddings = golden.tensor("batch.image_embeddings");
   }
-  at::Tensor text = at::ones({batch.tokens.size(0)}, at::kBool);
-  text.index_fill_(0, batch.image_positions, 0);
-  batch.text_positions = at::nonzero(text).flatten();
-  batch.max_seqlen = at::max(at::diff(batch.cu_seqlens)).item<int64_t>();
+  complete(batch);
   return batch;
 }
 
-inline double max_difference(const at::Tensor& a, const at::Tensor& b) {
-  EXPECT_EQ(a.sizes(), b.sizes());
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+/// Pictures of the goldens' embeddings.
+constexpr int64_t kGoldenImageWidth = 20;
+
+/// The golden of a model's embeddings.
+inline std::filesystem::path golden_embeddings(const std::string& name) {
+  return golden_path(name + "_embeddings.safetensors");
 }
 
-/// max |a - b| / max |b|.
-inline double relative_difference(const at::Tensor& a, const at::Tensor& b) {
-  return max_difference(a, b) / b.to(at::kDouble).abs().max().item<double>();
-}
-
-/// Sequences `order` of a batch, as a batch.
-inline PackedBatch select_sequences(const PackedBatch& batch, const std::vector<int64_t>& order) {
-  const auto ends = batch.cu_seqlens.to(at::kLong);
-  const auto* offsets = ends.const_data_ptr<int64_t>();
-  const int64_t n_images = batch.image_positions.size(0);
-  const auto* places = batch.image_positions.const_data_ptr<int64_t>();
-  std::vector<at::Tensor> tokens, positions, keys, image_rows;
-  std::vector<int32_t> lengths = {0};
-  std::vector<int64_t> image_positions;
-  for (const int64_t i : order) {
-    const int64_t begin = offsets[i], end = offsets[i + 1], start = lengths.back();
-    tokens.push_back(batch.tokens.slice(0, begin, end));
-    positions.push_back(batch.position_ids.slice(0, begin, end));
-    keys.push_back(batch.sequence_keys.slice(0, i, i + 1));
-    for (int64_t m = 0; m < n_images; ++m) {
-      if (places[m] < begin || places[m] >= end) continue;
-      image_positions.push_back(places[m] - begin + start);
-      image_rows.push_back(batch.image_embeddings.slice(0, m, m + 1));
-    }
-    lengths.push_back(static_cast<int32_t>(start + end - begin));
-  }
-  PackedBatch out;
-  out.tokens = at::cat(tokens);
-  out.position_ids = at::cat(positions);
-  out.sequence_keys = at::cat(keys);
-  out.cu_seqlens = at::tensor(lengths, at::kInt);
-  out.image_positions = at::tensor(image_positions, at::kLong);
-  if (!image_rows.empty()) out.image_embeddings = at::cat(image_rows);
-  at::Tensor text = at::ones({out.tokens.size(0)}, at::kBool);
-  text.index_fill_(0, out.image_positions, 0);
-  out.text_positions = at::nonzero(text).flatten();
-  out.max_seqlen = at::max(at::diff(out.cu_seqlens)).item<int64_t>();
-  return out;
-}
-
-/// An encoder with its weights.
-struct LoadedEncoder {
-  EncoderOptions options;
-  ParameterStore store;
-  std::unique_ptr<Encoder> encoder;
-
-  at::Tensor embed(const PackedBatch& batch) { return encoder->forward(batch, {}, nullptr); }
-};
-inline std::unique_ptr<LoadedEncoder> load_encoder(const EncoderOptions& options) {
-  auto loaded = std::make_unique<LoadedEncoder>();
-  loaded->options = options;
-  loaded->encoder = make_encoder(loaded->options, loaded->store);
-  loaded->store.allocate(at::kCPU, options.model.compute == Compute::kFloat32 ? at::kFloat : at::kBFloat16);
-  loaded->encoder->load_weights(/*seed=*/0);
-  return loaded;
-}
-inline std::unique_ptr<LoadedEncoder> load_encoder(const std::filesystem::path& folder, int64_t image_width,
-                                                   Compute compute = Compute::kFloat32, int64_t layers = 0) {
+/// A model with pictures as the goldens have them; adapter: a PEFT folder.
+inline EncoderOptions golden_options(const std::filesystem::path& folder, const std::filesystem::path& adapter = {}) {
   EncoderOptions options;
   options.model.path = folder.string();
-  options.model.compute = compute;
-  options.model.layers = layers;
-  options.image_width = image_width;
-  return load_encoder(options);
+  options.lora.adapter = adapter.string();
+  options.image_width = kGoldenImageWidth;
+  return options;
 }
 
-/// Largest difference between a batch's embeddings and those of its sequences one by one, and shuffled into two
-/// batches.
-inline double packing_difference(LoadedEncoder& loaded, const PackedBatch& batch) {
-  const at::Tensor h = loaded.embed(batch);
-  const int64_t n = batch.n_sequences();
-  double worst = 0;
-  for (int64_t i = 0; i < n; ++i)
-    worst = std::max(worst, max_difference(loaded.embed(select_sequences(batch, {i})), h.narrow(0, i, 1)));
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  std::shuffle(order.begin(), order.end(), std::mt19937(7));
-  const auto middle = order.begin() + n / 3;
-  for (const auto& part : {std::vector<int64_t>(order.begin(), middle), std::vector<int64_t>(middle, order.end())})
-    worst = std::max(worst, max_difference(loaded.embed(select_sequences(batch, part)),
-                                           h.index_select(0, at::tensor(part, at::kLong))));
-  return worst;
+inline std::unique_ptr<LoadedEncoder> load_encoder(const EncoderOptions& options) {
+  return std::make_unique<LoadedEncoder>(options, /*seed=*/0);
 }
 
-/// A folder below the test's temporary one that is empty at first and removed in the end.
-class ScratchFolder {
- public:
-  explicit ScratchFolder(const std::string& name)
-      : path_(std::filesystem::path(::testing::TempDir()) / ("vixen_" + std::to_string(::getpid()) + "_" + name)) {
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
+/// Tests of models whose embeddings are goldens, by their names.
+class GoldenEmbeddings : public ::testing::TestWithParam<const char*> {
+ protected:
+  std::filesystem::path folder() const { return golden_path(GetParam()); }
+  EncoderOptions options() const { return golden_options(folder()); }
+  PackedBatch batch() const { return golden_batch(golden_); }
+  at::Tensor embed(const EncoderOptions& settings) const { return load_encoder(settings)->embed(batch()); }
+  double difference(const EncoderOptions& settings, const char* expected) const {
+    const double found = max_difference(embed(settings), golden_.tensor(expected));
+    RecordProperty(expected, std::to_string(found * 1e6) + "e-6");
+    return found;
   }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
 
- private:
-  std::filesystem::path path_;
+  const SafetensorsFile golden_{golden_embeddings(GetParam())};
 };
 
 /// Output of a Python program given on the command line, its end-of-line cut; empty when it fails.
@@ -198,7 +122,7 @@ struct SavedModel {
 /// Largest difference between the expected embeddings and those that Python computes in float64, for each; infinite,
 /// with the reason as a failure, for one that did not load. One Python for all: importing its libraries takes seconds.
 inline std::vector<double> differences_in_python(const std::vector<SavedModel>& models) {
-  const ScratchFolder scratch("jobs");
+  const test::TempDir scratch;
   std::string jobs;
   for (const auto& model : models)
     jobs += (jobs.empty() ? "[" : ",\n ") + std::string("{\"folder\": \"") + model.folder.string() +

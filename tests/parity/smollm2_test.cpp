@@ -1,28 +1,11 @@
 // The real SmolLM2-135M, all 30 layers, against transformers and PEFT: embeddings of texts with pictures in the paper's
 // template, and adapters of ours loaded by PEFT.
-#include "parity/golden.hpp"
+#include "parity/golden_decoder.hpp"
 
 namespace vixen {
 namespace {
 
-using testing::golden_batch;
-using testing::golden_path;
-using testing::load_encoder;
-using testing::LoadedEncoder;
-using testing::max_difference;
-using testing::relative_difference;
-
-constexpr double kTolerance = 5e-6;
-constexpr double kPackingTolerance = 1e-6;
-constexpr double kBfloat16Tolerance = 2e-2;
-constexpr int64_t kImageWidth = 20;
-
-EncoderOptions options_of(const std::filesystem::path& folder) {
-  EncoderOptions options;
-  options.model.path = folder.string();
-  options.image_width = kImageWidth;
-  return options;
-}
+using namespace testing;
 
 // SmolLM2's embeddings reach 40 in one column, where neighbouring float32 numbers are 4e-6 apart: distances are
 // relative to the largest value, and absolute between unit rows, which is what scores are made of.
@@ -30,7 +13,7 @@ class SmolLm2 : public ::testing::Test {
  protected:
   void SetUp() override {
     std::string reason;
-    folder_ = testing::smollm2_folder(reason);
+    folder_ = smollm2_folder(reason);
     if (folder_.empty()) GTEST_SKIP() << reason;
   }
   // Frozen base, adapters without effect (B is zero), the golden's image projection.
@@ -38,7 +21,7 @@ class SmolLm2 : public ::testing::Test {
     options.lora.rank = 2;
     auto loaded = load_encoder(options);
     for (const char* name : {"image_projection.weight", "image_projection.bias"})
-      loaded->store.value(loaded->store.find(name)).copy_(golden_.tensor(name));
+      loaded->value(name).copy_(golden_.tensor(name));
     loaded->store.refresh_compute();
     return loaded;
   }
@@ -59,53 +42,52 @@ class SmolLm2 : public ::testing::Test {
   }
 
   std::filesystem::path folder_;
-  SafetensorsFile golden_{golden_path("smollm2_embeddings.safetensors")};
+  SafetensorsFile golden_{golden_embeddings("smollm2")};
 };
 
 TEST_F(SmolLm2, EmbedsAsTransformers) {
   const PackedBatch batch = golden_batch(golden_);
-  auto options = options_of(folder_);
+  auto options = golden_options(folder_);
   const auto loaded = load(options);
   EXPECT_EQ(loaded->encoder->n_layers(), 30);
   const at::Tensor h = loaded->embed(batch);
   expect_close(h, "float64", kTolerance);
   expect_close(h, "float32", kTolerance);
-  const double packing = testing::packing_difference(*loaded, batch) / h.abs().max().item<double>();
+  const double packing = packing_difference(*loaded, batch) / largest(h);
   RecordProperty("packing_relative", std::to_string(packing * 1e6) + "e-6");
   EXPECT_LE(packing, kPackingTolerance);
 }
 
 TEST_F(SmolLm2, LastTokenAndFirstLayers) {
-  auto last = options_of(folder_);
+  auto last = golden_options(folder_);
   last.model.pooling = Pooling::kLastToken;
   expect_close(load(last)->embed(golden_batch(golden_)), "last", kTolerance);
-  auto cut = options_of(folder_);
+  auto cut = golden_options(folder_);
   cut.model.layers = 6;
   expect_close(load(cut)->embed(golden_batch(golden_)), "first_layers", kTolerance);
 }
 
 TEST_F(SmolLm2, Bfloat16IsClose) {
-  auto half = options_of(folder_);
+  auto half = golden_options(folder_);
   half.model.compute = Compute::kBfloat16;
   expect_close(load(half)->embed(golden_batch(golden_)), "float64", kBfloat16Tolerance);
 }
 
 // The real SmolLM2-135M with all adapters of rank 8, in PEFT.
 TEST_F(SmolLm2, AdapterLoadsInPeft) {
-  const testing::ScratchFolder scratch("smollm2_adapter"), files("smollm2_batch");
-  auto options = options_of(folder_);
+  const test::TempDir scratch, files;
+  auto options = golden_options(folder_);
   options.lora.rank = 8;
   options.lora.alpha = 16;
   const auto loaded = load_encoder(options);
-  testing::randomise_adapters(loaded->store, 0.01);
+  randomise_adapters(loaded->store, 0.01);
   const at::Tensor h = loaded->embed(golden_batch(golden_));
-  const double largest = h.abs().max().item<double>();
-  testing::write_batch(golden_, h, files.path() / "batch.safetensors");
+  write_batch(golden_, h, files.path() / "batch.safetensors");
   loaded->encoder->save(scratch.path());
   const double difference =
-      testing::differences_in_python({{scratch.path(), files.path() / "batch.safetensors", "ours", {}}}).at(0);
+      differences_in_python({{scratch.path(), files.path() / "batch.safetensors", "ours", {}}}).at(0);
   RecordProperty("absolute", std::to_string(difference * 1e6) + "e-6");
-  EXPECT_LE(difference / largest, kTolerance);
+  EXPECT_LE(difference / largest(h), kTolerance);
 }
 
 }  // namespace

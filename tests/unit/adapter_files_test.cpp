@@ -4,8 +4,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "base/check.hpp"
 #include "base/file.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/lora_encoder.hpp"
 #include "model/safetensors.hpp"
 
@@ -22,12 +22,6 @@ constexpr int64_t kVocabulary = 89;
 
 class AdapterFiles : public ::testing::Test {
  protected:
-  std::filesystem::path folder_ =
-      std::filesystem::path(::testing::TempDir()) /
-      (std::string("vixen_adapter_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-  void SetUp() override { std::filesystem::remove_all(folder_); }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   Json config() const { return Json::parse(read_text(folder_ / "adapter_config.json")); }
   std::map<std::string, at::Tensor> tensors() const {
     std::map<std::string, at::Tensor> all;
@@ -43,16 +37,12 @@ class AdapterFiles : public ::testing::Test {
     auto options = lora_options(tiny_model(model), 0);
     options.lora.adapter = folder_.string();
     options.model.layers = layers;
-    try {
-      LoraEncoder encoder(options);
-    } catch (const UserError& error) {
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-      return error.what();
-    }
-    return "(no fault)";
+    return test::fault_of([&] { LoraEncoder encoder(options); });
   }
+
+  const test::TempDir dir_;
+  const std::filesystem::path folder_ = dir_.path() / "adapter";
 };
-#define EXPECT_FAULT(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
 
 TEST_F(AdapterFiles, RoundTrip) {
   for (const char* model : {"tiny_bert", "tiny_distilbert"})

@@ -1,6 +1,5 @@
 // Keys, values, INI files, the command line, and the one line that each mistake gives.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -8,14 +7,15 @@
 #include <limits>
 #include <set>
 
-#include "base/check.hpp"
 #include "config/keys.hpp"
 #include "config/parse.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
 
-namespace fs = std::filesystem;
+using test::fault_of;
 
 ParsedCommand parse(std::vector<std::string> arguments) {
   std::vector<const char*> argv = {"vixen"};
@@ -23,32 +23,18 @@ ParsedCommand parse(std::vector<std::string> arguments) {
   return parse_command_line(static_cast<int>(argv.size()), argv.data());
 }
 
-template <typename Work>
-std::string message_of(Work work) {
-  try {
-    work();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no UserError";
-}
 std::string mistake(std::vector<std::string> arguments) {
-  return message_of([&] { parse(std::move(arguments)); });
+  return fault_of([&] { parse(std::move(arguments)); });
 }
 
 /// An INI file that lives as long as the object.
 class IniFile {
  public:
-  explicit IniFile(const std::string& text) {
-    static int count = 0;
-    path_ = fs::temp_directory_path() / fmt::format("vixen_config_{}_{}.ini", getpid(), count++);
-    std::ofstream(path_) << text;
-  }
-  ~IniFile() { fs::remove(path_); }
-  std::string path() const { return path_.string(); }
+  explicit IniFile(const std::string& text) { std::ofstream(path()) << text; }
+  std::string path() const { return (dir_.path() / "vixen.ini").string(); }
 
  private:
-  fs::path path_;
+  test::TempDir dir_;
 };
 
 /// Every key set to something other than its default.
@@ -155,7 +141,7 @@ TEST(Ini, TakesCommentsBlanksQuotesAndWindowsLineEnds) {
 
 TEST(Ini, MistakesNameFileLineAndTheNearestKey) {
   Config config;
-  const auto at = [&](const std::string& text) { return message_of([&] { apply_ini(config, text, "c/x.ini"); }); };
+  const auto at = [&](const std::string& text) { return fault_of([&] { apply_ini(config, text, "c/x.ini"); }); };
   EXPECT_EQ(at("[train]\n\nbatchsize = 3\n"),
             "c/x.ini:3: unknown key train.batchsize (did you mean train.batch_size?)");
   EXPECT_EQ(at("[train]\nlr = fast\n"), "c/x.ini:2: train.lr = fast: expected a number");
@@ -170,7 +156,7 @@ TEST(Ini, MistakesNameFileLineAndTheNearestKey) {
 TEST(Values, OutOfRangeGivesOneLine) {
   Config config;
   const auto set = [&](const char* name, const char* text) {
-    return message_of([&] { set_value(*find_key(name), config, text, "w"); });
+    return fault_of([&] { set_value(*find_key(name), config, text, "w"); });
   };
   EXPECT_EQ(set("train.batch_size", "0"), "w: train.batch_size = 0: expected a whole number at least 1");
   EXPECT_EQ(set("train.lr", "-1e-9"), "w: train.lr = -1e-9: expected a number at least 0");

@@ -8,11 +8,13 @@
 #include "base/check.hpp"
 #include "data/dataset.hpp"
 #include "data/hdf5_file.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/toy_dataset.hpp"
 
 namespace vixen {
 namespace {
 
+using test::expect_mentions;
 using test::TempDir;
 using test::toy_content;
 using test::ToyOptions;
@@ -30,22 +32,11 @@ void patch(const std::filesystem::path& path, const std::string& dataset, int64_
   ASSERT_TRUE(file.good());
 }
 
-/// The message of the UserError that opening gives; fails when there is none or it has several lines.
+/// The message of the UserError that opening gives.
 std::string error_of(const std::filesystem::path& path) {
-  try {
-    const Dataset dataset(path);
-  } catch (const UserError& error) {
-    const std::string message = error.what();
-    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-    return message;
-  }
-  ADD_FAILURE() << "opened without an error";
-  return "";
-}
-
-void expect_mentions(const std::string& message, std::initializer_list<std::string> parts) {
-  for (const std::string& part : parts)
-    EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' is not in: " << message;
+  const std::string message = test::fault_of([&] { const Dataset dataset(path); });
+  EXPECT_NE(message, "(no fault)");
+  return message;
 }
 
 ToyOptions with_images() {

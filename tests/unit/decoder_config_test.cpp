@@ -7,7 +7,8 @@
 #include <fstream>
 #include <functional>
 
-#include "base/check.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 #include "fixtures/tiny_decoder.hpp"
 
 namespace vixen {
@@ -18,17 +19,9 @@ using test::tiny_decoder_config;
 using test::TinyDecoderOptions;
 
 // A folder that holds nothing but config.json: reading it needs no weights.
-struct ConfigFolder {
-  std::filesystem::path path;
-  explicit ConfigFolder(const Json& json) {
-    path = std::filesystem::path(::testing::TempDir()) /
-           (std::string("vixen_config_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(path);
-    std::ofstream(path / "config.json") << json.dump();
-  }
-  ~ConfigFolder() { std::filesystem::remove_all(path); }
-  ConfigFolder(const ConfigFolder&) = delete;
-  ConfigFolder& operator=(const ConfigFolder&) = delete;
+struct ConfigFolder : test::TempDir {
+  explicit ConfigFolder(const Json& json) { std::ofstream(file()) << json.dump(); }
+  std::filesystem::path file() const { return path() / "config.json"; }
 };
 
 Json of_type(const std::string& type) {
@@ -39,7 +32,7 @@ Json of_type(const std::string& type) {
 
 DecoderConfig read(const Json& json, ModelConfig model = {}) {
   const ConfigFolder folder(json);
-  model.path = folder.path.string();
+  model.path = folder.path().string();
   return read_decoder_config(model);
 }
 
@@ -212,7 +205,7 @@ TEST(DecoderConfig, SavedForTheLayersInUse) {
   json["layer_types"] = {"full_attention", "full_attention", "sliding_attention"};
   const ConfigFolder folder(json);
   ModelConfig model;
-  model.path = folder.path.string();
+  model.path = folder.path().string();
   model.layers = 2;
   const Json saved = Json::parse(saved_config_text(model, read_decoder_config(model), "bfloat16"));
   EXPECT_EQ(saved["architectures"], Json::array({"Qwen2Model"}));
@@ -228,7 +221,7 @@ TEST(DecoderConfig, SavedForTheLayersInUse) {
 TEST(DecoderConfig, TheFileItself) {
   const ConfigFolder folder(of_type("llama"));
   ModelConfig model;
-  model.path = (folder.path / "config.json").string();
+  model.path = (folder.path() / "config.json").string();
   EXPECT_EQ(read_decoder_config(model).layers, 3);
 }
 
@@ -263,16 +256,12 @@ std::string fault(const std::string& type, const std::function<void(Json&)>& edi
   Json json = of_type(type);
   edit(json);
   const ConfigFolder folder(json);
-  model.path = folder.path.string();
-  try {
-    read_decoder_config(model);
-  } catch (const UserError& error) {
-    const std::string message = error.what();
-    EXPECT_EQ(message.find('\n'), std::string::npos);
-    EXPECT_NE(message.find((folder.path / "config.json").string()), std::string::npos) << message;
-    return message;
+  model.path = folder.path().string();
+  const std::string message = test::fault_of([&] { read_decoder_config(model); });
+  if (message != "(no fault)") {
+    EXPECT_FAULT(message, folder.file().string());
   }
-  return "(no fault)";
+  return message;
 }
 
 TEST(DecoderConfig, FaultsInOneLine) {
@@ -355,9 +344,9 @@ TEST(DecoderConfig, FaultsInOneLine) {
 TEST(DecoderConfig, NoJson) {
   const ConfigFolder folder(Json::array());
   ModelConfig model;
-  model.path = folder.path.string();
+  model.path = folder.path().string();
   EXPECT_THROW(read_decoder_config(model), UserError);
-  std::ofstream(folder.path / "config.json") << "{\"model_type\": ";
+  std::ofstream(folder.path() / "config.json") << "{\"model_type\": ";
   EXPECT_THROW(read_decoder_config(model), UserError);
   model.path = "/nowhere/at/all";
   EXPECT_THROW(read_decoder_config(model), UserError);

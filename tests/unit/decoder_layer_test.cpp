@@ -6,10 +6,15 @@
 #include <cmath>
 
 #include "base/check.hpp"
+#include "fixtures/distances.hpp"
+#include "fixtures/gradient_check.hpp"
+#include "fixtures/layer_checks.hpp"
 #include "fixtures/tiny_model.hpp"
 
 namespace vixen {
 namespace {
+
+using namespace testing;
 
 struct LayerOptions {
   bool biases = false, head_norm = false, causal = true;
@@ -77,25 +82,15 @@ struct LayerFixture {
       const bool vector = store.info(i).name.find("norm") != std::string::npos;
       store.set_frozen(i, at::empty(store.info(i).shape, vector ? at::kFloat : o.compute));
     }
-    testing::fill_parameters(store);
+    fill_parameters(store);
     layer = std::make_unique<DecoderLayer>(store, config, p);
   }
 
   DecoderPass pass(const std::vector<int32_t>& lengths, const std::vector<int64_t>& keys) const {
     DecoderPass pass;
-    std::vector<int32_t> ends = {0};
+    pass.layout = layout_of(lengths, keys, /*training=*/true);
     std::vector<at::Tensor> positions;
-    for (const int32_t length : lengths) {
-      ends.push_back(ends.back() + length);
-      positions.push_back(at::arange(length, at::kLong));
-      pass.layout.max_seqlen = std::max<int64_t>(pass.layout.max_seqlen, length);
-    }
-    pass.layout.cu_seqlens = at::tensor(ends, at::kInt);
-    pass.layout.sequence_keys = at::tensor(keys, at::kLong);
-    pass.layout.training = true;
-    pass.layout.seed = 5;
-    pass.layout.step = 9;
-    pass.layout.token_keys = make_token_keys(pass.layout.cu_seqlens, pass.layout.sequence_keys);
+    for (const int32_t length : lengths) positions.push_back(at::arange(length, at::kLong));
     pass.position_ids = at::cat(positions);
     pass.rope = rope_table(config, 32);
     pass.attention = {
@@ -103,10 +98,6 @@ struct LayerFixture {
     return pass;
   }
 };
-
-at::Tensor wave(int64_t rows, double phase, int64_t width = kWidth) {
-  return at::sin(at::arange(rows * width, at::kFloat) * 0.731 + phase).view({rows, width});
-}
 
 // The layer over sequences of the given lengths in float64, as the formulas of decoder_layer.hpp have it.
 at::Tensor reference_forward(const LayerFixture& fixture, const at::Tensor& x, const std::vector<int32_t>& lengths) {
@@ -153,10 +144,6 @@ at::Tensor reference_forward(const LayerFixture& fixture, const at::Tensor& x, c
   return at::cat(outputs);
 }
 
-double difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
-
 class DecoderLayerTest : public ::testing::TestWithParam<LayerOptions> {};
 
 const std::vector<int32_t> kLengths = {3, 1, 7, 4};
@@ -165,43 +152,35 @@ constexpr int64_t kPositions = 15;
 
 TEST_P(DecoderLayerTest, FollowsTheFormulas) {
   const LayerFixture fixture(GetParam());
-  const at::Tensor x = wave(kPositions, 0.3);
+  const at::Tensor x = wave({kPositions, kWidth}, 0.3);
   DecoderPass pass = fixture.pass(kLengths, kKeys);
   pass.layout.training = false;  // no dropout
   const at::Tensor y = fixture.layer->forward(x, pass, nullptr);
   const at::Tensor expected = reference_forward(fixture, x, kLengths);
-  EXPECT_LE(difference(y, expected), 4e-6 * expected.abs().max().item<double>());
+  EXPECT_LE(max_difference(y, expected), 4e-6 * largest(expected));
 }
 
 TEST_P(DecoderLayerTest, GradientsByCentralDifferences) {
   LayerFixture fixture(GetParam());
   const DecoderPass pass = fixture.pass(kLengths, kKeys);
-  const at::Tensor x = wave(kPositions, 0.3), direction = wave(kPositions, 1.1);
+  const at::Tensor x = wave({kPositions, kWidth}, 0.3), direction = wave({kPositions, kWidth}, 1.1);
   const auto loss_of = [&](const at::Tensor& input) {
-    return (fixture.layer->forward(input, pass, nullptr).to(at::kDouble) * direction).sum().item<double>();
+    return weighed_sum(fixture.layer->forward(input, pass, nullptr), direction);
   };
   DecoderLayer::Saved saved;
   const at::Tensor y = fixture.layer->forward(x, pass, &saved);
   EXPECT_TRUE(y.equal(fixture.layer->forward(x, pass, nullptr))) << "keeping activations must not change the output";
   const at::Tensor grad_x = fixture.layer->backward(direction, pass, saved, true);
   EXPECT_FALSE(saved.input.defined() || saved.gate_up.defined()) << "the backward frees what it used";
-  int trained = 0;
-  for (int i = 0; i < fixture.store.count(); ++i) {
-    if (!fixture.store.trained(i)) continue;
-    ++trained;
-    const auto [gradient, slope] = testing::derivative(fixture.store, i, 5e-3, [&] { return loss_of(x); });
-    EXPECT_NEAR(gradient / slope, 1, 4e-3) << fixture.store.info(i).name;
-  }
-  EXPECT_GE(trained, GetParam().rank > 0 ? 4 + 7 : 6);
-  const at::Tensor unit = grad_x / grad_x.norm();
-  const double slope = (loss_of(x + unit * 5e-3) - loss_of(x - unit * 5e-3)) / 1e-2;
-  EXPECT_NEAR(grad_x.norm().item<double>() / slope, 1, 4e-3);
+  constexpr GradientTolerance kTolerance{.step = 5e-3, .relative = 4e-3};
+  EXPECT_GE(expect_gradients(fixture.store, kTolerance, [&] { return loss_of(x); }), GetParam().rank > 0 ? 4 + 7 : 6);
+  expect_input_gradient(x, grad_x, kTolerance, loss_of);
 }
 
 TEST_P(DecoderLayerTest, RecomputesToTheBit) {
   LayerFixture fixture(GetParam());
   const DecoderPass pass = fixture.pass(kLengths, kKeys);
-  const at::Tensor x = wave(kPositions, 0.3), grad_y = wave(kPositions, 1.1);
+  const at::Tensor x = wave({kPositions, kWidth}, 0.3), grad_y = wave({kPositions, kWidth}, 1.1);
   DecoderLayer::Saved saved;
   fixture.layer->forward(x, pass, &saved);
   const at::Tensor grad_x = fixture.layer->backward(grad_y, pass, saved, true);
@@ -219,12 +198,12 @@ TEST_P(DecoderLayerTest, RecomputesToTheBit) {
 
 TEST_P(DecoderLayerTest, NeighboursDoNotMatter) {
   const LayerFixture fixture(GetParam());
-  const at::Tensor a = wave(5, 0), b = wave(2, 4), c = wave(9, 8);
+  const at::Tensor a = wave({5, kWidth}, 0), b = wave({2, kWidth}, 4), c = wave({9, kWidth}, 8);
   const at::Tensor abc = fixture.layer->forward(at::cat({a, b, c}), fixture.pass({5, 2, 9}, {100, 200, 300}), nullptr);
   const at::Tensor ca = fixture.layer->forward(at::cat({c, a}), fixture.pass({9, 5}, {300, 100}), nullptr);
-  const double tolerance = 1e-6 * abc.abs().max().item<double>();
-  EXPECT_LE(difference(abc.narrow(0, 0, 5), ca.narrow(0, 9, 5)), tolerance);
-  EXPECT_LE(difference(abc.narrow(0, 7, 9), ca.narrow(0, 0, 9)), tolerance);
+  const double tolerance = 1e-6 * largest(abc);
+  EXPECT_LE(max_difference(abc.narrow(0, 0, 5), ca.narrow(0, 9, 5)), tolerance);
+  EXPECT_LE(max_difference(abc.narrow(0, 7, 9), ca.narrow(0, 0, 9)), tolerance);
 }
 
 TEST_P(DecoderLayerTest, Bfloat16FollowsFloat32) {
@@ -234,18 +213,9 @@ TEST_P(DecoderLayerTest, Bfloat16FollowsFloat32) {
   // Both have the weights that bfloat16 can hold.
   for (int i = 0; i < exact.store.count(); ++i)
     if (!exact.store.trained(i)) exact.store.set_frozen(i, rounded.store.value(i).to(at::kFloat));
-  const at::Tensor x = wave(16, 0), grad_y = wave(16, 3);
+  const at::Tensor x = wave({16, kWidth}, 0), grad_y = wave({16, kWidth}, 3);
   const auto run = [&](LayerFixture& fixture) {
-    const DecoderPass pass = fixture.pass({5, 3, 8}, {1, 2, 3});
-    const auto dtype = fixture.store.compute_dtype();
-    DecoderLayer::Saved saved;
-    const at::Tensor y = fixture.layer->forward(x.to(dtype), pass, &saved);
-    EXPECT_EQ(y.scalar_type(), dtype);
-    const at::Tensor grad_x = fixture.layer->backward(grad_y.to(dtype), pass, saved, true);
-    return std::pair(y.to(at::kFloat), grad_x.to(at::kFloat));
-  };
-  const auto cosine = [](const at::Tensor& a, const at::Tensor& b) {
-    return at::cosine_similarity(a.flatten(), b.flatten(), 0).item<double>();
+    return run_layer(*fixture.layer, fixture.store.compute_dtype(), x, grad_y, fixture.pass({5, 3, 8}, {1, 2, 3}));
   };
   const auto [y, grad_x] = run(exact);
   const auto [y_rounded, grad_x_rounded] = run(rounded);
@@ -275,7 +245,7 @@ TEST(DecoderLayer, CausalMask) {
   for (const bool causal : {true, false}) {
     const LayerFixture fixture({.causal = causal});
     const DecoderPass pass = fixture.pass({8}, {1});
-    at::Tensor x = wave(8, 0);
+    at::Tensor x = wave({8, kWidth}, 0);
     const at::Tensor y = fixture.layer->forward(x, pass, nullptr);
     x[7].mul_(-1);
     const at::Tensor changed = fixture.layer->forward(x, pass, nullptr);

@@ -4,71 +4,48 @@
 #include <cmath>
 #include <map>
 
-#include "base/check.hpp"
-#include "fixtures/tiny_model.hpp"
+#include "fixtures/encoder_checks.hpp"
+#include "fixtures/fault.hpp"
 #include "model/safetensors.hpp"
 
 namespace vixen {
 namespace {
 
-using testing::kTinyImageWidth;
-using testing::ModelFolder;
-using testing::tiny_batch;
-using testing::tiny_model;
+using namespace testing;
+using test::fault_of;
 
 constexpr int64_t kVocabulary = 89;  // of both tiny models at least
 
-struct Loaded {
-  EncoderOptions options;
-  ParameterStore store;
-  std::unique_ptr<Encoder> encoder;
+struct Loaded : LoadedEncoder {
+  explicit Loaded(const std::filesystem::path& folder, int64_t layers = 0, double dropout = -1)
+      : LoadedEncoder(options_of(folder, layers, dropout)) {}
 
-  explicit Loaded(const std::filesystem::path& folder, int64_t layers = 0, double dropout = -1,
-                  int64_t image_width = kTinyImageWidth) {
+ private:
+  static EncoderOptions options_of(const std::filesystem::path& folder, int64_t layers, double dropout) {
+    EncoderOptions options;
     options.model.path = folder.string();
     options.model.layers = layers;
     options.model.dropout = dropout;
-    options.image_width = image_width;
-    encoder = make_encoder(options, store);
-    store.allocate(at::kCPU, at::kFloat);
-    encoder->load_weights(1);
-  }
-  at::Tensor embed(const PackedBatch& batch, const PassContext& context = {}) {
-    return encoder->forward(batch, context, nullptr);
+    options.image_width = kTinyImageWidth;
+    return options;
   }
 };
 
-double difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>();
-}
-
 // The message of the UserError that loading ends in.
 std::string fault(const std::filesystem::path& folder, int64_t layers = 0) {
-  try {
-    Loaded loaded(folder, layers);
-  } catch (const UserError& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  return "(no fault)";
+  return fault_of([&] { Loaded(folder, layers); });
 }
-#define EXPECT_FAULT(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
 
 class EncoderTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EncoderTest, NeighboursDoNotMatter) {
   Loaded loaded(tiny_model(GetParam()));
-  const std::vector<testing::TinySequence> all = {{1, 5, 0}, {2, 1, 2}, {3, 17, 1}, {4, 9, 0}, {5, 5, 1}, {6, 3, 0}};
+  const PackedBatch batch =
+      tiny_batch({{1, 5, 0}, {2, 1, 2}, {3, 17, 1}, {4, 9, 0}, {5, 5, 1}, {6, 3, 0}}, kVocabulary);
   for (const bool training : {false, true}) {
     const PassContext context{.training = training, .seed = 3, .step = 8};
-    const at::Tensor h = loaded.embed(tiny_batch(all, kVocabulary), context);
-    const double tolerance = 1e-6 * h.abs().max().item<double>();  // products of another height round otherwise
-    for (size_t i = 0; i < all.size(); ++i) {
-      const at::Tensor alone = loaded.embed(tiny_batch({all[i]}, kVocabulary), context);
-      EXPECT_LE(difference(alone[0], h[static_cast<int64_t>(i)]), tolerance) << i;
-    }
-    const at::Tensor reversed = loaded.embed(tiny_batch({all.rbegin(), all.rend()}, kVocabulary), context);
-    EXPECT_LE(difference(reversed.flip(0), h), tolerance);
+    // Products of another height round otherwise.
+    EXPECT_LE(packing_difference(loaded, batch, context), 1e-6 * largest(loaded.embed(batch, context)));
   }
 }
 
@@ -78,9 +55,9 @@ TEST_P(EncoderTest, DropoutFollowsSeedStepAndKey) {
   const PassContext context{.training = true, .seed = 3, .step = 8};
   const at::Tensor h = loaded.embed(batch, context);
   EXPECT_TRUE(h.equal(loaded.embed(batch, context)));
-  EXPECT_GT(difference(h, loaded.embed(batch)), 1e-3);
-  EXPECT_GT(difference(h, loaded.embed(batch, {.training = true, .seed = 4, .step = 8})), 1e-3);
-  EXPECT_GT(difference(h, loaded.embed(batch, {.training = true, .seed = 3, .step = 9})), 1e-3);
+  EXPECT_GT(max_difference(h, loaded.embed(batch)), 1e-3);
+  EXPECT_GT(max_difference(h, loaded.embed(batch, {.training = true, .seed = 4, .step = 8})), 1e-3);
+  EXPECT_GT(max_difference(h, loaded.embed(batch, {.training = true, .seed = 3, .step = 9})), 1e-3);
   Loaded without(tiny_model(GetParam()), 0, /*dropout=*/0);
   EXPECT_TRUE(without.embed(batch, context).equal(loaded.embed(batch))) << "model.dropout = 0 switches all of it off";
 }
@@ -88,63 +65,29 @@ TEST_P(EncoderTest, DropoutFollowsSeedStepAndKey) {
 TEST_P(EncoderTest, GradientsWithDropoutByFiniteDifferences) {
   Loaded loaded(tiny_model(GetParam()));
   const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}}, kVocabulary);
-  const PassContext context{.training = true, .seed = 3, .step = 8};
-  const at::Tensor direction =
-      at::sin(at::arange(4 * loaded.encoder->width(), at::kFloat) * 0.9).view({4, loaded.encoder->width()});
-  std::unique_ptr<Encoder::Saved> saved;
-  loaded.encoder->forward(batch, context, &saved);
-  loaded.encoder->backward(direction, batch, context, *saved, {});
-  for (int i = 0; i < loaded.store.count(); ++i) {
-    const auto [gradient, differences] = testing::derivative(loaded.store, i, 4e-3, [&] {
-      return (loaded.embed(batch, context).to(at::kDouble) * direction).sum().item<double>();
-    });
-    EXPECT_NEAR(gradient / differences, 1, 5e-3) << loaded.store.info(i).name;
-  }
+  expect_encoder_gradients(loaded, batch, {.training = true, .seed = 3, .step = 8}, {.step = 4e-3, .relative = 5e-3});
 }
 
-// Gradient caching: two chunks' gradients are the whole batch's.
 TEST_P(EncoderTest, ChunksAddUp) {
   Loaded loaded(tiny_model(GetParam()));
-  const std::vector<testing::TinySequence> all = {{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}};
-  const PassContext context{.training = true, .seed = 3, .step = 8};
-  const at::Tensor grad =
-      at::cos(at::arange(4 * loaded.encoder->width(), at::kFloat)).view({4, loaded.encoder->width()});
-  const auto run = [&](std::vector<testing::TinySequence> part, const at::Tensor& grad_h) {
-    const PackedBatch batch = tiny_batch(part, kVocabulary);
-    std::unique_ptr<Encoder::Saved> saved;
-    loaded.encoder->forward(batch, context, &saved);
-    loaded.encoder->backward(grad_h, batch, context, *saved, {});
-  };
-  run(all, grad);
-  const at::Tensor whole = loaded.store.flat_grads().clone();
-  loaded.store.zero_grads();
-  run({all.begin(), all.begin() + 3}, grad.narrow(0, 0, 3));
-  run({all.begin() + 3, all.end()}, grad.narrow(0, 3, 1));
-  EXPECT_LE(difference(loaded.store.flat_grads(), whole) / whole.abs().max().item<double>(), 1e-5);
+  const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}}, kVocabulary);
+  EXPECT_LE(chunks_difference(loaded, batch, 3, {.training = true, .seed = 3, .step = 8}), 1e-5);
 }
 
 TEST_P(EncoderTest, NoSequences) {
   Loaded loaded(tiny_model(GetParam()));
-  const PackedBatch batch = tiny_batch({}, kVocabulary);
-  std::unique_ptr<Encoder::Saved> saved;
-  const at::Tensor h = loaded.encoder->forward(batch, {}, &saved);
-  EXPECT_EQ(h.sizes(), at::IntArrayRef({0, loaded.encoder->width()}));
-  int ready = 0;
-  loaded.encoder->backward(h, batch, {}, *saved, [&](int first, int last) { ready += last - first; });
-  EXPECT_EQ(ready, loaded.store.count());
-  EXPECT_EQ(loaded.store.flat_grads().abs().max().item<float>(), 0);
+  expect_nothing_of_no_sequences(loaded);
 }
 
 TEST_P(EncoderTest, CutLayersAreSavedAsAWholeModel) {
   Loaded cut(tiny_model(GetParam()), /*layers=*/1), all(tiny_model(GetParam()));
   EXPECT_LT(cut.store.count(), all.store.count());
   const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}}, kVocabulary);
-  EXPECT_GT(difference(cut.embed(batch), all.embed(batch)), 1e-2);
-  const auto folder = std::filesystem::path(::testing::TempDir()) / (std::string("vixen_cut_") + GetParam());
-  cut.encoder->save(folder);
-  EXPECT_TRUE(Loaded(folder).embed(batch).equal(cut.embed(batch)));
-  EXPECT_FAULT(fault(folder, 2), "at most the 1 layers");
-  std::filesystem::remove_all(folder);
+  EXPECT_GT(max_difference(cut.embed(batch), all.embed(batch)), 1e-2);
+  const test::TempDir saved;
+  cut.encoder->save(saved.path());
+  EXPECT_TRUE(Loaded(saved.path()).embed(batch).equal(cut.embed(batch)));
+  EXPECT_FAULT(fault(saved.path(), 2), "at most the 1 layers");
 }
 
 TEST_P(EncoderTest, FlopsOfTheProducts) {
@@ -198,14 +141,14 @@ TEST(EncoderPositions, PaddedPositionsMoveTheText) {
   const at::Tensor h = loaded.embed(padded);
   EXPECT_TRUE(h.equal(loaded.embed(moved)));
   EXPECT_TRUE(h[1].equal(loaded.embed(plain)[1])) << "a row with its picture is the same either way";
-  EXPECT_GT(difference(h[0], loaded.embed(plain)[0]), 1e-3);
+  EXPECT_GT(max_difference(h[0], loaded.embed(plain)[0]), 1e-3);
 }
 
 TEST(EncoderImages, ProjectionIsInitialisedBySeedWhenThereIsNoFile) {
   const ModelFolder folder("tiny_bert");
   std::filesystem::remove(folder.path() / "image_projection.safetensors");
   Loaded loaded(folder.path());
-  const auto weight = [&] { return loaded.store.value(loaded.store.find("image_projection.weight")).clone(); };
+  const auto weight = [&] { return loaded.value("image_projection.weight").clone(); };
   const double bound = 1 / std::sqrt(static_cast<double>(kTinyImageWidth));
   const at::Tensor first = weight();
   EXPECT_LE(first.abs().max().item<double>(), bound);
@@ -236,9 +179,9 @@ TEST(EncoderFolder, OtherNamesAndDtypes) {
     renamed["cls.predictions.bias"] = at::zeros({3});
     renamed["bert.pooler.dense.weight"] = at::zeros({3, 3});
     write_safetensors(path, renamed);
-    EXPECT_LE(difference(Loaded(folder.path()).embed(batch), h), dtype == at::kFloat  ? 0
-                                                                 : dtype == at::kHalf ? 0.01
-                                                                                      : 0.08);
+    EXPECT_LE(max_difference(Loaded(folder.path()).embed(batch), h), dtype == at::kFloat  ? 0
+                                                                     : dtype == at::kHalf ? 0.01
+                                                                                          : 0.08);
   }
 }
 
@@ -270,12 +213,7 @@ TEST(EncoderFolder, SettingsOfDecodersAreRefused) {
     options.model.path = tiny_model("tiny_bert").string();
     change(options);
     ParameterStore store;
-    try {
-      make_encoder(options, store);
-    } catch (const UserError& error) {
-      return std::string(error.what());
-    }
-    return std::string("(no fault)");
+    return fault_of([&] { make_encoder(options, store); });
   };
   EXPECT_FAULT(refused([](auto& o) { o.model.pooling = Pooling::kLastToken; }), "model.pooling: last found");
   EXPECT_FAULT(refused([](auto& o) { o.model.mask = Mask::kCausal; }), "model.mask: causal found");
@@ -307,12 +245,10 @@ TEST(EncoderFolder, FaultsOfTheWeights) {
 
 TEST(EncoderFolder, SequencesLongerThanItsPositions) {
   Loaded loaded(tiny_model("tiny_bert"));
-  try {
-    loaded.embed(tiny_batch({{1, 41, 0}}, kVocabulary));
-    FAIL() << "41 positions passed";
-  } catch (const UserError& error) {
-    EXPECT_FAULT(std::string(error.what()), "max_position_embeddings is 40, expected at least the 41 positions");
-  }
+  EXPECT_FAULT(fault_of([&] {
+                 loaded.embed(tiny_batch({{1, 41, 0}}, kVocabulary));
+               }),
+               "max_position_embeddings is 40, expected at least the 41 positions");
 }
 
 TEST(EncoderFolder, TokenizerIdentity) {

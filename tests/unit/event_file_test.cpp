@@ -8,8 +8,9 @@
 #include <optional>
 #include <vector>
 
-#include "base/check.hpp"
 #include "base/file.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
@@ -99,13 +100,8 @@ std::vector<Event> read_events(const fs::path& path) {
 
 class EventFileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "vixen_events_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  fs::path folder_;
+  const test::TempDir dir_;
+  const fs::path& folder_ = dir_.path();
 };
 
 TEST(Crc32c, GivesThePublishedValues) {
@@ -150,13 +146,8 @@ TEST_F(EventFileTest, EveryWriterHasAFileOfItsOwnInOrderOfNames) {
 }
 
 TEST_F(EventFileTest, AMissingFolderIsNamed) {
-  try {
-    EventFileWriter writer(folder_ / "none");
-    FAIL() << "no UserError";
-  } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find((folder_ / "none").string()), std::string::npos) << error.what();
-    EXPECT_NE(std::string(error.what()).find("No such file or directory"), std::string::npos) << error.what();
-  }
+  test::expect_mentions(test::fault_of([&] { EventFileWriter writer(folder_ / "none"); }),
+                        {(folder_ / "none").string(), "No such file or directory"});
 }
 
 }  // namespace

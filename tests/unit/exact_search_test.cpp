@@ -11,6 +11,7 @@
 
 #include "base/check.hpp"
 #include "base/random.hpp"
+#include "fixtures/fault.hpp"
 #include "search/exact_search_aten.hpp"
 #include "search/scan_kernels.hpp"
 
@@ -172,12 +173,7 @@ TEST(ExactSearch, BadRowsAreTheUsersMistake) {
   const auto message = [](const at::Tensor& labels, const at::Tensor& queries, const std::string& prefilter = "auto") {
     SearchOptions options;
     options.prefilter = prefilter;
-    try {
-      LabelIndex(labels, 100, options).search(queries, 1);
-    } catch (const UserError& error) {
-      return std::string(error.what());
-    }
-    return std::string("nothing was thrown");
+    return test::fault_of([&] { LabelIndex(labels, 100, options).search(queries, 1); });
   };
   at::Tensor nan = at::ones({5, 4});
   nan[3][2] = std::nanf("");

@@ -9,6 +9,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "commands/vixen_encoder_text.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
@@ -17,17 +18,11 @@ using nlohmann::json;
 
 class ExportFolderTest : public ::testing::Test {
  protected:
-  ExportFolderTest()
-      : folder_(std::filesystem::path(::testing::TempDir()) /
-                (std::string("vixen_export_") + ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~ExportFolderTest() override { std::filesystem::remove_all(folder_); }
   json read(const char* name) const { return json::parse(read_text(folder_ / name)); }
   void write(const char* name, const json& content) const { std::ofstream(folder_ / name) << content; }
 
-  const std::filesystem::path folder_;
+  const test::TempDir dir_;
+  const std::filesystem::path& folder_ = dir_.path();
 };
 
 ModelDescription decoder() {

@@ -4,14 +4,14 @@
 #include <ATen/ATen.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 
-#include "base/check.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
@@ -23,22 +23,12 @@ at::Tensor unit_rows(int64_t n, int64_t d, uint64_t seed) {
 
 class FaissIndexTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("vixen_faiss_" + std::to_string(::getpid()));
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string error_of_loading(const std::string& name) {
-    try {
-      FaissIndex::load(folder_ / name);
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "nothing was thrown";
+    return test::fault_of([&] { FaissIndex::load(folder_ / name); });
   }
 
-  std::filesystem::path folder_;
+  const test::TempDir dir_;
+  const std::filesystem::path& folder_ = dir_.path();
 };
 
 TEST_F(FaissIndexTest, FindsWhatTheExactSearchFinds) {

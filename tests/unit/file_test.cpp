@@ -10,33 +10,21 @@
 #include <fstream>
 #include <system_error>
 
-#include "base/check.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
 
 namespace fs = std::filesystem;
+using test::fault_of;
 
 class FileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "vixen_file_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  static std::string message_of(const std::function<void()>& work) {
-    try {
-      work();
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "no UserError";
-  }
   size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), {})); }
 
-  fs::path folder_;
+  const test::TempDir dir_;
+  const fs::path& folder_ = dir_.path();
 };
 
 std::span<const std::byte> bytes_of(const std::string& text) {
@@ -99,22 +87,22 @@ TEST_F(FileTest, AMappingMovesAndOutlivesTheName) {
 }
 
 TEST_F(FileTest, FaultsOfReadingNamePathAndReason) {
-  EXPECT_EQ(message_of([&] { MappedFile(folder_ / "none"); }),
+  EXPECT_EQ(fault_of([&] { MappedFile(folder_ / "none"); }),
             "cannot open " + (folder_ / "none").string() + ": No such file or directory");
-  EXPECT_EQ(message_of([&] { read_text(folder_ / "none"); }),
+  EXPECT_EQ(fault_of([&] { read_text(folder_ / "none"); }),
             "cannot open " + (folder_ / "none").string() + ": No such file or directory");
-  EXPECT_NE(message_of([&] { MappedFile map(folder_); }).find("it is a folder"), std::string::npos);
-  EXPECT_NE(message_of([&] { checksum_file(folder_); }).find("it is a folder"), std::string::npos);
+  EXPECT_NE(fault_of([&] { MappedFile map(folder_); }).find("it is a folder"), std::string::npos);
+  EXPECT_NE(fault_of([&] { checksum_file(folder_); }).find("it is a folder"), std::string::npos);
 }
 
 TEST_F(FileTest, FaultsOfWritingNamePathAndReason) {
   const auto missing = folder_ / "no" / "x";
-  EXPECT_EQ(message_of([&] { write_text_atomically(missing, "t"); }),
+  EXPECT_EQ(fault_of([&] { write_text_atomically(missing, "t"); }),
             "cannot write " + missing.string() + ": No such file or directory");
-  EXPECT_NE(message_of([&] { write_text_atomically(folder_, "t"); }).find("it is a folder"), std::string::npos);
+  EXPECT_NE(fault_of([&] { write_text_atomically(folder_, "t"); }).find("it is a folder"), std::string::npos);
   write_text_atomically(folder_ / "file", "t");
   const auto under_file = folder_ / "file" / "x";
-  EXPECT_EQ(message_of([&] { write_text_atomically(under_file, "t"); }),
+  EXPECT_EQ(fault_of([&] { write_text_atomically(under_file, "t"); }),
             "cannot write " + under_file.string() + ": Not a directory");
   EXPECT_THROW(sync_path(folder_ / "none"), UserError);
 }
@@ -126,7 +114,7 @@ TEST_F(FileTest, AFolderWithoutPermissionIsNamed) {
   if (root) {
     ASSERT_EQ(seteuid(kNobody), 0);
   }
-  const auto message = message_of([&] { write_text_atomically(folder_ / "x", "t"); });
+  const auto message = fault_of([&] { write_text_atomically(folder_ / "x", "t"); });
   if (root) {
     ASSERT_EQ(seteuid(0), 0);
   }
@@ -147,11 +135,11 @@ TEST_F(FileTest, AFailedWriteLeavesTheOldFileAndNothingElse) {
 }
 
 TEST_F(FileTest, MessagesOfAWriterNameTheFinalPath) {
-  const auto message = message_of([&] {
+  const auto message = fault_of([&] {
     write_atomically(folder_ / "x", [](const fs::path& temporary) { fail_user("{}: bad row 3", temporary.string()); });
   });
   EXPECT_EQ(message, (folder_ / "x").string() + ": bad row 3");
-  const auto full = message_of([&] {
+  const auto full = fault_of([&] {
     write_atomically(folder_ / "x", [](const fs::path& temporary) {
       throw fs::filesystem_error("copy", temporary, std::make_error_code(std::errc::no_space_on_device));
     });
@@ -165,7 +153,7 @@ TEST_F(FileTest, AFileSizeLimitIsAUsersMistake) {
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const rlimit small = {4096, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const auto message = message_of([&] { write_text_atomically(folder_ / "x", std::string(10'000, 'x')); });
+  const auto message = fault_of([&] { write_text_atomically(folder_ / "x", std::string(10'000, 'x')); });
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   EXPECT_EQ(message, "cannot write " + (folder_ / "x").string() + ": File too large");
   EXPECT_EQ(entries(), 0u);

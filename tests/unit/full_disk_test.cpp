@@ -8,32 +8,19 @@
 #include <fstream>
 #include <system_error>
 
-#include "base/check.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
 
 namespace fs = std::filesystem;
+using test::fault_of;
 
 class DiskTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "vixen_disk_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  static std::string message_of(const std::function<void()>& work) {
-    try {
-      work();
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "no UserError";
-  }
-
-  fs::path folder_;
+  const test::TempDir dir_;
+  const fs::path& folder_ = dir_.path();
 };
 
 TEST_F(DiskTest, AFullOrReadOnlyDiskIsNamed) {
@@ -41,9 +28,9 @@ TEST_F(DiskTest, AFullOrReadOnlyDiskIsNamed) {
   fs::create_directory(disk);
   if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "a tmpfs needs the right to mount";
   write_text_atomically(disk / "x", "old");
-  const auto full = message_of([&] { write_text_atomically(disk / "x", std::string(200'000, 'x')); });
+  const auto full = fault_of([&] { write_text_atomically(disk / "x", std::string(200'000, 'x')); });
   // A library that hides errno: its own exception, on a disk that is full.
-  const auto hidden = message_of([&] {
+  const auto hidden = fault_of([&] {
     write_atomically(disk / "y", [](const fs::path& temporary) {
       std::ofstream file(temporary);
       file << std::string(200'000, 'y') << std::flush;
@@ -52,7 +39,7 @@ TEST_F(DiskTest, AFullOrReadOnlyDiskIsNamed) {
   });
   const auto kept = read_text(disk / "x");
   ASSERT_EQ(mount("tmpfs", disk.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "size=64k"), 0);
-  const auto read_only = message_of([&] { write_text_atomically(disk / "z", "t"); });
+  const auto read_only = fault_of([&] { write_text_atomically(disk / "z", "t"); });
   umount(disk.c_str());
   EXPECT_EQ(full, "cannot write " + (disk / "x").string() + ": No space left on device");
   EXPECT_EQ(hidden, "cannot write " + (disk / "y").string() + ": No space left on device");

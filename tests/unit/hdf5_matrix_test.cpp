@@ -13,10 +13,13 @@
 #include "base/file.hpp"
 #include "data/hdf5_file.hpp"
 #include "data/hdf5_matrix.hpp"
-#include "fixtures/toy_dataset.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
+
+using test::expect_mentions;
 
 struct MatrixFile : testing::Test {
   test::TempDir dir;
@@ -30,21 +33,11 @@ struct MatrixFile : testing::Test {
   }
 
   std::string error_of(const std::function<void()>& action) const {
-    try {
-      action();
-    } catch (const UserError& error) {
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-      return error.what();
-    }
-    ADD_FAILURE() << "no error";
-    return "";
+    const std::string message = test::fault_of(action);
+    EXPECT_NE(message, "(no fault)");
+    return message;
   }
 };
-
-void expect_mentions(const std::string& message, std::initializer_list<std::string> parts) {
-  for (const std::string& part : parts)
-    EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' is not in: " << message;
-}
 
 TEST(MatrixPathText, FileAndDataset) {
   EXPECT_EQ(parse_matrix_path("a/b.h5", "/embeddings").file, "a/b.h5");

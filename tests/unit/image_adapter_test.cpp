@@ -4,12 +4,19 @@
 #include <cmath>
 #include <map>
 
-#include "base/check.hpp"
+#include "fixtures/distances.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/gradient_check.hpp"
 #include "fixtures/tiny_model.hpp"
 #include "model/safetensors.hpp"
 
 namespace vixen {
 namespace {
+
+using test::fault_of;
+using testing::relative_norm;
+using testing::wave;
+using testing::weighed_sum;
 
 constexpr int64_t kImageWidth = 21, kWidth = 12, kHidden = 17;
 
@@ -31,35 +38,12 @@ struct Adapter {
   at::Tensor value(const std::string& name) { return store.value(store.find("image_projection." + name)); }
 };
 
-at::Tensor wave(int64_t rows, int64_t width, double phase) {
-  return at::sin(at::arange(rows * width, at::kFloat) * 0.731 + phase).view({rows, width});
-}
-
-std::string fault(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const UserError& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  return "(no fault)";
-}
-#define EXPECT_FAULT(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
-
 class ImageAdapterTest : public ::testing::TestWithParam<ImageAdapterKind> {
  protected:
-  ImageAdapterTest()
-      : folder_(std::filesystem::path(::testing::TempDir()) /
-                (std::string("vixen_adapter_") + (GetParam() == ImageAdapterKind::kMlp ? "mlp_" : "linear_") +
-                 ::testing::UnitTest::GetInstance()->current_test_info()->test_suite_name()[0] +
-                 std::to_string(::testing::UnitTest::GetInstance()->current_test_info()->line()))) {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~ImageAdapterTest() override { std::filesystem::remove_all(folder_); }
   bool mlp() const { return GetParam() == ImageAdapterKind::kMlp; }
 
-  const std::filesystem::path folder_;
+  const test::TempDir dir_;
+  const std::filesystem::path& folder_ = dir_.path();
 };
 
 TEST_P(ImageAdapterTest, NamesShapesAndGroups) {
@@ -89,7 +73,7 @@ TEST_P(ImageAdapterTest, NamesShapesAndGroups) {
 TEST_P(ImageAdapterTest, ValuesAreTorchs) {
   Adapter a(GetParam());
   testing::fill_parameters(a.store);
-  const at::Tensor images = wave(9, kImageWidth, 0.2);
+  const at::Tensor images = wave({9, kImageWidth}, 0.2);
   const at::Tensor expected = mlp() ? at::linear(at::gelu(at::linear(images, a.value("0.weight"), a.value("0.bias"))),
                                                  a.value("2.weight"), a.value("2.bias"))
                                     : at::linear(images, a.value("weight"), a.value("bias"));
@@ -104,16 +88,14 @@ TEST_P(ImageAdapterTest, ValuesAreTorchs) {
 TEST_P(ImageAdapterTest, GradientsByFiniteDifferences) {
   Adapter a(GetParam());
   testing::fill_parameters(a.store);
-  const at::Tensor images = wave(9, kImageWidth, 0.2), direction = wave(9, kWidth, 1.4);
+  const at::Tensor images = wave({9, kImageWidth}, 0.2), direction = wave({9, kWidth}, 1.4);
   ImageAdapter::Saved saved;
   a.adapter.forward(images, &saved);
   a.adapter.backward(direction, images, saved);
-  for (int i = 0; i < a.store.count(); ++i) {
-    const auto [gradient, difference] = testing::derivative(a.store, i, 5e-3, [&] {
-      return (a.adapter.forward(images, nullptr).to(at::kDouble) * direction).sum().item<double>();
-    });
-    EXPECT_NEAR(gradient / difference, 1, 2e-3) << a.store.info(i).name;
-  }
+  const int checked = testing::expect_gradients(a.store, {.step = 5e-3, .relative = 2e-3}, [&] {
+    return weighed_sum(a.adapter.forward(images, nullptr), direction);
+  });
+  EXPECT_EQ(checked, a.store.count());
   const at::Tensor once = a.store.flat_grads().clone();
   a.adapter.backward(direction, images, saved);
   EXPECT_TRUE(at::allclose(a.store.flat_grads(), 2 * once, 1e-5, 1e-6)) << "gradients add";
@@ -134,7 +116,7 @@ TEST_P(ImageAdapterTest, NoPictures) {
 
 TEST_P(ImageAdapterTest, Bfloat16FollowsFloat32) {
   Adapter exact(GetParam()), rounded(GetParam(), at::kBFloat16);
-  const at::Tensor images = wave(30, kImageWidth, 0.2), direction = wave(30, kWidth, 1.4);
+  const at::Tensor images = wave({30, kImageWidth}, 0.2), direction = wave({30, kWidth}, 1.4);
   const auto run = [&](Adapter& a) {
     testing::fill_parameters(a.store);
     ImageAdapter::Saved saved;
@@ -146,15 +128,15 @@ TEST_P(ImageAdapterTest, Bfloat16FollowsFloat32) {
   const auto [y, grad] = run(exact);
   const auto [y16, grad16] = run(rounded);
   EXPECT_FALSE(y.equal(y16));
-  EXPECT_LE(((y - y16).norm() / y.norm()).item<double>(), 2e-2);
-  EXPECT_LE(((grad - grad16).norm() / grad.norm()).item<double>(), 2e-2);
+  EXPECT_LE(relative_norm(y16, y), 2e-2);
+  EXPECT_LE(relative_norm(grad16, grad), 2e-2);
 }
 
 TEST_P(ImageAdapterTest, FilesAndFrozenWeights) {
   Adapter a(GetParam());
   testing::fill_parameters(a.store);
   a.adapter.save(folder_);
-  const at::Tensor images = wave(5, kImageWidth, 0.7);
+  const at::Tensor images = wave({5, kImageWidth}, 0.7);
   const at::Tensor expected = a.adapter.forward(images, nullptr);
 
   Adapter again(GetParam());
@@ -172,7 +154,7 @@ TEST_P(ImageAdapterTest, FilesAndFrozenWeights) {
   Adapter half(GetParam(), at::kBFloat16, /*trainable=*/false);
   half.adapter.load({folder_}, 3);
   EXPECT_EQ(half.store.value(0).scalar_type(), at::kBFloat16);
-  EXPECT_LE(((half.adapter.forward(images, nullptr) - expected).norm() / expected.norm()).item<double>(), 2e-2);
+  EXPECT_LE(relative_norm(half.adapter.forward(images, nullptr), expected), 2e-2);
 
   // The first folder that has a file wins: the run's adapter folder before the base model's.
   const auto other = folder_ / "other";
@@ -219,7 +201,7 @@ TEST_P(ImageAdapterTest, FaultsOfTheFile) {
     a.adapter.save(folder_);
   }
   Adapter a(GetParam());
-  const auto loading = [&] { return fault([&] { a.adapter.load({folder_}, 1); }); };
+  const auto loading = [&] { return fault_of([&] { a.adapter.load({folder_}, 1); }); };
   EXPECT_FAULT(loading(), path);
   EXPECT_FAULT(loading(), mlp() ? "model.image_adapter = mlp expects it" : "model.image_adapter = linear expects it");
   {

@@ -11,6 +11,7 @@
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "model/safetensors.hpp"
 #include "train/checkpoint_files.hpp"
@@ -18,20 +19,12 @@
 namespace vixen {
 namespace {
 
-void expect_mentions(const std::string& text, std::initializer_list<std::string> parts) {
-  for (const std::string& part : parts)
-    EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in:\n" << text;
-}
+using test::expect_mentions;
 
 std::string error_of(const std::filesystem::path& path) {
-  try {
-    inspect_path(path);
-  } catch (const UserError& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  ADD_FAILURE() << path << " passed";
-  return "";
+  const std::string message = test::fault_of([&] { inspect_path(path); });
+  EXPECT_NE(message, "(no fault)") << path;
+  return message;
 }
 
 struct Inspect : testing::Test {

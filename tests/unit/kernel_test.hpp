@@ -89,6 +89,22 @@ void expect_same_for_threads(Body body) {
   for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(at::equal(one[i], two[i])) << "tensor " << i;
 }
 
+/// The slope of f, a function of a float64 tensor, at `x` along its element i: central differences.
+template <class Function>
+double slope_along(const at::Tensor& x, int64_t i, double step, const Function& f) {
+  at::Tensor up = x.to(at::kDouble).clone(at::MemoryFormat::Contiguous), down = up.clone();
+  up.view(-1)[i] += step;
+  down.view(-1)[i] -= step;
+  return (f(up) - f(down)) / (2 * step);
+}
+
+/// Checks every element of `grad` against the slope of f at `x` along it.
+template <class Function>
+void expect_derivative(const at::Tensor& grad, const at::Tensor& x, double step, double tolerance, const Function& f) {
+  for (int64_t i = 0; i < x.numel(); ++i)
+    EXPECT_NEAR(grad.reshape(-1)[i].item<double>(), slope_along(x, i, step, f), tolerance) << i;
+}
+
 constexpr at::ScalarType kStorages[] = {at::kFloat, at::kBFloat16};
 
 }  // namespace vixen::test

@@ -3,69 +3,48 @@
 
 #include <cmath>
 
-#include "base/check.hpp"
-#include "fixtures/tiny_model.hpp"
+#include "fixtures/encoder_checks.hpp"
+#include "fixtures/fault.hpp"
 #include "kernels/pooling.hpp"
 #include "model/safetensors.hpp"
 
 namespace vixen {
 namespace {
 
-using testing::kTinyImageWidth;
-using testing::ModelFolder;
-using testing::tiny_batch;
-using testing::tiny_model;
+using namespace testing;
+using test::fault_of;
 
 constexpr int64_t kVocabulary = 89;
 
-struct Loaded {
-  EncoderOptions options;
-  ParameterStore store;
-  std::unique_ptr<Encoder> encoder;
+struct Choice {
+  Fusion fusion = Fusion::kLate;
+  double dropout = 0;
+  bool trainable = true;
+  Compute compute = Compute::kFloat32;
+  int64_t image_width = kTinyImageWidth;
+  ImageAdapterKind adapter = ImageAdapterKind::kLinear;
+  int64_t heads = 3;
+};
 
-  struct Choice {
-    Fusion fusion = Fusion::kLate;
-    double dropout = 0;
-    bool trainable = true;
-    at::ScalarType compute = at::kFloat;
-    int64_t image_width = kTinyImageWidth;
-    ImageAdapterKind adapter = ImageAdapterKind::kLinear;
-    int64_t heads = 3;
-  };
-  explicit Loaded(const std::filesystem::path& folder, const Choice& choice) {
+struct Loaded : LoadedEncoder {
+  Loaded(const std::filesystem::path& folder, const Choice& choice) : LoadedEncoder(options_of(folder, choice), 5) {}
+
+ private:
+  static EncoderOptions options_of(const std::filesystem::path& folder, const Choice& choice) {
+    EncoderOptions options;
     options.model.path = folder.string();
     options.model.dropout = choice.dropout;
     options.model.fusion = choice.fusion;
     options.model.fusion_heads = choice.heads;
     options.model.image_adapter = choice.adapter;
+    options.model.compute = choice.compute;
     options.image_width = choice.image_width;
     options.trainable = choice.trainable;
-    encoder = make_encoder(options, store);
-    store.allocate(at::kCPU, choice.compute);
-    encoder->load_weights(5);
+    return options;
   }
-  at::Tensor embed(const PackedBatch& batch, const PassContext& context = {}) {
-    return encoder->forward(batch, context, nullptr);
-  }
-  at::Tensor value(const std::string& name) { return store.value(store.find(name)); }
 };
 
-double difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>();
-}
-
-std::string fault(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const UserError& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  return "(no fault)";
-}
-#define EXPECT_FAULT(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
-
-const std::vector<testing::TinySequence> kAll = {{1, 5, 0}, {2, 1, 2}, {3, 17, 1}, {4, 9, 0}, {5, 5, 3}};
+const std::vector<TinySequence> kAll = {{1, 5, 0}, {2, 1, 2}, {3, 17, 1}, {4, 9, 0}, {5, 5, 3}};
 
 // The bags, one by one, through torch.nn.TransformerEncoderLayer's formula.
 TEST(LateFusion, IsTheBlockOverTextAndPictures) {
@@ -74,8 +53,6 @@ TEST(LateFusion, IsTheBlockOverTextAndPictures) {
   const PackedBatch batch = tiny_batch(kAll, kVocabulary);
   const at::Tensor found = late.embed(batch);
 
-  std::vector<testing::TinySequence> texts = kAll;
-  for (auto& s : texts) s.n_images = 0;
   std::vector<at::Tensor> pooled;
   {
     // tiny_batch's tokens depend on their place behind the pictures: take the real ones.
@@ -119,7 +96,7 @@ TEST(LateFusion, IsTheBlockOverTextAndPictures) {
     const at::Tensor a = norm(x + linear(context, "self_attn.out_proj.weight", "self_attn.out_proj.bias"), "norm1");
     const at::Tensor y = norm(
         a + linear(at::gelu(linear(a, "linear1.weight", "linear1.bias")), "linear2.weight", "linear2.bias"), "norm2");
-    EXPECT_LE(difference(found[static_cast<int64_t>(i)], y[0]), 5e-6) << i;
+    EXPECT_LE(max_difference(found[static_cast<int64_t>(i)], y[0]), 5e-6) << i;
   }
   EXPECT_EQ(late.store.info(late.store.find("fusion.linear1.weight")).shape, std::vector<int64_t>({d, d}));
 }
@@ -128,13 +105,7 @@ TEST(LateFusion, NeighboursDoNotMatter) {
   Loaded late(tiny_model("tiny_bert"), {.dropout = -1});
   for (const bool training : {false, true}) {
     const PassContext context{.training = training, .seed = 3, .step = 8};
-    const at::Tensor h = late.embed(tiny_batch(kAll, kVocabulary), context);
-    for (size_t i = 0; i < kAll.size(); ++i)
-      EXPECT_LE(difference(late.embed(tiny_batch({kAll[i]}, kVocabulary), context)[0], h[static_cast<int64_t>(i)]),
-                3e-6)
-          << i;
-    const at::Tensor reversed = late.embed(tiny_batch({kAll.rbegin(), kAll.rend()}, kVocabulary), context);
-    EXPECT_LE(difference(reversed.flip(0), h), 3e-6);
+    EXPECT_LE(packing_difference(late, tiny_batch(kAll, kVocabulary), context), 3e-6);
   }
 }
 
@@ -146,7 +117,7 @@ TEST(LateFusion, PicturesCount) {
   other.image_embeddings[1].mul_(-1);
   const at::Tensor h = late.embed(with), moved = late.embed(other);
   EXPECT_TRUE(h[0].equal(moved[0]));
-  EXPECT_GT(difference(h[1], moved[1]), 1e-2);
+  EXPECT_GT(max_difference(h[1], moved[1]), 1e-2);
 }
 
 void check_gradients(ImageAdapterKind adapter) {
@@ -154,23 +125,7 @@ void check_gradients(ImageAdapterKind adapter) {
   std::filesystem::remove(folder.path() / "image_projection.safetensors");  // a linear one's
   Loaded late(folder.path(), {.dropout = -1, .adapter = adapter});
   const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}}, kVocabulary);
-  const PassContext context{.training = true, .seed = 3, .step = 8};
-  const at::Tensor direction =
-      at::sin(at::arange(4 * late.encoder->width(), at::kFloat) * 0.9).view({4, late.encoder->width()});
-  std::unique_ptr<Encoder::Saved> saved;
-  const at::Tensor h = late.encoder->forward(batch, context, &saved);
-  EXPECT_TRUE(h.equal(late.embed(batch, context))) << "keeping activations must not change the output";
-  std::vector<int> ready(static_cast<size_t>(late.store.count()));
-  late.encoder->backward(direction, batch, context, *saved, [&](int first, int last) {
-    for (int i = first; i < last; ++i) ++ready[static_cast<size_t>(i)];
-  });
-  for (int i = 0; i < late.store.count(); ++i) {
-    EXPECT_EQ(ready[static_cast<size_t>(i)], 1) << late.store.info(i).name << " announced";
-    const auto [gradient, differences] = testing::derivative(late.store, i, 4e-3, [&] {
-      return (late.embed(batch, context).to(at::kDouble) * direction).sum().item<double>();
-    });
-    EXPECT_NEAR(gradient / differences, 1, 5e-3) << late.store.info(i).name;
-  }
+  expect_encoder_gradients(late, batch, {.training = true, .seed = 3, .step = 8}, {.step = 4e-3, .relative = 5e-3});
 }
 
 TEST(LateFusion, GradientsByFiniteDifferences) {
@@ -184,32 +139,12 @@ TEST(LateFusion, GradientsOfTheMlpByFiniteDifferences) {
 TEST(LateFusion, ChunksAddUp) {
   Loaded late(tiny_model("tiny_bert"), {.dropout = -1});
   const PassContext context{.training = true, .seed = 3, .step = 8};
-  const int64_t n = static_cast<int64_t>(kAll.size()), d = late.encoder->width();
-  const at::Tensor grad = at::cos(at::arange(n * d, at::kFloat)).view({n, d});
-  const auto run = [&](const std::vector<testing::TinySequence>& part, const at::Tensor& grad_h) {
-    const PackedBatch batch = tiny_batch(part, kVocabulary);
-    std::unique_ptr<Encoder::Saved> saved;
-    late.encoder->forward(batch, context, &saved);
-    late.encoder->backward(grad_h, batch, context, *saved, {});
-  };
-  run(kAll, grad);
-  const at::Tensor whole = late.store.flat_grads().clone();
-  late.store.zero_grads();
-  run({kAll.begin(), kAll.begin() + 2}, grad.narrow(0, 0, 2));
-  run({kAll.begin() + 2, kAll.end()}, grad.narrow(0, 2, n - 2));
-  EXPECT_LE(difference(late.store.flat_grads(), whole) / whole.abs().max().item<double>(), 1e-5);
+  EXPECT_LE(chunks_difference(late, tiny_batch(kAll, kVocabulary), 2, context), 1e-5);
 }
 
 TEST(LateFusion, NoSequences) {
   Loaded late(tiny_model("tiny_bert"), {});
-  const PackedBatch batch = tiny_batch({}, kVocabulary);
-  std::unique_ptr<Encoder::Saved> saved;
-  const at::Tensor h = late.encoder->forward(batch, {}, &saved);
-  EXPECT_EQ(h.sizes(), at::IntArrayRef({0, late.encoder->width()}));
-  int ready = 0;
-  late.encoder->backward(h, batch, {}, *saved, [&](int first, int last) { ready += last - first; });
-  EXPECT_EQ(ready, late.store.count());
-  EXPECT_EQ(late.store.flat_grads().abs().max().item<float>(), 0);
+  expect_nothing_of_no_sequences(late);
 }
 
 // A model that was made for pictures answers texts alone, whether the adapter is there or not.
@@ -224,26 +159,19 @@ TEST(LateFusion, WithoutPicturesTheBagIsTheText) {
   EXPECT_TRUE(bare.embed(batch).equal(h));
   EXPECT_LT(bare.store.count(), late.store.count());
   Loaded text(tiny_model("tiny_bert"), {.fusion = Fusion::kEarly, .image_width = 0});
-  EXPECT_GT(difference(text.embed(batch), h), 1e-2) << "the block stands in the way of every text";
+  EXPECT_GT(max_difference(text.embed(batch), h), 1e-2) << "the block stands in the way of every text";
 }
 
 TEST(LateFusion, Bfloat16FollowsFloat32) {
-  Loaded exact(tiny_model("tiny_bert"), {}), rounded(tiny_model("tiny_bert"), {.compute = at::kBFloat16});
+  Loaded exact(tiny_model("tiny_bert"), {}), rounded(tiny_model("tiny_bert"), {.compute = Compute::kBfloat16});
   const PackedBatch batch = tiny_batch(kAll, kVocabulary);
-  const at::Tensor grad = at::cos(at::arange(5 * exact.encoder->width(), at::kFloat)).view({5, exact.encoder->width()});
-  const auto run = [&](Loaded& loaded) {
-    std::unique_ptr<Encoder::Saved> saved;
-    const at::Tensor h = loaded.encoder->forward(batch, {.training = true}, &saved);
-    EXPECT_EQ(h.scalar_type(), at::kFloat);
-    loaded.encoder->backward(grad, batch, {.training = true}, *saved, {});
-    return std::pair(h, loaded.store.flat_grads().clone());
-  };
-  const auto [h, g] = run(exact);
-  const auto [h16, g16] = run(rounded);
+  const at::Tensor direction = wave({5, exact.encoder->width()}, 0, 0.9);
+  const at::Tensor h = exact.backward(batch, direction, {.training = true});
+  const at::Tensor h16 = rounded.backward(batch, direction, {.training = true});
+  EXPECT_EQ(h16.scalar_type(), at::kFloat);
   EXPECT_FALSE(h.equal(h16));
-  EXPECT_LE(((h - h16).norm() / h.norm()).item<double>(), 2e-2);
-  const double cosine = (g * g16).sum().item<double>() / (g.norm() * g16.norm()).item<double>();
-  EXPECT_GT(cosine, 0.999);
+  EXPECT_LE(relative_norm(h16, h), 2e-2);
+  EXPECT_GT(cosine(rounded.store.flat_grads(), exact.store.flat_grads()), 0.999);
 }
 
 TEST(LateFusion, FilesAndFrozenWeights) {
@@ -259,10 +187,10 @@ TEST(LateFusion, FilesAndFrozenWeights) {
   Loaded frozen(folder.path(), {.trainable = false});
   EXPECT_TRUE(frozen.embed(batch).equal(expected));
   EXPECT_EQ(frozen.store.flat_values().numel(), 0) << "inference holds no flat buffers";
-  Loaded half(folder.path(), {.trainable = false, .compute = at::kBFloat16});
+  Loaded half(folder.path(), {.trainable = false, .compute = Compute::kBfloat16});
   EXPECT_EQ(half.value("fusion.linear1.weight").scalar_type(), at::kBFloat16);
   EXPECT_EQ(half.value("fusion.norm1.weight").scalar_type(), at::kFloat);
-  EXPECT_LE(((half.embed(batch) - expected).norm() / expected.norm()).item<double>(), 2e-2);
+  EXPECT_LE(relative_norm(half.embed(batch), expected), 2e-2);
 
   // Without a file: the seed's values, the same for inference.
   Loaded fresh(tiny_model("tiny_bert"), {}), fresh_frozen(tiny_model("tiny_bert"), {.trainable = false});
@@ -278,12 +206,12 @@ TEST(LateFusion, FilesAndFrozenWeights) {
 }
 
 TEST(LateFusion, Faults) {
-  EXPECT_FAULT(fault([] { Loaded(tiny_model("tiny_bert"), {.heads = 4}); }),
+  EXPECT_FAULT(fault_of([] { Loaded(tiny_model("tiny_bert"), {.heads = 4}); }),
                "model.fusion_heads: 4 found, expected a divisor of the backbone's width 30");
   const ModelFolder folder("tiny_bert");
   const auto path = folder.path() / "fusion.safetensors";
   write_safetensors(path, {{"fusion.norm1.weight", at::ones({30})}});
-  EXPECT_FAULT(fault([&] { Loaded(folder.path(), {}); }), path.string());
+  EXPECT_FAULT(fault_of([&] { Loaded(folder.path(), {}); }), path.string());
   Loaded late(tiny_model("tiny_bert"), {});
   late.encoder->save(folder.path());
   std::map<std::string, at::Tensor> tensors;
@@ -293,7 +221,7 @@ TEST(LateFusion, Faults) {
   }
   tensors["fusion.linear1.weight"] = at::ones({60, 30});
   write_safetensors(path, tensors);
-  EXPECT_FAULT(fault([&] { Loaded(folder.path(), {}); }),
+  EXPECT_FAULT(fault_of([&] { Loaded(folder.path(), {}); }),
                "tensor fusion.linear1.weight is Float [60, 30], expected floats [30, 30]");
 }
 

@@ -3,18 +3,14 @@
 #include <cmath>
 #include <map>
 
-#include "base/check.hpp"
+#include "fixtures/encoder_checks.hpp"
 #include "fixtures/lora_encoder.hpp"
 #include "model/safetensors.hpp"
 
 namespace vixen {
 namespace {
 
-using testing::kTinyImageWidth;
-using testing::lora_options;
-using testing::LoraEncoder;
-using testing::tiny_batch;
-using testing::tiny_model;
+using namespace testing;
 
 constexpr int64_t kVocabulary = 89;
 
@@ -22,7 +18,7 @@ PackedBatch batch_of() {
   return tiny_batch({{1, 6, 1}, {2, 4, 0}, {3, 1, 2}, {4, 8, 0}}, kVocabulary);
 }
 at::Tensor direction_of(int64_t rows, int64_t width) {
-  return at::sin(at::arange(rows * width, at::kFloat) * 0.9).view({rows, width});
+  return wave({rows, width}, 0, 0.9);
 }
 const PassContext kTraining{.training = true, .seed = 3, .step = 8};
 
@@ -45,31 +41,21 @@ TEST_P(LoraEncoderTest, StartsAsTheBase) {
 TEST_P(LoraEncoderTest, GradientsWithDropoutByFiniteDifferences) {
   LoraEncoder lora(lora_options(tiny_model(GetParam()), 3, "q,v,o,up,down", /*dropout=*/0.2));
   lora.stir();
-  const PackedBatch batch = batch_of();
-  const at::Tensor direction = direction_of(4, lora.encoder->width());
-  lora.gradients(batch, direction, kTraining);
-  for (int i = 0; i < lora.store.count(); ++i) {
-    if (!lora.store.trained(i)) continue;
-    const auto [gradient, difference] = testing::derivative(lora.store, i, 4e-3, [&] {
-      return (lora.embed(batch, kTraining).to(at::kDouble) * direction).sum().item<double>();
-    });
-    EXPECT_NEAR(gradient / difference, 1, 5e-3) << lora.store.info(i).name;
-  }
+  expect_encoder_gradients(lora, batch_of(), kTraining, {.step = 4e-3, .relative = 5e-3});
 }
 
 // At the merged weights W' the gradients of B and A are s dW' A^T and s B^T dW'.
 TEST_P(LoraEncoderTest, GradientsAreThoseOfTheMergedWeights) {
   LoraEncoder lora(lora_options(tiny_model(GetParam()), 3, "q,k,v,o,up,down"));
   lora.stir();
-  const auto folder = std::filesystem::path(::testing::TempDir()) / (std::string("vixen_merged_") + GetParam());
-  std::filesystem::remove_all(folder);
-  lora.encoder->save_merged(folder, at::kFloat, /*max_shard_bytes=*/20000);
-  EXPECT_TRUE(std::filesystem::exists(folder / "model.safetensors.index.json"));
-  auto options = lora_options(folder, 0);
+  const test::TempDir folder;
+  lora.encoder->save_merged(folder.path(), at::kFloat, /*max_shard_bytes=*/20000);
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "model.safetensors.index.json"));
+  auto options = lora_options(folder.path(), 0);
   LoraEncoder full(options);
   const PackedBatch batch = batch_of();
   const at::Tensor h = lora.embed(batch, kTraining);
-  EXPECT_LE((h - full.embed(batch, kTraining)).abs().max().item<double>(), 2e-6 * h.abs().max().item<double>());
+  EXPECT_LE(relative_difference(full.embed(batch, kTraining), h), 2e-6);
 
   const at::Tensor direction = direction_of(4, lora.encoder->width());
   lora.gradients(batch, direction, kTraining);
@@ -89,17 +75,13 @@ TEST_P(LoraEncoderTest, GradientsAreThoseOfTheMergedWeights) {
       const at::Tensor b = lora.store.value(b_index).to(at::kDouble);
       const at::Tensor dwi = dw.narrow(0, piece * rows, rows), ai = a.narrow(0, piece * 3, 3);
       const at::Tensor db = s * at::mm(dwi, ai.t()), da = s * at::mm(b.t(), dwi);
-      const auto relative = [](const at::Tensor& found, const at::Tensor& expected) {
-        return ((found - expected).abs().max() / expected.abs().max()).item<double>();
-      };
       // Keys' biases shift all scores alike; their weights have a gradient all the same, a small one.
-      EXPECT_LE(relative(lora.store.grad(b_index), db), 2e-5) << lora.store.info(b_index).name;
-      EXPECT_LE(relative(lora.store.grad(i).narrow(0, piece * 3, 3), da), 2e-5) << name;
+      EXPECT_LE(relative_difference(lora.store.grad(b_index), db), 2e-5) << lora.store.info(b_index).name;
+      EXPECT_LE(relative_difference(lora.store.grad(i).narrow(0, piece * 3, 3), da), 2e-5) << name;
       ++checked;
     }
   }
   EXPECT_EQ(checked, 6 * static_cast<int>(lora.encoder->n_layers()));
-  std::filesystem::remove_all(folder);
 }
 
 // Layers that are computed again give the same gradients to the bit, dropout and all.
@@ -161,7 +143,7 @@ TEST_P(LoraEncoderTest, InferenceHasNoBuffers) {
     EXPECT_EQ(frozen.store.flat_grads().numel(), 0);
     const at::Tensor h = trained.embed(batch_of());
     EXPECT_TRUE(frozen.embed(batch_of()).equal(h));
-    EXPECT_LE((rounded.embed(batch_of()) - h).abs().max().item<double>(), 0.05 * h.abs().max().item<double>());
+    EXPECT_LE(relative_difference(rounded.embed(batch_of()), h), 0.05);
   }
 }
 

@@ -4,12 +4,15 @@
 
 #include <cmath>
 
-#include "base/check.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/gradient_check.hpp"
 #include "fixtures/tiny_model.hpp"
 #include "model/initialise.hpp"
 
 namespace vixen {
 namespace {
+
+using testing::wave;
 
 constexpr int64_t kInputs = 20;
 constexpr int64_t kRank = 4;
@@ -22,10 +25,6 @@ struct Case {
   bool trained_weight;
   at::ScalarType dtype;
 };
-
-at::Tensor wave(at::IntArrayRef shape, double phase) {
-  return at::sin(at::arange(c10::multiply_integers(shape), at::kDouble) * 0.731 + phase).view(shape).to(at::kFloat);
-}
 
 // One projection q | k | v with the adapters of a case, and a pass over two sequences.
 struct Projection {
@@ -164,14 +163,10 @@ TEST(Lora, GradientsByFiniteDifferences) {
     at::Tensor u;
     adapted_linear(p.store, p.linear, p.x(), p.dropout, &u);
     adapted_linear_backward(p.store, p.linear, p.grad_y(), p.x(), u, p.dropout, {});
-    for (int i = 0; i < p.store.count(); ++i) {
-      const auto [gradient, difference] = testing::derivative(p.store, i, 1e-2, [&] {
-        return (adapted_linear(p.store, p.linear, p.x(), p.dropout, nullptr).to(at::kDouble) * direction)
-            .sum()
-            .item<double>();
-      });
-      EXPECT_NEAR(gradient / difference, 1, 1e-3) << p.store.info(i).name;
-    }
+    const int checked = testing::expect_gradients(p.store, {.step = 1e-2, .relative = 1e-3}, [&] {
+      return testing::weighed_sum(adapted_linear(p.store, p.linear, p.x(), p.dropout, nullptr), direction);
+    });
+    EXPECT_EQ(checked, p.store.count());
   }
 }
 
@@ -212,16 +207,11 @@ TEST(Lora, ScaleAndModuleList) {
   EXPECT_EQ(lora_modules(config), (std::vector{LoraModule::kQuery, LoraModule::kDown}));
   const auto fault = [&](const char* modules) {
     config.modules = modules;
-    try {
-      lora_modules(config);
-    } catch (const UserError& error) {
-      return std::string(error.what());
-    }
-    return std::string("(no fault)");
+    return test::fault_of([&] { lora_modules(config); });
   };
-  EXPECT_NE(fault("q,w").find("lora.modules: 'w' found, expected a list of q, k, v"), std::string::npos);
-  EXPECT_NE(fault("q,v,q").find("q found twice"), std::string::npos);
-  EXPECT_NE(fault("").find("nothing found"), std::string::npos);
+  EXPECT_FAULT(fault("q,w"), "lora.modules: 'w' found, expected a list of q, k, v");
+  EXPECT_FAULT(fault("q,v,q"), "q found twice");
+  EXPECT_FAULT(fault(""), "nothing found");
 }
 
 }  // namespace

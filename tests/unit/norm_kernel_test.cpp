@@ -76,17 +76,12 @@ TEST(NormKernel, ReferenceBackwardIsTheDerivative) {
     const std::vector<at::Tensor> grads{grad_x, grad_residual, grad_weight - 1, grad_bias - 1};
     for (size_t which = 0; which < 4; ++which) {
       if (!grads[which].defined()) continue;
-      for (int64_t i = 0; i < inputs[which].numel(); ++i) {
-        double sides[2];
-        for (const int side : {0, 1}) {
-          auto moved = inputs;
-          moved[which] = inputs[which].clone();
-          moved[which].view(-1)[i] += side ? 1e-5 : -1e-5;
-          sides[side] = value(moved[0], moved[1], moved[2], moved[3]);
-        }
-        EXPECT_NEAR(grads[which].reshape(-1)[i].item<double>(), (sides[1] - sides[0]) / 2e-5, 2e-5)
-            << which << " " << i;
-      }
+      SCOPED_TRACE(which);
+      expect_derivative(grads[which], inputs[which], 1e-5, 2e-5, [&](const at::Tensor& x) {
+        auto moved = inputs;
+        moved[which] = x;
+        return value(moved[0], moved[1], moved[2], moved[3]);
+      });
     }
   }
 }

@@ -45,19 +45,10 @@ TEST(RmsNormKernel, ReferenceBackwardIsTheDerivative) {
   const auto value = [&](const at::Tensor& x, const at::Tensor& weight) {
     return ((formula(x, weight) * c.grad).sum() + (x * c.along).sum()).item<double>();
   };
-  constexpr double kStep = 1e-6;
-  const auto derivative = [&](const at::Tensor& at_value, int64_t i, auto&& f) {
-    at::Tensor up = at_value.to(at::kDouble).clone(), down = up.clone();
-    up.view(-1)[i] += kStep;
-    down.view(-1)[i] -= kStep;
-    return (f(up) - f(down)) / (2 * kStep);
-  };
-  for (int64_t i = 0; i < c.x.numel(); ++i)
-    EXPECT_NEAR(grad.view(-1)[i].item<double>(),
-                derivative(c.x, i, [&](const at::Tensor& x) { return value(x, c.weight); }), 2e-6);
-  for (int64_t i = 0; i < 9; ++i)
-    EXPECT_NEAR(grad_weight[i].item<double>() - 1,
-                derivative(c.weight, i, [&](const at::Tensor& w) { return value(c.x.to(at::kDouble), w); }), 2e-6);
+  expect_derivative(grad, c.x, 1e-6, 2e-6, [&](const at::Tensor& x) { return value(x, c.weight); });
+  // The weight's gradient is added to what was there.
+  expect_derivative(grad_weight - 1, c.weight, 1e-6, 2e-6,
+                    [&](const at::Tensor& w) { return value(c.x.to(at::kDouble), w); });
 }
 
 TEST(RmsNormKernel, FusedIsReference) {

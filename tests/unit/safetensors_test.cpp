@@ -7,17 +7,16 @@
 #include <cstring>
 #include <fstream>
 
-#include "base/check.hpp"
+#include "fixtures/fault.hpp"
+#include "fixtures/temp_dir.hpp"
 
 namespace vixen {
 namespace {
 
 class Safetensors : public ::testing::Test {
  protected:
-  std::filesystem::path path_ =
-      std::filesystem::path(::testing::TempDir()) /
-      (std::string("vixen_") + ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".safetensors");
-  void TearDown() override { std::filesystem::remove(path_); }
+  const test::TempDir dir_;
+  const std::filesystem::path path_ = dir_.path() / "vixen.safetensors";
 
   // A file of a header and so many zero bytes of data.
   void write_raw(const std::string& header, size_t data_bytes, std::optional<uint64_t> length = {}) {
@@ -26,20 +25,13 @@ class Safetensors : public ::testing::Test {
     out.write(reinterpret_cast<const char*>(&size), 8);
     out << header << std::string(data_bytes, '\0');
   }
-  // Opens the file; the message of its UserError, "" when there is none.
+  // Opens the file; the message of its UserError, which names it.
   std::string fault() {
-    try {
-      const SafetensorsFile file(path_);
-    } catch (const UserError& error) {
-      EXPECT_NE(std::string(error.what()).find(path_.string()), std::string::npos) << error.what();
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-      return error.what();
-    }
-    return "";
+    const std::string message = test::fault_of([&] { const SafetensorsFile file(path_); });
+    EXPECT_NE(message.find(path_.string()), std::string::npos) << message;
+    return message;
   }
 };
-
-#define EXPECT_FAULT(text) EXPECT_NE(fault().find(text), std::string::npos) << fault()
 
 TEST_F(Safetensors, RoundTripOfEveryDtype) {
   std::map<std::string, at::Tensor> tensors;
@@ -83,80 +75,80 @@ TEST_F(Safetensors, UnwritableFolder) {
 }
 
 TEST_F(Safetensors, MissingFile) {
-  EXPECT_FAULT("vixen_MissingFile");
+  EXPECT_FAULT(fault(), "vixen.safetensors");
 }
 
 TEST_F(Safetensors, TooShort) {
   std::ofstream(path_) << "abc";
-  EXPECT_FAULT("3 bytes");
+  EXPECT_FAULT(fault(), "3 bytes");
 }
 
 TEST_F(Safetensors, LengthBeyondTheFile) {
   write_raw("{}", 0, 1000);
-  EXPECT_FAULT("its length reads 1000 bytes");
+  EXPECT_FAULT(fault(), "its length reads 1000 bytes");
   write_raw("{}", 0, ~uint64_t{0});
-  EXPECT_FAULT("its length reads 18446744073709551615 bytes");
+  EXPECT_FAULT(fault(), "its length reads 18446744073709551615 bytes");
 }
 
 TEST_F(Safetensors, BadJson) {
   write_raw(R"({"a":{"dtype")", 0);
-  EXPECT_FAULT("damaged safetensors header");
+  EXPECT_FAULT(fault(), "damaged safetensors header");
   write_raw(R"([1,2])", 0);
-  EXPECT_FAULT("array");
+  EXPECT_FAULT(fault(), "array");
   write_raw(std::string("{\"a\xff\":1}"), 0);
-  EXPECT_FAULT("damaged safetensors header");
+  EXPECT_FAULT(fault(), "damaged safetensors header");
 }
 
 TEST_F(Safetensors, BadFields) {
   write_raw(R"({"a":7})", 0);
-  EXPECT_FAULT("tensor a");
+  EXPECT_FAULT(fault(), "tensor a");
   write_raw(R"({"a":{"dtype":"F32","shape":[1]}})", 4);
-  EXPECT_FAULT("tensor a");
+  EXPECT_FAULT(fault(), "tensor a");
   write_raw(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4);
-  EXPECT_FAULT("shape holds -1");
+  EXPECT_FAULT(fault(), "shape holds -1");
   write_raw(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", 4);
-  EXPECT_FAULT("shape holds 1.5");
+  EXPECT_FAULT(fault(), "shape holds 1.5");
   write_raw(R"({"__metadata__":{"x":1}})", 0);
-  EXPECT_FAULT("__metadata__.x");
+  EXPECT_FAULT(fault(), "__metadata__.x");
 }
 
 TEST_F(Safetensors, WrongDtype) {
   write_raw(R"({"a":{"dtype":"F12","shape":[1],"data_offsets":[0,4]}})", 4);
-  EXPECT_FAULT("tensor a has dtype F12");
+  EXPECT_FAULT(fault(), "tensor a has dtype F12");
 }
 
 TEST_F(Safetensors, SizeDoesNotFitTheShape) {
   write_raw(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8);
-  EXPECT_FAULT("holds 8 bytes, expected 12");
+  EXPECT_FAULT(fault(), "holds 8 bytes, expected 12");
   write_raw(R"({"a":{"dtype":"F64","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,8]}})", 8);
-  EXPECT_FAULT("tensor a");
+  EXPECT_FAULT(fault(), "tensor a");
 }
 
 TEST_F(Safetensors, RangesOutsideTheFile) {
   write_raw(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}})", 8);
-  EXPECT_FAULT("truncated");
+  EXPECT_FAULT(fault(), "truncated");
   write_raw(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}})", 8);
-  EXPECT_FAULT("[8, 4)");
+  EXPECT_FAULT(fault(), "[8, 4)");
 }
 
 TEST_F(Safetensors, OverlapsHolesAndTrailingBytes) {
   write_raw(
       R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
       12);
-  EXPECT_FAULT("tensor b begins at byte 4 of the data, inside the tensor before it");
+  EXPECT_FAULT(fault(), "tensor b begins at byte 4 of the data, inside the tensor before it");
   write_raw(
       R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
       12);
-  EXPECT_FAULT("behind a hole");
+  EXPECT_FAULT(fault(), "behind a hole");
   write_raw(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 6);
-  EXPECT_FAULT("6 bytes of tensors, expected 4");
+  EXPECT_FAULT(fault(), "6 bytes of tensors, expected 4");
 }
 
 TEST_F(Safetensors, RepeatedTensor) {
   write_raw(
       R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
       1);
-  EXPECT_FAULT("tensor a occurs twice");
+  EXPECT_FAULT(fault(), "tensor a occurs twice");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "base/check.hpp"
 #include "base/log.hpp"
 #include "data/sequence_template.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/toy_dataset.hpp"
 
 namespace vixen {
@@ -43,14 +44,9 @@ struct Templates : testing::Test {
     return {};
   }
   std::string error_of(const TemplateConfig& config, bool images, const Dataset& dataset) const {
-    try {
-      resolve_template(config, true, images, dataset);
-    } catch (const UserError& error) {
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-      return error.what();
-    }
-    ADD_FAILURE() << "no error";
-    return "";
+    const std::string message = test::fault_of([&] { resolve_template(config, true, images, dataset); });
+    EXPECT_NE(message, "(no fault)");
+    return message;
   }
 
   test::TempDir dir;

@@ -4,10 +4,15 @@
 #include <cmath>
 
 #include "base/check.hpp"
+#include "fixtures/distances.hpp"
+#include "fixtures/gradient_check.hpp"
+#include "fixtures/layer_checks.hpp"
 #include "fixtures/tiny_model.hpp"
 
 namespace vixen {
 namespace {
+
+using namespace testing;
 
 constexpr int64_t kWidth = 24;
 constexpr int64_t kFeedForward = 40;
@@ -33,7 +38,7 @@ struct LayerFixture {
     linear("ff2", kWidth, kFeedForward, p.ff2);
     norm("norm2", p.norm2_weight, p.norm2_bias);
     store.allocate(at::kCPU, compute);
-    testing::fill_parameters(store);
+    fill_parameters(store);
     layer = std::make_unique<TransformerLayer>(store,
                                                TransformerLayerOptions{.width = kWidth,
                                                                        .heads = 3,
@@ -48,46 +53,21 @@ struct LayerFixture {
   }
 };
 
-PackedLayout layout_of(const std::vector<int32_t>& lengths, const std::vector<int64_t>& keys, bool training) {
-  PackedLayout layout;
-  std::vector<int32_t> ends = {0};
-  for (const int32_t length : lengths) {
-    ends.push_back(ends.back() + length);
-    layout.max_seqlen = std::max<int64_t>(layout.max_seqlen, length);
-  }
-  layout.cu_seqlens = at::tensor(ends, at::kInt);
-  layout.sequence_keys = at::tensor(keys, at::kLong);
-  layout.training = training;
-  layout.seed = 5;
-  layout.step = 9;
-  if (training) layout.token_keys = make_token_keys(layout.cu_seqlens, layout.sequence_keys);
-  return layout;
-}
-
-at::Tensor wave(int64_t rows, double phase, int64_t width = kWidth) {
-  return at::sin(at::arange(rows * width, at::kFloat) * 0.731 + phase).view({rows, width});
-}
-
 TEST(TransformerLayer, GradientsWithDropoutByFiniteDifferences) {
   LayerFixture fixture(0.2);
-  const std::vector<int32_t> lengths = {3, 1, 7, 4};
-  const PackedLayout layout = layout_of(lengths, {11, 3, 8, 5}, true);
-  const at::Tensor x = wave(15, 0.3), direction = wave(15, 1.1);
+  const PackedLayout layout = layout_of({3, 1, 7, 4}, {11, 3, 8, 5}, true);
+  const at::Tensor x = wave({15, kWidth}, 0.3), direction = wave({15, kWidth}, 1.1);
   const auto loss_of = [&](const at::Tensor& input) {
-    return (fixture.layer->forward(input, layout, nullptr).to(at::kDouble) * direction).sum().item<double>();
+    return weighed_sum(fixture.layer->forward(input, layout, nullptr), direction);
   };
   TransformerLayer::Saved saved;
   const at::Tensor y = fixture.layer->forward(x, layout, &saved);
   EXPECT_TRUE(y.equal(fixture.layer->forward(x, layout, nullptr))) << "keeping activations must not change the output";
   const at::Tensor grad_x = fixture.layer->backward(direction, layout, saved);
 
-  for (int i = 0; i < fixture.store.count(); ++i) {
-    const auto [gradient, difference] = testing::derivative(fixture.store, i, 5e-3, [&] { return loss_of(x); });
-    EXPECT_NEAR(gradient / difference, 1, 3e-3) << fixture.store.info(i).name;
-  }
-  const at::Tensor unit = grad_x / grad_x.norm();
-  const double difference = (loss_of(x + unit * 5e-3) - loss_of(x - unit * 5e-3)) / 1e-2;
-  EXPECT_NEAR(grad_x.norm().item<double>() / difference, 1, 3e-3);
+  constexpr GradientTolerance kTolerance{.step = 5e-3, .relative = 3e-3};
+  EXPECT_EQ(expect_gradients(fixture.store, kTolerance, [&] { return loss_of(x); }), fixture.store.count());
+  expect_input_gradient(x, grad_x, kTolerance, loss_of);
 }
 
 TEST(TransformerLayer, GradientOfTheInputOnlyWhenAsked) {
@@ -96,8 +76,8 @@ TEST(TransformerLayer, GradientOfTheInputOnlyWhenAsked) {
   const auto run = [&](bool want) {
     fixture.store.zero_grads();
     TransformerLayer::Saved saved;
-    fixture.layer->forward(wave(8, 0.3), layout, &saved);
-    const at::Tensor grad_x = fixture.layer->backward(wave(8, 1.1), layout, saved, want);
+    fixture.layer->forward(wave({8, kWidth}, 0.3), layout, &saved);
+    const at::Tensor grad_x = fixture.layer->backward(wave({8, kWidth}, 1.1), layout, saved, want);
     EXPECT_EQ(grad_x.defined(), want);
     return fixture.store.flat_grads().clone();
   };
@@ -110,8 +90,8 @@ TEST(TransformerLayer, GradientsAdd) {
   const PackedLayout layout = layout_of({4, 2}, {0, 1}, true);
   const auto run = [&] {
     TransformerLayer::Saved saved;
-    fixture.layer->forward(wave(6, 0), layout, &saved);
-    fixture.layer->backward(wave(6, 2), layout, saved);
+    fixture.layer->forward(wave({6, kWidth}, 0), layout, &saved);
+    fixture.layer->backward(wave({6, kWidth}, 2), layout, saved);
     EXPECT_FALSE(saved.qkv.defined()) << "the backward frees what it used";
     return fixture.store.flat_grads().clone();
   };
@@ -122,19 +102,19 @@ TEST(TransformerLayer, GradientsAdd) {
 // Dropout is keyed by sequence: another order and other neighbours give each sequence the same output.
 TEST(TransformerLayer, NeighboursDoNotMatter) {
   const LayerFixture fixture(0.3);
-  const at::Tensor a = wave(5, 0), b = wave(2, 4), c = wave(9, 8);
+  const at::Tensor a = wave({5, kWidth}, 0), b = wave({2, kWidth}, 4), c = wave({9, kWidth}, 8);
   const at::Tensor abc =
       fixture.layer->forward(at::cat({a, b, c}), layout_of({5, 2, 9}, {100, 200, 300}, true), nullptr);
   const at::Tensor ca = fixture.layer->forward(at::cat({c, a}), layout_of({9, 5}, {300, 100}, true), nullptr);
-  EXPECT_LE((abc.narrow(0, 0, 5) - ca.narrow(0, 9, 5)).abs().max().item<double>(), 1e-6);
-  EXPECT_LE((abc.narrow(0, 7, 9) - ca.narrow(0, 0, 9)).abs().max().item<double>(), 1e-6);
+  EXPECT_LE(max_difference(abc.narrow(0, 0, 5), ca.narrow(0, 9, 5)), 1e-6);
+  EXPECT_LE(max_difference(abc.narrow(0, 7, 9), ca.narrow(0, 0, 9)), 1e-6);
   const at::Tensor other = fixture.layer->forward(a, layout_of({5}, {101}, true), nullptr);
-  EXPECT_GT((abc.narrow(0, 0, 5) - other).abs().max().item<double>(), 1e-2) << "another key is another mask";
+  EXPECT_GT(max_difference(abc.narrow(0, 0, 5), other), 1e-2) << "another key is another mask";
 }
 
 TEST(TransformerLayer, NoDropoutInEvaluation) {
   const LayerFixture with(0.5), without(0);
-  const at::Tensor x = wave(8, 1);
+  const at::Tensor x = wave({8, kWidth}, 1);
   const at::Tensor expected = without.layer->forward(x, layout_of({8}, {1}, true), nullptr);
   EXPECT_TRUE(with.layer->forward(x, layout_of({8}, {1}, false), nullptr).equal(expected));
   EXPECT_FALSE(with.layer->forward(x, layout_of({8}, {1}, true), nullptr).equal(expected));
@@ -143,17 +123,9 @@ TEST(TransformerLayer, NoDropoutInEvaluation) {
 TEST(TransformerLayer, Bfloat16FollowsFloat32) {
   LayerFixture exact(0.1), rounded(0.1, at::kBFloat16);
   const PackedLayout layout = layout_of({5, 3, 8}, {1, 2, 3}, true);
-  const at::Tensor x = wave(16, 0), grad_y = wave(16, 3);
+  const at::Tensor x = wave({16, kWidth}, 0), grad_y = wave({16, kWidth}, 3);
   const auto run = [&](LayerFixture& fixture) {
-    const auto dtype = fixture.store.compute_dtype();
-    TransformerLayer::Saved saved;
-    const at::Tensor y = fixture.layer->forward(x.to(dtype), layout, &saved);
-    EXPECT_EQ(y.scalar_type(), dtype);
-    const at::Tensor grad_x = fixture.layer->backward(grad_y.to(dtype), layout, saved);
-    return std::pair(y.to(at::kFloat), grad_x.to(at::kFloat));
-  };
-  const auto cosine = [](const at::Tensor& a, const at::Tensor& b) {
-    return at::cosine_similarity(a.flatten(), b.flatten(), 0).item<double>();
+    return run_layer(*fixture.layer, fixture.store.compute_dtype(), x, grad_y, layout);
   };
   const auto [y, grad_x] = run(exact);
   const auto [y_rounded, grad_x_rounded] = run(rounded);

@@ -4,27 +4,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/check.hpp"
 #include "base/file.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/tiny_model.hpp"
 #include "model/backbone.hpp"
 
 namespace vixen {
 namespace {
-
-// A temporary folder, removed with the object.
-struct Folder {
-  std::filesystem::path path =
-      std::filesystem::path(::testing::TempDir()) /
-      (std::string("vixen_weights_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-  Folder() {
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() { std::filesystem::remove_all(path); }
-};
 
 // A table, a fused projection of unequal rows, a bias and a norm.
 std::vector<BackboneParameter> parameters() {
@@ -37,7 +23,7 @@ std::vector<BackboneParameter> parameters() {
 
 at::Tensor value_of(size_t i) {
   const auto shape = parameters()[i].shape;
-  return at::sin(at::arange(c10::multiply_integers(shape), at::kFloat) * 1.3 + static_cast<double>(i)).view(shape);
+  return testing::wave(shape, static_cast<double>(i), 1.3);
 }
 
 void save(const std::filesystem::path& folder, int64_t max_shard_bytes, at::ScalarType dtype = at::kFloat) {
@@ -52,16 +38,11 @@ void load(const std::filesystem::path& folder, bool frozen, ParameterStore& stor
 }
 
 std::string fault(const std::filesystem::path& folder) {
-  try {
+  return test::fault_of([&] {
     ParameterStore store;
     load(folder, true, store);
-  } catch (const UserError& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  return "(no fault)";
+  });
 }
-#define EXPECT_FAULT(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
 
 // Whether an address lies in a mapping of a file in the folder.
 bool lies_in_file(const void* address, const std::filesystem::path& folder) {
@@ -77,8 +58,8 @@ bool lies_in_file(const void* address, const std::filesystem::path& folder) {
 }
 
 TEST(WeightFiles, ShardsAreTheSameAsOneFile) {
-  const Folder folder;
-  const auto one = folder.path / "one", many = folder.path / "many";
+  const test::TempDir folder;
+  const auto one = folder.path() / "one", many = folder.path() / "many";
   for (const auto& path : {one, many}) std::filesystem::create_directories(path);
   save(one, 1 << 20);
   save(many, 200);
@@ -104,99 +85,99 @@ TEST(WeightFiles, ShardsAreTheSameAsOneFile) {
 
 // Frozen: single tensors in the right dtype are the mapped bytes, alive as long as the store; the rest is one copy.
 TEST(WeightFiles, FrozenWeightsAreViewsOfTheFile) {
-  const Folder folder;
-  save(folder.path, 1 << 20, at::kBFloat16);
+  const test::TempDir folder;
+  save(folder.path(), 1 << 20, at::kBFloat16);
   ParameterStore store;
-  load(folder.path, true, store, at::kBFloat16);
+  load(folder.path(), true, store, at::kBFloat16);
   EXPECT_EQ(store.flat_values().numel(), 0);
   for (int i = 0; i < store.count(); ++i) {
     const std::string& name = store.info(i).name;
     const at::Tensor value = store.value(i);
     EXPECT_EQ(value.scalar_type(), name == "norm" ? at::kFloat : at::kBFloat16) << name;
-    EXPECT_EQ(lies_in_file(value.const_data_ptr(), folder.path), name != "qkv.weight" && name != "norm") << name;
+    EXPECT_EQ(lies_in_file(value.const_data_ptr(), folder.path()), name != "qkv.weight" && name != "norm") << name;
     EXPECT_TRUE(value.to(at::kFloat).equal(value_of(static_cast<size_t>(i)).to(at::kBFloat16).to(at::kFloat))) << name;
   }
   ParameterStore exact;
-  load(folder.path, true, exact, at::kFloat);
+  load(folder.path(), true, exact, at::kFloat);
   EXPECT_EQ(exact.value(0).scalar_type(), at::kBFloat16) << "tables stay as they are stored";
   EXPECT_EQ(exact.compute(2).scalar_type(), at::kFloat);
   ParameterStore tables;
-  load(folder.path, true, tables, at::kBFloat16, /*tables_float32=*/true);
+  load(folder.path(), true, tables, at::kBFloat16, /*tables_float32=*/true);
   EXPECT_EQ(tables.value(0).scalar_type(), at::kFloat);
 }
 
 TEST(WeightFiles, AViewOutlivesTheFiles) {
-  const Folder folder;
-  save(folder.path, 1 << 20);
+  const test::TempDir folder;
+  save(folder.path(), 1 << 20);
   at::Tensor table;
   {
-    const WeightFiles files(folder.path);
+    const WeightFiles files(folder.path());
     files.done_with("table");
     table = files.tensor("table");
   }
   EXPECT_TRUE(table.equal(value_of(0)));
-  EXPECT_TRUE(lies_in_file(table.const_data_ptr(), folder.path));
+  EXPECT_TRUE(lies_in_file(table.const_data_ptr(), folder.path()));
   table.reset();
   std::ifstream maps("/proc/self/maps");
   const std::string text((std::istreambuf_iterator<char>(maps)), {});
-  EXPECT_EQ(text.find(folder.path.string()), std::string::npos) << "unmapped with the last view";
+  EXPECT_EQ(text.find(folder.path().string()), std::string::npos) << "unmapped with the last view";
 }
 
 TEST(WeightFiles, PrefixesOfModelsWithAHead) {
-  const Folder folder;
+  const test::TempDir folder;
   std::map<std::string, at::Tensor> tensors;
-  save(folder.path, 1 << 20);
+  save(folder.path(), 1 << 20);
   {
-    const WeightFiles files(folder.path);
+    const WeightFiles files(folder.path());
     for (const auto& name : files.names()) tensors["model." + name] = files.tensor(name).clone();
   }
-  write_safetensors(folder.path / "model.safetensors", tensors);
+  write_safetensors(folder.path() / "model.safetensors", tensors);
   ParameterStore store;
-  load(folder.path, false, store);
+  load(folder.path(), false, store);
   EXPECT_TRUE(store.value(1).equal(value_of(1)));
 }
 
 TEST(WeightFiles, Faults) {
-  const Folder folder;
-  EXPECT_FAULT(fault(folder.path), (folder.path / "model.safetensors").string() + ": missing");
-  save(folder.path, 200);
-  const auto index = folder.path / "model.safetensors.index.json";
+  const test::TempDir folder;
+  EXPECT_FAULT(fault(folder.path()), (folder.path() / "model.safetensors").string() + ": missing");
+  save(folder.path(), 200);
+  const auto index = folder.path() / "model.safetensors.index.json";
   const std::string text = read_text(index);
   const auto json = nlohmann::json::parse(text);
-  const auto norm_shard = folder.path / json["weight_map"]["norm"].get<std::string>();
+  const auto norm_shard = folder.path() / json["weight_map"]["norm"].get<std::string>();
 
-  std::filesystem::rename(norm_shard, folder.path / "elsewhere");
-  EXPECT_FAULT(fault(folder.path), norm_shard.string() + ": the shard is missing");
-  std::filesystem::rename(folder.path / "elsewhere", norm_shard);
-  EXPECT_EQ(fault(folder.path), "(no fault)");
+  std::filesystem::rename(norm_shard, folder.path() / "elsewhere");
+  EXPECT_FAULT(fault(folder.path()), norm_shard.string() + ": the shard is missing");
+  std::filesystem::rename(folder.path() / "elsewhere", norm_shard);
+  EXPECT_EQ(fault(folder.path()), "(no fault)");
 
   auto other = json;
   other["weight_map"]["norm"] = json["weight_map"]["table"];
   write_text_atomically(index, other.dump());
-  EXPECT_FAULT(fault(folder.path), ": tensor norm is missing; " + index.string() + " places it here");
+  EXPECT_FAULT(fault(folder.path()), ": tensor norm is missing; " + index.string() + " places it here");
   other["weight_map"]["norm"] = "../norm.safetensors";
   write_text_atomically(index, other.dump());
-  EXPECT_FAULT(fault(folder.path), "weight_map.norm is \"../norm.safetensors\", expected the name of a file");
+  EXPECT_FAULT(fault(folder.path()), "weight_map.norm is \"../norm.safetensors\", expected the name of a file");
   other["weight_map"].erase("norm");
   write_text_atomically(index, other.dump());
-  EXPECT_FAULT(fault(folder.path), index.string() + ": tensor norm is missing (with or without the prefix model.)");
+  EXPECT_FAULT(fault(folder.path()), index.string() + ": tensor norm is missing (with or without the prefix model.)");
   write_text_atomically(index, "{}");
-  EXPECT_FAULT(fault(folder.path), "key weight_map is missing");
+  EXPECT_FAULT(fault(folder.path()), "key weight_map is missing");
   write_text_atomically(index, "nonsense");
-  EXPECT_FAULT(fault(folder.path), index.string());
+  EXPECT_FAULT(fault(folder.path()), index.string());
   std::filesystem::remove(index);
 
-  save(folder.path, 1 << 20);
+  save(folder.path(), 1 << 20);
   std::map<std::string, at::Tensor> tensors;
   {
-    const WeightFiles files(folder.path);
+    const WeightFiles files(folder.path());
     for (const auto& name : files.names()) tensors[name] = files.tensor(name).clone();
   }
   const auto with = [&](const std::string& name, const at::Tensor& value) {
     auto changed = tensors;
     changed[name] = value;
-    write_safetensors(folder.path / "model.safetensors", changed);
-    return fault(folder.path);
+    write_safetensors(folder.path() / "model.safetensors", changed);
+    return fault(folder.path());
   };
   EXPECT_FAULT(with("k.weight", at::ones({5, 6})), "tensor k.weight has shape [5, 6], expected [4, 6]");
   EXPECT_FAULT(with("norm", at::ones({6}, at::kInt)), "tensor norm has dtype Int, expected float32");
