@@ -40,15 +40,15 @@ int64_t first_node_of(int64_t nodes, int rank, int world_size) {
   return nodes * rank / world_size;
 }
 
-// Sends every row to the rank that its node is dealt to. Collective.
-DealtNodes deal_nodes(const Level& level, const at::Tensor& unit_rows, const RowShards& shards, Communicator& comm) {
+// Sends every row to the rank that its node is dealt to; lets go of unit_rows before others' come in. Collective.
+DealtNodes deal_nodes(const Level& level, at::Tensor unit_rows, const RowShards& shards, Communicator& comm) {
   const int own = comm.rank(), ranks = comm.world_size();
   const int64_t nodes = std::ssize(level.begins) - 1;
   DealtNodes dealt;
   dealt.first_node = first_node_of(nodes, own, ranks);
   dealt.last_node = first_node_of(nodes, own + 1, ranks);
   if (ranks == 1) {
-    dealt.rows = unit_rows;
+    dealt.rows = std::move(unit_rows);
     dealt.places = level.members;
     return dealt;
   }
@@ -79,7 +79,9 @@ DealtNodes deal_nodes(const Level& level, const at::Tensor& unit_rows, const Row
     receive_counts.push_back(place - before);
   }
   const at::Tensor index = at::from_blob(send.data(), {std::ssize(send)}, at::kLong);
-  dealt.rows = comm.all_to_all_rows(unit_rows.index_select(0, index), send_counts, receive_counts);
+  const at::Tensor sent = unit_rows.index_select(0, index);
+  unit_rows.reset();
+  dealt.rows = comm.all_to_all_rows(sent, send_counts, receive_counts);
   return dealt;
 }
 
@@ -133,21 +135,28 @@ at::Tensor split_subtrees(const Level& level, const DealtNodes& dealt, const Two
 at::Tensor balanced_two_means(const at::Tensor& rows, const RowShards& shards, const TwoMeansOptions& options,
                               Communicator& comm) {
   const c10::NoGradGuard no_gradient;
-  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == shards.range(comm.rank()).size() && rows.device() == comm.device() &&
+  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == shards.range(comm.rank()).size() &&
+                  (rows.device() == comm.device() || rows.is_cpu()) &&
                   (rows.scalar_type() == at::kFloat || rows.scalar_type() == at::kHalf) &&
                   shards.world_size() == comm.world_size(),
-              "balanced_two_means: float32 or float16 rows [{}, D] on the communicator's device are needed",
+              "balanced_two_means: float32 or float16 rows [{}, D] on the communicator's device or in host memory are "
+              "needed",
               shards.range(comm.rank()).size());
+  VIXEN_CHECK(
+      !options.in_place || (rows.scalar_type() == at::kFloat && rows.device() == comm.device() && rows.is_contiguous()),
+      "balanced_two_means: only contiguous float32 rows on the communicator's device become their unit rows");
   VIXEN_CHECK(options.depth >= 0 && options.depth <= 30 && options.max_iterations >= 1, "depth {}, {} iterations",
               options.depth, options.max_iterations);
   at::Tensor result = at::zeros({shards.n_rows()}, at::kInt);
-  if (options.depth == 0 || shards.n_rows() == 0) return result;
+  if (shards.n_rows() == 0 || (options.depth == 0 && !options.in_place)) return result;
 
-  const bool on_host = rows.is_cpu();
+  const bool on_host = comm.device().is_cpu();
   const RowPath path = on_host ? RowPath::kLoops : RowPath::kAten;
-  const at::Tensor unit_rows = on_host ? two_means::unit_rows_cpu(rows) : two_means::unit_rows_aten(rows);
-  const int64_t not_finite = comm.sum_host(at::isnan(unit_rows).any(1).sum().item<int64_t>());
+  at::Tensor unit_rows = options.in_place ? rows : at::empty(rows.sizes(), at::dtype(at::kFloat).device(comm.device()));
+  on_host ? two_means::unit_rows_cpu(rows, unit_rows) : two_means::unit_rows_aten(rows, unit_rows);
+  const int64_t not_finite = comm.sum_host(two_means::count_not_finite(unit_rows));
   VIXEN_CHECK(not_finite == 0, "balanced_two_means: {} of {} rows are not finite", not_finite, shards.n_rows());
+  if (options.depth == 0) return result;
 
   // How far all ranks go together changes nothing but the time it takes. On a GPU: all the way.
   const int64_t threads = comm.max_host(int64_t{omp_get_max_threads()});
@@ -171,12 +180,20 @@ at::Tensor balanced_two_means(const at::Tensor& rows, const RowShards& shards, c
     }
     return result;
   }
-  const DealtNodes dealt = deal_nodes(level, unit_rows, shards, comm);
+  const DealtNodes dealt = deal_nodes(level, std::move(unit_rows), shards, comm);
   std::vector<int32_t> members;
   const at::Tensor leaves = split_subtrees(level, dealt, options, comm, progress, members);
   const int32_t* leaf = leaves.const_data_ptr<int32_t>();
   for (size_t i = 0; i < members.size(); ++i) leaf_of[members[i]] = leaf[i];
   return result;
+}
+
+int64_t two_means_bytes(int64_t local_rows, int64_t width, int64_t world_size, bool cpu, bool in_place) {
+  const int64_t table = local_rows * width * static_cast<int64_t>(sizeof(float));
+  // On several CPU ranks the rows that are sent and those that come in; by then the unit rows are gone unless they are
+  // the caller's.
+  if (cpu) return world_size > 1 ? 2 * table : in_place ? 0 : table;
+  return (in_place ? 0 : table) + two_means::aten_bytes(local_rows, width);
 }
 
 int depth_for_cluster_size(int64_t n_rows, int64_t cluster_size) {

@@ -19,14 +19,19 @@ struct TwoMeansOptions {
   uint64_t epoch = 0;       // keys the seeds of the splits
   double tolerance = 1e-4;  // stop when the mean similarity gains less
   int max_iterations = 100;
+  bool in_place = false;  // the rows (float32, on the device) become their unit rows, instead of a second table
   bool show_progress = false;
 };
 
 /// rows: this rank's shard [n_r, D] float32 or float16 (any norm; normalised inside; zero rows stay zero), dealt by
-/// `shards`. Returns the leaf of every global row, int32 [n_rows] on the host, the same on every rank. Leaf sizes
-/// differ by at most one per level; a set of one stays at its first child. Collective.
+/// `shards`; on the communicator's device, or in host memory, from where they go to the device as unit rows. Returns
+/// the leaf of every global row, int32 [n_rows] on the host, the same on every rank. Leaf sizes differ by at most one
+/// per level; a set of one stays at its first child. Collective.
 at::Tensor balanced_two_means(const at::Tensor& rows, const RowShards& shards, const TwoMeansOptions& options,
                               Communicator& comm);
+
+/// Bytes of tensors that balanced_two_means holds at its fullest besides the rows it was given, on a rank with so many.
+int64_t two_means_bytes(int64_t local_rows, int64_t width, int64_t world_size, bool cpu, bool in_place);
 
 /// 2^ceil(log2(n_rows / cluster_size)) leaves -> depth (0 when cluster_size >= n_rows).
 int depth_for_cluster_size(int64_t n_rows, int64_t cluster_size);

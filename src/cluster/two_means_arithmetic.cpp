@@ -24,8 +24,12 @@ namespace {
 
 __extension__ typedef unsigned __int128 Wide;
 
-// Rows that ATen treats at a time: bounds its float64 temporaries.
-constexpr int64_t kChunkRows = 16384;
+// Values that ATen treats at a time: bounds its float64 temporaries.
+constexpr int64_t kChunkValues = int64_t{1} << 22;
+
+int64_t chunk_rows(int64_t width) {
+  return std::max<int64_t>(1, kChunkValues / width);
+}
 
 int64_t power_of_two_above(int64_t width) {
   return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(width)));
@@ -69,9 +73,9 @@ void unit_rows_of(const at::Tensor& rows, at::Tensor& out) {
 
 }  // namespace
 
-at::Tensor unit_rows_cpu(const at::Tensor& rows) {
+at::Tensor unit_rows_cpu(const at::Tensor& rows, at::Tensor out) {
   const at::Tensor source = rows.contiguous();
-  at::Tensor out = at::empty(source.sizes(), at::dtype(at::kFloat));
+  if (!out.defined()) out = at::empty(source.sizes(), at::dtype(at::kFloat));
   if (source.scalar_type() == at::kHalf) {
     unit_rows_of<c10::Half>(source, out);
   } else {
@@ -80,12 +84,13 @@ at::Tensor unit_rows_cpu(const at::Tensor& rows) {
   return out;
 }
 
-at::Tensor unit_rows_aten(const at::Tensor& rows) {
+at::Tensor unit_rows_aten(const at::Tensor& rows, at::Tensor out) {
   const int64_t n = rows.size(0), width = rows.size(1), padded = power_of_two_above(width);
-  at::Tensor out = at::empty({n, width}, rows.options().dtype(at::kFloat));
-  for (int64_t begin = 0; begin < n; begin += kChunkRows) {
-    const int64_t length = std::min(kChunkRows, n - begin);
-    const at::Tensor values = rows.narrow(0, begin, length).to(at::kDouble);
+  if (!out.defined()) out = at::empty({n, width}, rows.options().dtype(at::kFloat));
+  const int64_t chunk = chunk_rows(width);
+  for (int64_t begin = 0; begin < n; begin += chunk) {
+    const int64_t length = std::min(chunk, n - begin);
+    const at::Tensor values = rows.narrow(0, begin, length).to(out.device()).to(at::kDouble);
     at::Tensor sum = at::constant_pad_nd(values * values, {0, padded - width});
     for (int64_t half = padded / 2; half >= 1; half /= 2) sum = sum.narrow(1, 0, half) + sum.narrow(1, half, half);
     const at::Tensor norm = sum.sqrt();
@@ -94,6 +99,14 @@ at::Tensor unit_rows_aten(const at::Tensor& rows) {
     out.narrow(0, begin, length).copy_(unit);
   }
   return out;
+}
+
+int64_t count_not_finite(const at::Tensor& rows) {
+  const int64_t n = rows.size(0), chunk = chunk_rows(rows.size(1));
+  at::Tensor count = at::zeros({}, at::dtype(at::kLong).device(rows.device()));
+  for (int64_t begin = 0; begin < n; begin += chunk)
+    count.add_(at::isnan(rows.narrow(0, begin, std::min(chunk, n - begin))).any(1).sum());
+  return count.item<int64_t>();
 }
 
 VIXEN_WIDE_CLONES double exact_dot(const float* row, const double* difference, int64_t width) {

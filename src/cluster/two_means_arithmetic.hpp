@@ -26,9 +26,13 @@ inline double round_to_grid(double value) {
 }
 
 /// rows [n, D] float32 or float16, any norm -> float32 unit rows on the grid; zero rows stay zero. CPU loops.
-at::Tensor unit_rows_cpu(const at::Tensor& rows);
-/// The same through ATen, on any device: the reference of unit_rows_cpu, and the way on a GPU. Same bits.
-at::Tensor unit_rows_aten(const at::Tensor& rows);
+/// `out` contiguous float32 [n, D], which may be `rows` itself, takes them and is returned; undefined: a new tensor.
+at::Tensor unit_rows_cpu(const at::Tensor& rows, at::Tensor out = {});
+/// The same through ATen, on any device (that of `out`): the reference of unit_rows_cpu, and the way on a GPU. Same
+/// bits.
+at::Tensor unit_rows_aten(const at::Tensor& rows, at::Tensor out = {});
+/// How many rows [n, D] hold a NaN.
+int64_t count_not_finite(const at::Tensor& rows);
 
 /// x . difference, exactly.
 double exact_dot(const float* row, const double* difference, int64_t width);

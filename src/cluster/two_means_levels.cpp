@@ -17,8 +17,8 @@ namespace vixen::two_means {
 
 namespace {
 
-// Rows that ATen or one thread treats at a time.
-constexpr int64_t kChunkRows = 16384;
+// Values that ATen treats at a time (bounds its temporaries), and rows that one thread does.
+constexpr int64_t kChunkValues = int64_t{1} << 24;
 constexpr int64_t kTaskRows = 512;
 // Fewer values than this (some ten milliseconds' work) are not worth waking threads for, at every iteration.
 constexpr int64_t kParallelValues = int64_t{32} << 20;
@@ -31,6 +31,10 @@ at::Tensor as_tensor(const std::vector<int64_t>& values) {
   return at::from_blob(const_cast<int64_t*>(values.data()), {std::ssize(values)}, at::kLong);
 }
 
+int64_t chunk_rows(int64_t width) {
+  return std::max<int64_t>(1, kChunkValues / width);
+}
+
 // sums [k, D] over all ranks, exactly.
 void sum_over_ranks(std::vector<double>& sums, int64_t width, Communicator& comm) {
   if (comm.world_size() == 1 || sums.empty()) return;
@@ -38,9 +42,12 @@ void sum_over_ranks(std::vector<double>& sums, int64_t width, Communicator& comm
   if (comm.device().is_cpu()) {
     comm.all_reduce_sum(host);
   } else {
-    at::Tensor device = host.to(comm.device());
-    comm.all_reduce_sum(device);
-    host.copy_(device);
+    for (int64_t begin = 0; begin < host.size(0); begin += chunk_rows(width)) {
+      at::Tensor part = host.narrow(0, begin, std::min(chunk_rows(width), host.size(0) - begin));
+      at::Tensor device = part.to(comm.device());
+      comm.all_reduce_sum(device);
+      part.copy_(device);
+    }
   }
 }
 
@@ -66,14 +73,13 @@ class LocalRows {
       }
       return out;
     }
-    const at::Tensor all_differences = as_tensor(differences, width_).to(rows_.device());
-    const at::Tensor row_index = as_tensor(rows).to(rows_.device()), slot_index = as_tensor(slots).to(rows_.device());
-    for (int64_t begin = 0; begin < count; begin += kChunkRows) {
-      const int64_t length = std::min(kChunkRows, count - begin);
-      at::Tensor product = rows_.index_select(0, row_index.narrow(0, begin, length)).to(at::kDouble);
-      product.mul_(all_differences.index_select(0, slot_index.narrow(0, begin, length)));
-      out.narrow(0, begin, length).copy_(product.sum(1));
-    }
+    for_each_chunk(rows, slots, [&](const Chunk& chunk) {
+      const at::Tensor slot_rows =
+          as_tensor(differences, width_).narrow(0, chunk.first_slot, chunk.slot_count).to(rows_.device());
+      at::Tensor product = rows_.index_select(0, chunk.rows).to(at::kDouble);
+      product.mul_(slot_rows.index_select(0, chunk.slots));
+      out.narrow(0, chunk.begin, chunk.rows.size(0)).copy_(product.sum(1));
+    });
     return out;
   }
 
@@ -94,22 +100,44 @@ class LocalRows {
       }
       return;
     }
-    at::Tensor device_sums = as_tensor(sums, width_)
-                                 .to(rows_.device(), at::kDouble, /*non_blocking=*/false,
-                                     /*copy=*/true);
-    const at::Tensor row_index = as_tensor(rows).to(rows_.device()), slot_index = as_tensor(slots).to(rows_.device());
-    const at::Tensor sign =
-        at::from_blob(const_cast<double*>(signs.data()), {count, 1}, at::kDouble).to(rows_.device());
-    for (int64_t begin = 0; begin < count; begin += kChunkRows) {
-      const int64_t length = std::min(kChunkRows, count - begin);
-      at::Tensor values = rows_.index_select(0, row_index.narrow(0, begin, length)).to(at::kDouble);
-      values.mul_(sign.narrow(0, begin, length));
-      device_sums.index_add_(0, slot_index.narrow(0, begin, length), values);
-    }
-    as_tensor(sums, width_).copy_(device_sums);
+    const at::Tensor sign = as_tensor(const_cast<std::vector<double>&>(signs), 1);
+    for_each_chunk(rows, slots, [&](const Chunk& chunk) {
+      at::Tensor host_sums = as_tensor(sums, width_).narrow(0, chunk.first_slot, chunk.slot_count);
+      at::Tensor device_sums = host_sums.to(rows_.device(), at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+      at::Tensor values = rows_.index_select(0, chunk.rows).to(at::kDouble);
+      values.mul_(sign.narrow(0, chunk.begin, chunk.rows.size(0)).to(rows_.device()));
+      device_sums.index_add_(0, chunk.slots, values);
+      host_sums.copy_(device_sums);
+    });
   }
 
  private:
+  // Successive rows of a list, on the rows' device, with the slots (of neighbours: the list is grouped) they belong to.
+  struct Chunk {
+    int64_t begin = 0;                       // in the list
+    at::Tensor rows;                         // int64 [m] local rows
+    at::Tensor slots;                        // int64 [m] less first_slot
+    int64_t first_slot = 0, slot_count = 0;  // the slots from the first row's to the last one's
+  };
+
+  // Few rows at a time, and only their slots: neither the chunk nor the slots of a late level would fit beside the
+  // rows.
+  template <typename Work>
+  void for_each_chunk(const std::vector<int64_t>& rows, const std::vector<int64_t>& slots, Work work) const {
+    const int64_t count = std::ssize(rows), most = chunk_rows(width_);
+    const at::Tensor all_rows = as_tensor(rows), all_slots = as_tensor(slots);
+    for (int64_t begin = 0; begin < count; begin += most) {
+      const int64_t length = std::min(most, count - begin);
+      Chunk chunk;
+      chunk.begin = begin;
+      chunk.first_slot = slots[static_cast<size_t>(begin)];
+      chunk.slot_count = slots[static_cast<size_t>(begin + length - 1)] + 1 - chunk.first_slot;
+      chunk.rows = all_rows.narrow(0, begin, length).to(rows_.device());
+      chunk.slots = all_slots.narrow(0, begin, length).sub(chunk.first_slot).to(rows_.device());
+      work(chunk);
+    }
+  }
+
   size_t at_slot(int64_t slot) const {
     return static_cast<size_t>(slot * width_);
   }
@@ -352,6 +380,13 @@ class Splitter {
 };
 
 }  // namespace
+
+int64_t aten_bytes(int64_t local_rows, int64_t width) {
+  // Of a chunk: float32 and float64 rows, float64 slots and what each row takes of them. Scores of all rows.
+  const int64_t values = std::min(local_rows, chunk_rows(width)) * width;
+  return values * static_cast<int64_t>(sizeof(float) + 3 * sizeof(double)) +
+         2 * local_rows * static_cast<int64_t>(sizeof(float));
+}
 
 Level root_level(const at::Tensor& unit_rows, const RowShards& shards, Communicator& comm, RowPath path) {
   const RowRange own = shards.range(comm.rank());

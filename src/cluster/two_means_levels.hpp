@@ -25,6 +25,9 @@ struct Level {
 /// Where the row arithmetic runs: plain loops for rows in host memory, ATen for any device. They give the same bits.
 enum class RowPath { kLoops, kAten };
 
+/// Bytes that the ATen path takes on its device besides the unit rows of this rank, at most.
+int64_t aten_bytes(int64_t local_rows, int64_t width);
+
 /// The root: all rows. Collective.
 Level root_level(const at::Tensor& unit_rows, const RowShards& shards, Communicator& comm, RowPath path);
 

@@ -68,6 +68,9 @@ class Communicator {
   virtual std::vector<int64_t> all_gather_host(int64_t value) = 0;
   /// counts[r] goes to rank r; returns what every rank sent to this one.
   virtual std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) = 0;
+  /// The first send_counts[0] values go to rank 0, the next to rank 1...; returns what came in, in rank order.
+  virtual std::vector<int64_t> all_to_all_host(std::span<const int64_t> values, std::span<const int64_t> send_counts,
+                                               std::span<const int64_t> receive_counts) = 0;
   /// Root's bytes on every rank.
   virtual std::string broadcast_host(const std::string& bytes, int root) = 0;
   /// Bytes of every rank, by rank, on every rank.

@@ -226,6 +226,16 @@ class MpiCommunicator final : public Communicator {
     return std::move(*received);
   }
 
+  std::vector<int64_t> all_to_all_host(std::span<const int64_t> values, std::span<const int64_t> send_counts,
+                                       std::span<const int64_t> receive_counts) override {
+    // all_to_all_rows keeps what it sends while a peer that failed may still read it: a copy, not the caller's.
+    at::Tensor sent = at::empty({std::ssize(values)}, at::kLong);
+    std::copy(values.begin(), values.end(), sent.data_ptr<int64_t>());
+    const at::Tensor received = all_to_all_rows(sent, send_counts, receive_counts);
+    const int64_t* first = received.const_data_ptr<int64_t>();
+    return {first, first + received.numel()};
+  }
+
   std::string broadcast_host(const std::string& bytes, int root) override {
     if (world_size_ == 1) return bytes;
     const auto sizes = gather_values(std::ssize(bytes), "broadcast_host");

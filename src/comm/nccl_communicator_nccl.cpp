@@ -219,6 +219,10 @@ class NcclCommunicator final : public Communicator {
   std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) override {
     return host_->all_to_all_host(counts);
   }
+  std::vector<int64_t> all_to_all_host(std::span<const int64_t> values, std::span<const int64_t> send_counts,
+                                       std::span<const int64_t> receive_counts) override {
+    return host_->all_to_all_host(values, send_counts, receive_counts);
+  }
   std::string broadcast_host(const std::string& bytes, int root) override { return host_->broadcast_host(bytes, root); }
   std::vector<std::string> all_gather_host(const std::string& bytes) override { return host_->all_gather_host(bytes); }
 

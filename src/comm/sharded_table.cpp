@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <numeric>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "device/transfer.hpp"
 
 namespace vixen {
 
@@ -36,11 +38,14 @@ const int64_t* checked_ids(const at::Tensor& ids, int64_t n_rows, const char* na
   return data;
 }
 
-// Ids travel as host values by way of the communicator's device: its row exchange is for tensors there.
-at::Tensor exchange_ids(Communicator& comm, std::vector<int64_t>& ids, std::span<const int64_t> send_rows,
+at::Tensor index_of(const std::vector<int64_t>& values) {
+  return at::tensor(at::IntArrayRef(values), at::kLong);
+}
+
+// Ids travel between hosts: a GPU that is asked for them would have to finish all its work first.
+at::Tensor exchange_ids(Communicator& comm, const std::vector<int64_t>& ids, std::span<const int64_t> send_rows,
                         std::span<const int64_t> receive_rows) {
-  const at::Tensor host = at::from_blob(ids.data(), {std::ssize(ids)}, at::kLong);
-  return comm.all_to_all_rows(host.to(comm.device()), send_rows, receive_rows).to(at::kCPU);
+  return index_of(comm.all_to_all_host(ids, send_rows, receive_rows));
 }
 
 Exchange plan_exchange(Communicator& comm, const RowShards& shards, const at::Tensor& global_ids, const char* name) {
@@ -60,8 +65,8 @@ Exchange plan_exchange(Communicator& comm, const RowShards& shards, const at::Te
   return plan;
 }
 
-at::Tensor host_index(std::vector<int64_t>& values, at::Device device) {
-  return at::from_blob(values.data(), {std::ssize(values)}, at::kLong).to(device);
+at::Tensor device_index(const std::vector<int64_t>& values, at::Device device) {
+  return to_device(index_of(values), device);
 }
 
 // out[g] = sum of rows[order[i]] for i in [starts[g], starts[g + 1]), added one after another in that order, so that
@@ -89,7 +94,7 @@ at::Tensor sum_groups(const at::Tensor& rows, const std::vector<int64_t>& order,
   }
   std::vector<int64_t> first;
   for (size_t g = 0; g + 1 < starts.size(); ++g) first.push_back(order[static_cast<size_t>(starts[g])]);
-  at::Tensor out = rows.index_select(0, host_index(first, rows.device()));
+  at::Tensor out = rows.index_select(0, device_index(first, rows.device()));
   for (int64_t pass = 1;; ++pass) {
     std::vector<int64_t> target, source;
     for (size_t g = 0; g + 1 < starts.size(); ++g) {
@@ -98,7 +103,7 @@ at::Tensor sum_groups(const at::Tensor& rows, const std::vector<int64_t>& order,
       source.push_back(order[static_cast<size_t>(starts[g] + pass)]);
     }
     if (target.empty()) return out;
-    out.index_add_(0, host_index(target, rows.device()), rows.index_select(0, host_index(source, rows.device())));
+    out.index_add_(0, device_index(target, rows.device()), rows.index_select(0, device_index(source, rows.device())));
   }
 }
 
@@ -117,33 +122,66 @@ std::pair<std::vector<int64_t>, std::vector<int64_t>> group_by(const int64_t* ke
 
 }  // namespace
 
-ShardedTable::ShardedTable(Communicator& comm, int64_t n_rows, int64_t width, at::ScalarType dtype, int64_t block_rows)
-    : comm_(&comm), shards_(n_rows, comm.world_size(), block_rows), width_(width) {
+ShardedTable::ShardedTable(Communicator& comm, int64_t n_rows, int64_t width, at::ScalarType dtype,
+                           TablePlacement placement, int64_t block_rows)
+    : comm_(&comm), shards_(n_rows, comm.world_size(), block_rows), width_(width), placement_(placement) {
   VIXEN_CHECK(width >= 1 && (dtype == at::kFloat || dtype == at::kHalf), "width {}, {}", width, at::toString(dtype));
-  local_ = at::zeros({local_range().size(), width}, at::dtype(dtype).device(comm.device()));
+  const auto device = placement == TablePlacement::kHost ? at::Device(at::kCPU) : comm.device();
+  local_ = at::zeros({local_range().size(), width}, at::dtype(dtype).device(device));
+}
+
+at::Tensor& ShardedTable::local() {
+  settle();
+  return local_;
+}
+
+const at::Tensor& ShardedTable::local() const {
+  settle();
+  return local_;
+}
+
+at::Tensor ShardedTable::local_on_device(int64_t first, int64_t count) const {
+  return local().narrow(0, first, count).to(comm_->device());
+}
+
+// Writes the rows that were assigned last.
+void ShardedTable::settle() const {
+  if (!arriving_) return;
+  if (arriving_->copied) arriving_->copied->synchronize();
+  local_.index_copy_(0, arriving_->targets, arriving_->rows);
+  arriving_.reset();
+}
+
+// Local rows (int64 [m] host) in the storage dtype on the communicator's device.
+at::Tensor ShardedTable::pick(const at::Tensor& local_rows) const {
+  settle();
+  const at::Device device = comm_->device();
+  if (placement_ == TablePlacement::kDevice) return local_.index_select(0, to_device(local_rows, device));
+  at::Tensor picked = at::empty({local_rows.numel(), width_}, local_.options().pinned_memory(device.is_cuda()));
+  at::index_select_out(picked, local_, 0, local_rows);
+  return to_device(picked, device);
 }
 
 at::Tensor ShardedTable::gather(const at::Tensor& global_ids) const {
   const c10::NoGradGuard no_gradient;
-  Exchange plan = plan_exchange(*comm_, shards_, global_ids, "gather");
-  const at::Tensor answers = local_.index_select(0, plan.asked.to(local_.device()));
-  const at::Tensor rows = comm_->all_to_all_rows(answers, plan.asked_counts, plan.counts);
-  return rows.index_select(0, host_index(plan.position, local_.device())).to(at::kFloat);
+  const Exchange plan = plan_exchange(*comm_, shards_, global_ids, "gather");
+  const at::Tensor rows = comm_->all_to_all_rows(pick(plan.asked), plan.asked_counts, plan.counts);
+  return rows.index_select(0, device_index(plan.position, comm_->device())).to(at::kFloat);
 }
 
 void ShardedTable::scatter_add(const at::Tensor& global_ids, const at::Tensor& rows, at::Tensor into) const {
   const c10::NoGradGuard no_gradient;
   VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == global_ids.numel() && rows.size(1) == width_ &&
-                  rows.scalar_type() == at::kFloat && rows.device() == local_.device(),
+                  rows.scalar_type() == at::kFloat && rows.device() == comm_->device(),
               "scatter_add: rows must be float32 [{}, {}] on the communicator's device", global_ids.numel(), width_);
   VIXEN_CHECK(into.dim() == 2 && into.size(0) == local_range().size() && into.size(1) == width_ &&
-                  into.scalar_type() == at::kFloat && into.device() == local_.device(),
+                  into.scalar_type() == at::kFloat && into.device() == comm_->device(),
               "scatter_add: the sum must be float32 [{}, {}] on the communicator's device", local_range().size(),
               width_);
   const int64_t* ids = checked_ids(global_ids, shards_.n_rows(), "scatter_add");
   // Every row travels, sorted by (id, position): were repeats summed before, the brackets of the sum, hence its last
   // bits, would depend on which ranks the rows of one id lie on.
-  std::vector<int64_t> order = group_by(ids, global_ids.numel()).first;
+  const std::vector<int64_t> order = group_by(ids, global_ids.numel()).first;
   std::vector<int64_t> sorted_ids, counts(static_cast<size_t>(comm_->world_size()), 0);
   for (const int64_t i : order) {
     sorted_ids.push_back(ids[i]);
@@ -151,14 +189,14 @@ void ShardedTable::scatter_add(const at::Tensor& global_ids, const at::Tensor& r
   }
   const std::vector<int64_t> received_counts = comm_->all_to_all_host(counts);
   const at::Tensor targets = exchange_ids(*comm_, sorted_ids, counts, received_counts).sub(local_range().begin);
-  const at::Tensor sent = rows.index_select(0, host_index(order, rows.device()));
+  const at::Tensor sent = rows.index_select(0, device_index(order, rows.device()));
   const at::Tensor received = comm_->all_to_all_rows(sent, counts, received_counts);
   if (targets.numel() == 0) return;
   const int64_t* target = targets.const_data_ptr<int64_t>();
   const auto [places, starts] = group_by(target, targets.numel());
   std::vector<int64_t> distinct;
   for (size_t g = 0; g + 1 < starts.size(); ++g) distinct.push_back(target[places[static_cast<size_t>(starts[g])]]);
-  into.index_add_(0, host_index(distinct, into.device()), sum_groups(received, places, starts));
+  into.index_add_(0, device_index(distinct, into.device()), sum_groups(received, places, starts));
 }
 
 void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Tensor& rows) {
@@ -179,15 +217,29 @@ void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Ten
     sources.push_back(last[row]);
   }
   if (targets.empty()) return;
-  const at::Tensor values = rows.index_select(0, host_index(sources, rows.device()));
-  local_.index_copy_(0, host_index(targets, local_.device()), values.to(local_.options()));
+  const at::Tensor values = rows.index_select(0, device_index(sources, rows.device())).to(local_.scalar_type());
+  if (placement_ == TablePlacement::kDevice) {
+    local_.index_copy_(0, device_index(targets, local_.device()), values.to(local_.device()));
+    return;
+  }
+  settle();
+  Arriving arriving{index_of(targets), {}, {}};
+  arriving.rows = at::empty(values.sizes(), local_.options().pinned_memory(values.is_cuda()));
+  arriving.rows.copy_(values, /*non_blocking=*/true);
+  if (!values.is_cpu()) {
+    const c10::impl::VirtualGuardImpl device(values.device().type());
+    arriving.copied.emplace(values.device().type());
+    arriving.copied->record(device.getStream(values.device()));
+  }
+  arriving_ = std::move(arriving);
 }
 
 at::Tensor ShardedTable::gather_all() const {
   std::vector<int64_t> rows;
   for (int rank = 0; rank < comm_->world_size(); ++rank) rows.push_back(shards_.range(rank).size());
-  const at::Tensor all = comm_->all_gather_rows(local_, rows);
-  return all.is_same(local_) ? all.clone() : all;
+  const at::Tensor own = local_on_device(0, local_range().size());
+  const at::Tensor all = comm_->all_gather_rows(own, rows);
+  return all.is_alias_of(local_) ? all.clone() : all;
 }
 
 }  // namespace vixen

@@ -2,28 +2,37 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Event.h>
+
+#include <optional>
 
 #include "comm/communicator.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {
 
-/// A global table [n_rows, width] of which every rank holds the rows RowShards deals to it.
+/// Where a rank's rows lie: beside its other tensors, or in host memory. Rows are gathered to, and assigned from, the
+/// communicator's device in either case, with the same bits; on a CPU both are the same memory.
+enum class TablePlacement { kDevice, kHost };
+
+/// A global table [n_rows, width] of which every rank holds the rows RowShards deals to it. One thread at a time.
 class ShardedTable {
  public:
   /// All zeros. dtype float32 or float16 (storage); gather returns float32 in both cases.
   ShardedTable(Communicator& comm, int64_t n_rows, int64_t width, at::ScalarType dtype = at::kFloat,
-               int64_t block_rows = RowShards::kBlockRows);
+               TablePlacement placement = TablePlacement::kDevice, int64_t block_rows = RowShards::kBlockRows);
 
   const RowShards& shards() const { return shards_; }
   RowRange local_range() const { return shards_.range(comm_->rank()); }
   int64_t width() const { return width_; }
-  /// This rank's rows [local_range().size(), width], to be read and written in place.
-  at::Tensor& local() { return local_; }
-  const at::Tensor& local() const { return local_; }
+  /// This rank's rows [local_range().size(), width], to be read and written in place; where they were placed.
+  at::Tensor& local();
+  const at::Tensor& local() const;
+  /// Rows [first, first + count) of local() on the communicator's device: a view, or a copy of rows in host memory.
+  at::Tensor local_on_device(int64_t first, int64_t count) const;
 
   /// Rows of any global ids, int64 [m] on the host (m may differ between ranks, repeats allowed) -> float32 [m, width]
-  /// on the device. Collective. Each distinct row travels once for each asking rank.
+  /// on the device. Collective. Each distinct row travels once for each asking rank. The host does not wait for a GPU.
   at::Tensor gather(const at::Tensor& global_ids) const;
 
   /// Adds rows [m, width] float32 to a local buffer `into` [local rows, width] float32 at the ids' owners (gradients of
@@ -32,17 +41,30 @@ class ShardedTable {
   void scatter_add(const at::Tensor& global_ids, const at::Tensor& rows, at::Tensor into) const;
 
   /// Writes rows of which every rank holds the full list: each owner keeps its own. Local, no communication.
-  /// ids int64 [m] host, rows [m, width]. A repeated id keeps the last.
+  /// ids int64 [m] host, rows [m, width] on the device. A repeated id keeps the last. Rows for host memory are on their
+  /// way when this returns: whoever next looks at the table waits for them.
   void assign_replicated(const at::Tensor& global_ids, const at::Tensor& rows);
 
   /// The whole table [n_rows, width] in its storage dtype on every rank. Collective. For small tables and tests.
   at::Tensor gather_all() const;
 
  private:
+  // Assigned rows on their way down from a GPU.
+  struct Arriving {
+    at::Tensor targets;                // int64 [m] host: local rows
+    at::Tensor rows;                   // [m, width] host, pinned
+    std::optional<c10::Event> copied;  // none on a CPU
+  };
+
+  void settle() const;
+  at::Tensor pick(const at::Tensor& local_rows) const;
+
   Communicator* comm_;
   RowShards shards_;
   int64_t width_;
+  TablePlacement placement_;
   at::Tensor local_;
+  mutable std::optional<Arriving> arriving_;  // belongs to the contents of local_
 };
 
 }  // namespace vixen

@@ -170,6 +170,46 @@ TEST(TwoMeans, does_not_depend_on_world_size_blocks_or_threads) {
             cluster(half.to(at::kFloat), options));
 }
 
+TEST(TwoMeans, rows_become_their_unit_rows_in_place) {
+  const at::Tensor rows = random_rows(613, 33, 4);
+  for (const int depth : {0, 6}) {
+    TwoMeansOptions options{.depth = depth, .seed = 3};
+    const RowShards shards(613, world().world_size(), 8);
+    const auto expected = cluster(rows, options);
+    options.in_place = true;
+    at::Tensor own = shard_of(rows, shards).clone();
+    EXPECT_EQ(to_vector(balanced_two_means(own, shards, options, world())), expected);
+    EXPECT_TRUE(at::equal(own, two_means::unit_rows_cpu(shard_of(rows, shards))));
+    EXPECT_THROW(balanced_two_means(own.to(at::kHalf), shards, options, world()), BugError);
+  }
+}
+
+TEST(TwoMeans, rows_that_are_not_finite_are_refused) {
+  at::Tensor rows = random_rows(200, 9, 4);
+  rows[150][3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(cluster(rows, {.depth = 3}), BugError);
+  rows[150][3] = std::numeric_limits<float>::infinity();
+  EXPECT_THROW(cluster(rows, {.depth = 3}), BugError);
+}
+
+// More values than ATen treats at a time, so that a list of rows comes in several chunks that share slots.
+TEST(TwoMeans, chunks_of_a_list_change_nothing) {
+  const int64_t n = 150000, width = 128;
+  const at::Tensor rows = random_rows(n, width, 2);
+  const TwoMeansOptions options{.depth = 2, .max_iterations = 2};
+  const RowShards shards(n, world().world_size());
+  const at::Tensor own = two_means::unit_rows_cpu(shard_of(rows, shards));
+  EXPECT_TRUE(at::equal(own, two_means::unit_rows_aten(shard_of(rows, shards))));
+  std::vector<two_means::Level> levels;
+  for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kAten}) {
+    two_means::Level level = two_means::root_level(own, shards, world(), path);
+    while (level.level < options.depth) level = two_means::split_level(level, own, shards, options, world(), path);
+    levels.push_back(std::move(level));
+  }
+  EXPECT_EQ(levels[0].members, levels[1].members);
+  EXPECT_EQ(levels[0].sums, levels[1].sums);
+}
+
 TEST(TwoMeans, level_by_level_through_aten_gives_the_same_bits) {
   const at::Tensor rows = random_rows(777, 40, 9);
   EXPECT_TRUE(at::equal(two_means::unit_rows_aten(rows), two_means::unit_rows_cpu(rows)));

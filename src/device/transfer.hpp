@@ -1,0 +1,12 @@
+// Copies from the host to the device that numerics run on.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace vixen {
+
+/// `host` on `device`; the same tensor where that is a CPU. On CUDA by way of pinned memory, behind what the current
+/// stream has to do: the host does not wait, and `host` may be dropped at once.
+at::Tensor to_device(const at::Tensor& host, at::Device device);
+
+}  // namespace vixen
