@@ -164,6 +164,12 @@ std::string read_text(const std::filesystem::path& path) {
   return text;
 }
 
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
+}
+
 void sync_path(const std::filesystem::path& path) {
   const Descriptor file(path, O_RDONLY);
   if (!file.valid()) fail_user("cannot open {}: {}", path.string(), reason(errno));

@@ -47,6 +47,9 @@ void write_atomically(const std::filesystem::path& path,
 /// write_atomically of a text.
 void write_text_atomically(const std::filesystem::path& path, std::string_view text);
 
+/// Makes the folder and those above it where they are not there. Throws UserError (path, reason) when it cannot.
+void make_folder(const std::filesystem::path& folder);
+
 /// fsync of a file or folder; throws UserError (path, reason) on failure.
 void sync_path(const std::filesystem::path& path);
 

@@ -31,8 +31,7 @@ std::filesystem::path output_folder(const Config& config) {
     fail_user("--out {}: is a file, expected a folder for export.format = {}", config.out, config.export_.format);
   if (std::filesystem::equivalent(folder, model_folder(config.run.dir), error))
     fail_user("--out {}: is the run's own model folder, expected another one", config.out);
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
+  make_folder(folder);
   return folder;
 }
 

@@ -24,12 +24,6 @@ Json read_json(const std::filesystem::path& path) {
   }
 }
 
-void make_folder(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
-}
-
 // AutoTokenizer shall read tokenizer.json as it is. Folders without tokenizer_config.json get one; its padding token is
 // the one of config.json's pad_token_id.
 void write_tokenizer_config(const std::filesystem::path& folder, int64_t max_length) {

@@ -23,6 +23,7 @@ struct PackedBatch {
   int64_t max_seqlen = 0;
   int64_t n_sequences() const { return cu_seqlens.size(0) - 1; }
   int64_t n_positions() const { return tokens.size(0); }
+  int64_t n_images() const { return image_positions.defined() ? image_positions.size(0) : 0; }
 
   PackedBatch to(at::Device device) const;  // pinned and asynchronous for CUDA
 };

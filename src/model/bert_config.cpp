@@ -2,15 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/check.hpp"
-#include "base/file.hpp"
+#include "model/model_json.hpp"
 
 namespace vixen {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // Names of the two architectures' keys and tensors.
 struct Names {
@@ -57,45 +53,12 @@ const Names& names_of(BertKind kind) {
   return kind == BertKind::kBert ? kBertNames : kDistilBertNames;
 }
 
-std::filesystem::path config_path(const ModelConfig& model) {
-  const std::filesystem::path path = model.path;
-  return std::filesystem::is_regular_file(path) ? path : path / "config.json";
-}
-
-Json read_json(const std::filesystem::path& path) {
-  Json json;
-  try {
-    json = Json::parse(read_text(path));
-  } catch (const Json::exception& error) {
-    fail_user("{}: {}; expected the JSON object of a Hugging Face model", path.string(), error.what());
-  }
-  if (!json.is_object())
-    fail_user("{}: found a JSON {}, expected the object of a Hugging Face model", path.string(), json.type_name());
-  return json;
-}
-
-int64_t read_size(const std::string& file, const Json& json, const char* key) {
-  if (!json.contains(key)) fail_user("{}: key {} is missing, expected a positive integer", file, key);
-  if (!json[key].is_number_integer() || json[key].get<int64_t>() < 1)
-    fail_user("{}: {} is {}, expected a positive integer", file, key, json[key].dump());
-  return json[key].get<int64_t>();
-}
-
-double read_fraction(const std::string& file, const Json& json, const char* key, double fallback) {
-  if (!json.contains(key)) return fallback;
-  if (!json[key].is_number() || json[key].get<double>() < 0 || json[key].get<double>() >= 1)
-    fail_user("{}: {} is {}, expected a number in [0, 1)", file, key, json[key].dump());
-  return json[key].get<double>();
-}
-
 }  // namespace
 
 BertConfig read_bert_config(const ModelConfig& model) {
-  const auto path = config_path(model);
-  const std::string file = path.string();
-  const Json json = read_json(path);
-  const std::string type =
-      json.contains("model_type") && json["model_type"].is_string() ? json["model_type"].get<std::string>() : "";
+  const JsonObject json = JsonObject::of_model(model.path);
+  const std::string& file = json.file();
+  const std::string type = json.text("model_type", "");
   if (type != "bert" && type != "distilbert")
     fail_user("{}: model_type is '{}', expected one of: bert, distilbert", file, type);
 
@@ -108,26 +71,26 @@ BertConfig read_bert_config(const ModelConfig& model) {
   BertConfig config;
   config.kind = type == "bert" ? BertKind::kBert : BertKind::kDistilBert;
   const Names& names = names_of(config.kind);
-  config.width = read_size(file, json, names.width);
-  config.heads = read_size(file, json, names.heads);
+  config.width = json.size(names.width);
+  config.heads = json.size(names.heads);
   if (config.width % config.heads != 0)
     fail_user("{}: {} is {}, expected a multiple of {} ({})", file, names.width, config.width, names.heads,
               config.heads);
-  config.feed_forward = read_size(file, json, names.feed_forward);
-  config.folder_layers = read_size(file, json, names.layers);
-  config.vocabulary = read_size(file, json, "vocab_size");
-  config.positions = read_size(file, json, "max_position_embeddings");
+  config.feed_forward = json.size(names.feed_forward);
+  config.folder_layers = json.size(names.layers);
+  config.vocabulary = json.size("vocab_size");
+  config.positions = json.size("max_position_embeddings");
   if (config.kind == BertKind::kBert) {
-    config.types = json.contains("type_vocab_size") ? read_size(file, json, "type_vocab_size") : 2;
-    config.norm_eps = read_fraction(file, json, "layer_norm_eps", 1e-12);
+    config.types = json.size("type_vocab_size", 2);
+    config.norm_eps = json.fraction("layer_norm_eps", 1e-12);
   }
-  if (json.contains(names.activation) && json[names.activation] != "gelu")
-    fail_user("{}: {} is {}, expected \"gelu\" (the exact one)", file, names.activation, json[names.activation].dump());
-  if (json.contains("position_embedding_type") && json["position_embedding_type"] != "absolute")
-    fail_user("{}: position_embedding_type is {}, expected \"absolute\"", file, json["position_embedding_type"].dump());
+  if (const std::string found = json.text(names.activation, "gelu"); found != "gelu")
+    fail_user("{}: {} is \"{}\", expected \"gelu\" (the exact one)", file, names.activation, found);
+  if (const std::string found = json.text("position_embedding_type", "absolute"); found != "absolute")
+    fail_user("{}: position_embedding_type is \"{}\", expected \"absolute\"", file, found);
 
-  config.hidden_dropout = read_fraction(file, json, names.hidden_dropout, 0.1);
-  config.attention_dropout = read_fraction(file, json, names.attention_dropout, 0.1);
+  config.hidden_dropout = json.fraction(names.hidden_dropout, 0.1);
+  config.attention_dropout = json.fraction(names.attention_dropout, 0.1);
   if (model.dropout >= 0) config.hidden_dropout = config.attention_dropout = model.dropout;
   config.out_dropout = config.kind == BertKind::kBert ? config.hidden_dropout : 0;
 
@@ -202,8 +165,9 @@ std::string checkpoint_prefix(const BertConfig& config) {
 }
 
 std::string saved_config_text(const ModelConfig& model, const BertConfig& config, const std::string& dtype) {
-  Json json = read_json(config_path(model));
-  json["architectures"] = Json::array({config.kind == BertKind::kBert ? "BertModel" : "DistilBertModel"});
+  auto json = read_model_json(model.path);
+  json["architectures"] =
+      nlohmann::ordered_json::array({config.kind == BertKind::kBert ? "BertModel" : "DistilBertModel"});
   json[names_of(config.kind).layers] = config.layers;
   for (const char* key : {"dtype", "torch_dtype"})  // of what we write, whatever the folder's was
     if (json.contains(key)) json[key] = dtype;

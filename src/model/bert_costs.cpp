@@ -27,9 +27,8 @@ double BertEncoder::backward_flops(int64_t positions, int64_t sum_squared_length
 
 Encoder::ActivationBytes BertEncoder::activation_bytes(const BatchShape& shape) const {
   constexpr int64_t kFloatBytes = 4, kKeyBytes = 12;
-  const bool float32 = options_.model.compute == Compute::kFloat32;
-  const auto dtype = float32 ? at::kFloat : at::kBFloat16;
-  const int64_t element = float32 ? 4 : 2;
+  const auto dtype = options_.model.compute == Compute::kFloat32 ? at::kFloat : at::kBFloat16;
+  const auto element = static_cast<int64_t>(at::elementSize(dtype));
   const int64_t t = shape.positions, d = config_.width, f = config_.feed_forward;
   int64_t columns = 0, merged = 0;
   if (!layers_.empty()) {
@@ -48,9 +47,7 @@ Encoder::ActivationBytes BertEncoder::activation_bytes(const BatchShape& shape) 
   bytes.ends = kFloatBytes * shape.sequences * d + kKeyBytes * t;
   const bool embeddings = store_->trained(word_) || (shape.images > 0 && options_.trainable);
   if (embeddings) bytes.ends += t * (element * d + 2 * kFloatBytes);
-  if (images_ != nullptr && options_.model.image_adapter == ImageAdapterKind::kMlp)
-    bytes.ends +=
-        element * shape.images * (options_.model.image_adapter_width > 0 ? options_.model.image_adapter_width : d);
+  if (images_ != nullptr) bytes.ends += element * shape.images * images_->hidden_width();
 
   // A layer that keeps nothing, with its input: behind attention (input, q | k | v, context), in the first norm
   // (input, context, product, sum, output), at the activation (input, a, two of F), in the second norm.

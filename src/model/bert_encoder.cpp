@@ -5,11 +5,8 @@
 #include <utility>
 
 #include "base/check.hpp"
-#include "base/file.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/pooling.hpp"
-#include "model/adapter_files.hpp"
-#include "model/backbone.hpp"
 
 namespace vixen {
 namespace {
@@ -19,16 +16,6 @@ constexpr uint32_t kEmbeddingSite = 0;
 constexpr uint32_t kFirstLayerSite = 1;
 constexpr uint32_t kSitesPerLayer = 4;
 constexpr uint32_t kFirstAdapterSite = 30000;
-
-int64_t n_images(const PackedBatch& batch) {
-  return batch.image_positions.defined() ? batch.image_positions.size(0) : 0;
-}
-
-void make_folder(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
-}
 
 }  // namespace
 
@@ -42,8 +29,8 @@ struct BertEncoder::Activations final : Encoder::Saved {
 };
 
 BertEncoder::BertEncoder(const EncoderOptions& options, const BertConfig& config, ParameterStore& store)
-    : options_(options), config_(config), store_(&store) {
-  first_ = register_backbone(backbone_parameters(config_), options_.lora.rank > 0 || !options_.trainable, store);
+    : BackboneEncoder(options, store), config_(config) {
+  first_ = register_backbone(backbone(), frozen(), store);
   int next = first_;
   word_ = next++;
   position_ = next++;
@@ -78,9 +65,7 @@ BertEncoder::BertEncoder(const EncoderOptions& options, const BertConfig& config
   if (options_.lora.rank > 0 && store.count() == first_adapter)
     fail_user("lora.modules: {} found, expected some of q, k, v, o, up, down for the encoder of {}",
               options_.lora.modules, options_.model.path);
-  if (options_.image_width > 0)
-    images_ =
-        std::make_unique<ImageAdapter>(options_.model, options_.image_width, config_.width, options_.trainable, store);
+  add_image_adapter();
 }
 
 void BertEncoder::add_adapters(int64_t layer, TransformerLayerParameters& parameters) {
@@ -110,40 +95,12 @@ std::vector<const AdaptedLinear*> BertEncoder::linears() const {
   return all;
 }
 
-void BertEncoder::load_weights(uint64_t seed) {
-  const std::filesystem::path folder = options_.model.path, adapter = options_.lora.adapter;
-  load_backbone(backbone_parameters(config_), first_, {"", checkpoint_prefix(config_)}, folder,
-                /*tables_float32=*/true, *store_);
-  if (!adapter.empty())
-    load_adapter(adapter, linears(), *store_);
-  else
-    for (const AdaptedLinear* linear : linears()) initialise_lora(*linear, seed, *store_);
-  if (images_ != nullptr) {
-    std::vector<std::filesystem::path> folders = {folder};
-    if (!adapter.empty()) folders.insert(folders.begin(), adapter);
-    images_->load(folders, seed);
-  }
-  store_->refresh_compute();
-}
-
 void BertEncoder::check(const PackedBatch& batch) const {
   if (batch.max_seqlen > config_.positions)
     fail_user(
         "{}/config.json: max_position_embeddings is {}, expected at least the {} positions of the longest sequence",
         options_.model.path, config_.positions, batch.max_seqlen);
-  VIXEN_CHECK(n_images(batch) == 0 || images_ != nullptr, "pictures in a batch of an encoder without image adapter");
-}
-
-PackedLayout BertEncoder::layout(const PackedBatch& batch, const PassContext& context) const {
-  PackedLayout layout;
-  layout.cu_seqlens = batch.cu_seqlens;
-  layout.sequence_keys = batch.sequence_keys;
-  layout.max_seqlen = batch.max_seqlen;
-  layout.training = context.training;
-  layout.seed = context.seed;
-  layout.step = context.step;
-  if (context.training) layout.token_keys = make_token_keys(batch.cu_seqlens, batch.sequence_keys);
-  return layout;
+  check_images(batch);
 }
 
 at::Tensor BertEncoder::forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) {
@@ -154,7 +111,8 @@ at::Tensor BertEncoder::forward(const PackedBatch& batch, const PassContext& con
     if (kept) *saved = std::move(kept);
     return at::empty({0, config_.width}, batch.tokens.options().dtype(at::kFloat));
   }
-  const PackedLayout packed = layout(batch, context);
+  const PackedLayout packed =
+      packed_layout(batch.cu_seqlens, batch.sequence_keys, batch.max_seqlen, context, /*has_dropout=*/true);
   const at::Tensor type = type_ >= 0 ? store_->value(type_).select(0, 0) : at::Tensor();
   const Dropout dropout{.p = context.training ? config_.hidden_dropout : 0.0,
                         .seed = context.seed,
@@ -163,13 +121,13 @@ at::Tensor BertEncoder::forward(const PackedBatch& batch, const PassContext& con
   at::Tensor x;
   {
     at::Tensor images = at::empty({0, config_.width}, batch.tokens.options().dtype(at::kFloat));
-    if (n_images(batch) > 0) images = images_->forward(batch.image_embeddings, kept ? &kept->images : nullptr);
+    if (batch.n_images() > 0) images = images_->forward(batch.image_embeddings, kept ? &kept->images : nullptr);
     NormResult embedding = norm_dropout(
         embed_positions(batch.tokens, batch.position_ids, store_->value(word_), store_->value(position_), type, images,
                         batch.image_positions, store_->compute_dtype()),
         store_->value(norm_weight_), store_->value(norm_bias_), config_.norm_eps, packed.token_keys, dropout);
     x = std::exchange(embedding.y, {});
-    if (kept && wants_embedding_gradient(batch)) kept->embedding = std::move(embedding);
+    if (kept && wants_embedding_gradient(batch, word_)) kept->embedding = std::move(embedding);
   }
   if (kept) {
     kept->layout = packed;
@@ -186,11 +144,6 @@ at::Tensor BertEncoder::forward(const PackedBatch& batch, const PassContext& con
   return mean_pool(x, batch.cu_seqlens);
 }
 
-// Whether anything below the first layer learns from this batch.
-bool BertEncoder::wants_embedding_gradient(const PackedBatch& batch) const {
-  return store_->trained(word_) || (n_images(batch) > 0 && store_->trained(images_->first_parameter()));
-}
-
 void BertEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,
                            const std::function<void(int, int)>& on_ready) {
   auto& kept = dynamic_cast<Activations&>(saved);
@@ -201,7 +154,7 @@ void BertEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch, c
   const auto ready = [&](int first, int last) {
     if (on_ready && first < last && store_->trained(first)) on_ready(first, last);
   };
-  const bool to_embeddings = !empty && wants_embedding_gradient(batch);
+  const bool to_embeddings = !empty && wants_embedding_gradient(batch, word_);
   at::Tensor grad;
   if (!empty) grad = mean_pool_backward(grad_h, batch.cu_seqlens, batch.n_positions(), store_->compute_dtype());
   for (size_t i = layers_.size(); i-- > 0;) {
@@ -238,39 +191,11 @@ void BertEncoder::embeddings_backward(const at::Tensor& grad, const PackedBatch&
                                  store_->grad(position_), type_ >= 0 ? store_->grad(type_).select(0, 0) : at::Tensor());
   else
     grad_images = grad_sum.index_select(0, batch.image_positions).to(at::kFloat);
-  if (n_images(batch) > 0) images_->backward(grad_images, batch.image_embeddings, kept.images);
+  if (batch.n_images() > 0) images_->backward(grad_images, batch.image_embeddings, kept.images);
 }
 
-void BertEncoder::save(const std::filesystem::path& folder) const {
-  constexpr int64_t kOneFile = int64_t{1} << 62;
-  if (options_.lora.rank == 0) return save_merged(folder, at::kFloat, kOneFile);
-  make_folder(folder);
-  if (images_ != nullptr) images_->save(folder);
-  copy_tokenizer(options_.model.path, folder);
-  // PEFT looks for the base where this says: from any working directory.
-  save_adapter(folder, options_.lora, std::filesystem::absolute(options_.model.path).lexically_normal().string(),
-               linears(), *store_);
-}
-
-void BertEncoder::save_merged(const std::filesystem::path& folder, at::ScalarType dtype,
-                              int64_t max_shard_bytes) const {
-  VIXEN_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "weights are not saved as {}", c10::toString(dtype));
-  make_folder(folder);
-  const auto parameters = backbone_parameters(config_);
-  std::vector<const AdaptedLinear*> adapted(parameters.size(), nullptr);
-  for (const AdaptedLinear* linear : linears()) adapted.at(static_cast<size_t>(linear->weight - first_)) = linear;
-  save_backbone(
-      parameters,
-      [&](size_t i) {
-        return adapted[i] != nullptr ? merged_weight(*store_, *adapted[i])
-                                     : store_->value(first_ + static_cast<int>(i));
-      },
-      dtype, max_shard_bytes, folder);
-  if (images_ != nullptr) images_->save(folder);
-  copy_tokenizer(options_.model.path, folder);
-  // Last, so that a folder with a config is whole.
-  write_text_atomically(folder / "config.json",
-                        saved_config_text(options_.model, config_, dtype == at::kFloat ? "float32" : "bfloat16"));
+std::string BertEncoder::config_text(const std::string& dtype) const {
+  return saved_config_text(options_.model, config_, dtype);
 }
 
 }  // namespace vixen

@@ -3,21 +3,20 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "model/backbone_encoder.hpp"
 #include "model/bert_config.hpp"
-#include "model/encoder.hpp"
-#include "model/image_adapter.hpp"
 #include "model/transformer_layer.hpp"
 
 namespace vixen {
 
-class BertEncoder final : public Encoder {
+class BertEncoder final : public BackboneEncoder {
  public:
   /// UserError when lora.modules names none that an encoder has (no gate).
   BertEncoder(const EncoderOptions& options, const BertConfig& config, ParameterStore& store);
 
-  void load_weights(uint64_t seed) override;
   int64_t width() const override { return config_.width; }
   int64_t vocabulary() const override { return config_.vocabulary; }
   int64_t max_positions() const override { return config_.positions; }
@@ -25,36 +24,29 @@ class BertEncoder final : public Encoder {
   double forward_flops(int64_t positions, int64_t sum_squared_lengths) const override;
   double backward_flops(int64_t positions, int64_t sum_squared_lengths) const override;
   ActivationBytes activation_bytes(const BatchShape& shape) const override;
-  void set_recompute_layers(int64_t layers) override { recompute_layers_ = layers; }
   at::Tensor forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) override;
   void backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,
                 const std::function<void(int, int)>& on_ready) override;
-  void save(const std::filesystem::path& folder) const override;
-  void save_merged(const std::filesystem::path& folder, at::ScalarType dtype, int64_t max_shard_bytes) const override;
 
  private:
   struct Activations;
-  struct Range {  // of the store's parameters
-    int first = 0, last = 0;
-  };
+
+  std::vector<BackboneParameter> backbone() const override { return backbone_parameters(config_); }
+  std::vector<std::string> prefixes() const override { return {"", checkpoint_prefix(config_)}; }
+  bool tables_float32() const override { return true; }
+  std::vector<const AdaptedLinear*> linears() const override;
+  std::string config_text(const std::string& dtype) const override;
 
   void add_adapters(int64_t layer, TransformerLayerParameters& parameters);
-  PackedLayout layout(const PackedBatch& batch, const PassContext& context) const;
   void check(const PackedBatch& batch) const;
-  bool wants_embedding_gradient(const PackedBatch& batch) const;
   void embeddings_backward(const at::Tensor& grad, const PackedBatch& batch, const PassContext& context,
                            Activations& kept);
-  std::vector<const AdaptedLinear*> linears() const;
 
-  EncoderOptions options_;
   BertConfig config_;
-  ParameterStore* store_;
-  int first_ = 0, first_layer_ = 0;  // of the backbone's parameters; of its first layer's
+  int first_layer_ = 0;  // of the first layer's parameters
   int word_ = -1, position_ = -1, type_ = -1, norm_weight_ = -1, norm_bias_ = -1;
   std::vector<TransformerLayer> layers_;
-  std::vector<Range> adapters_;           // of each layer; empty ranges without LoRA
-  std::unique_ptr<ImageAdapter> images_;  // null: no pictures
-  int64_t recompute_layers_ = 0;
+  std::vector<Range> adapters_;  // of each layer; empty ranges without LoRA
 };
 
 }  // namespace vixen

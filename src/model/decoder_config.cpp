@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
-#include "model/decoder_json.hpp"
+#include "model/model_json.hpp"
 
 namespace vixen {
 namespace {
@@ -113,7 +113,7 @@ std::string decoder_types() {
 }
 
 DecoderConfig read_decoder_config(const ModelConfig& model) {
-  const JsonObject json = JsonObject::of_model(model);
+  const JsonObject json = JsonObject::of_model(model.path);
   const std::string& file = json.file();
   DecoderConfig config;
   config.model_type = json.text("model_type", "");
@@ -229,7 +229,7 @@ std::vector<BackboneParameter> backbone_parameters(const DecoderConfig& config) 
 }
 
 std::string saved_config_text(const ModelConfig& model, const DecoderConfig& config, const std::string& torch_dtype) {
-  auto json = JsonObject::of_model(model).json();
+  auto json = read_model_json(model.path);
   for (const auto& known : kArchitectures)
     if (config.model_type == known.model_type)
       json["architectures"] = nlohmann::ordered_json::array({known.model_class});

@@ -9,21 +9,12 @@ namespace {
 
 constexpr int64_t kFloatBytes = 4;
 
-double size_of(const ParameterStore& store, int parameter) {
-  double size = 1;
-  for (const int64_t dimension : store.info(parameter).shape) size *= static_cast<double>(dimension);
-  return size;
-}
-
 // Multiply-adds a position of W, and of the adapter beside it.
 double weight_products(const ParameterStore& store, const AdaptedLinear& linear) {
-  return size_of(store, linear.weight);
+  return static_cast<double>(store.info(linear.weight).elements());
 }
 double adapter_products(const ParameterStore& store, const AdaptedLinear& linear) {
-  if (linear.lora_a < 0) return 0;
-  double products = size_of(store, linear.lora_a);
-  for (const auto& piece : linear.pieces) products += size_of(store, piece.lora_b);
-  return products;
+  return static_cast<double>(lora_products(store, linear));
 }
 
 // Bytes that one adapted linear layer takes for a moment, as lora.cpp does it: with the merged weight in float32, with
@@ -34,23 +25,25 @@ struct LinearBytes {
   int64_t backward = 0;  // besides the gradient of y, x and what was kept; the gradient of x included
 };
 
-LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, const LoraConfig& lora,
-                         int64_t element, int64_t positions) {
-  const auto& shape = store.info(linear.weight).shape;
-  const int64_t weights = shape.at(0) * shape.at(1), x = element * positions * shape.at(1);
+LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType dtype,
+                         int64_t positions) {
+  const ParameterInfo& weight = store.info(linear.weight);
+  const auto element = static_cast<int64_t>(at::elementSize(dtype));
+  const int64_t x = element * positions * weight.shape.at(1);
   LinearBytes bytes;
   bytes.backward = x;
   // Products in bfloat16 are rounded once, before they are added to the float32 gradient.
-  if (store.trained(linear.weight) && element != kFloatBytes) bytes.backward = std::max(x, element * weights);
+  if (store.trained(linear.weight) && dtype != at::kFloat) bytes.backward = std::max(x, element * weight.elements());
   if (linear.lora_a < 0) return bytes;
   const int64_t u = element * positions * store.info(linear.lora_a).shape.at(0);
-  if (lora.dropout > 0) {
-    bytes = {.kept_u = u, .forward = u + x, .backward = u + 2 * x};
-  } else if (element == kFloatBytes) {
-    const int64_t merged = kFloatBytes * weights;
-    bytes = {.kept_u = 0, .forward = merged, .backward = u + std::max(u, x + merged)};
+  bytes.kept_u = element * positions * kept_columns(store, linear, dtype);
+  if (const int64_t merged = merged_bytes(store, linear, dtype); merged > 0) {
+    bytes.forward = merged;
+    bytes.backward = u + std::max(u, x + merged);
   } else {
-    bytes = {.kept_u = u, .forward = u, .backward = u + x};
+    const int64_t dropped = linear.dropout > 0 ? x : 0;  // x, and then its gradient, once more under the mask
+    bytes.forward = u + dropped;
+    bytes.backward = u + x + dropped;
   }
   return bytes;
 }
@@ -87,7 +80,8 @@ double DecoderEncoder::backward_flops(int64_t positions, int64_t sum_squared_len
 }
 
 Encoder::ActivationBytes DecoderEncoder::activation_bytes(const BatchShape& shape) const {
-  const int64_t element = options_.model.compute == Compute::kFloat32 ? 4 : 2;
+  const auto dtype = options_.model.compute == Compute::kFloat32 ? at::kFloat : at::kBFloat16;
+  const auto element = static_cast<int64_t>(at::elementSize(dtype));
   const int64_t t = shape.positions, n = shape.sequences;
   const int64_t d = element * t * config_.width, f = element * t * config_.feed_forward;
   const int64_t q = element * t * config_.heads * config_.head_dim, r = element * t * config_.qkv_rows();
@@ -96,9 +90,7 @@ Encoder::ActivationBytes DecoderEncoder::activation_bytes(const BatchShape& shap
   const int64_t lse = kFloatBytes * t * config_.heads, norm_statistics = 2 * kFloatBytes * t;
   const bool dropout = options_.lora.rank > 0 && options_.lora.dropout > 0;
   const auto& p = layers_.front().parameters();
-  const auto bytes_of = [&](const AdaptedLinear& linear) {
-    return linear_bytes(*store_, linear, options_.lora, element, t);
-  };
+  const auto bytes_of = [&](const AdaptedLinear& linear) { return linear_bytes(*store_, linear, dtype, t); };
   const LinearBytes qkv = bytes_of(p.qkv), out = bytes_of(p.out), gate_up = bytes_of(p.gate_up),
                     down = bytes_of(p.down);
 
@@ -110,10 +102,7 @@ Encoder::ActivationBytes DecoderEncoder::activation_bytes(const BatchShape& shap
   // The last norm's input and statistics, h, the hidden units of the image adapter, the keys of dropout.
   const bool last = options_.model.pooling == Pooling::kLastToken;
   bytes.ends = (last ? kFloatBytes * n * (config_.width + 1) : d + kFloatBytes * t) + kFloatBytes * n * config_.width;
-  if (images_ != nullptr && options_.model.image_adapter == ImageAdapterKind::kMlp) {
-    const int64_t hidden = options_.model.image_adapter_width;
-    bytes.ends += element * shape.images * (hidden > 0 ? hidden : config_.width);
-  }
+  if (images_ != nullptr) bytes.ends += element * shape.images * images_->hidden_width();
   if (dropout) bytes.ends += t * (8 + 4);
 
   // A layer that keeps nothing (its input is counted), at each point where one tensor more is there.

@@ -6,12 +6,9 @@
 #include <utility>
 
 #include "base/check.hpp"
-#include "base/file.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/pooling.hpp"
 #include "kernels/rms_norm.hpp"
-#include "model/adapter_files.hpp"
-#include "model/backbone.hpp"
 
 namespace vixen {
 namespace {
@@ -21,13 +18,6 @@ constexpr uint32_t kSitesPerLayer = 4;
 
 // Sequences that packed attention takes at most (kernels/packed_attention.hpp).
 constexpr int64_t kLongestSequence = 65536;
-
-// A file of a saved model; Hugging Face's default too.
-constexpr int64_t kShardBytes = 5'000'000'000;
-
-int64_t n_images(const PackedBatch& batch) {
-  return batch.image_positions.defined() ? batch.image_positions.size(0) : 0;
-}
 
 }  // namespace
 
@@ -41,9 +31,8 @@ struct DecoderEncoder::Activations final : Encoder::Saved {
 };
 
 DecoderEncoder::DecoderEncoder(const EncoderOptions& options, const DecoderConfig& config, ParameterStore& store)
-    : options_(options), config_(config), store_(&store) {
-  const bool frozen = options_.lora.rank > 0 || !options_.trainable;
-  first_ = register_backbone(backbone_parameters(config_), frozen, store);
+    : BackboneEncoder(options, store), config_(config) {
+  first_ = register_backbone(backbone(), frozen(), store);
   int next = first_;
   word_ = next++;
   std::vector<DecoderLayerParameters> layers(static_cast<size_t>(config_.layers));
@@ -63,7 +52,7 @@ DecoderEncoder::DecoderEncoder(const EncoderOptions& options, const DecoderConfi
     p.norm2 = next++;
     linear(p.gate_up, config_.mlp_bias);
     linear(p.down, config_.mlp_bias);
-    trained_.push_back(frozen ? Range{next, next} : Range{begin, next});
+    trained_.push_back(frozen() ? Range{next, next} : Range{begin, next});
   }
   final_norm_ = next++;
   VIXEN_CHECK(next == store.count(), "{} parameters registered, {} numbered", store.count(), next);
@@ -75,9 +64,7 @@ DecoderEncoder::DecoderEncoder(const EncoderOptions& options, const DecoderConfi
     }
     layers_.emplace_back(store, config_, std::move(layers[i]));
   }
-  if (options_.image_width > 0)
-    images_ =
-        std::make_unique<ImageAdapter>(options_.model, options_.image_width, config_.width, options_.trainable, store);
+  add_image_adapter();
 }
 
 void DecoderEncoder::add_adapters(int64_t layer, DecoderLayerParameters& parameters) {
@@ -110,19 +97,8 @@ std::vector<const AdaptedLinear*> DecoderEncoder::linears() const {
 }
 
 void DecoderEncoder::load_weights(uint64_t seed) {
-  const std::filesystem::path folder = options_.model.path, adapter = options_.lora.adapter;
-  load_backbone(backbone_parameters(config_), first_, {"model.", ""}, folder, /*tables_float32=*/false, *store_);
-  if (!adapter.empty())
-    load_adapter(adapter, linears(), *store_);
-  else
-    for (const AdaptedLinear* linear : linears()) initialise_lora(*linear, seed, *store_);
-  if (images_ != nullptr) {
-    std::vector<std::filesystem::path> folders = {folder};
-    if (!adapter.empty()) folders.insert(folders.begin(), adapter);
-    images_->load(folders, seed);
-  }
+  BackboneEncoder::load_weights(seed);
   rope_ = rope_table(config_, max_positions()).to(store_->flat_values().device());
-  store_->refresh_compute();
 }
 
 int64_t DecoderEncoder::max_positions() const {
@@ -137,20 +113,14 @@ void DecoderEncoder::check(const PackedBatch& batch) const {
               options_.model.path, window ? "sliding_window" : "max_position_embeddings",
               window ? config_.sliding_window : config_.positions, batch.max_seqlen);
   }
-  VIXEN_CHECK(n_images(batch) == 0 || images_ != nullptr, "pictures in a batch of an encoder without image adapter");
+  check_images(batch);
   VIXEN_CHECK(batch.n_sequences() == 0 || rope_.defined(), "a forward pass before load_weights()");
 }
 
 DecoderPass DecoderEncoder::pass_of(const PackedBatch& batch, const PassContext& context) const {
   DecoderPass pass;
-  pass.layout.cu_seqlens = batch.cu_seqlens;
-  pass.layout.sequence_keys = batch.sequence_keys;
-  pass.layout.max_seqlen = batch.max_seqlen;
-  pass.layout.training = context.training;
-  pass.layout.seed = context.seed;
-  pass.layout.step = context.step;
-  if (context.training && options_.lora.rank > 0 && options_.lora.dropout > 0)
-    pass.layout.token_keys = make_token_keys(batch.cu_seqlens, batch.sequence_keys);
+  pass.layout = packed_layout(batch.cu_seqlens, batch.sequence_keys, batch.max_seqlen, context,
+                              options_.lora.rank > 0 && options_.lora.dropout > 0);
   pass.position_ids = batch.position_ids;
   pass.rope = rope_;
   pass.attention = {.heads = config_.heads,
@@ -158,11 +128,6 @@ DecoderPass DecoderEncoder::pass_of(const PackedBatch& batch, const PassContext&
                     .kv_heads = config_.kv_heads,
                     .causal = options_.model.mask != Mask::kBidirectional};
   return pass;
-}
-
-// Whether anything below the first layer learns from this batch.
-bool DecoderEncoder::wants_embedding_gradient(const PackedBatch& batch) const {
-  return store_->trained(word_) || (n_images(batch) > 0 && store_->trained(images_->first_parameter()));
 }
 
 at::Tensor DecoderEncoder::forward(const PackedBatch& batch, const PassContext& context,
@@ -178,7 +143,7 @@ at::Tensor DecoderEncoder::forward(const PackedBatch& batch, const PassContext& 
   at::Tensor x;
   {
     at::Tensor images;
-    if (n_images(batch) > 0) images = images_->forward(batch.image_embeddings, kept ? &kept->images : nullptr);
+    if (batch.n_images() > 0) images = images_->forward(batch.image_embeddings, kept ? &kept->images : nullptr);
     x = embed_tokens(batch.tokens, store_->value(word_), images, batch.image_positions, store_->compute_dtype());
   }
   if (kept) {
@@ -230,7 +195,7 @@ void DecoderEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch
     if (last) grad = last_pool_backward(grad, batch.cu_seqlens, batch.n_positions(), dtype);
   }
   ready_if_trained(final_norm_);
-  const bool to_embeddings = !empty && wants_embedding_gradient(batch);
+  const bool to_embeddings = !empty && wants_embedding_gradient(batch, word_);
   for (size_t i = layers_.size(); i-- > 0;) {
     if (!empty) {
       if (kept.inputs[i].defined()) kept.layers[i] = layers_[i].recompute(std::exchange(kept.inputs[i], {}), kept.pass);
@@ -241,51 +206,14 @@ void DecoderEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch
   if (to_embeddings) {
     const at::Tensor grad_images = embed_tokens_backward(grad, batch.tokens, batch.image_positions,
                                                          store_->trained(word_) ? store_->grad(word_) : at::Tensor());
-    if (n_images(batch) > 0) images_->backward(grad_images, batch.image_embeddings, kept.images);
+    if (batch.n_images() > 0) images_->backward(grad_images, batch.image_embeddings, kept.images);
   }
   ready_if_trained(word_);
   if (images_ != nullptr && options_.trainable) ready({images_->first_parameter(), images_->last_parameter()});
 }
 
-void DecoderEncoder::save_backbone_files(const std::filesystem::path& folder, at::ScalarType dtype,
-                                         int64_t max_shard_bytes) const {
-  const auto parameters = backbone_parameters(config_);
-  std::vector<const AdaptedLinear*> linear_of(parameters.size(), nullptr);
-  for (const AdaptedLinear* linear : linears()) linear_of.at(static_cast<size_t>(linear->weight - first_)) = linear;
-  // Names without "model.", as AutoModel's own folders have them; AutoModelForCausalLM reads both.
-  save_backbone(
-      parameters,
-      [&](size_t i) {
-        return linear_of[i] != nullptr ? merged_weight(*store_, *linear_of[i])
-                                       : store_->value(first_ + static_cast<int>(i));
-      },
-      dtype, max_shard_bytes, folder);
-}
-
-void DecoderEncoder::save_merged(const std::filesystem::path& folder, at::ScalarType dtype,
-                                 int64_t max_shard_bytes) const {
-  VIXEN_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "weights are not saved as {}", c10::toString(dtype));
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
-  save_backbone_files(folder, dtype, max_shard_bytes);
-  if (images_ != nullptr) images_->save(folder);
-  copy_tokenizer(options_.model.path, folder);
-  // Last, so that a folder with a config is whole.
-  write_text_atomically(folder / "config.json",
-                        saved_config_text(options_.model, config_, dtype == at::kFloat ? "float32" : "bfloat16"));
-}
-
-void DecoderEncoder::save(const std::filesystem::path& folder) const {
-  if (options_.lora.rank == 0) return save_merged(folder, at::kFloat, kShardBytes);
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
-  if (images_ != nullptr) images_->save(folder);
-  copy_tokenizer(options_.model.path, folder);
-  // PEFT looks for the base where this says: from any working directory.
-  save_adapter(folder, options_.lora, std::filesystem::absolute(options_.model.path).lexically_normal().string(),
-               linears(), *store_);
+std::string DecoderEncoder::config_text(const std::string& dtype) const {
+  return saved_config_text(options_.model, config_, dtype);
 }
 
 }  // namespace vixen

@@ -13,10 +13,6 @@ namespace {
 
 constexpr Dropout kNoDropout;  // decoders have none, neither on attention probabilities nor behind their products
 
-LoraDropout adapter_dropout(const PackedLayout& layout) {
-  return {.keys = &layout.token_keys, .training = layout.training, .seed = layout.seed, .step = layout.step};
-}
-
 at::Tensor gradient_of(const ParameterStore& store, int parameter) {
   return store.trained(parameter) ? store.grad(parameter) : at::Tensor();
 }
@@ -48,7 +44,7 @@ at::Tensor DecoderLayer::attention_input(const at::Tensor& qkv, const DecoderPas
 at::Tensor DecoderLayer::run(const at::Tensor& x, const DecoderPass& pass, Saved* saved, bool want_y) const {
   const auto& p = parameters_;
   const PackedLayout& layout = pass.layout;
-  const LoraDropout dropout = adapter_dropout(layout);
+  const LoraDropout dropout = layout.lora_dropout();
   Saved kept;
   const auto u_of = [&](at::Tensor& u) { return saved != nullptr ? &u : nullptr; };
 
@@ -102,7 +98,7 @@ at::Tensor DecoderLayer::backward(const at::Tensor& grad_y, const DecoderPass& p
                                   bool want_grad_x) const {
   const auto& p = parameters_;
   const PackedLayout& layout = pass.layout;
-  const LoraDropout dropout = adapter_dropout(layout);
+  const LoraDropout dropout = layout.lora_dropout();
   // The gradient of a projection's input, from that of its output; what the forward kept of it is freed.
   const auto through = [&](const AdaptedLinear& linear, const at::Tensor& grad, const at::Tensor& input, at::Tensor& u,
                            bool want_grad_input) {

@@ -4,7 +4,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/check.hpp"
@@ -14,27 +13,17 @@
 #include "model/bert_encoder.hpp"
 #include "model/decoder_encoder.hpp"
 #include "model/late_fusion_encoder.hpp"
+#include "model/model_json.hpp"
 
 namespace vixen {
 namespace {
 
-// model_type of config.json: of the folder's, or of the file that model.path names.
+// model_type of config.json, one that we know.
 std::string model_type(const ModelConfig& model) {
-  using Json = nlohmann::json;
-  std::filesystem::path path = model.path;
-  if (!std::filesystem::is_regular_file(path)) path /= "config.json";
-  Json json;
-  try {
-    json = Json::parse(read_text(path));
-  } catch (const Json::exception& error) {
-    fail_user("{}: {}; expected the JSON object of a Hugging Face model", path.string(), error.what());
-  }
-  if (!json.is_object())
-    fail_user("{}: found a JSON {}, expected the object of a Hugging Face model", path.string(), json.type_name());
-  const std::string type =
-      json.contains("model_type") && json["model_type"].is_string() ? json["model_type"].get<std::string>() : "";
+  const JsonObject json = JsonObject::of_model(model.path);
+  const std::string type = json.text("model_type", "");
   if (type != "bert" && type != "distilbert" && !is_decoder(type))
-    fail_user("{}: model_type is '{}', expected one of: bert, distilbert, {}", path.string(), type, decoder_types());
+    fail_user("{}: model_type is '{}', expected one of: bert, distilbert, {}", json.file(), type, decoder_types());
   return type;
 }
 
@@ -46,6 +35,12 @@ std::unique_ptr<Encoder> make_backbone(const EncoderOptions& options, ParameterS
 }
 
 }  // namespace
+
+std::vector<std::filesystem::path> EncoderOptions::folders() const {
+  std::vector<std::filesystem::path> folders = {model.path};
+  if (!lora.adapter.empty()) folders.insert(folders.begin(), lora.adapter);
+  return folders;
+}
 
 std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterStore& store) {
   EncoderOptions settled = options;

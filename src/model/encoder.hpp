@@ -7,19 +7,14 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "config/config.hpp"
 #include "data/packed_batch.hpp"
+#include "model/packed_layout.hpp"
 #include "model/parameters.hpp"
 
 namespace vixen {
-
-/// Which step a pass belongs to. training = false: no dropout.
-struct PassContext {
-  bool training = false;
-  uint64_t seed = 0;
-  uint64_t step = 0;
-};
 
 class Encoder {
  public:
@@ -90,6 +85,9 @@ struct EncoderOptions {
   LoraConfig lora;          // rank 0: the whole backbone is trained
   int64_t image_width = 0;  // I; 0: no image adapter
   bool trainable = true;    // false: inference; everything is frozen, nothing has a gradient buffer
+
+  /// Where what is not the backbone's may lie (image adapter, fusion block): beside the adapter, then beside the base.
+  std::vector<std::filesystem::path> folders() const;
 };
 
 /// Reads the folder's config.json (an unknown model_type is a UserError that lists the known ones), takes the settings

@@ -23,6 +23,20 @@ bool is_empty(const at::Tensor& images) {
 
 }  // namespace
 
+std::filesystem::path image_adapter_file(const std::filesystem::path& folder) {
+  return folder / kFile;
+}
+
+int64_t saved_image_width(const std::filesystem::path& folder) {
+  const auto path = image_adapter_file(folder);
+  if (!std::filesystem::exists(path)) return 0;
+  const SafetensorsFile file(path);
+  for (const char* layer : {"", "0."})
+    if (const std::string name = fmt::format("{}{}weight", kPrefix, layer); file.contains(name))
+      return file.tensor(name).size(1);
+  fail_user("{}: found neither {}weight nor {}0.weight, expected one", path.string(), kPrefix, kPrefix);
+}
+
 ImageAdapter::ImageAdapter(const ModelConfig& config, int64_t image_width, int64_t width, bool trainable,
                            ParameterStore& store)
     : store_(&store), image_width_(image_width), width_(width), first_(store.count()) {

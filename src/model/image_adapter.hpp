@@ -13,6 +13,12 @@
 
 namespace vixen {
 
+/// image_projection.safetensors of a folder.
+std::filesystem::path image_adapter_file(const std::filesystem::path& folder);
+/// Width of the pictures that the folder's image adapter maps; 0: it has none. UserError when the file has no tensor of
+/// an image adapter.
+int64_t saved_image_width(const std::filesystem::path& folder);
+
 class ImageAdapter {
  public:
   /// Registers "image_projection.weight" [D, I] and ".bias" (linear), or "image_projection.0.*" [E, I] and
@@ -36,6 +42,8 @@ class ImageAdapter {
   void backward(const at::Tensor& grad, const at::Tensor& images, const Saved& saved) const;
 
   int64_t image_width() const { return image_width_; }
+  /// E; 0 for the linear one.
+  int64_t hidden_width() const { return hidden_; }
   /// Our parameters are [first_parameter(), last_parameter()) of the store.
   int first_parameter() const { return first_; }
   int last_parameter() const { return last_; }

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 #include "model/initialise.hpp"
 #include "model/safetensors.hpp"
 #include "model/torch_encoder_layer.hpp"
@@ -15,10 +16,6 @@ namespace {
 
 constexpr const char* kFile = "fusion.safetensors";
 constexpr const char* kPrefix = "fusion.";
-
-int64_t n_images(const PackedBatch& batch) {
-  return batch.image_positions.defined() ? batch.image_positions.size(0) : 0;
-}
 
 // Counts of each sequence -> int64 [n+1]: where each begins, and their sum.
 at::Tensor offsets_of(const at::Tensor& counts) {
@@ -39,7 +36,7 @@ Parts take_apart(const PackedBatch& batch) {
   const at::Tensor sequences = at::arange(n, longs);
   const at::Tensor lengths = batch.cu_seqlens.to(at::kLong).diff();
   const at::Tensor sequence_of = at::repeat_interleave(sequences, lengths, 0, positions);  // [T]
-  const bool pictures = n_images(batch) > 0;
+  const bool pictures = batch.n_images() > 0;
 
   at::Tensor image_counts = at::zeros({n}, longs), image_sequence;
   if (pictures) {
@@ -68,7 +65,7 @@ Parts take_apart(const PackedBatch& batch) {
   parts.text_rows = parts.bags.cu_seqlens.narrow(0, 0, n).to(at::kLong);
   // Pictures lie in the order of their sequences: picture m has m pictures and 1 + its sequence's number of texts
   // before it.
-  if (pictures) parts.image_rows = at::arange(n_images(batch), longs) + image_sequence + 1;
+  if (pictures) parts.image_rows = at::arange(batch.n_images(), longs) + image_sequence + 1;
   return parts;
 }
 
@@ -106,8 +103,7 @@ LateFusionEncoder::LateFusionEncoder(const EncoderOptions& options, std::unique_
 
 void LateFusionEncoder::load_weights(uint64_t seed) {
   text_->load_weights(seed);
-  std::vector<std::filesystem::path> folders = {options_.model.path};
-  if (!options_.lora.adapter.empty()) folders.insert(folders.begin(), options_.lora.adapter);
+  const auto folders = options_.folders();
   if (images_) images_->load(folders, seed);
   load_block(folders, seed);
   store_->refresh_compute();
@@ -153,7 +149,7 @@ Encoder::ActivationBytes LateFusionEncoder::activation_bytes(const BatchShape& s
   // Kept: TransformerLayer::Saved (8 D + 2 F with F = D, of which the context's sum and both norms' are D each), its
   // log-sum-exps and norm statistics; the mlp's hidden rows; index tensors of the parts (int64 a position).
   bytes.ends += rows * (10 * d * c + 4 * options_.model.fusion_heads + 16) + 40 * shape.positions;
-  if (images_ && options_.model.image_adapter == ImageAdapterKind::kMlp) bytes.ends += shape.images * d * c;
+  if (images_) bytes.ends += shape.images * images_->hidden_width() * c;
   // For a moment: bags and projected pictures in float32 and the compute dtype, q|k|v and its gradient.
   bytes.transient_forward = std::max(bytes.transient_forward, rows * d * (2 * 4 + 4 * c));
   bytes.transient_backward = std::max(bytes.transient_backward, rows * d * (2 * 4 + 8 * c));
@@ -169,12 +165,12 @@ at::Tensor LateFusionEncoder::forward(const PackedBatch& batch, const PassContex
     if (kept) *saved = std::move(kept);
     return h;
   }
-  VIXEN_CHECK(n_images(batch) == 0 || images_ != nullptr, "pictures in a batch of an encoder without image adapter");
+  VIXEN_CHECK(batch.n_images() == 0 || images_ != nullptr, "pictures in a batch of an encoder without image adapter");
   Parts parts = take_apart(batch);
   const at::Tensor text = text_->forward(parts.text, context, kept ? &kept->text : nullptr);
-  at::Tensor x = at::empty({text.size(0) + n_images(batch), width()}, text.options());
+  at::Tensor x = at::empty({text.size(0) + batch.n_images(), width()}, text.options());
   x.index_copy_(0, parts.text_rows, text);
-  if (n_images(batch) > 0)
+  if (batch.n_images() > 0)
     x.index_copy_(0, parts.image_rows, images_->forward(batch.image_embeddings, kept ? &kept->images : nullptr));
   const at::Tensor y = block_->forward(x.to(store_->compute_dtype()), parts.bags, kept ? &kept->block : nullptr);
   at::Tensor h = y.index_select(0, parts.text_rows).to(at::kFloat);
@@ -202,20 +198,18 @@ void LateFusionEncoder::backward(const at::Tensor& grad_h, const PackedBatch& ba
   VIXEN_CHECK(parts.text_rows.defined() && parts.text_rows.size(0) == grad_h.size(0),
               "the activations are of another pass");
   at::Tensor grad_y =
-      at::zeros({grad_h.size(0) + n_images(batch), width()}, grad_h.options().dtype(store_->compute_dtype()));
+      at::zeros({grad_h.size(0) + batch.n_images(), width()}, grad_h.options().dtype(store_->compute_dtype()));
   grad_y.index_copy_(0, parts.text_rows, grad_h.to(grad_y.scalar_type()));
   const at::Tensor grad_x = block_->backward(grad_y, parts.bags, kept.block);
   grad_y.reset();
-  if (n_images(batch) > 0)
+  if (batch.n_images() > 0)
     images_->backward(grad_x.index_select(0, parts.image_rows).to(at::kFloat), batch.image_embeddings, kept.images);
   announce();
   text_->backward(grad_x.index_select(0, parts.text_rows).to(at::kFloat), parts.text, context, *kept.text, on_ready);
 }
 
 void LateFusionEncoder::save_fusion(const std::filesystem::path& folder) const {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
+  make_folder(folder);
   std::map<std::string, at::Tensor> tensors;
   const int first = block_->parameters().qkv.weight;
   for (int i = first; i < first + kTorchLayerParameters; ++i)

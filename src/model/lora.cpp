@@ -61,10 +61,6 @@ bool merges(const AdaptedLinear& linear, at::ScalarType compute_dtype, bool drop
   return has_adapter(linear) && compute_dtype == at::kFloat && !dropout;
 }
 
-int64_t elements(const ParameterStore& store, int parameter) {
-  return c10::multiply_integers(store.info(parameter).shape);
-}
-
 // target += scale a b, in float32; bfloat16 products are rounded before they are added.
 void accumulate(at::Tensor target, const at::Tensor& a, const at::Tensor& b, double scale) {
   if (a.scalar_type() == at::kFloat)
@@ -209,8 +205,8 @@ at::Tensor adapted_linear_backward(ParameterStore& store, const AdaptedLinear& l
 
 int64_t lora_products(const ParameterStore& store, const AdaptedLinear& linear) {
   if (!has_adapter(linear)) return 0;
-  int64_t products = elements(store, linear.lora_a);
-  for (const Piece& piece : linear.pieces) products += elements(store, piece.lora_b);
+  int64_t products = store.info(linear.lora_a).elements();
+  for (const Piece& piece : linear.pieces) products += store.info(piece.lora_b).elements();
   return products;
 }
 
@@ -221,7 +217,7 @@ int64_t kept_columns(const ParameterStore& store, const AdaptedLinear& linear, a
 
 int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype) {
   if (!merges(linear, compute_dtype, linear.dropout > 0)) return 0;
-  return elements(store, linear.weight) * static_cast<int64_t>(sizeof(float));
+  return store.info(linear.weight).elements() * static_cast<int64_t>(sizeof(float));
 }
 
 at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linear) {

@@ -18,10 +18,9 @@ int ParameterStore::add(std::string name, std::vector<int64_t> shape, ParameterG
   VIXEN_CHECK(find(name) < 0, "parameter {} registered twice", name);
   ParameterInfo info;
   const bool frozen = group == ParameterGroup::kFrozen;
-  info.size = frozen ? 0 : 1;
-  for (const int64_t dimension : shape) info.size *= dimension;
   info.name = std::move(name);
   info.shape = std::move(shape);
+  info.size = frozen ? 0 : info.elements();
   info.group = group;
   info.offset = total_;
   if (in_products && !frozen && compute_begin_ < 0) compute_begin_ = total_;
@@ -29,6 +28,12 @@ int ParameterStore::add(std::string name, std::vector<int64_t> shape, ParameterG
   infos_.push_back(std::move(info));
   frozen_.emplace_back();
   return count() - 1;
+}
+
+void ParameterStore::set_kind(int index, FrozenKind kind, bool is_fused) {
+  ParameterInfo& info = infos_.at(static_cast<size_t>(index));
+  info.kind = kind;
+  info.is_fused = is_fused;
 }
 
 void ParameterStore::set_frozen(int index, at::Tensor value) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/accumulate.h>
 
 #include <cstdint>
 #include <string>
@@ -24,12 +25,24 @@ enum class ParameterGroup {
   kFrozen,  // not trained: no place in the flat buffers, no gradient, no optimiser state
 };
 
+/// How a frozen parameter is kept (model/backbone.hpp).
+enum class FrozenKind {
+  kProduct,  // read by matrix products, with their biases
+  kVector,   // weights of norms
+  kTable,    // embeddings
+};
+
 struct ParameterInfo {
   std::string name;  // Hugging Face's name for the backbone; "prototype.*", "image_projection.*" for ours
   std::vector<int64_t> shape;
   ParameterGroup group = ParameterGroup::kBackbone;
   int64_t offset = 0;  // elements into the flat buffers; frozen: where the next trained one begins
   int64_t size = 0;    // elements in the flat buffers; frozen: 0
+  FrozenKind kind = FrozenKind::kProduct;
+  bool is_fused = false;  // its rows are those of several tensors of the weight files
+
+  /// Of the shape.
+  int64_t elements() const { return c10::multiply_integers(shape); }
 };
 
 class ParameterStore {
@@ -38,6 +51,8 @@ class ParameterStore {
   /// line; the gaps stay zero). Before allocate(). in_products false: no matrix product reads it (embedding tables), so
   /// that no bf16 copy is kept when it precedes those that are read. kFrozen: set_frozen() gives it its value later.
   int add(std::string name, std::vector<int64_t> shape, ParameterGroup group, bool in_products = true);
+  /// What add() does not say of a parameter of the backbone.
+  void set_kind(int index, FrozenKind kind, bool is_fused);
   /// Allocates the buffers (zeros). compute_dtype bfloat16 adds the bf16 copies.
   void allocate(at::Device device, at::ScalarType compute_dtype);
 

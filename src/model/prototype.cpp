@@ -22,15 +22,9 @@ struct PrototypeNetwork::Impl {
 
   // [u, f, c] of b labels as b packed sequences of three positions.
   PackedLayout layout(int64_t labels, const at::Tensor& sequence_keys, const PassContext& context) const {
-    PackedLayout layout;
-    layout.cu_seqlens = at::arange(0, kPositions * labels + 1, kPositions, sequence_keys.options().dtype(at::kInt));
-    layout.sequence_keys = sequence_keys;
-    layout.max_seqlen = kPositions;
-    layout.training = context.training;
-    layout.seed = context.seed;
-    layout.step = context.step;
-    if (context.training) layout.token_keys = make_token_keys(layout.cu_seqlens, layout.sequence_keys);
-    return layout;
+    const at::Tensor begins =
+        at::arange(0, kPositions * labels + 1, kPositions, sequence_keys.options().dtype(at::kInt));
+    return packed_layout(begins, sequence_keys, kPositions, context, /*has_dropout=*/true);
   }
 };
 

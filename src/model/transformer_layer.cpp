@@ -16,10 +16,6 @@ Dropout dropout_at(double p, uint32_t site, const PackedLayout& layout) {
   return {.p = layout.training ? p : 0.0, .seed = layout.seed, .step = layout.step, .site = site};
 }
 
-LoraDropout lora_dropout(const PackedLayout& layout) {
-  return {.keys = &layout.token_keys, .training = layout.training, .seed = layout.seed, .step = layout.step};
-}
-
 }  // namespace
 
 TransformerLayer::TransformerLayer(ParameterStore& store, TransformerLayerOptions options,
@@ -33,7 +29,7 @@ at::Tensor TransformerLayer::forward(const at::Tensor& x, const PackedLayout& la
   const auto& p = parameters_;
   const uint32_t site = options_.first_site;
   const AttentionShape shape{.heads = options_.heads, .max_seqlen = layout.max_seqlen};
-  const LoraDropout lora = lora_dropout(layout);
+  const LoraDropout lora = layout.lora_dropout();
   const bool keep = saved != nullptr;
   Saved kept;
   const auto linear = [&](const AdaptedLinear& l, const at::Tensor& input, at::Tensor& u) {
@@ -77,7 +73,7 @@ at::Tensor TransformerLayer::backward(const at::Tensor& grad_y, const PackedLayo
   const auto& p = parameters_;
   const uint32_t site = options_.first_site;
   const AttentionShape shape{.heads = options_.heads, .max_seqlen = layout.max_seqlen};
-  const LoraDropout lora = lora_dropout(layout);
+  const LoraDropout lora = layout.lora_dropout();
 
   NormGradient grad2 =
       dropout_add_norm_backward(grad_y, saved.norm2, store_->value(p.norm2_weight), layout.token_keys,

@@ -12,6 +12,7 @@
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
 #include "model/lora.hpp"
+#include "model/packed_layout.hpp"
 #include "model/parameters.hpp"
 
 namespace vixen {
@@ -32,16 +33,6 @@ struct TransformerLayerOptions {
 struct TransformerLayerParameters {
   AdaptedLinear qkv, out, ff1, ff2;
   int norm1_weight = -1, norm1_bias = -1, norm2_weight = -1, norm2_bias = -1;
-};
-
-/// The packed layout that all layers of a pass share.
-struct PackedLayout {
-  at::Tensor cu_seqlens;     // int32 [n+1]
-  at::Tensor sequence_keys;  // int64 [n]
-  TokenKeys token_keys;      // empty when no dropout is active
-  int64_t max_seqlen = 0;
-  bool training = false;
-  uint64_t seed = 0, step = 0;  // dropout
 };
 
 class TransformerLayer {

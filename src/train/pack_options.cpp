@@ -3,35 +3,19 @@
 
 #include <ATen/ATen.h>
 
-#include <filesystem>
-
 #include "base/check.hpp"
-#include "model/safetensors.hpp"
+#include "model/image_adapter.hpp"
 
 namespace vixen {
-namespace {
-
-// Width of the pictures that image_projection.safetensors of a folder maps; 0: no such file.
-int64_t saved_image_width(const std::filesystem::path& folder) {
-  const auto path = folder / "image_projection.safetensors";
-  if (folder.empty() || !std::filesystem::exists(path)) return 0;
-  const SafetensorsFile file(path);
-  for (const char* name : {"image_projection.weight", "image_projection.0.weight"})
-    if (file.contains(name)) return file.tensor(name).size(1);
-  fail_user("{}: found neither image_projection.weight nor image_projection.0.weight, expected one", path.string());
-}
-
-}  // namespace
-
 int64_t image_width(const Config& config, const Dataset& dataset) {
   if (!config.data.images) return 0;
   const int64_t given = dataset.images().n_rows > 0 ? dataset.images().width : 0;
-  for (const std::filesystem::path folder : {config.lora.adapter, config.model.path}) {
+  for (const auto& folder : EncoderOptions{.model = config.model, .lora = config.lora}.folders()) {
     const int64_t saved = saved_image_width(folder);
     if (saved == 0) continue;
     if (given > 0 && given != saved)
       fail_user("{}: picture embeddings are {} wide, {} maps {}: embed the pictures with the same model",
-                dataset.images().where, given, (folder / "image_projection.safetensors").string(), saved);
+                dataset.images().where, given, image_adapter_file(folder).string(), saved);
     return saved;
   }
   return given;

@@ -1,7 +1,6 @@
-#include "model/decoder_json.hpp"
+#include "model/model_json.hpp"
 
 #include <cmath>
-#include <filesystem>
 #include <utility>
 
 #include "base/check.hpp"
@@ -9,12 +8,12 @@
 
 namespace vixen {
 
-JsonObject::JsonObject(std::string file, std::string path, nlohmann::ordered_json json)
-    : file_(std::move(file)), path_(std::move(path)), json_(std::move(json)) {}
+std::filesystem::path model_json_path(const std::filesystem::path& model) {
+  return std::filesystem::is_regular_file(model) ? model : model / "config.json";
+}
 
-JsonObject JsonObject::of_model(const ModelConfig& model) {
-  std::filesystem::path path = model.path;
-  if (!std::filesystem::is_regular_file(path)) path /= "config.json";
+nlohmann::ordered_json read_model_json(const std::filesystem::path& model) {
+  const std::filesystem::path path = model_json_path(model);
   nlohmann::ordered_json json;
   try {
     json = nlohmann::ordered_json::parse(read_text(path));
@@ -23,7 +22,14 @@ JsonObject JsonObject::of_model(const ModelConfig& model) {
   }
   if (!json.is_object())
     fail_user("{}: found a JSON {}, expected the object of a Hugging Face model", path.string(), json.type_name());
-  return {path.string(), "", std::move(json)};
+  return json;
+}
+
+JsonObject::JsonObject(std::string file, std::string path, nlohmann::ordered_json json)
+    : file_(std::move(file)), path_(std::move(path)), json_(std::move(json)) {}
+
+JsonObject JsonObject::of_model(const std::filesystem::path& model) {
+  return {model_json_path(model).string(), "", read_model_json(model)};
 }
 
 void JsonObject::fail(const std::string& key, const char* expected) const {
@@ -53,6 +59,13 @@ double JsonObject::positive(const std::string& key) const {
 
 double JsonObject::positive(const std::string& key, double fallback) const {
   return has(key) ? positive(key) : fallback;
+}
+
+double JsonObject::fraction(const std::string& key, double fallback) const {
+  if (!has(key)) return fallback;
+  if (!json_[key].is_number() || json_[key].get<double>() < 0 || json_[key].get<double>() >= 1)
+    fail(key, "a number in [0, 1)");
+  return json_[key].get<double>();
 }
 
 double JsonObject::number(const std::string& key, double fallback) const {

@@ -1,20 +1,24 @@
-// Typed reading of a decoder's config.json: every fault is one line that names file and key.
+// Typed reading of a model's config.json: every fault is one line that names file and key.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "config/config.hpp"
-
 namespace vixen {
+
+/// config.json of a model: of the folder, or the file itself where the path names one.
+std::filesystem::path model_json_path(const std::filesystem::path& model);
+/// What it holds. UserError: unreadable, no JSON object.
+nlohmann::ordered_json read_model_json(const std::filesystem::path& model);
 
 /// An object of config.json: the file's own, or one inside it. A key whose value is null counts as absent.
 class JsonObject {
  public:
-  /// config.json of model.path, which may also be such a file itself. UserError: unreadable, no JSON object.
-  static JsonObject of_model(const ModelConfig& model);
+  /// What read_model_json() gives.
+  static JsonObject of_model(const std::filesystem::path& model);
 
   bool has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
   bool is_null(const std::string& key) const { return json_.contains(key) && json_[key].is_null(); }
@@ -26,6 +30,8 @@ class JsonObject {
   /// Finite numbers, above 0 or any.
   double positive(const std::string& key) const;
   double positive(const std::string& key, double fallback) const;
+  /// In [0, 1).
+  double fraction(const std::string& key, double fallback) const;
   double number(const std::string& key, double fallback) const;
   bool flag(const std::string& key, bool fallback) const;
   std::string text(const std::string& key, const std::string& fallback) const;

@@ -1,0 +1,44 @@
+// Which step a pass belongs to, and what all layers of the pass share: where sequences lie, and the keys of dropout.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "kernels/dropout.hpp"
+#include "model/lora.hpp"
+
+namespace vixen {
+
+/// Which step a pass belongs to. training = false: no dropout.
+struct PassContext {
+  bool training = false;
+  uint64_t seed = 0;
+  uint64_t step = 0;
+};
+
+struct PackedLayout {
+  at::Tensor cu_seqlens;     // int32 [n+1]
+  at::Tensor sequence_keys;  // int64 [n]
+  TokenKeys token_keys;      // empty when no dropout is active
+  int64_t max_seqlen = 0;
+  bool training = false;
+  uint64_t seed = 0, step = 0;  // dropout
+
+  /// Dropout of the adapters; refers to token_keys.
+  LoraDropout lora_dropout() const { return {.keys = &token_keys, .training = training, .seed = seed, .step = step}; }
+};
+
+/// has_dropout: whether anything in the pass drops while training.
+inline PackedLayout packed_layout(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys, int64_t max_seqlen,
+                                  const PassContext& context, bool has_dropout) {
+  PackedLayout layout;
+  layout.cu_seqlens = cu_seqlens;
+  layout.sequence_keys = sequence_keys;
+  layout.max_seqlen = max_seqlen;
+  layout.training = context.training;
+  layout.seed = context.seed;
+  layout.step = context.step;
+  if (context.training && has_dropout) layout.token_keys = make_token_keys(cu_seqlens, sequence_keys);
+  return layout;
+}
+
+}  // namespace vixen
