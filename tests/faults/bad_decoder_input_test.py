@@ -8,43 +8,17 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pytest
-import torch
 from make_tiny_run import WORDS, write_raw
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaModel
 
-from bad_input_test import assert_refused
+from refusals import assert_refused, damaged, emptied_row, with_pictures
+from word_llama import PROMPT, save_word_tokenizer, word_llama
 
 ROOT = Path(__file__).resolve().parents[2]
-PROMPT = "This product text and its image".split()
-WIDTH, IMAGE_WIDTH = 32, 8
-
-
-def tiny_llama(layers: int = 2, width: int = WIDTH) -> LlamaModel:
-    torch.manual_seed(0)
-    return LlamaModel(LlamaConfig(vocab_size=len(WORDS) + len(PROMPT) + 2, hidden_size=width, num_hidden_layers=layers, num_attention_heads=4,
-                                  num_key_value_heads=2, head_dim=8, intermediate_size=64, max_position_embeddings=64))
-
-
-def write_pictures(path: Path, data: Path, width: int) -> Path:
-    """The data set with one picture of `width` numbers for every training and test query."""
-    shutil.copy(data, path)
-    with h5py.File(path, "r+") as file:
-        first = 0
-        for group in ("train", "test"):
-            count = file[f"{group}/tokens/offsets"].shape[0] - 1
-            del file[f"{group}/images"]
-            file[f"{group}/images/offsets"] = np.arange(count + 1, dtype=np.int64)
-            file[f"{group}/images/values"] = np.arange(first, first + count, dtype=np.int32)
-            first += count
-        del file["images/embeddings"]
-        file["images/embeddings"] = np.random.default_rng(0).normal(size=(first, width)).astype(np.float16)
-        file.attrs["max_images"] = np.int64(1)
-    return path
+IMAGE_WIDTH = 8
 
 
 @pytest.fixture(scope="session")
@@ -52,19 +26,16 @@ def decoder(tmp_path_factory):
     """A Llama of two layers in shards, its tokenizer, and data sets of it without pictures and with ones of two widths."""
     folder = tmp_path_factory.mktemp("decoder")
     model = folder / "llama"
-    tiny_llama().save_pretrained(model, max_shard_size="40KB")
+    word_llama(WORDS).save_pretrained(model, max_shard_size="40KB")
     assert len(list(model.glob("model-*.safetensors"))) > 1
-    vocabulary = {word: place for place, word in enumerate(["[UNK]", *WORDS, *PROMPT, "<|endoftext|>"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    tokenizer.save(str(model / "tokenizer.json"))
+    save_word_tokenizer(WORDS, model)
     write_raw(folder / "raw", 128, 32)
     data = folder / "data.h5"
     subprocess.run([sys.executable, str(ROOT / "tools/prepare_dataset.py"), "--raw", str(folder / "raw"), "--model", str(model), "--out", str(data),
                     "--max-length", "16"], check=True, capture_output=True)
-    return SimpleNamespace(model=model, data=data, pictures=write_pictures(folder / "pictures.h5", data, IMAGE_WIDTH),
-                           wide_pictures=write_pictures(folder / "wide_pictures.h5", data, 2 * IMAGE_WIDTH))
+    pictures = np.random.default_rng(0).normal(size=(128, 2 * IMAGE_WIDTH))
+    return SimpleNamespace(model=model, data=data, pictures=with_pictures(data, folder / "pictures.h5", pictures[:, :IMAGE_WIDTH]),
+                           wide_pictures=with_pictures(data, folder / "wide_pictures.h5", pictures))
 
 
 @pytest.fixture
@@ -97,7 +68,7 @@ def write_adapter(folder: Path, model: LlamaModel, rank: int = 4, **more) -> Pat
 
 def test_the_whole_input_is_good(train, tmp_path, decoder):
     """What the tests below damage is trained on without them."""
-    result = train(data__path=decoder.pictures, lora__adapter=write_adapter(tmp_path / "adapter", tiny_llama()))
+    result = train(data__path=decoder.pictures, lora__adapter=write_adapter(tmp_path / "adapter", word_llama(WORDS)))
     assert result.returncode == 0, result.stderr
     assert "P@1" in json.loads((tmp_path / "run/metrics.json").read_text())
 
@@ -156,10 +127,7 @@ def test_weights_of_another_vocabulary(train, copy):
 
 
 def test_data_beyond_the_vocabulary(train, decoder, tmp_path):
-    path = tmp_path / "damaged.h5"
-    shutil.copy(decoder.data, path)
-    with h5py.File(path, "r+") as file:
-        file.attrs["vocabulary"] = np.int64(1000)
+    path = damaged(decoder.data, tmp_path, lambda file: file.attrs.__setitem__("vocabulary", np.int64(1000)))
     assert_refused(train(data__path=path), "damaged.h5", "999", f"vocabulary of {len(WORDS) + len(PROMPT) + 2}")
 
 
@@ -188,17 +156,17 @@ def test_sequences_longer_than_the_model_s_positions(train, copy):
 
 
 def test_adapter_of_another_base(train, tmp_path):
-    adapter = write_adapter(tmp_path / "adapter", tiny_llama(width=48))
+    adapter = write_adapter(tmp_path / "adapter", word_llama(WORDS, hidden_size=48))
     assert_refused(train(lora__adapter=adapter), "adapter_model.safetensors", "q_proj.lora_A", "[4, 48]", "[4, 32]")
 
 
 def test_adapter_of_more_layers(train, tmp_path):
-    adapter = write_adapter(tmp_path / "adapter", tiny_llama(layers=3))
+    adapter = write_adapter(tmp_path / "adapter", word_llama(WORDS, num_hidden_layers=3))
     assert_refused(train(lora__adapter=adapter), "adapter_model.safetensors", "layers.2")
 
 
 def test_adapter_of_another_rank_than_it_says(train, tmp_path):
-    adapter = write_adapter(tmp_path / "adapter", tiny_llama())
+    adapter = write_adapter(tmp_path / "adapter", word_llama(WORDS))
     path = adapter / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "r": 8}))
     assert_refused(train(lora__adapter=adapter), "adapter_model.safetensors", "lora_", "[4, ", "[8, ")
@@ -206,7 +174,7 @@ def test_adapter_of_another_rank_than_it_says(train, tmp_path):
 
 @pytest.mark.parametrize("key,value", [("peft_type", "IA3"), ("bias", "all"), ("use_dora", True), ("rank_pattern", {"q_proj": 2})])
 def test_adapter_of_a_kind_that_we_do_not_know(train, tmp_path, key, value):
-    adapter = write_adapter(tmp_path / "adapter", tiny_llama())
+    adapter = write_adapter(tmp_path / "adapter", word_llama(WORDS))
     path = adapter / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     assert_refused(train(lora__adapter=adapter), "adapter_config.json", key)
@@ -225,22 +193,14 @@ def test_template_that_the_data_set_does_not_have(train):
 
 
 def test_data_set_prepared_without_prompts(train, decoder, tmp_path):
-    path = tmp_path / "plain.h5"
-    shutil.copy(decoder.data, path)
-    with h5py.File(path, "r+") as file:
-        del file["prompts"]
-    assert_refused(train(data__path=path), "plain.h5", "template.text_prefix", "add_prompts.py")
+    path = damaged(decoder.data, tmp_path, lambda file: file.__delitem__("prompts"))
+    assert_refused(train(data__path=path), "damaged.h5", "template.text_prefix", "add_prompts.py")
 
 
 def test_row_without_text(train, decoder, tmp_path):
     """A template does not make up for a text that is missing."""
-    path = tmp_path / "empty.h5"
-    shutil.copy(decoder.data, path)
-    with h5py.File(path, "r+") as file:
-        offsets = file["train/tokens/offsets"][:]
-        offsets[3] = offsets[4]
-        file["train/tokens/offsets"][:] = offsets
-    assert_refused(train(data__path=path), "empty.h5", "train/tokens", "3")
+    path = damaged(decoder.data, tmp_path, emptied_row("train/tokens", 3))
+    assert_refused(train(data__path=path), "damaged.h5", "train/tokens", "3")
 
 
 def test_pictures_of_another_width_than_the_run_s(tiny, train, decoder, tmp_path):

@@ -5,28 +5,12 @@ import os
 import shutil
 import struct
 import subprocess
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-
-def assert_refused(result: subprocess.CompletedProcess, *expected: str) -> None:
-    assert result.returncode == 2, f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, f"one line expected:\n{result.stderr}"
-    for text in expected:
-        assert text in lines[0], f"'{text}' expected in: {lines[0]}"
-
-
-def damaged(tiny, tmp_path: Path, change) -> Path:
-    """A copy of the data set with `change(h5py.File)` applied."""
-    path = tmp_path / "damaged.h5"
-    shutil.copy(tiny.data, path)
-    with h5py.File(path, "r+") as file:
-        change(file)
-    return path
+from refusals import assert_refused, damaged, emptied_row, with_pictures
 
 
 def test_missing_data_set(tiny, tmp_path):
@@ -42,46 +26,26 @@ def test_truncated_data_set(tiny, tmp_path):
 
 
 def test_wrong_schema_version(tiny, tmp_path):
-    path = damaged(tiny, tmp_path, lambda file: file.attrs.__setitem__("version", np.int64(7)))
+    path = damaged(tiny.data, tmp_path, lambda file: file.attrs.__setitem__("version", np.int64(7)))
     assert_refused(tiny.run("inspect", path), "damaged.h5", "version", "7")
 
 
 def test_label_out_of_range(tiny, tmp_path):
     def change(file):
         file["train/labels/values"][5] = 999
-    path = damaged(tiny, tmp_path, change)
+    path = damaged(tiny.data, tmp_path, change)
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path})), "labels", "999", "40")
 
 
-def with_pictures(tiny, tmp_path: Path, rows: np.ndarray, first_row: int = 0) -> Path:
-    """The tiny set with one picture for every query and `rows` as image embeddings."""
-    path = tmp_path / "pictures.h5"
-    with h5py.File(tiny.data) as source, h5py.File(path, "w") as file:
-        for key, value in source.attrs.items():
-            file.attrs[key] = value
-        file.attrs["max_images"] = np.int64(1)
-        for group in ("train", "test", "label"):
-            for name in source[group]:
-                if name != "images":
-                    source.copy(f"{group}/{name}", file.require_group(group))
-            count = source[f"{group}/tokens/offsets"].shape[0] - 1
-            values = (np.arange(count) + first_row).astype(np.int32) if group != "label" else np.zeros(0, np.int32)
-            offsets = np.arange(count + 1) if group != "label" else np.zeros(count + 1)
-            file.create_dataset(f"{group}/images/offsets", data=offsets.astype(np.int64))
-            file.create_dataset(f"{group}/images/values", data=values)
-        file.create_dataset("images/embeddings", data=rows.astype(np.float16))
-    return path
-
-
 def test_image_row_out_of_range(tiny, tmp_path):
-    path = with_pictures(tiny, tmp_path, np.ones((256, 8)), first_row=1)
+    path = with_pictures(tiny.data, tmp_path / "pictures.h5", np.ones((256, 8)), first_row=1)
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path})), "images", "256")
 
 
 def test_nan_in_image_embeddings(tiny, tmp_path):
     rows = np.ones((256, 8))
     rows[17, 3] = np.nan
-    path = with_pictures(tiny, tmp_path, rows)
+    path = with_pictures(tiny.data, tmp_path / "pictures.h5", rows)
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path})), "images", "17")
 
 
@@ -108,7 +72,7 @@ def test_tokenizer_of_another_model(tiny, tmp_path):
 
 
 def test_tokens_the_model_does_not_know(tiny, tmp_path):
-    path = damaged(tiny, tmp_path, lambda file: file.attrs.__setitem__("vocabulary", np.int64(1000)))
+    path = damaged(tiny.data, tmp_path, lambda file: file.attrs.__setitem__("vocabulary", np.int64(1000)))
     result = tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path}))
     assert_refused(result, "damaged.h5", "999", "vocabulary of 45")
 
@@ -135,20 +99,12 @@ def test_batch_smaller_than_the_world(tiny, tmp_path):
 
 
 def test_training_row_without_labels(tiny, tmp_path):
-    def change(file):
-        offsets = file["train/labels/offsets"][:]
-        offsets[5] = offsets[6]
-        file["train/labels/offsets"][:] = offsets
-    path = damaged(tiny, tmp_path, change)
+    path = damaged(tiny.data, tmp_path, emptied_row("train/labels", 5))
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path})), "train/labels", "5")
 
 
 def test_empty_text(tiny, tmp_path):
-    def change(file):
-        offsets = file["test/tokens/offsets"][:]
-        offsets[9] = offsets[10]
-        file["test/tokens/offsets"][:] = offsets
-    path = damaged(tiny, tmp_path, change)
+    path = damaged(tiny.data, tmp_path, emptied_row("test/tokens", 9))
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path})), "test/tokens", "9")
 
 

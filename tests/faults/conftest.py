@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/slurm"))
+sys.path[:0] = [str(ROOT / "tests/slurm"), str(ROOT / "tests/fixtures")]
 VIXEN = os.environ.get("VIXEN", str(ROOT / "build/cuda/src/vixen"))
 MPIEXEC = os.environ.get("MPIEXEC", "mpirun")
 

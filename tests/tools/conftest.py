@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
+sys.path[:0] = [str(TOOLS), str(TOOLS.parent / "tests/fixtures")]
 WORDS = "red green blue big small car house tree icon arrow left right open close".split()
 
 

@@ -7,28 +7,18 @@ import sys
 
 import pytest
 from conftest import TOOLS, WORDS, query, write_lines
+from word_llama import PROMPT, save_word_tokenizer, word_llama
 
 pytest.importorskip("peft")
 pytestmark = pytest.mark.skipif("VIXEN_BINARY" not in os.environ, reason="VIXEN_BINARY is not set")
-PROMPT = "This product text and its image".split()
 BATCH, MAX_LENGTH = 16, 12
 
 
 @pytest.fixture
 def decoder(tmp_path):
     """A random Llama of two layers with a tokenizer of words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaModel
-
-    vocabulary = {word: place for place, word in enumerate(["[UNK]", *WORDS, *PROMPT, "<|endoftext|>"])}
-    torch.manual_seed(0)
-    LlamaModel(LlamaConfig(vocab_size=len(vocabulary), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                           intermediate_size=128, max_position_embeddings=64)).save_pretrained(tmp_path / "llama")
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    tokenizer.save(str(tmp_path / "llama/tokenizer.json"))
+    word_llama(WORDS, hidden_size=64, head_dim=16, intermediate_size=128).save_pretrained(tmp_path / "llama")
+    save_word_tokenizer(WORDS, tmp_path / "llama")
     return tmp_path / "llama"
 
 

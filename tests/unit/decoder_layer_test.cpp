@@ -6,10 +6,7 @@
 #include <cmath>
 
 #include "base/check.hpp"
-#include "fixtures/distances.hpp"
-#include "fixtures/gradient_check.hpp"
 #include "fixtures/layer_checks.hpp"
-#include "fixtures/tiny_model.hpp"
 
 namespace vixen {
 namespace {
@@ -164,17 +161,11 @@ TEST_P(DecoderLayerTest, GradientsByCentralDifferences) {
   LayerFixture fixture(GetParam());
   const DecoderPass pass = fixture.pass(kLengths, kKeys);
   const at::Tensor x = wave({kPositions, kWidth}, 0.3), direction = wave({kPositions, kWidth}, 1.1);
-  const auto loss_of = [&](const at::Tensor& input) {
-    return weighed_sum(fixture.layer->forward(input, pass, nullptr), direction);
-  };
   DecoderLayer::Saved saved;
-  const at::Tensor y = fixture.layer->forward(x, pass, &saved);
-  EXPECT_TRUE(y.equal(fixture.layer->forward(x, pass, nullptr))) << "keeping activations must not change the output";
-  const at::Tensor grad_x = fixture.layer->backward(direction, pass, saved, true);
+  const int trained = expect_layer_gradients(*fixture.layer, fixture.store, pass, x, direction,
+                                             {.step = 5e-3, .relative = 4e-3}, saved);
+  EXPECT_GE(trained, GetParam().rank > 0 ? 4 + 7 : 6);
   EXPECT_FALSE(saved.input.defined() || saved.gate_up.defined()) << "the backward frees what it used";
-  constexpr GradientTolerance kTolerance{.step = 5e-3, .relative = 4e-3};
-  EXPECT_GE(expect_gradients(fixture.store, kTolerance, [&] { return loss_of(x); }), GetParam().rank > 0 ? 4 + 7 : 6);
-  expect_input_gradient(x, grad_x, kTolerance, loss_of);
 }
 
 TEST_P(DecoderLayerTest, RecomputesToTheBit) {
@@ -198,12 +189,10 @@ TEST_P(DecoderLayerTest, RecomputesToTheBit) {
 
 TEST_P(DecoderLayerTest, NeighboursDoNotMatter) {
   const LayerFixture fixture(GetParam());
-  const at::Tensor a = wave({5, kWidth}, 0), b = wave({2, kWidth}, 4), c = wave({9, kWidth}, 8);
-  const at::Tensor abc = fixture.layer->forward(at::cat({a, b, c}), fixture.pass({5, 2, 9}, {100, 200, 300}), nullptr);
-  const at::Tensor ca = fixture.layer->forward(at::cat({c, a}), fixture.pass({9, 5}, {300, 100}), nullptr);
-  const double tolerance = 1e-6 * largest(abc);
-  EXPECT_LE(max_difference(abc.narrow(0, 0, 5), ca.narrow(0, 9, 5)), tolerance);
-  EXPECT_LE(max_difference(abc.narrow(0, 7, 9), ca.narrow(0, 0, 9)), tolerance);
+  const auto [outputs, difference] = check_neighbours(kWidth, [&](const at::Tensor& x, const auto&... layout) {
+    return fixture.layer->forward(x, fixture.pass(layout...), nullptr);
+  });
+  EXPECT_LE(difference, 1e-6 * largest(outputs));
 }
 
 TEST_P(DecoderLayerTest, Bfloat16FollowsFloat32) {

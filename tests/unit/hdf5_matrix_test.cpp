@@ -19,6 +19,7 @@
 namespace vixen {
 namespace {
 
+using test::error_of;
 using test::expect_mentions;
 
 struct MatrixFile : testing::Test {
@@ -30,12 +31,6 @@ struct MatrixFile : testing::Test {
     writer.add("/embeddings", values.size(0), values.size(1), values.scalar_type());
     writer.write("/embeddings", 0, values);
     writer.close();
-  }
-
-  std::string error_of(const std::function<void()>& action) const {
-    const std::string message = test::fault_of(action);
-    EXPECT_NE(message, "(no fault)");
-    return message;
   }
 };
 

@@ -4,10 +4,7 @@
 #include <cmath>
 
 #include "base/check.hpp"
-#include "fixtures/distances.hpp"
-#include "fixtures/gradient_check.hpp"
 #include "fixtures/layer_checks.hpp"
-#include "fixtures/tiny_model.hpp"
 
 namespace vixen {
 namespace {
@@ -57,17 +54,10 @@ TEST(TransformerLayer, GradientsWithDropoutByFiniteDifferences) {
   LayerFixture fixture(0.2);
   const PackedLayout layout = layout_of({3, 1, 7, 4}, {11, 3, 8, 5}, true);
   const at::Tensor x = wave({15, kWidth}, 0.3), direction = wave({15, kWidth}, 1.1);
-  const auto loss_of = [&](const at::Tensor& input) {
-    return weighed_sum(fixture.layer->forward(input, layout, nullptr), direction);
-  };
   TransformerLayer::Saved saved;
-  const at::Tensor y = fixture.layer->forward(x, layout, &saved);
-  EXPECT_TRUE(y.equal(fixture.layer->forward(x, layout, nullptr))) << "keeping activations must not change the output";
-  const at::Tensor grad_x = fixture.layer->backward(direction, layout, saved);
-
-  constexpr GradientTolerance kTolerance{.step = 5e-3, .relative = 3e-3};
-  EXPECT_EQ(expect_gradients(fixture.store, kTolerance, [&] { return loss_of(x); }), fixture.store.count());
-  expect_input_gradient(x, grad_x, kTolerance, loss_of);
+  const int trained = expect_layer_gradients(*fixture.layer, fixture.store, layout, x, direction,
+                                             {.step = 5e-3, .relative = 3e-3}, saved);
+  EXPECT_EQ(trained, fixture.store.count());
 }
 
 TEST(TransformerLayer, GradientOfTheInputOnlyWhenAsked) {
@@ -102,14 +92,13 @@ TEST(TransformerLayer, GradientsAdd) {
 // Dropout is keyed by sequence: another order and other neighbours give each sequence the same output.
 TEST(TransformerLayer, NeighboursDoNotMatter) {
   const LayerFixture fixture(0.3);
-  const at::Tensor a = wave({5, kWidth}, 0), b = wave({2, kWidth}, 4), c = wave({9, kWidth}, 8);
-  const at::Tensor abc =
-      fixture.layer->forward(at::cat({a, b, c}), layout_of({5, 2, 9}, {100, 200, 300}, true), nullptr);
-  const at::Tensor ca = fixture.layer->forward(at::cat({c, a}), layout_of({9, 5}, {300, 100}, true), nullptr);
-  EXPECT_LE(max_difference(abc.narrow(0, 0, 5), ca.narrow(0, 9, 5)), 1e-6);
-  EXPECT_LE(max_difference(abc.narrow(0, 7, 9), ca.narrow(0, 0, 9)), 1e-6);
-  const at::Tensor other = fixture.layer->forward(a, layout_of({5}, {101}, true), nullptr);
-  EXPECT_GT(max_difference(abc.narrow(0, 0, 5), other), 1e-2) << "another key is another mask";
+  const auto forward = [&](const at::Tensor& x, const auto&... layout) {
+    return fixture.layer->forward(x, layout_of(layout..., true), nullptr);
+  };
+  const auto [outputs, difference] = check_neighbours(kWidth, forward);
+  EXPECT_LE(difference, 1e-6);
+  const at::Tensor other = fixture.layer->forward(wave({5, kWidth}, 0), layout_of({5}, {101}, true), nullptr);
+  EXPECT_GT(max_difference(outputs.narrow(0, 0, 5), other), 1e-2) << "another key is another mask";
 }
 
 TEST(TransformerLayer, NoDropoutInEvaluation) {
