@@ -31,7 +31,7 @@ ENCODERS = ("bert", "distilbert")
 # The sections of a made file, in the order of `vixen --help`.
 SECTIONS = ("data", "model", "lora", "template", "train", "prototype", "cluster", "plan", "run")
 TABLE_BEGIN, TABLE_END = "<!-- tools/make_configs.py --plan-table: begin -->", "<!-- end -->"
-TABLE_HEAD = ["data set", "backbone", "text only", "with pictures", "configuration", "GPUs", "GB", "activations", "hours"]
+TABLE_HEAD = ["data set", "backbone", "text only", "with pictures", "configuration", "GB", "host GB", "activations", "hours"]
 
 
 @dataclass
@@ -143,25 +143,23 @@ def default_binary() -> Path:
 
 
 def plan_of(binary: Path, row: Row) -> dict:
-    """What `vixen plan` says about a row on the fewest H100s that it fits on."""
-    for gpus in (1, 2, 4):
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "plan.json"
-            command = [str(binary), "plan", "--config", str(row.file), "--model.path", str(row.model), "--plan.gpu", "h100", "--plan.world_size",
-                       str(gpus), "--out", str(out)]
-            result = subprocess.run(command, capture_output=True, text=True)
-            if result.returncode == 0:
-                return json.loads(out.read_text())
-            if "use more ranks" not in result.stderr:
-                break
-    raise UserError(f"vixen plan of {row.file.name} ended with code {result.returncode}: {result.stderr.strip()}")
+    """What `vixen plan` says about a row on one H100 of 80 GB."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "plan.json"
+        command = [str(binary), "plan", "--config", str(row.file), "--model.path", str(row.model), "--plan.gpu", "h100", "--out", str(out)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise UserError(f"vixen plan of {row.file.name} ended with code {result.returncode}: {result.stderr.strip()}")
+        return json.loads(out.read_text())
 
 
 def plan_cells(plan: dict) -> list[str]:
-    """GPUs, memory of one, how the budget is kept, and hours, for the table."""
+    """GB of the GPU and of host memory, how the budget is kept, and hours, for the table."""
     chunks, recomputed = plan["choice"]["chunks"], plan["choice"]["recompute_layers"]
     ways = [f"{chunks} chunks"] * (chunks > 1) + [f"{recomputed} of {plan['layers']} layers recomputed"] * (recomputed > 0)
-    return [str(plan["world_size"]), f"{plan['memory']['peak_bytes'] / 1e9:.0f}", ", ".join(ways) or "all kept", f"{plan['time']['hours']:.2g}"]
+    device, host = (plan["memory"][key] / 1e9 for key in ("peak_bytes", "host_bytes"))
+    hours = plan["time"]["hours"]
+    return [f"{device:.0f}", f"{host:.2g}" if host > 0 else "", ", ".join(ways) or "all kept", f"{hours:.0f}" if hours >= 100 else f"{hours:.2g}"]
 
 
 def around_table(page: Path) -> tuple[str, str]:

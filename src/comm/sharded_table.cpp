@@ -205,16 +205,19 @@ void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Ten
               "assign_replicated: rows must be [{}, {}]", global_ids.numel(), width_);
   const int64_t* ids = checked_ids(global_ids, shards_.n_rows(), "assign_replicated");
   const RowRange own = local_range();
-  // Which place of the list each own row keeps: the last. Index writes with repeats have no order of their own.
-  std::vector<int64_t> last(static_cast<size_t>(own.size()), -1);
+  std::vector<int64_t> own_rows, places;
   for (int64_t i = 0; i < global_ids.numel(); ++i) {
-    if (own.contains(ids[i])) last[static_cast<size_t>(ids[i] - own.begin)] = i;
+    if (!own.contains(ids[i])) continue;
+    own_rows.push_back(ids[i] - own.begin);
+    places.push_back(i);
   }
+  // The last place of each row: index writes with repeats have no order of their own.
+  const auto [order, starts] = group_by(own_rows.data(), std::ssize(own_rows));
   std::vector<int64_t> targets, sources;
-  for (size_t row = 0; row < last.size(); ++row) {
-    if (last[row] < 0) continue;
-    targets.push_back(static_cast<int64_t>(row));
-    sources.push_back(last[row]);
+  for (size_t g = 0; g + 1 < starts.size(); ++g) {
+    const auto last = static_cast<size_t>(order[static_cast<size_t>(starts[g + 1] - 1)]);
+    targets.push_back(own_rows[last]);
+    sources.push_back(places[last]);
   }
   if (targets.empty()) return;
   const at::Tensor values = rows.index_select(0, device_index(sources, rows.device())).to(local_.scalar_type());

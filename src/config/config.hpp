@@ -19,6 +19,7 @@ enum class Mask { kAuto, kCausal, kBidirectional };     // model.mask: "auto" | 
 enum class Fusion { kEarly, kLate };                    // model.fusion: "early" | "late"
 enum class ImageAdapterKind { kLinear, kMlp };          // model.image_adapter: "linear" | "mlp"
 enum class LoraScale { kRankStabilised, kClassic };  // lora.scale: "rslora" (alpha / sqrt(r)) | "classic" (alpha / r)
+enum class TableHome { kAuto, kDevice, kHost };      // train.tables: "auto" | "device" | "host"
 enum class UseTemplate { kAuto, kYes, kNo };         // template.use: "auto" | "yes" | "no"
 enum class PieceOrder { kAuto, kTextFirst, kImagesFirst };  // template.order: "auto" | "text_first" | "images_first"
 
@@ -95,6 +96,7 @@ struct TrainConfig {
   double memory_gb = 0;           // device memory a rank may use, 1e9 bytes; 0: no budget, everything is kept
   int64_t chunks = 0;             // gradient caching: parts of a rank's batch; 0: what memory_gb asks for, else 1
   int64_t recompute_layers = -1;  // layers whose activations are computed again; < 0: what memory_gb asks for, else 0
+  TableHome tables = TableHome::kAuto;  // where query bank and centroids live; auto: what memory_gb asks for
 };
 
 struct LossConfig {

@@ -154,12 +154,15 @@ std::vector<Key> make_keys() {
       {"train.image_dropout", VIXEN_FIELD(train.image_dropout), "probability", ours, kProbability, {},
        "Sequences of a training step that go without their pictures, so that the model also answers text alone"},
       {"train.memory_gb", VIXEN_FIELD(train.memory_gb), "1e9 bytes a rank", ours, kAtLeast0, {},
-       "Memory budget, kept by recomputing layers, then by gradient caching in chunks; 0: keep all activations"},
+       "Memory budget, kept by tables in host memory, recomputing layers, gradient caching in chunks; 0: none"},
       {"train.chunks", VIXEN_FIELD(train.chunks), "chunks", ours, kAtLeast0, {},
        "Gradient caching: parts of a rank's batch that are embedded, and embedded again for their gradients, one after "
        "the other; 0: as train.memory_gb asks"},
       {"train.recompute_layers", VIXEN_FIELD(train.recompute_layers), "layers", ours, kAny, {},
        "First layers whose activations are computed again in the backward pass; negative: as train.memory_gb asks"},
+      {"train.tables", VIXEN_ENUM(named(c.train.tables, {"auto", "device", "host"})), "", ours, {}, {},
+       "Where the query bank and the centroids live: on the device, in host memory, or (auto) in host memory when the "
+       "budget is short"},
 
       {"loss.negatives", VIXEN_FIELD(loss.negatives), "labels", official, kAtLeast1, {},
        "Hardest negatives of a row"},

@@ -50,12 +50,9 @@ std::vector<int64_t> shape_of(const BackboneParameter& parameter, size_t tensor)
   return shape;
 }
 
-// What a frozen parameter is kept as; `stored` is the dtype of its file.
-at::ScalarType frozen_dtype(const BackboneParameter& parameter, at::ScalarType stored, bool tables_float32,
-                            const ParameterStore& store) {
-  if (parameter.is_vector) return at::kFloat;
-  if (parameter.in_products) return store.compute_dtype();
-  return tables_float32 || stored == at::kDouble ? at::kFloat : stored;
+FrozenKind kind_of(const BackboneParameter& parameter) {
+  if (parameter.is_vector) return FrozenKind::kVector;
+  return parameter.in_products ? FrozenKind::kProduct : FrozenKind::kTable;
 }
 
 }  // namespace
@@ -66,9 +63,18 @@ int register_backbone(const std::vector<BackboneParameter>& parameters, bool fro
     int64_t rows = 0;
     for (size_t i = 0; i < p.tensors.size(); ++i) rows += rows_of(p, i);
     VIXEN_CHECK(rows == p.shape.at(0), "{}: {} rows of tensors, {} of the parameter", p.name, rows, p.shape.at(0));
-    store.add(p.name, p.shape, frozen ? ParameterGroup::kFrozen : p.group, p.in_products);
+    const int index = store.add(p.name, p.shape, frozen ? ParameterGroup::kFrozen : p.group, p.in_products);
+    store.set_kind(index, kind_of(p), p.tensors.size() > 1);
   }
   return first;
+}
+
+FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype,
+                       bool tables_float32, bool cpu) {
+  auto dtype = at::kFloat;
+  if (info.kind == FrozenKind::kProduct) dtype = compute_dtype;
+  if (info.kind == FrozenKind::kTable && !tables_float32 && stored != at::kDouble) dtype = stored;
+  return {dtype, cpu && !info.is_fused && stored == dtype};
 }
 
 void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
@@ -95,12 +101,13 @@ void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
     if (store.trained(index)) {
       target = store.value(index);
     } else {
-      const auto dtype = frozen_dtype(parameter, tensors[0].scalar_type(), tables_float32, store);
-      if (tensors.size() == 1 && tensors[0].scalar_type() == dtype && device.is_cpu()) {
-        store.set_frozen(index, tensors[0]);  // the mapped bytes themselves
+      const auto form = frozen_form(store.info(index), tensors[0].scalar_type(), store.compute_dtype(), tables_float32,
+                                    device.is_cpu());
+      if (form.is_mapped) {
+        store.set_frozen(index, tensors[0]);
         continue;
       }
-      target = at::empty(parameter.shape, at::TensorOptions().dtype(dtype).device(device));
+      target = at::empty(parameter.shape, at::TensorOptions().dtype(form.dtype).device(device));
       store.set_frozen(index, target);
     }
     int64_t row = 0;

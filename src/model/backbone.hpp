@@ -26,11 +26,18 @@ struct BackboneParameter {
 /// Registers the parameters in this order (kFrozen when frozen); returns the index of the first.
 int register_backbone(const std::vector<BackboneParameter>& parameters, bool frozen, ParameterStore& store);
 
+/// What load_backbone keeps of a frozen parameter whose file holds `stored`.
+struct FrozenForm {
+  at::ScalarType dtype;  // the compute dtype where products read it, float32 for vectors, as stored for embedding
+                         // tables (float32 for BERT's: tables_float32)
+  bool is_mapped;        // a view of the file: one tensor in that dtype, on a CPU
+};
+FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype,
+                       bool tables_float32, bool cpu);
+
 /// Fills the parameters registered from `first` on from the folder's weights, each name with one of `prefixes`
-/// ("" among them). Trained: into the buffers, as float32. Frozen: a view of the mapped file where it is one tensor in
-/// the dtype and on the device that is needed, else one copy of it: in the store's compute dtype where products read
-/// it, float32 for vectors, as stored for embedding tables (float32 for BERT's: `tables_float32`). UserError naming
-/// file, tensor, what was found and what config.json says.
+/// ("" among them). Trained: into the buffers, as float32. Frozen: as frozen_form says, the mapped bytes themselves or
+/// one copy of them. UserError naming file, tensor, what was found and what config.json says.
 void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
                    const std::vector<std::string>& prefixes, const std::filesystem::path& folder, bool tables_float32,
                    ParameterStore& store);

@@ -7,12 +7,6 @@
 #include <vector>
 
 namespace vixen {
-namespace {
-
-// Bank rows fetched at a time: 65,536 x 768 floats are 200 MB.
-constexpr int64_t kRowsPerBlock = 65536;
-
-}  // namespace
 
 void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const Ragged<int32_t>& queries_of_label,
                       Communicator& comm) {
@@ -23,7 +17,7 @@ void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const R
   // Ranks meet in every gather, so all go on until the last one is done.
   while (comm.max_host(static_cast<int64_t>(label < range.end)) != 0) {
     int64_t last = label;
-    while (last < range.end && offsets[last + 1] - offsets[label] <= kRowsPerBlock) ++last;
+    while (last < range.end && offsets[last + 1] - offsets[label] <= kCentroidBlockRows) ++last;
     if (last == label && label < range.end) ++last;  // a label with more queries than a block: alone
 
     const int64_t first_pair = label < range.end ? offsets[label] : 0;

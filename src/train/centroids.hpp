@@ -6,6 +6,9 @@
 
 namespace vixen {
 
+/// Rows of the bank that are fetched at a time: 65,536 of 768 floats are 200 MB.
+inline constexpr int64_t kCentroidBlockRows = 65536;
+
 /// Fills this rank's rows of `centroids` [L, D] from `bank` [N, D] (unit rows). queries_of_label: row l lists the
 /// training queries of label l, ascending; a label without any gets 0. The mean is not re-normalised. Rows are fetched
 /// in blocks (bounded memory) and summed in query order, so the result does not depend on the world size. Collective.

@@ -3,10 +3,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/random.hpp"
 #include "cluster/balanced_two_means.hpp"
+#include "device/transfer.hpp"
 #include "kernels/pooling.hpp"
 
 namespace vixen {
@@ -15,6 +17,8 @@ namespace {
 // Distinguishes the initialisation of the free vectors from that of numbered parameters.
 constexpr uint64_t kFreeVectorInitKey = uint64_t{1} << 32;
 constexpr uint64_t kFreeVectorClusterEpoch = ~uint64_t{0};
+// Labels of all ranks whose embeddings are summed at a time: 8192 of width 3584 are 117 MB.
+constexpr int64_t kMeanRows = 8192;
 
 // Xavier-uniform rows of a [n_rows, width] table; each value depends on its global place only.
 void fill_xavier(at::Tensor local, RowRange range, int64_t n_rows, uint64_t seed) {
@@ -37,61 +41,91 @@ LabelPrototypes::LabelPrototypes(const Config& config, int64_t n_labels, int64_t
                                  Communicator& comm)
     : config_(config),
       comm_(&comm),
+      n_labels_(n_labels),
+      width_(width),
       depth_(depth_for_free_vectors(config.prototype.free_vectors, n_labels)),
       network_(std::make_unique<PrototypeNetwork>(config.prototype, width, store)),
-      free_vectors_(comm, int64_t{1} << depth_, width),
-      centroids_(comm, n_labels, width),
       cluster_of_label_(at::zeros({n_labels}, at::kLong)) {}
 
-void LabelPrototypes::initialise(const at::Tensor& label_embeddings, bool show_progress) {
+void LabelPrototypes::allocate(TablePlacement centroids) {
+  free_vectors_ = std::make_unique<ShardedTable>(*comm_, int64_t{1} << depth_, width_);
+  centroids_ = std::make_unique<ShardedTable>(*comm_, n_labels_, width_, at::kFloat, centroids);
+}
+
+void LabelPrototypes::initialise(at::Tensor label_embeddings, bool show_progress) {
   network_->initialise(config_.train.seed);
   TwoMeansOptions options;
   options.depth = depth_;
   options.seed = config_.train.seed;
   options.epoch = kFreeVectorClusterEpoch;
+  options.in_place = true;
   options.show_progress = show_progress;
-  cluster_of_label_ = balanced_two_means(label_embeddings, centroids_.shards(), options, *comm_).to(at::kLong);
+  cluster_of_label_ = balanced_two_means(label_embeddings, centroids_->shards(), options, *comm_).to(at::kLong);
 
   if (config_.prototype.init == FreeVectorInit::kXavier) {
-    fill_xavier(free_vectors_.local(), free_vectors_.local_range(), free_vectors_.shards().n_rows(),
+    fill_xavier(free_vectors_->local(), free_vectors_->local_range(), free_vectors_->shards().n_rows(),
                 config_.train.seed);
     return;
   }
-  // Mean of the cluster's unit label embeddings: sums and counts meet at the owners.
-  const auto range = centroids_.local_range();
-  const auto clusters = cluster_of_label_.narrow(0, range.begin, range.size()).contiguous();
-  const auto unit = normalize_rows(label_embeddings).y;
-  auto sums = at::zeros_like(free_vectors_.local());
-  free_vectors_.scatter_add(clusters, unit, sums);
-  const auto own = free_vectors_.local_range();
-  const auto counts = at::bincount(cluster_of_label_, {}, free_vectors_.shards().n_rows())
-                          .narrow(0, own.begin, own.size())
-                          .clamp_min(1)
-                          .to(sums.options());
-  free_vectors_.local().copy_(sums / counts.unsqueeze(1));
+  set_cluster_means(label_embeddings);
+}
+
+// Free vectors: the mean of the unit embeddings of the labels of each cluster. Sums and counts meet at the owners, some
+// clusters at a time: all labels of a cluster travel together, so that their order, hence the sum, is that of the ids.
+void LabelPrototypes::set_cluster_means(const at::Tensor& unit_labels) {
+  const auto range = centroids_->local_range();
+  const int64_t clusters = free_vectors_->shards().n_rows();
+  const auto cluster_of = cluster_of_label_.narrow(0, range.begin, range.size()).contiguous();
+  const auto [sorted, order] = at::sort(cluster_of, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  const int64_t* sorted_clusters = sorted.const_data_ptr<int64_t>();
+  auto sums = free_vectors_->local();
+  sums.zero_();
+  const int64_t parts = (n_labels_ + kMeanRows - 1) / kMeanRows;
+  int64_t first = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    const auto* end =
+        std::lower_bound(sorted_clusters + first, sorted_clusters + range.size(), clusters * (part + 1) / parts);
+    const int64_t rows = end - (sorted_clusters + first);
+    const auto places = order.narrow(0, first, rows);
+    free_vectors_->scatter_add(sorted.narrow(0, first, rows),
+                               unit_labels.index_select(0, to_device(places, unit_labels.device())), sums);
+    first += rows;
+  }
+  const auto own = free_vectors_->local_range();
+  const auto counts = at::bincount(cluster_of_label_, {}, clusters).narrow(0, own.begin, own.size()).clamp_min(1);
+  sums.div_(counts.to(sums.options()).unsqueeze(1));
+}
+
+int64_t LabelPrototypes::initialise_bytes(const Config& config, int64_t local_labels, int64_t width, int64_t world_size,
+                                          bool cpu) {
+  const int64_t clustering = two_means_bytes(local_labels, width, world_size, cpu, /*in_place=*/true);
+  if (config.prototype.init == FreeVectorInit::kXavier) return clustering;
+  // Rows as picked, as sorted to be sent, as they came in, and their sums.
+  const int64_t means = 4 * std::min(local_labels, kMeanRows) * width * static_cast<int64_t>(sizeof(float));
+  return std::max(clustering, means);
 }
 
 at::Tensor LabelPrototypes::clusters_of(const at::Tensor& label_ids) const {
   return cluster_of_label_.index_select(0, label_ids);
 }
 
-at::Tensor LabelPrototypes::representations(const at::Tensor& label_embeddings) {
-  const auto range = centroids_.local_range();
-  auto result = at::empty_like(label_embeddings);
+at::Tensor LabelPrototypes::representations(at::Tensor label_embeddings) {
+  const auto range = centroids_->local_range();
+  const auto device = label_embeddings.device();
   // Ranks meet in every gather of free vectors, so all go on until the one with the most labels is done.
-  const int64_t most = centroids_.shards().max_rows();
+  const int64_t most = centroids_->shards().max_rows();
   for (int64_t first = 0; first < most; first += RowShards::kBlockRows) {
     const int64_t begin = std::min(first, range.size());
     const int64_t rows = std::min(RowShards::kBlockRows, range.size() - begin);
-    const auto free = free_vectors_.gather(cluster_of_label_.narrow(0, range.begin + begin, rows).contiguous());
+    const auto free = free_vectors_->gather(cluster_of_label_.narrow(0, range.begin + begin, rows).contiguous());
     if (rows == 0) continue;
-    const auto keys =
-        at::arange(range.begin + begin, range.begin + begin + rows, at::kLong).to(label_embeddings.device());
-    const auto z = network_->forward(label_embeddings.narrow(0, begin, rows), free,
-                                     centroids_.local().narrow(0, begin, rows), keys, PassContext{}, nullptr);
-    result.narrow(0, begin, rows).copy_(normalize_rows(z).y);
+    const auto keys = to_device(at::arange(range.begin + begin, range.begin + begin + rows, at::kLong), device);
+    auto block = label_embeddings.narrow(0, begin, rows);
+    const auto z = network_->forward(block, free, centroids_->local_on_device(begin, rows), keys, PassContext{},
+                                     /*saved=*/nullptr);
+    block.copy_(normalize_rows(z).y);
   }
-  return result;
+  return label_embeddings;
 }
 
 }  // namespace vixen

@@ -14,32 +14,43 @@ namespace vixen {
 
 class LabelPrototypes {
  public:
-  /// Registers the network's parameters in `store` (not yet allocated) and makes the sharded tables.
+  /// Registers the network's parameters in `store` (not yet allocated).
   LabelPrototypes(const Config& config, int64_t n_labels, int64_t width, ParameterStore& store, Communicator& comm);
+  /// Makes the sharded tables (zeros), the centroids where `centroids` says. Before anything below.
+  void allocate(TablePlacement centroids);
 
   /// Before training: the network's weights (after store.allocate()), the free vector of each label by balanced 2-means
   /// over the initial label embeddings, and the free vectors themselves. label_embeddings: this rank's rows of u,
-  /// float32 [local labels, D] (need not be unit). Collective.
-  void initialise(const at::Tensor& label_embeddings, bool show_progress);
+  /// float32 [local labels, D] (need not be unit), which become unit rows: a second table of them may not fit.
+  /// Collective.
+  void initialise(at::Tensor label_embeddings, bool show_progress);
+  /// Bytes that initialise() holds at its fullest besides the label embeddings and the tables.
+  static int64_t initialise_bytes(const Config& config, int64_t local_labels, int64_t width, int64_t world_size,
+                                  bool cpu);
 
-  /// n(z) of this rank's labels from their u [local labels, D], in evaluation mode, float32. Collective.
-  at::Tensor representations(const at::Tensor& label_embeddings);
+  /// n(z) of this rank's labels from their u [local labels, D], in evaluation mode, float32; written over u, block by
+  /// block, and returned. Collective.
+  at::Tensor representations(at::Tensor label_embeddings);
 
   PrototypeNetwork& network() { return *network_; }
-  ShardedTable& free_vectors() { return free_vectors_; }
-  ShardedTable& centroids() { return centroids_; }
+  ShardedTable& free_vectors() { return *free_vectors_; }
+  ShardedTable& centroids() { return *centroids_; }
   /// int64 [L] on the host: row of the free vector table.
   at::Tensor& cluster_of_label() { return cluster_of_label_; }
   /// The clusters of some labels. ids int64 [m] host.
   at::Tensor clusters_of(const at::Tensor& label_ids) const;
 
  private:
+  void set_cluster_means(const at::Tensor& unit_labels);
+
   Config config_;
   Communicator* comm_;
+  int64_t n_labels_;
+  int64_t width_;
   int depth_;
   std::unique_ptr<PrototypeNetwork> network_;
-  ShardedTable free_vectors_;  // [C, D]
-  ShardedTable centroids_;     // [L, D]
+  std::unique_ptr<ShardedTable> free_vectors_;  // [C, D]
+  std::unique_ptr<ShardedTable> centroids_;     // [L, D]
   at::Tensor cluster_of_label_;
 };
 

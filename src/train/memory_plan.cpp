@@ -2,16 +2,19 @@
 #include "train/memory_plan.hpp"
 
 #include <ATen/ATen.h>
-#include <nlohmann/json.hpp>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
-#include "base/file.hpp"
 #include "cluster/balanced_two_means.hpp"
+#include "model/backbone.hpp"
+#include "model/model_json.hpp"
 #include "shard/row_shards.hpp"
-#include "train/pack_options.hpp"
+#include "train/centroids.hpp"
+#include "train/label_prototypes.hpp"
 
 namespace vixen {
 namespace {
@@ -66,7 +69,21 @@ int64_t input_bytes(const Encoder::BatchShape& batch, int64_t image_width, int64
          batch_size * batch_size + 6 * kIndex * batch_size;
 }
 
-std::vector<MemoryPart> resident_parts(const MemoryShape& shape) {
+// The tables that may live in host memory.
+std::vector<MemoryPart> table_parts(const MemoryShape& shape) {
+  const int64_t w = shape.world_size, d = shape.width;
+  std::vector<MemoryPart> parts;
+  if (shape.config.train.method == Method::kPrime)
+    parts.push_back({"centroids", share_of(shape.data.labels, w) * d * kFloat});
+  parts.push_back({"query bank (fp16)", share_of(shape.data.queries, w) * d * kHalf});
+  return parts;
+}
+
+bool tables_on_host(const MemoryShape& shape, const MemoryChoice& choice) {
+  return !shape.cpu && choice.tables == TablePlacement::kHost;
+}
+
+std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryChoice& choice) {
   const auto& config = shape.config;
   const bool prime = config.train.method == Method::kPrime;
   const int64_t w = shape.world_size, d = shape.width, e = shape.trained_elements;
@@ -81,9 +98,11 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape) {
   if (prime) {
     const int64_t vectors = int64_t{1} << depth_for_free_vectors(config.prototype.free_vectors, shape.data.labels);
     parts.push_back({"free vectors, gradients, moments", 4 * share_of(vectors, w) * d * kFloat});
-    parts.push_back({"centroids", share_of(shape.data.labels, w) * d * kFloat});
   }
-  parts.push_back({"query bank (fp16)", share_of(shape.data.queries, w) * d * kHalf});
+  if (!tables_on_host(shape, choice)) {
+    const auto tables = table_parts(shape);
+    parts.insert(parts.end(), tables.begin(), tables.end());
+  }
   if (shape.cpu)
     parts.push_back({"clusters of labels and queries", shape.data.labels * kIndex + shape.data.queries * 4});
   parts.push_back(
@@ -159,13 +178,17 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& enco
   const auto bytes = encoder.activation_bytes(block);
   const int64_t encode = bytes.ends + bytes.transient_forward + 2 * block.positions * d * compute_bytes(shape) +
                          4 * input_bytes(block, shape.data.image_width, 0);
-  const int64_t labels = share_of(shape.data.labels, w) * d, queries = share_of(shape.data.queries, w) * d;
+  const int64_t own_labels = share_of(shape.data.labels, w), labels = own_labels * d;
+  const int64_t own_queries = share_of(shape.data.queries, w);
   const int64_t test = share_of(shape.data.test_queries, w);
+  const bool prime = config.train.method == Method::kPrime;
   std::vector<MemoryPart> parts = {{"encoding the queries", encode}};
-  // Unit rows, on several CPU ranks once more where they are dealt to; and a mask of what is not finite.
-  const int64_t clustered = shape.cpu && w > 1 ? 2 * kFloat + 1 : kFloat + 1;
   if (config.train.epochs > config.cluster.start_epoch + 1)
-    parts.push_back({"clustering the queries", queries * clustered});
+    parts.push_back({"clustering the queries", two_means_bytes(own_queries, d, w, shape.cpu, /*in_place=*/false)});
+  // Rows of the bank as they are picked, sent, put in order, and in float32.
+  if (prime)
+    parts.push_back({"centroids from the query bank",
+                     std::min(kCentroidBlockRows, shape.data.queries) * d * ((w > 1 ? 3 : 2) * kHalf + kFloat)});
   const int64_t k = std::max<int64_t>(config.evaluate.k, 100);
   // A tile of scores; on GPUs label rows that are scored again, between ranks the lists of a block of queries.
   const int64_t asked = std::min(config.search.block_queries, std::max<int64_t>(1, test));
@@ -174,9 +197,11 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& enco
       asked * std::min(config.search.block_labels, std::max<int64_t>(1, shape.data.labels)) * kFloat +
       (shape.cpu ? 0 : most_bytes) + (w > 1 ? std::min(most_bytes, asked * k * 24 * w) : 0);
   parts.push_back({"encoding the labels", encode + labels * kFloat});
-  if (config.train.method == Method::kPrime) {
-    parts.push_back({"clustering the labels", labels * (kFloat + clustered)});
-    parts.push_back({"prototypes of all labels", 2 * labels * kFloat});
+  if (prime) {
+    parts.push_back({"clustering the labels",
+                     labels * kFloat + LabelPrototypes::initialise_bytes(config, own_labels, d, w, shape.cpu)});
+    const auto network = prototype_bytes(shape, RowShards::kBlockRows);
+    parts.push_back({"prototypes of all labels", labels * kFloat + network.kept + network.moment});
   }
   parts.push_back(
       {"evaluation: label index, test queries, ranked lists",
@@ -185,153 +210,14 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& enco
 }
 
 // dtype that the folder's weights are stored in, by config.json.
-at::ScalarType stored_dtype(const std::filesystem::path& model_path) {
-  const auto path = std::filesystem::is_directory(model_path) ? model_path / "config.json" : model_path;
-  const auto config = nlohmann::json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
-  if (!config.is_object()) return at::kFloat;
-  const auto name = config.contains("dtype") ? config["dtype"] : config.value("torch_dtype", nlohmann::json());
+at::ScalarType stored_dtype(const std::filesystem::path& model) {
+  const auto config = read_model_json(model);
+  const auto name = config.contains("dtype") ? config["dtype"] : config.value("torch_dtype", nlohmann::ordered_json());
   if (name == "bfloat16") return at::kBFloat16;
   return name == "float16" ? at::kHalf : at::kFloat;
 }
 
-// Adds rows one by one, each with a weight.
-class Accumulator {
- public:
-  void add(double length, double images, double weight) {
-    weight_ += weight;
-    length_ += weight * length;
-    square_ += weight * length * length;
-    fourth_ += weight * length * length * length * length;
-    images_ += weight * images;
-    images_square_ += weight * images * images;
-    longest_ = std::max(longest_, static_cast<int64_t>(length));
-    most_images_ = std::max(most_images_, static_cast<int64_t>(images));
-  }
-  LengthStatistics statistics() const {
-    if (weight_ == 0) return {};
-    const auto deviation = [&](double sum, double sum_of_squares) {
-      const double mean = sum / weight_;
-      return std::sqrt(std::max(0.0, sum_of_squares / weight_ - mean * mean));
-    };
-    LengthStatistics s;
-    s.mean = length_ / weight_;
-    s.deviation = deviation(length_, square_);
-    s.mean_square = square_ / weight_;
-    s.square_deviation = deviation(square_, fourth_);
-    s.mean_images = images_ / weight_;
-    s.images_deviation = deviation(images_, images_square_);
-    s.longest = longest_;
-    s.most_images = most_images_;
-    return s;
-  }
-
- private:
-  double weight_ = 0, length_ = 0, square_ = 0, fourth_ = 0, images_ = 0, images_square_ = 0;
-  int64_t longest_ = 0, most_images_ = 0;
-};
-
-// Sequences of a table with its prompts; weights empty: all the same.
-LengthStatistics table_statistics(const SequenceTable& table, const PackOptions& pack,
-                                  const std::vector<double>& weights) {
-  Accumulator sums;
-  const auto& prompt = pack.prompt;
-  const auto around_text = static_cast<double>(prompt.text_prefix.size() + prompt.closing.size());
-  for (int64_t row = 0; row < table.size(); ++row) {
-    const double images = pack.images ? static_cast<double>(table.images[row].size()) : 0;
-    const double prefix = images > 0 ? static_cast<double>(prompt.image_prefix.size()) : 0;
-    sums.add(static_cast<double>(table.tokens[row].size()) + around_text + prefix + images, images,
-             weights.empty() ? 1.0 : weights[static_cast<size_t>(row)]);
-  }
-  return sums.statistics();
-}
-
-// A side whose texts have this mean and longest length: two lengths, the mean +- half of it, stand for all.
-LengthStatistics assumed_statistics(const PlanConfig& plan) {
-  const double mean = plan.mean_tokens;
-  const double spread = std::min(0.5 * mean, static_cast<double>(plan.longest_tokens) - mean);
-  const double pictured = plan.image_slots > 0 ? plan.images_per_row / static_cast<double>(plan.image_slots) : 0;
-  Accumulator sums;
-  for (const double length : {mean - spread, mean + spread})
-    for (const bool has_images : {false, true}) {
-      const double images = has_images ? static_cast<double>(plan.image_slots) : 0;
-      sums.add(length + plan.prompt_tokens + images, images, has_images ? pictured : 1 - pictured);
-    }
-  LengthStatistics s = sums.statistics();
-  s.longest = plan.longest_tokens + static_cast<int64_t>(std::ceil(plan.prompt_tokens)) + plan.image_slots;
-  return s;
-}
-
-Encoder::BatchShape batch_of(const DataShape& data, int64_t rows, double deviations) {
-  const auto n = static_cast<double>(rows);
-  const auto& q = data.query;
-  const auto& l = data.label;
-  const auto total = [&](double mean, double deviation_q, double deviation_l, double most) {
-    return static_cast<int64_t>(
-        std::ceil(std::min(n * most, n * mean + deviations * std::sqrt(n) * std::hypot(deviation_q, deviation_l))));
-  };
-  const auto square = [](int64_t x) { return static_cast<double>(x) * static_cast<double>(x); };
-  Encoder::BatchShape batch;
-  batch.sequences = 2 * rows;
-  batch.positions =
-      total(q.mean + l.mean, q.deviation, l.deviation, static_cast<double>(q.longest) + static_cast<double>(l.longest));
-  batch.images = total(q.mean_images + l.mean_images, q.images_deviation, l.images_deviation,
-                       static_cast<double>(q.most_images + l.most_images));
-  batch.sum_squared_lengths = total(q.mean_square + l.mean_square, q.square_deviation, l.square_deviation,
-                                    square(q.longest) + square(l.longest));
-  return batch;
-}
-
 }  // namespace
-
-DataShape data_shape(const Dataset& dataset, const PackOptions& pack) {
-  DataShape shape;
-  shape.queries = dataset.train().size();
-  shape.labels = dataset.labels().size();
-  shape.test_queries = dataset.test().size();
-  shape.image_width = pack.images ? dataset.images().width : 0;
-  // A query draws one of its labels; the propensities that weigh the draw move lengths little.
-  std::vector<double> drawn(static_cast<size_t>(shape.labels), 0.0);
-  for (int64_t row = 0; row < dataset.train_labels().size(); ++row) {
-    const auto labels = dataset.train_labels()[row];
-    for (const int32_t label : labels) drawn[static_cast<size_t>(label)] += 1.0 / static_cast<double>(labels.size());
-  }
-  shape.query = table_statistics(dataset.train(), pack, {});
-  shape.label = table_statistics(dataset.labels(), pack, drawn);
-  return shape;
-}
-
-DataShape data_shape(const PlanConfig& plan) {
-  const auto need = [](bool given, const char* key) {
-    if (!given) fail_user("--{} is missing: without --data.path a plan needs it", key);
-  };
-  need(plan.queries > 0, "plan.queries");
-  need(plan.labels > 0, "plan.labels");
-  need(plan.mean_tokens > 0, "plan.mean_tokens");
-  need(plan.longest_tokens > 0, "plan.longest_tokens");
-  if (static_cast<double>(plan.longest_tokens) < plan.mean_tokens)
-    fail_user("plan.longest_tokens is {}, plan.mean_tokens {}: the longest text cannot be shorter than the mean",
-              plan.longest_tokens, plan.mean_tokens);
-  if (plan.images_per_row > static_cast<double>(plan.image_slots))
-    fail_user("plan.images_per_row is {}, plan.image_slots {}: a row cannot have more pictures than slots",
-              plan.images_per_row, plan.image_slots);
-  if (plan.image_slots > 0) need(plan.image_width > 0, "plan.image_width");
-  DataShape shape;
-  shape.queries = plan.queries;
-  shape.labels = plan.labels;
-  shape.test_queries = plan.queries / 4;
-  shape.image_width = plan.image_slots > 0 ? plan.image_width : 0;
-  shape.query = shape.label = assumed_statistics(plan);
-  return shape;
-}
-
-Encoder::BatchShape mean_batch(const DataShape& data, int64_t rows) {
-  return batch_of(data, rows, 0);
-}
-
-Encoder::BatchShape worst_batch(const DataShape& data, int64_t rows) {
-  // Batches of neighbours (NGAME) are less mixed than random ones, hence six standard deviations.
-  return batch_of(data, rows, 6);
-}
 
 MemoryShape memory_shape(const Config& config, const DataShape& data, const Encoder& encoder,
                          const ParameterStore& store, int64_t world_size, bool cpu) {
@@ -349,18 +235,9 @@ MemoryShape memory_shape(const Config& config, const DataShape& data, const Enco
   for (int i = 0; i < store.count(); ++i) {
     const auto& info = store.info(i);
     if (store.trained(i)) continue;
-    // As load_backbone keeps them: vectors in float32, a decoder's token table as stored, the rest in the compute
-    // dtype; what is one tensor of the file in that dtype stays in the file on a CPU.
-    int64_t elements = 1;
-    for (const int64_t dimension : info.shape) elements *= dimension;
-    const bool table = info.name.find("embed") != std::string::npos;
-    const auto dtype = info.shape.size() < 2  ? at::kFloat
-                       : !table               ? compute
-                       : encoder.is_decoder() ? stored
-                                              : at::kFloat;
-    const bool fused = info.name.find("qkv") != std::string::npos || info.name.find("gate_up") != std::string::npos;
-    const int64_t bytes = elements * static_cast<int64_t>(at::elementSize(dtype));
-    (cpu && !fused && dtype == stored ? shape.mapped_bytes : shape.frozen_bytes) += bytes;
+    const auto form = frozen_form(info, stored, compute, /*tables_float32=*/!encoder.is_decoder(), cpu);
+    const int64_t bytes = info.elements() * static_cast<int64_t>(at::elementSize(form.dtype));
+    (form.is_mapped ? shape.mapped_bytes : shape.frozen_bytes) += bytes;
   }
   if (compute == at::kBFloat16) shape.copy_bytes = store.copied_elements() * kHalf;
   return shape;
@@ -378,6 +255,10 @@ int64_t MemoryPlan::pass_bytes() const {
   return largest_of(passes);
 }
 
+int64_t MemoryPlan::host_bytes() const {
+  return sum_of(host);
+}
+
 int64_t MemoryPlan::tensor_bytes() const {
   return resident_bytes() + std::max(step_bytes(), pass_bytes());
 }
@@ -385,7 +266,8 @@ int64_t MemoryPlan::tensor_bytes() const {
 MemoryPlan predict_memory(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& choice) {
   MemoryPlan plan;
   plan.choice = choice;
-  plan.resident = resident_parts(shape);
+  plan.resident = resident_parts(shape, choice);
+  if (tables_on_host(shape, choice)) plan.host = table_parts(shape);
   plan.step = step_parts(shape, encoder, choice);
   plan.passes = pass_parts(shape, encoder);
   plan.mapped_bytes = shape.mapped_bytes;
@@ -409,19 +291,31 @@ MemoryPlan plan_memory(const MemoryShape& shape, const Encoder& encoder, int64_t
   const int64_t fewest_layers = layers_fixed ? train.recompute_layers : 0;
   const int64_t most_layers = layers_fixed ? train.recompute_layers : layers;
   const int64_t fewest = chunks_fixed ? train.chunks : 1, largest = chunks_fixed ? train.chunks : most;
+  const bool tables_free = train.tables == TableHome::kAuto && !shape.cpu;
+  auto tables = train.tables == TableHome::kHost ? TablePlacement::kHost : TablePlacement::kDevice;
   const auto predict = [&](int64_t recompute, int64_t chunks) {
-    auto plan = predict_memory(shape, encoder, {recompute, chunks});
-    plan.budget_bytes = budget_bytes;
-    return plan;
+    auto made = predict_memory(shape, encoder, {recompute, chunks, tables});
+    made.budget_bytes = budget_bytes;
+    return made;
   };
+  const auto fits = [&](const MemoryPlan& made) { return budget_bytes == 0 || made.peak_bytes() <= budget_bytes; };
   auto plan = predict(fewest_layers, fewest);
-  const auto fits = [&] { return budget_bytes == 0 || plan.peak_bytes() <= budget_bytes; };
-  if (fits()) return plan;
-  for (int64_t recompute = fewest_layers + 1; recompute <= most_layers; ++recompute)
-    if (plan = predict(recompute, fewest); fits()) return plan;
+  if (fits(plan)) return plan;
+  if (tables_free) tables = TablePlacement::kHost;
+  const auto found = [&](int64_t recompute, int64_t chunks) {
+    plan = predict(recompute, chunks);
+    if (!fits(plan)) return false;
+    if (tables_free) {
+      tables = TablePlacement::kDevice;
+      if (auto same = predict(recompute, chunks); fits(same)) plan = std::move(same);
+    }
+    return true;
+  };
+  for (int64_t recompute = fewest_layers; recompute <= most_layers; ++recompute)
+    if (found(recompute, fewest)) return plan;
   for (const int64_t recompute : {fewest_layers, most_layers})
     for (int64_t chunks = fewest + 1; chunks <= largest; ++chunks)
-      if (plan = predict(recompute, chunks); fits()) return plan;
+      if (found(recompute, chunks)) return plan;
   plan = predict(most_layers, largest);
   const auto gb = [](int64_t bytes) { return std::ceil(static_cast<double>(bytes) / 1e7) / 100; };
   fail_user(
@@ -432,11 +326,14 @@ MemoryPlan plan_memory(const MemoryShape& shape, const Encoder& encoder, int64_t
 
 std::string choice_text(const MemoryPlan& plan, int64_t n_layers) {
   const auto& choice = plan.choice;
-  std::string text = choice.chunks > 1 ? fmt::format("gradient caching in {} chunks", choice.chunks) : "";
+  std::vector<std::string> ways;
+  if (!plan.host.empty()) ways.push_back("query bank and centroids in host memory");
+  if (choice.chunks > 1) ways.push_back(fmt::format("gradient caching in {} chunks", choice.chunks));
   if (choice.recompute_layers > 0)
-    text += fmt::format("{}{} of {} layers computed again in the backward pass", text.empty() ? "" : ", ",
-                        choice.recompute_layers, n_layers);
-  return text.empty() ? "all activations are kept" : text;
+    ways.push_back(
+        fmt::format("{} of {} layers computed again in the backward pass", choice.recompute_layers, n_layers));
+  if (choice.chunks <= 1 && choice.recompute_layers == 0) ways.push_back("all activations are kept");
+  return fmt::format("{}", fmt::join(ways, ", "));
 }
 
 std::string memory_table(const MemoryPlan& plan, int64_t n_layers) {
@@ -455,6 +352,7 @@ std::string memory_table(const MemoryPlan& plan, int64_t n_layers) {
   line("libraries and allocator", plan.slack_bytes);
   line("peak of a rank", plan.peak_bytes());
   if (plan.budget_bytes > 0) line("budget", plan.budget_bytes);
+  if (!plan.host.empty()) group("in host memory, not counted", plan.host, plan.host_bytes());
   if (plan.mapped_bytes > 0) line("mapped from disk, not counted", plan.mapped_bytes);
   return fmt::format("{}: memory of a rank in GB\n{}", choice_text(plan, n_layers), text);
 }

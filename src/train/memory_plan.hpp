@@ -1,42 +1,21 @@
 // How much memory a rank needs for training, by part, before anything is allocated; and how a budget is kept by
-// recomputing layers and by gradient caching in chunks.
+// tables in host memory, recomputing layers and gradient caching in chunks.
 //   b = ceil(B / W) rows of a rank, so 2b sequences of T positions with M pictures; D width, L labels, N queries, C
 //   free vectors
-// Counted are tensors. Everything here is a pure function: ranks that ask the same get the same.
+// Counted are tensors on the device. Everything here is a pure function: ranks that ask the same get the same.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "comm/sharded_table.hpp"
 #include "config/config.hpp"
-#include "data/packed_batch.hpp"
 #include "model/encoder.hpp"
 #include "model/parameters.hpp"
+#include "train/data_shape.hpp"
 
 namespace vixen {
-
-/// Positions (prompt and pictures included) and pictures of the sequences that a side draws.
-struct LengthStatistics {
-  double mean = 0, deviation = 0;                // of the length
-  double mean_square = 0, square_deviation = 0;  // of its square
-  double mean_images = 0, images_deviation = 0;
-  int64_t longest = 0, most_images = 0;
-};
-
-/// What of a data set decides memory and time.
-struct DataShape {
-  int64_t queries = 0, labels = 0, test_queries = 0;
-  LengthStatistics query, label;  // label: as a batch draws them, each as often as its queries ask for it
-  int64_t image_width = 0;
-};
-DataShape data_shape(const Dataset& dataset, const PackOptions& pack);
-/// Of [plan] keys; lengths are taken to deviate by half their mean. Unknown test split: a quarter of the queries.
-DataShape data_shape(const PlanConfig& plan);
-
-/// The mean batch of 2 rows sequences, and one that hardly any batch exceeds: four standard deviations above it.
-Encoder::BatchShape mean_batch(const DataShape& data, int64_t rows);
-Encoder::BatchShape worst_batch(const DataShape& data, int64_t rows);
 
 /// What decides a rank's memory.
 struct MemoryShape {
@@ -60,6 +39,7 @@ MemoryShape memory_shape(const Config& config, const DataShape& data, const Enco
 struct MemoryChoice {
   int64_t recompute_layers = 0;
   int64_t chunks = 1;
+  TablePlacement tables = TablePlacement::kDevice;  // query bank and centroids; on a CPU both are the same memory
   bool operator==(const MemoryChoice&) const = default;
 };
 
@@ -73,6 +53,7 @@ struct MemoryPlan {
   std::vector<MemoryPart> resident;  // there all the time
   std::vector<MemoryPart> step;      // besides, at the fullest moment of a step
   std::vector<MemoryPart> passes;    // besides, at the fullest moment of each pass outside of steps; one at a time
+  std::vector<MemoryPart> host;      // not counted: in host memory while the rest is on a GPU
   int64_t mapped_bytes = 0;          // not counted: the system may drop them
   int64_t slack_bytes = 0;           // what allocators and libraries take beyond tensors
   int64_t budget_bytes = 0;          // 0: none
@@ -81,7 +62,8 @@ struct MemoryPlan {
   int64_t step_bytes() const;
   /// The largest pass.
   int64_t pass_bytes() const;
-  /// Tensors at the fullest moment of all.
+  int64_t host_bytes() const;
+  /// Tensors on the device at the fullest moment of all.
   int64_t tensor_bytes() const;
   int64_t peak_bytes() const { return tensor_bytes() + slack_bytes; }
 };
@@ -92,12 +74,14 @@ MemoryPlan predict_memory(const MemoryShape& shape, const Encoder& encoder, cons
 /// Largest number of chunks that makes sense: one sequence each.
 int64_t most_chunks(const MemoryShape& shape);
 
-/// Keeps everything when that fits into budget_bytes (or there is none); else recomputes the fewest layers; else caches
-/// gradients in the fewest chunks; else in chunks with all layers recomputed. train.chunks and train.recompute_layers
-/// fix what they name. UserError that says the least that works when nothing fits.
+/// Keeps everything when that fits into budget_bytes (or there is none); else, on a GPU, puts query bank and centroids
+/// into host memory (some milliseconds a step, less than a layer), which also leaves room below; else recomputes the
+/// fewest layers; else caches gradients in the fewest chunks; else in chunks with all layers recomputed. What would do
+/// as well with the tables on the device keeps them there. train.tables, train.chunks and train.recompute_layers fix
+/// what they name. UserError that says the least that works when nothing fits.
 MemoryPlan plan_memory(const MemoryShape& shape, const Encoder& encoder, int64_t budget_bytes);
 
-/// The choice in words: "activations of all layers are kept".
+/// The choice in words: "all activations are kept", "query bank and centroids in host memory, 20 of 28 layers ...".
 std::string choice_text(const MemoryPlan& plan, int64_t n_layers);
 /// A table of the parts in GB with the choice.
 std::string memory_table(const MemoryPlan& plan, int64_t n_layers);

@@ -66,6 +66,9 @@ DeviceRates measured_cpu(Compute compute) {
   return cpu;
 }
 
+// What picked rows of tables in host memory reach on their way to a GPU: half of what PCIe 4 copies do.
+constexpr double kHostTableRate = 12e9;
+
 double sum_of(const std::vector<TimePart>& parts) {
   double seconds = 0;
   for (const auto& part : parts) seconds += part.seconds;
@@ -132,6 +135,9 @@ TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const Memor
       prime ? int64_t{1} << depth_for_free_vectors(config.prototype.free_vectors, shape.data.labels) : 0;
   // AdamW reads value, gradient and both moments and writes three of them; gradients are zeroed, and read for the norm.
   const double update = (as_double(shape.trained_elements) + as_double(vectors) * d / w) * 4 * 9;
+  // Centroids of the batch come up in float32, its queries go down in float16.
+  const bool on_host = chosen.tables == TablePlacement::kHost && !shape.cpu;
+  const double host_bytes = on_host ? rows * d * ((prime ? 4 : 0) + 2) : 0;
   const double ring = (w - 1) / w / device.reduce_rate;  // all-gather; an all-reduce travels twice
   time.step = {
       {"forward", time.forward_flops / device.rate()},
@@ -141,6 +147,7 @@ TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const Memor
       {"all-gather of embeddings", all * (prime ? 3 : 2) * d * 4 * ring},
       {"all-reduce of gradients", 2 * as_double(shape.trained_elements) * 4 * ring},
       {"optimiser", (update + as_double(shape.copy_bytes) * 3) / device.memory_rate},
+      {"rows of the tables in host memory", host_bytes / kHostTableRate},
   };
 
   const double steps = as_double(train.epochs * time.steps_per_epoch);

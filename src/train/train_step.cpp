@@ -8,6 +8,7 @@
 #include <chrono>
 #include <vector>
 
+#include "device/transfer.hpp"
 #include "train/chunked_encoder.hpp"
 #include "train/pack_options.hpp"
 
@@ -36,11 +37,6 @@ std::vector<int64_t> rows_of_ranks(int64_t batch_rows, int world_size) {
   for (int rank = 0; rank < world_size; ++rank)
     rows[static_cast<size_t>(rank)] = batch_slice(batch_rows, rank, world_size).size();
   return rows;
-}
-
-at::Tensor to_device(const at::Tensor& host, at::Device device) {
-  if (device.is_cpu()) return host;
-  return host.pin_memory().to(device, /*non_blocking=*/true);
 }
 
 // Sum of squares in float64, device scalar; in pieces, because the squares of all gradients would take their memory

@@ -52,9 +52,11 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
   if (config.train.method == Method::kPrime)
     prototypes_ = std::make_unique<LabelPrototypes>(config, dataset.labels().size(), encoder_->width(), store_, *comm_);
   choose_memory();
+  if (prototypes_) prototypes_->allocate(memory_.choice.tables);
   store_.allocate(comm_->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
   encoder_->load_weights(config.train.seed);
-  bank_ = std::make_unique<ShardedTable>(*comm_, dataset.train().size(), encoder_->width(), at::kHalf);
+  bank_ = std::make_unique<ShardedTable>(*comm_, dataset.train().size(), encoder_->width(), at::kHalf,
+                                         memory_.choice.tables);
   optimiser_ =
       std::make_unique<AdamW>(config.train, store_, prototypes_ ? prototypes_->free_vectors().local() : at::Tensor());
   step_ = std::make_unique<TrainStep>(config_, store_, *encoder_, prototypes_.get(), *bank_, *optimiser_,
@@ -96,8 +98,13 @@ void Trainer::refresh_bank(const std::string& label) {
 }
 
 at::Tensor Trainer::label_representations() {
-  const auto u = encode_labels("encode labels");
-  return prototypes_ ? prototypes_->representations(u) : normalize_rows(u).y;
+  auto labels = encode_labels("encode labels");
+  if (prototypes_) return prototypes_->representations(std::move(labels));
+  for (int64_t first = 0; first < labels.size(0); first += RowShards::kBlockRows) {
+    auto block = labels.narrow(0, first, std::min(RowShards::kBlockRows, labels.size(0) - first));
+    block.copy_(normalize_rows(block).y);
+  }
+  return labels;
 }
 
 void Trainer::prepare() {
@@ -108,9 +115,9 @@ void Trainer::prepare() {
     seconds = seconds_between(clock, now);
     clock = now;
   };
-  const auto u = encode_labels("first pass: labels");
+  auto u = encode_labels("first pass: labels");
   lap(first_pass_seconds_.labels);
-  prototypes_->initialise(u, is_root());
+  prototypes_->initialise(std::move(u), is_root());
   store_.refresh_compute();
   lap(first_pass_seconds_.clusters);
   refresh_bank("first pass: queries");

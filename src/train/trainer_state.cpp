@@ -28,6 +28,7 @@ std::string decisive_settings(const Config& config) {
   kept.train.memory_gb = TrainConfig{}.memory_gb;
   kept.train.chunks = TrainConfig{}.chunks;
   kept.train.recompute_layers = TrainConfig{}.recompute_layers;
+  kept.train.tables = TrainConfig{}.tables;
   kept.lora = config.lora;
   kept.lora.adapter.clear();  // where training started, which the checkpoint holds
   kept.prompt = config.prompt;

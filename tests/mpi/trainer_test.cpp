@@ -9,6 +9,7 @@
 #include "commands/common.hpp"
 #include "data/dataset.hpp"
 #include "eval/evaluator.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fixtures/tiny_decoder.hpp"
 #include "fixtures/toy_dataset.hpp"
@@ -85,6 +86,19 @@ class TrainerTest : public ::testing::Test {
                                          if (alone) delete c;
                                        });
     return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset), comm, TrainerHooks{});
+  }
+
+  // Takes `steps` steps, saves, and takes the run up again; losses: those of the steps.
+  static std::unique_ptr<Trainer> interrupted(const Config& config, const Dataset& dataset, int64_t steps,
+                                              std::vector<double>& losses) {
+    auto first = make(config, dataset, false);
+    first->prepare();
+    losses = first->run_steps(steps);
+    first->save();
+    auto second = make(config, dataset, false);
+    EXPECT_TRUE(second->resume());
+    EXPECT_EQ(second->global_step(), steps);
+    return second;
   }
 
   static TopK top_labels(Trainer& trainer, const Dataset& dataset, Communicator& comm) {
@@ -221,6 +235,34 @@ TEST_F(TrainerTest, ChunksAndRecomputationGiveTheSameGradients) {
   }
 }
 
+// The host path of the tables, which on a CPU differs in nothing but the way.
+TEST_F(TrainerTest, TablesInHostMemoryChangeNoBit) {
+  auto settings = config(fmt::format("host-tables-{}", test::world().world_size()));
+  const Dataset dataset(settings.data.path);
+  auto expected = make(settings, dataset, false);
+  expected->prepare();
+  settings.train.tables = TableHome::kHost;
+  auto trainer = make(settings, dataset, false);
+  EXPECT_EQ(trainer->memory_plan().choice.tables, TablePlacement::kHost);
+  trainer->prepare();
+  EXPECT_TRUE(trainer->prototypes()->centroids().local().equal(expected->prototypes()->centroids().local()));
+  std::vector<double> losses, expected_losses;
+  while (losses.size() < 8) {
+    for (const double loss : trainer->run_steps(8)) losses.push_back(loss);
+    for (const double loss : expected->run_steps(8)) expected_losses.push_back(loss);
+  }
+  EXPECT_EQ(losses, expected_losses);
+  trainer->save();
+  // Where tables live may change when a run is taken up again.
+  settings.train.tables = TableHome::kDevice;
+  auto resumed = make(settings, dataset, false);
+  ASSERT_TRUE(resumed->resume());
+  for (auto* other : {trainer.get(), resumed.get()}) {
+    EXPECT_TRUE(other->bank().local().equal(expected->bank().local()));
+    EXPECT_TRUE(other->prototypes()->centroids().local().equal(expected->prototypes()->centroids().local()));
+  }
+}
+
 TEST_F(TrainerTest, ResumingAdaptersChangesNoBit) {
   auto settings = lora_config(fmt::format("resume-lora-{}", test::world().world_size()));
   const Dataset dataset(settings.data.path);
@@ -228,12 +270,8 @@ TEST_F(TrainerTest, ResumingAdaptersChangesNoBit) {
   straight->prepare();
   const auto expected = straight->run_steps(6);
 
-  auto first = make(settings, dataset, false);
-  first->prepare();
-  auto losses = first->run_steps(3);
-  first->save();
-  auto second = make(settings, dataset, false);
-  ASSERT_TRUE(second->resume());
+  std::vector<double> losses;
+  auto second = interrupted(settings, dataset, 3, losses);
   for (const double loss : second->run_steps(3)) losses.push_back(loss);
   EXPECT_EQ(losses, expected);
   EXPECT_TRUE(second->store().flat_values().equal(straight->store().flat_values()));
@@ -249,13 +287,7 @@ TEST_F(TrainerTest, ResumingAdaptersChangesNoBit) {
   EXPECT_TRUE(make(settings, dataset, false)->resume());
   const auto refused = [&](const Config& other, const std::string& word) {
     auto trainer = make(other, dataset, false);
-    try {
-      trainer->resume();
-      FAIL() << "resumed with another " << word;
-    } catch (const UserError& error) {
-      EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << "one line";
-    }
+    EXPECT_FAULT(test::fault_of([&] { trainer->resume(); }), word);
   };
   auto other = settings;
   other.lora.rank = 4;
@@ -284,12 +316,7 @@ TEST_F(TrainerTest, BudgetIsKeptOrRefused) {
   EXPECT_TRUE(squeezed.choice.recompute_layers > 0 || squeezed.choice.chunks > 1);
   EXPECT_LE(squeezed.peak_bytes(), squeezed.budget_bytes);
   settings.train.memory_gb = 0.001;
-  try {
-    make(settings, dataset, false);
-    FAIL() << "nothing fits into a megabyte";
-  } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find("at least"), std::string::npos) << error.what();
-  }
+  EXPECT_FAULT(test::fault_of([&] { make(settings, dataset, false); }), "at least") << "nothing fits into a megabyte";
 }
 
 TEST_F(TrainerTest, TopLabelsAreThoseOfOneRank) {
@@ -328,13 +355,8 @@ TEST_F(TrainerTest, ResumingChangesNoBit) {
   auto expected = straight->run_steps(5);
   for (const double loss : straight->run_steps(5)) expected.push_back(loss);
 
-  auto first = make(settings, dataset, false);
-  first->prepare();
-  auto losses = first->run_steps(5);
-  first->save();
-  auto second = make(settings, dataset, false);
-  ASSERT_TRUE(second->resume());
-  EXPECT_EQ(second->global_step(), 5);
+  std::vector<double> losses;
+  auto second = interrupted(settings, dataset, 5, losses);
   for (const double loss : second->run_steps(5)) losses.push_back(loss);
   EXPECT_EQ(losses, expected);
   EXPECT_TRUE(second->store().flat_values().equal(straight->store().flat_values()));
@@ -358,12 +380,7 @@ TEST_F(TrainerTest, AnotherConfigurationIsRefused) {
   first->save();
   settings.train.lr = 1e-3;
   auto second = make(settings, dataset, false);
-  try {
-    second->resume();
-    FAIL() << "a run may not change its learning rate";
-  } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find("train.lr"), std::string::npos) << error.what();
-  }
+  EXPECT_FAULT(test::fault_of([&] { second->resume(); }), "train.lr");
 }
 
 TEST_F(TrainerTest, BatchSmallerThanTheWorldIsRefused) {

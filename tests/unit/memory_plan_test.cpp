@@ -213,6 +213,58 @@ TEST_F(MemoryPlanTest, BudgetIsKeptInOrder) {
   EXPECT_EQ(plan_memory(halves->shape, encoder, peak(0, 2) - 1).choice, (MemoryChoice{1, 2}));
 }
 
+TEST_F(MemoryPlanTest, TablesOfAGpuGoToHostMemoryFirst) {
+  auto settings = config("minilm");
+  settings.train.batch_size = 4000;
+  const Dataset dataset(settings.data.path);
+  const auto made = [&] {
+    auto planned = plan_of(settings, dataset, 1, /*cpu=*/false);
+    planned->shape.data.labels = 1'000'000;
+    planned->shape.data.queries = 300'000;
+    return planned;
+  };
+  const auto planned = made();
+  const auto& encoder = *planned->encoder;
+  constexpr auto kDevice = TablePlacement::kDevice, kHost = TablePlacement::kHost;
+  const auto predict = [&](const MemoryChoice& choice) { return predict_memory(planned->shape, encoder, choice); };
+  const auto peak = [&](const MemoryChoice& choice) { return predict(choice).peak_bytes(); };
+  const auto chosen = [&](int64_t budget) { return plan_memory(planned->shape, encoder, budget).choice; };
+
+  // Centroids and bank, and nothing else, are no longer on the device.
+  const int64_t tables = 1'000'000 * int64_t{384} * 4 + 300'000 * int64_t{384} * 2;
+  const auto on_device = predict({0, 1, kDevice}), on_host = predict({0, 1, kHost});
+  EXPECT_EQ(on_host.host_bytes(), tables);
+  EXPECT_EQ(on_device.host_bytes(), 0);
+  EXPECT_EQ(on_device.resident_bytes() - on_host.resident_bytes(), tables);
+  EXPECT_EQ(on_device.step_bytes(), on_host.step_bytes());
+  EXPECT_NE(choice_text(on_host, 3).find("host memory"), std::string::npos);
+  EXPECT_NE(memory_table(on_host, 3).find("in host memory, not counted"), std::string::npos);
+  EXPECT_EQ(choice_text(on_device, 3).find("host memory"), std::string::npos);
+
+  EXPECT_EQ(chosen(0), (MemoryChoice{0, 1, kDevice}));
+  EXPECT_EQ(chosen(peak({0, 1, kDevice})), (MemoryChoice{0, 1, kDevice}));
+  EXPECT_EQ(chosen(peak({0, 1, kDevice}) - 1), (MemoryChoice{0, 1, kHost})) << "before any layer is recomputed";
+  EXPECT_EQ(chosen(peak({0, 1, kHost})), (MemoryChoice{0, 1, kHost}));
+  ASSERT_LT(peak({1, 1, kHost}), peak({0, 1, kHost}));
+  EXPECT_EQ(chosen(peak({1, 1, kHost})), (MemoryChoice{1, 1, kHost})) << "then the fewest layers";
+  ASSERT_LT(peak({1, 1, kDevice}), peak({0, 1, kHost}));
+  EXPECT_EQ(chosen(peak({1, 1, kDevice})), (MemoryChoice{1, 1, kDevice})) << "where the layer alone is enough";
+
+  // What is said is done.
+  settings.train.tables = TableHome::kDevice;
+  EXPECT_EQ(plan_memory(made()->shape, encoder, peak({0, 1, kDevice}) - 1).choice.tables, kDevice);
+  settings.train.tables = TableHome::kHost;
+  EXPECT_EQ(plan_memory(made()->shape, encoder, 0).choice, (MemoryChoice{0, 1, kHost}));
+
+  settings.train.tables = TableHome::kAuto;
+  // On a CPU it is all the same memory.
+  auto on_cpu = plan_of(settings, dataset);
+  const auto cpu_plan = predict_memory(on_cpu->shape, encoder, {0, 1, kHost});
+  EXPECT_EQ(cpu_plan.host_bytes(), 0);
+  EXPECT_EQ(cpu_plan.peak_bytes(), predict_memory(on_cpu->shape, encoder, {0, 1, kDevice}).peak_bytes());
+  EXPECT_EQ(plan_memory(on_cpu->shape, encoder, cpu_plan.peak_bytes() - 1).choice.tables, kDevice);
+}
+
 TEST_F(MemoryPlanTest, MinimumIsNamed) {
   const auto settings = config("minilm");
   const Dataset dataset(settings.data.path);

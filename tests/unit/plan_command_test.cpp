@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/check.hpp"
 #include "base/file.hpp"
 #include "commands/commands.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/toy_dataset.hpp"
 
 namespace vixen {
@@ -57,12 +57,7 @@ class PlanCommandTest : public ::testing::Test {
     return nlohmann::json::parse(read_text(config.out));
   }
   static std::string refusal(const Config& config) {
-    try {
-      plan_command(config, *session_);
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return {};
+    return test::fault_of([&] { plan_command(config, *session_); });
   }
 
   test::TempDir dir_;
@@ -117,6 +112,24 @@ TEST_F(PlanCommandTest, SmallerBudgetsCostTime) {
   EXPECT_GT(tight["time"]["step_seconds"].get<double>(), roomy["time"]["step_seconds"].get<double>());
   settings.plan.memory_gb = 2;
   EXPECT_NE(refusal(settings).find("at least"), std::string::npos);
+}
+
+TEST_F(PlanCommandTest, TablesMoveToHostMemory) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.plan.memory_gb = 300;
+  const auto roomy = plan(settings);
+  EXPECT_EQ(roomy["choice"]["tables"], "device");
+  EXPECT_EQ(roomy["memory"]["host_bytes"], 0);
+  settings.train.tables = TableHome::kHost;
+  const auto moved = plan(settings);
+  EXPECT_EQ(moved["choice"]["tables"], "host");
+  const int64_t tables = 131'073 * int64_t{896} * 4 + 294'805 * int64_t{896} * 2;
+  EXPECT_EQ(moved["memory"]["host_bytes"].get<int64_t>(), tables);
+  EXPECT_EQ(moved["memory"]["host"]["centroids"].get<int64_t>(), 131'073 * int64_t{896} * 4);
+  EXPECT_EQ(roomy["memory"]["peak_bytes"].get<int64_t>() - moved["memory"]["peak_bytes"].get<int64_t>(), tables);
+  const double slower = moved["time"]["step_seconds"].get<double>() - roomy["time"]["step_seconds"].get<double>();
+  EXPECT_GT(slower, 0);
+  EXPECT_LT(slower, 0.01);
 }
 
 TEST_F(PlanCommandTest, CountsAnEncoderThatIsTrainedWhole) {
