@@ -37,11 +37,11 @@ class LabelPrototypesTest : public ::testing::Test {
     set_threads(2, 1);
   }
 
-  explicit LabelPrototypesTest(FreeVectorInit init = FreeVectorInit::kClusterMean) {
+  LabelPrototypesTest() {
     config_.prototype.free_vectors = kFreeVectors;
     config_.prototype.heads = 4;
     config_.prototype.feed_forward = 64;
-    config_.prototype.init = init;
+    config_.prototype.init = FreeVectorInit::kClusterMean;
     prototypes_ = std::make_unique<LabelPrototypes>(config_, kLabels, kWidth, store_, comm_);
     prototypes_->allocate(TablePlacement::kHost);
     store_.allocate(at::kCPU, at::kFloat);
