@@ -10,6 +10,7 @@
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "data/hdf5_summary.hpp"
+#include "model/weight_files.hpp"
 
 namespace vixen {
 namespace {
@@ -74,7 +75,7 @@ std::string inspect_path(const fs::path& path) {
   if (fs::is_directory(status)) {
     if (fs::exists(path / "manifest.json")) return inspect_checkpoint(path);
     if (fs::exists(path / "config.ini")) return inspect_run(path);
-    if (fs::exists(path / "model.safetensors")) return inspect_safetensors(path / "model.safetensors");
+    if (fs::exists(path / kWeightFile)) return inspect_safetensors(path / kWeightFile);
     fail_user("{}: neither a run (config.ini), a checkpoint (manifest.json) nor a model (model.safetensors)",
               path.string());
   }

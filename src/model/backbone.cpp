@@ -16,9 +16,6 @@
 namespace vixen {
 namespace {
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
-
 // Checkpoints converted from TensorFlow name a norm's weight gamma and its bias beta.
 std::string old_norm_name(const std::string& name) {
   const auto renamed = [&](const std::string& ending, const std::string& old) {
@@ -51,7 +48,7 @@ std::vector<int64_t> shape_of(const BackboneParameter& parameter, size_t tensor)
 }
 
 FrozenKind kind_of(const BackboneParameter& parameter) {
-  if (parameter.is_vector) return FrozenKind::kVector;
+  if (parameter.keep_float32) return FrozenKind::kFloat32;
   return parameter.in_products ? FrozenKind::kProduct : FrozenKind::kTable;
 }
 
@@ -69,16 +66,15 @@ int register_backbone(const std::vector<BackboneParameter>& parameters, bool fro
   return first;
 }
 
-FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype,
-                       bool tables_float32, bool cpu) {
+FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype, bool cpu) {
   auto dtype = at::kFloat;
   if (info.kind == FrozenKind::kProduct) dtype = compute_dtype;
-  if (info.kind == FrozenKind::kTable && !tables_float32 && stored != at::kDouble) dtype = stored;
+  if (info.kind == FrozenKind::kTable && stored != at::kDouble) dtype = stored;
   return {dtype, cpu && !info.is_fused && stored == dtype};
 }
 
 void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
-                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder, bool tables_float32,
+                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder,
                    ParameterStore& store) {
   const WeightFiles files(folder);
   const at::Device device = store.flat_values().device();
@@ -101,8 +97,8 @@ void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
     if (store.trained(index)) {
       target = store.value(index);
     } else {
-      const auto form = frozen_form(store.info(index), tensors[0].scalar_type(), store.compute_dtype(), tables_float32,
-                                    device.is_cpu());
+      const auto form =
+          frozen_form(store.info(index), tensors[0].scalar_type(), store.compute_dtype(), device.is_cpu());
       if (form.is_mapped) {
         store.set_frozen(index, tensors[0]);
         continue;
@@ -161,7 +157,7 @@ void save_backbone(const std::vector<BackboneParameter>& parameters, const std::
   nlohmann::ordered_json weight_map = nlohmann::ordered_json::object();
   for (size_t s = 0; s < shards.size(); ++s) {
     const std::string name =
-        shards.size() == 1 ? kSingle : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
+        shards.size() == 1 ? kWeightFile : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
     std::vector<SafetensorsEntry> entries;
     for (const Part& part : shards[s]) {
       entries.push_back(part.entry);
@@ -171,13 +167,13 @@ void save_backbone(const std::vector<BackboneParameter>& parameters, const std::
   }
   // The other form, of an earlier save, would be read in its stead.
   if (shards.size() == 1) {
-    std::filesystem::remove(folder / kIndex);
+    std::filesystem::remove(folder / kWeightIndexFile);
     return;
   }
   write_text_atomically(
-      folder / kIndex,
+      folder / kWeightIndexFile,
       nlohmann::ordered_json{{"metadata", {{"total_size", total_bytes}}}, {"weight_map", weight_map}}.dump(2) + "\n");
-  std::filesystem::remove(folder / kSingle);
+  std::filesystem::remove(folder / kWeightFile);
 }
 
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {

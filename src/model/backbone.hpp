@@ -18,7 +18,7 @@ struct BackboneParameter {
   std::vector<int64_t> shape = {};
   ParameterGroup group = ParameterGroup::kBackbone;  // when trained
   bool in_products = true;                           // false: embedding tables
-  bool is_vector = false;                            // norms: float32 also when frozen (biases are in_products)
+  bool keep_float32 = false;                         // also when frozen: norms (not biases), BERT's embedding tables
   std::vector<std::string> tensors = {};             // Hugging Face's names, without prefix
   std::vector<int64_t> rows = {};                    // of each tensor; empty: all the same
 };
@@ -28,18 +28,16 @@ int register_backbone(const std::vector<BackboneParameter>& parameters, bool fro
 
 /// What load_backbone keeps of a frozen parameter whose file holds `stored`.
 struct FrozenForm {
-  at::ScalarType dtype;  // the compute dtype where products read it, float32 for vectors, as stored for embedding
-                         // tables (float32 for BERT's: tables_float32)
+  at::ScalarType dtype;  // the compute dtype where products read it, float32 for kFloat32, as stored for other tables
   bool is_mapped;        // a view of the file: one tensor in that dtype, on a CPU
 };
-FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype,
-                       bool tables_float32, bool cpu);
+FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype, bool cpu);
 
 /// Fills the parameters registered from `first` on from the folder's weights, each name with one of `prefixes`
 /// ("" among them). Trained: into the buffers, as float32. Frozen: as frozen_form says, the mapped bytes themselves or
 /// one copy of them. UserError naming file, tensor, what was found and what config.json says.
 void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
-                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder, bool tables_float32,
+                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder,
                    ParameterStore& store);
 
 /// Writes model.safetensors, or shards and their index when the tensors are more than max_shard_bytes, from values

@@ -29,7 +29,7 @@ bool BackboneEncoder::wants_embedding_gradient(const PackedBatch& batch, int wor
 }
 
 void BackboneEncoder::load_weights(uint64_t seed) {
-  load_backbone(backbone(), first_, prefixes(), options_.model.path, tables_float32(), *store_);
+  load_backbone(backbone(), first_, prefixes(), options_.model.path, *store_);
   if (!options_.lora.adapter.empty())
     load_adapter(options_.lora.adapter, linears(), *store_);
   else

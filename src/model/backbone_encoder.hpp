@@ -31,8 +31,6 @@ class BackboneEncoder : public Encoder {
   virtual std::vector<BackboneParameter> backbone() const = 0;
   /// What the names of a folder's tensors may begin with ("" among them).
   virtual std::vector<std::string> prefixes() const = 0;
-  /// Whether frozen embedding tables are kept in float32, not as stored.
-  virtual bool tables_float32() const = 0;
   /// The linear layers of all layers, in forward order.
   virtual std::vector<const AdaptedLinear*> linears() const = 0;
   /// config.json of a saved model whose weights are of this dtype ("float32", "bfloat16").

@@ -106,7 +106,7 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
   const int64_t d = config.width, f = config.feed_forward;
   std::vector<BackboneParameter> list;
   const auto table = [&](const std::string& name, int64_t rows) {
-    list.push_back({.name = name, .shape = {rows, d}, .in_products = false, .tensors = {name}});
+    list.push_back({.name = name, .shape = {rows, d}, .in_products = false, .keep_float32 = true, .tensors = {name}});
   };
   const auto linear = [&](const std::string& module, int64_t outputs, int64_t inputs) {
     list.push_back({.name = module + ".weight", .shape = {outputs, inputs}, .tensors = {module + ".weight"}});
@@ -121,7 +121,7 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
                       .shape = {d},
                       .group = ParameterGroup::kBackboneNoDecay,
                       .in_products = in_products,
-                      .is_vector = true,
+                      .keep_float32 = true,
                       .tensors = {module + part}});
   };
 

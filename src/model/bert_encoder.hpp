@@ -33,7 +33,6 @@ class BertEncoder final : public BackboneEncoder {
 
   std::vector<BackboneParameter> backbone() const override { return backbone_parameters(config_); }
   std::vector<std::string> prefixes() const override { return {"", checkpoint_prefix(config_)}; }
-  bool tables_float32() const override { return true; }
   std::vector<const AdaptedLinear*> linears() const override;
   std::string config_text(const std::string& dtype) const override;
 

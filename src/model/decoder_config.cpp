@@ -184,7 +184,7 @@ std::vector<BackboneParameter> backbone_parameters(const DecoderConfig& config) 
     list.push_back({.name = module + ".weight",
                     .shape = {columns},
                     .group = ParameterGroup::kBackboneNoDecay,
-                    .is_vector = true,
+                    .keep_float32 = true,
                     .tensors = {module + ".weight"},
                     .rows = {}});
   };

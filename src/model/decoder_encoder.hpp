@@ -35,7 +35,6 @@ class DecoderEncoder final : public BackboneEncoder {
   std::vector<BackboneParameter> backbone() const override { return backbone_parameters(config_); }
   /// Folders of AutoModel have no prefix, and save() writes none; those of AutoModelForCausalLM do.
   std::vector<std::string> prefixes() const override { return {"model.", ""}; }
-  bool tables_float32() const override { return false; }
   std::vector<const AdaptedLinear*> linears() const override;
   std::string config_text(const std::string& dtype) const override;
 

@@ -28,8 +28,8 @@ enum class ParameterGroup {
 /// How a frozen parameter is kept (model/backbone.hpp).
 enum class FrozenKind {
   kProduct,  // read by matrix products, with their biases
-  kVector,   // weights of norms
-  kTable,    // embeddings
+  kFloat32,  // in float32 always: norms, BERT's embedding tables
+  kTable,    // embedding tables, as stored
 };
 
 struct ParameterInfo {

@@ -12,9 +12,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
-
 // Tensor -> shard, as the index says it.
 std::map<std::string, std::string> read_index(const std::filesystem::path& path) {
   const std::string file = path.string();
@@ -37,11 +34,12 @@ std::map<std::string, std::string> read_index(const std::filesystem::path& path)
 
 }  // namespace
 
-WeightFiles::WeightFiles(const std::filesystem::path& folder) : main_file_(folder / kSingle) {
-  if (!std::filesystem::exists(main_file_) && std::filesystem::exists(folder / kIndex)) main_file_ = folder / kIndex;
+WeightFiles::WeightFiles(const std::filesystem::path& folder) : main_file_(folder / kWeightFile) {
+  if (!std::filesystem::exists(main_file_) && std::filesystem::exists(folder / kWeightIndexFile))
+    main_file_ = folder / kWeightIndexFile;
   if (!std::filesystem::exists(main_file_))
-    fail_user("{}: missing, expected it or {} beside config.json", main_file_.string(), kIndex);
-  if (main_file_.filename() == kSingle) {
+    fail_user("{}: missing, expected it or {} beside config.json", main_file_.string(), kWeightIndexFile);
+  if (main_file_.filename() == kWeightFile) {
     const auto file = std::make_shared<const SafetensorsFile>(main_file_);
     for (const std::string& name : file->names()) {
       files_[name] = file;

@@ -13,6 +13,10 @@
 
 namespace vixen {
 
+/// The two forms of a folder's weights.
+inline constexpr const char* kWeightFile = "model.safetensors";
+inline constexpr const char* kWeightIndexFile = "model.safetensors.index.json";
+
 class WeightFiles {
  public:
   /// Maps every file; reads headers only. UserError naming file and tensor: neither file there, a shard of the index

@@ -235,7 +235,7 @@ MemoryShape memory_shape(const Config& config, const DataShape& data, const Enco
   for (int i = 0; i < store.count(); ++i) {
     const auto& info = store.info(i);
     if (store.trained(i)) continue;
-    const auto form = frozen_form(info, stored, compute, /*tables_float32=*/!encoder.is_decoder(), cpu);
+    const auto form = frozen_form(info, stored, compute, cpu);
     const int64_t bytes = info.elements() * static_cast<int64_t>(at::elementSize(form.dtype));
     (form.is_mapped ? shape.mapped_bytes : shape.frozen_bytes) += bytes;
   }

@@ -247,7 +247,7 @@ TEST(DecoderConfig, ParametersInForwardOrder) {
   EXPECT_EQ(list[2].rows, (std::vector<int64_t>{32, 16, 16}));
   EXPECT_EQ(list[2].shape, (std::vector<int64_t>{64, 32}));
   EXPECT_FALSE(list[0].in_products);
-  EXPECT_TRUE(list[1].is_vector && list[4].is_vector && !list[3].is_vector);
+  EXPECT_TRUE(list[1].keep_float32 && list[4].keep_float32 && !list[3].keep_float32);
   EXPECT_EQ(list[3].group, ParameterGroup::kBackboneNoDecay);
 }
 

@@ -13,12 +13,12 @@ namespace vixen {
 namespace {
 
 // A table, a fused projection of unequal rows, a bias and a norm.
-std::vector<BackboneParameter> parameters() {
-  return {{.name = "table", .shape = {9, 6}, .in_products = false, .tensors = {"table"}},
+std::vector<BackboneParameter> parameters(bool float32_table = false) {
+  return {{.name = "table", .shape = {9, 6}, .in_products = false, .keep_float32 = float32_table, .tensors = {"table"}},
           {.name = "qkv.weight", .shape = {14, 6}, .tensors = {"q.weight", "k.weight", "v.weight"}, .rows = {6, 4, 4}},
           {.name = "o.weight", .shape = {6, 6}, .tensors = {"o.weight"}},
           {.name = "o.bias", .shape = {6}, .group = ParameterGroup::kBackboneNoDecay, .tensors = {"o.bias"}},
-          {.name = "norm", .shape = {6}, .is_vector = true, .tensors = {"norm"}}};
+          {.name = "norm", .shape = {6}, .keep_float32 = true, .tensors = {"norm"}}};
 }
 
 at::Tensor value_of(size_t i) {
@@ -31,10 +31,10 @@ void save(const std::filesystem::path& folder, int64_t max_shard_bytes, at::Scal
 }
 
 void load(const std::filesystem::path& folder, bool frozen, ParameterStore& store, at::ScalarType compute = at::kFloat,
-          bool tables_float32 = false) {
-  const int first = register_backbone(parameters(), frozen, store);
+          bool float32_table = false) {
+  const int first = register_backbone(parameters(float32_table), frozen, store);
   store.allocate(at::kCPU, compute);
-  load_backbone(parameters(), first, {"", "model."}, folder, tables_float32, store);
+  load_backbone(parameters(float32_table), first, {"", "model."}, folder, store);
 }
 
 std::string fault(const std::filesystem::path& folder) {
@@ -102,7 +102,7 @@ TEST(WeightFiles, FrozenWeightsAreViewsOfTheFile) {
   EXPECT_EQ(exact.value(0).scalar_type(), at::kBFloat16) << "tables stay as they are stored";
   EXPECT_EQ(exact.compute(2).scalar_type(), at::kFloat);
   ParameterStore tables;
-  load(folder.path(), true, tables, at::kBFloat16, /*tables_float32=*/true);
+  load(folder.path(), true, tables, at::kBFloat16, /*float32_table=*/true);
   EXPECT_EQ(tables.value(0).scalar_type(), at::kFloat);
 }
 
