@@ -95,11 +95,11 @@ run_logged() {
     if [ $ticks -lt 10 ]; then
       continue
     elif [ -t 1 ]; then
-      line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep . | tail -n 1)
+      line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep -a . | tail -n 1)
       printf '\r\033[K  %4ds  %s' $((SECONDS - start)) "${line:0:$(( ${COLUMNS:-100} - 12 ))}"
     elif [ $((SECONDS - last_shown)) -ge 20 ]; then
       last_shown=$SECONDS
-      line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep . | tail -n 1)
+      line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep -a . | tail -n 1)
       printf '  %4ds  %s\n' $((SECONDS - start)) "${line:0:110}"
     fi
   done
