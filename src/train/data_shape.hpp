@@ -28,7 +28,7 @@ DataShape data_shape(const Dataset& dataset, const PackOptions& pack);
 /// Of [plan] keys; lengths are taken to deviate by half their mean. Unknown test split: a quarter of the queries.
 DataShape data_shape(const PlanConfig& plan);
 
-/// The mean batch of 2 rows sequences, and one that hardly any batch exceeds: four standard deviations above it.
+/// The mean batch of 2 rows sequences, and one that hardly any batch exceeds: six standard deviations above it.
 Encoder::BatchShape mean_batch(const DataShape& data, int64_t rows);
 Encoder::BatchShape worst_batch(const DataShape& data, int64_t rows);
 
