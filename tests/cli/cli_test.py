@@ -4,6 +4,7 @@
 appears once.
 """
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,9 +15,10 @@ VIXEN, MPIEXEC = sys.argv[1:3]
 MISSING = ["search", "--search.corpus", "/none/corpus.h5", "--search.queries", "/none/queries.h5", "--out"]
 
 
-def run(*arguments, ranks=0):
+def run(*arguments, ranks=0, **environment):
     command = [MPIEXEC, "-n", str(ranks), "--oversubscribe"] if ranks else []
-    done = subprocess.run([*command, VIXEN, *arguments], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([*command, VIXEN, *arguments], capture_output=True, text=True, timeout=100, check=False,
+                          env={**os.environ, **environment})
     return done.returncode, done.stdout, done.stderr
 
 
@@ -58,6 +60,14 @@ class CliTest(unittest.TestCase):
             path.write_text("[train]\nlr = fast\n")
             self.assert_mistake(["train", "--config", str(path)], f"{path}:2: train.lr = fast: expected a number")
             self.assert_mistake([*MISSING, f"{folder}/out.h5"], "/none/")
+
+    def test_alone_it_needs_no_session_folder(self):
+        """Processes that start and end side by side would remove a shared one under each other."""
+        with tempfile.TemporaryDirectory() as folder:
+            code, _, err = run(*MISSING, f"{folder}/out.h5", OMPI_MCA_orte_tmpdir_base="/proc/none")
+            self.assertEqual(code, 2, err)
+            self.assertEqual(err.count("\n"), 1, err)
+            self.assertIn("/none/", err)
 
     def test_mistakes_under_mpirun_appear_once(self):
         with tempfile.TemporaryDirectory() as folder:
