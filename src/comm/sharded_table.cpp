@@ -122,6 +122,10 @@ std::pair<std::vector<int64_t>, std::vector<int64_t>> group_by(const int64_t* ke
 
 }  // namespace
 
+const char* name_of(TablePlacement placement) {
+  return placement == TablePlacement::kHost ? "host" : "device";
+}
+
 ShardedTable::ShardedTable(Communicator& comm, int64_t n_rows, int64_t width, at::ScalarType dtype,
                            TablePlacement placement, int64_t block_rows)
     : comm_(&comm), shards_(n_rows, comm.world_size(), block_rows), width_(width), placement_(placement) {

@@ -14,6 +14,8 @@ namespace vixen {
 /// Where a rank's rows lie: beside its other tensors, or in host memory. Rows are gathered to, and assigned from, the
 /// communicator's device in either case, with the same bits; on a CPU both are the same memory.
 enum class TablePlacement { kDevice, kHost };
+/// "device" or "host".
+const char* name_of(TablePlacement placement);
 
 /// A global table [n_rows, width] of which every rank holds the rows RowShards deals to it. One thread at a time.
 class ShardedTable {

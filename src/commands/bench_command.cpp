@@ -199,7 +199,7 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   return {{"model", model_label(config, trainer.encoder())},
           {"chunks", plan.choice.chunks},
           {"recompute_layers", plan.choice.recompute_layers},
-          {"tables", plan.choice.tables == TablePlacement::kHost ? "host" : "device"},
+          {"tables", name_of(plan.choice.tables)},
           {"peak_tensor_bytes", memory_use(comm.device()).peak_tensor_bytes},
           {"planned_bytes", planned_bytes},
           {"labels_pass_seconds", first.labels},

@@ -12,6 +12,7 @@
 #include "device/tracked_memory.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
+#include "model/adapter_files.hpp"
 
 namespace vixen {
 
@@ -36,7 +37,7 @@ std::filesystem::path label_embeddings_file(const std::string& run_dir) {
 Config with_run_settings(const Config& config) {
   if (config.run.dir.empty()) return config;
   const auto folder = model_folder(config.run.dir);
-  const bool adapters = std::filesystem::exists(folder / "adapter_config.json");
+  const bool adapters = std::filesystem::exists(folder / kAdapterConfigFile);
   if (!adapters && !std::filesystem::exists(folder / "config.json"))
     fail_user("{}: no finished model here (expected {}): let `vixen train --run.dir {}` end first", config.run.dir,
               (folder / "config.json").string(), config.run.dir);

@@ -13,7 +13,9 @@
 #include "commands/export_folder.hpp"
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
+#include "model/adapter_files.hpp"
 #include "model/backbone.hpp"
+#include "model/late_fusion_encoder.hpp"
 #include "model/weight_files.hpp"
 #include "search/faiss_index.hpp"
 #include "train/pack_options.hpp"
@@ -36,7 +38,7 @@ std::filesystem::path output_folder(const Config& config) {
 }
 
 bool has_adapter(const Config& config) {
-  return std::filesystem::exists(model_folder(config.run.dir) / "adapter_config.json");
+  return std::filesystem::exists(model_folder(config.run.dir) / kAdapterConfigFile);
 }
 
 // Whether every matrix of a folder's weights is bfloat16: then a bf16 copy of it is the file itself.
@@ -73,8 +75,7 @@ void copy_file(const std::string& name, const std::filesystem::path& from, const
 void export_adapter(const Config& config, const std::filesystem::path& folder) {
   const auto run = model_folder(config.run.dir);
   copy_tokenizer(run, folder);
-  for (const char* name :
-       {"image_projection.safetensors", "fusion.safetensors", "adapter_model.safetensors", "adapter_config.json"})
+  for (const char* name : {kImageAdapterFile, kFusionFile, kAdapterWeightFile, kAdapterConfigFile})
     copy_file(name, run, folder);
 }
 

@@ -11,6 +11,7 @@
 #include "base/file.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
+#include "model/adapter_files.hpp"
 #include "model/safetensors.hpp"
 #include "train/checkpoint.hpp"
 
@@ -92,7 +93,7 @@ std::string metrics_text(const json& metrics) {
 /// A line for every file of weights of a finished model, each opened and its header checked, and what its adapters are.
 std::string model_lines(const fs::path& folder) {
   std::string out;
-  if (const fs::path path = folder / "adapter_config.json"; fs::exists(path)) {
+  if (const fs::path path = folder / kAdapterConfigFile; fs::exists(path)) {
     const json adapter = read_object(path);
     const json modules = adapter.value("target_modules", json::array());
     out += fmt::format("\n{}: LoRA of rank {}, alpha {}{}, on {}; base model {}\n", folder.string(),

@@ -111,7 +111,7 @@ nlohmann::json report_json(const MemoryShape& shape, const Encoder& encoder, con
           {"choice",
            {{"chunks", memory.choice.chunks},
             {"recompute_layers", memory.choice.recompute_layers},
-            {"tables", memory.choice.tables == TablePlacement::kHost ? "host" : "device"}}},
+            {"tables", name_of(memory.choice.tables)}}},
           {"memory",
            {{"resident", parts_json(memory.resident)},
             {"step", parts_json(memory.step)},

@@ -23,8 +23,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kConfigFile = "adapter_config.json";
-constexpr const char* kTensorFile = "adapter_model.safetensors";
 constexpr const char* kPrefix = "base_model.model.";
 constexpr const char* kEndA = ".lora_A.weight";
 constexpr const char* kEndB = ".lora_B.weight";
@@ -80,9 +78,9 @@ constexpr const char* kBaseChanging[] = {"pissa", "olora", "corda", "loftq", "lo
 
 class AdapterConfig {
  public:
-  explicit AdapterConfig(const std::filesystem::path& folder) : file_((folder / kConfigFile).string()) {
+  explicit AdapterConfig(const std::filesystem::path& folder) : file_((folder / kAdapterConfigFile).string()) {
     try {
-      json_ = Json::parse(read_text(folder / kConfigFile));
+      json_ = Json::parse(read_text(folder / kAdapterConfigFile));
     } catch (const Json::exception& error) {
       fail_user("{}: {}; expected the JSON object of a PEFT adapter", file_, error.what());
     }
@@ -137,10 +135,10 @@ class AdapterConfig {
 };
 
 SafetensorsFile open_tensors(const std::filesystem::path& folder) {
-  if (!std::filesystem::exists(folder / kTensorFile))
-    fail_user("{}: missing, expected PEFT's weights as safetensors beside {}", (folder / kTensorFile).string(),
-              kConfigFile);
-  return SafetensorsFile(folder / kTensorFile);
+  if (!std::filesystem::exists(folder / kAdapterWeightFile))
+    fail_user("{}: missing, expected PEFT's weights as safetensors beside {}", (folder / kAdapterWeightFile).string(),
+              kAdapterConfigFile);
+  return SafetensorsFile(folder / kAdapterWeightFile);
 }
 
 // The words of lora.modules for the modules whose tensors are there.
@@ -153,12 +151,12 @@ std::string modules_of(const std::filesystem::path& folder) {
     const auto word = word_of(module);
     if (!word)
       fail_user("{}: tensor {} adapts a module that we do not know, expected attention and feed-forward projections",
-                (folder / kTensorFile).string(), name);
+                (folder / kAdapterWeightFile).string(), name);
     found.insert(word->module);
   }
   if (found.empty())
-    fail_user("{}: no tensor ends in {}, expected the weights of a LoRA adapter", (folder / kTensorFile).string(),
-              kEndA);
+    fail_user("{}: no tensor ends in {}, expected the weights of a LoRA adapter",
+              (folder / kAdapterWeightFile).string(), kEndA);
   std::vector<std::string> words;
   for (const LoraModule module : found) words.emplace_back(name_of(module));
   return fmt::format("{}", fmt::join(words, ","));
@@ -206,7 +204,7 @@ LoraConfig with_adapter_settings(const LoraConfig& config) {
 
 void load_adapter(const std::filesystem::path& folder, const std::vector<const AdaptedLinear*>& linears,
                   ParameterStore& store) {
-  const std::string path = (folder / kTensorFile).string();
+  const std::string path = (folder / kAdapterWeightFile).string();
   const SafetensorsFile file = open_tensors(folder);
   std::set<std::string> left;
   for (const std::string& name : file.names()) left.insert(name);
@@ -258,7 +256,7 @@ void save_adapter(const std::filesystem::path& folder, const LoraConfig& config,
       tensors[name + kEndB] = store.value(piece.lora_b).to(at::kFloat);
     }
   }
-  write_safetensors(folder / kTensorFile, tensors, {{"format", "pt"}});
+  write_safetensors(folder / kAdapterWeightFile, tensors, {{"format", "pt"}});
 
   Json json;
   json["peft_type"] = "LORA";
@@ -285,7 +283,7 @@ void save_adapter(const std::filesystem::path& folder, const LoraConfig& config,
   json["use_dora"] = false;
   json["lora_bias"] = false;
   // Last, so that a folder with a configuration is whole.
-  write_text_atomically(folder / kConfigFile, json.dump(2) + "\n");
+  write_text_atomically(folder / kAdapterConfigFile, json.dump(2) + "\n");
 }
 
 }  // namespace vixen

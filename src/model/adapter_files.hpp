@@ -11,6 +11,10 @@
 
 namespace vixen {
 
+/// The files of such a folder. A folder holds adapters when it holds the first.
+inline constexpr const char* kAdapterConfigFile = "adapter_config.json";
+inline constexpr const char* kAdapterWeightFile = "adapter_model.safetensors";
+
 /// What lora.adapter says about itself: rank, alpha, scale, dropout and modules from its adapter_config.json, written
 /// over those of `config` (unchanged when lora.adapter is empty). UserError naming file and key: unreadable, no LoRA
 /// (peft_type), bias other than none, DoRA, modules we do not know, rank or alpha patterns that differ from module to

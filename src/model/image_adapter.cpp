@@ -14,7 +14,6 @@
 namespace vixen {
 namespace {
 
-constexpr const char* kFile = "image_projection.safetensors";
 constexpr const char* kPrefix = "image_projection.";
 
 bool is_empty(const at::Tensor& images) {
@@ -24,7 +23,7 @@ bool is_empty(const at::Tensor& images) {
 }  // namespace
 
 std::filesystem::path image_adapter_file(const std::filesystem::path& folder) {
-  return folder / kFile;
+  return folder / kImageAdapterFile;
 }
 
 int64_t saved_image_width(const std::filesystem::path& folder) {
@@ -80,7 +79,7 @@ void ImageAdapter::load_from(const std::filesystem::path& path) {
 
 void ImageAdapter::load(const std::vector<std::filesystem::path>& folders, uint64_t seed) {
   for (const auto& folder : folders)
-    if (std::filesystem::exists(folder / kFile)) return load_from(folder / kFile);
+    if (std::filesystem::exists(folder / kImageAdapterFile)) return load_from(folder / kImageAdapterFile);
   for (const AdaptedLinear* linear : {&in_, &out_}) {
     if (linear->weight < 0) continue;
     const double bound = 1 / std::sqrt(static_cast<double>(store_->info(linear->weight).shape.at(1)));
@@ -92,7 +91,7 @@ void ImageAdapter::load(const std::vector<std::filesystem::path>& folders, uint6
 void ImageAdapter::save(const std::filesystem::path& folder) const {
   std::map<std::string, at::Tensor> tensors;
   for (int i = first_; i < last_; ++i) tensors[store_->info(i).name] = store_->value(i).to(at::kFloat);
-  write_safetensors(folder / kFile, tensors, {{"format", "pt"}});
+  write_safetensors(folder / kImageAdapterFile, tensors, {{"format", "pt"}});
 }
 
 at::Tensor ImageAdapter::forward(const at::Tensor& images, Saved* saved) const {

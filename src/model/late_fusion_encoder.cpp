@@ -14,7 +14,6 @@
 namespace vixen {
 namespace {
 
-constexpr const char* kFile = "fusion.safetensors";
 constexpr const char* kPrefix = "fusion.";
 
 // Counts of each sequence -> int64 [n+1]: where each begins, and their sum.
@@ -112,7 +111,7 @@ void LateFusionEncoder::load_weights(uint64_t seed) {
 void LateFusionEncoder::load_block(const std::vector<std::filesystem::path>& folders, uint64_t seed) {
   const auto& p = block_->parameters();
   for (const auto& folder : folders) {
-    const auto path = folder / kFile;
+    const auto path = folder / kFusionFile;
     if (!std::filesystem::exists(path)) continue;
     const SafetensorsFile file(path);
     for (int i = p.qkv.weight; i < p.qkv.weight + kTorchLayerParameters; ++i) {
@@ -214,7 +213,7 @@ void LateFusionEncoder::save_fusion(const std::filesystem::path& folder) const {
   const int first = block_->parameters().qkv.weight;
   for (int i = first; i < first + kTorchLayerParameters; ++i)
     tensors[store_->info(i).name] = store_->value(i).to(at::kFloat);
-  write_safetensors(folder / kFile, tensors, {{"format", "pt"}});
+  write_safetensors(folder / kFusionFile, tensors, {{"format", "pt"}});
   if (images_) images_->save(folder);
 }
 

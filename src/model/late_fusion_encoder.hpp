@@ -13,6 +13,9 @@
 
 namespace vixen {
 
+/// The block's weights in a folder, beside the image adapter's.
+inline constexpr const char* kFusionFile = "fusion.safetensors";
+
 class LateFusionEncoder final : public Encoder {
  public:
   /// Wraps a text encoder (made without picture positions); registers image adapter (none when options.image_width is

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/stop.hpp"
@@ -39,12 +40,7 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
   if (config.train.batch_size < comm_->world_size())
     fail_user("train.batch_size is {}, but there are {} ranks: every rank needs a row, so use at least {}",
               config.train.batch_size, comm_->world_size(), comm_->world_size());
-  if (!config.run.dir.empty())
-    on_root(*comm_, [&] {
-      std::error_code error;
-      std::filesystem::create_directories(config_.run.dir, error);
-      if (error) fail_user("{}: cannot make the run folder: {}", config_.run.dir, error.message());
-    });
+  if (!config.run.dir.empty()) on_root(*comm_, [&] { make_folder(config_.run.dir); });
 
   encoder_ = make_encoder({config_.model, config_.lora, image_width(config_, dataset)}, store_);
   pack_ = vixen::pack_options(config_, *encoder_, dataset);
