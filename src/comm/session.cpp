@@ -43,8 +43,7 @@ int launched_processes() {
 MpiSession::MpiSession(int* argc, char*** argv) {
   VIXEN_CHECK(!g_session_exists.exchange(true), "a second MpiSession in one process");
   if (!has_launcher()) {
-    // Without a launcher Open MPI would start a daemon beside us, only to be able to spawn processes, which we never
-    // do.
+    // Open MPI would start a daemon beside us, only to be able to spawn processes, which we never do.
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     // All such processes of a user would share one session folder, and the end of one removes it under the start of
     // another. It holds nothing for a process that is alone.
