@@ -37,10 +37,6 @@ std::filesystem::path output_folder(const Config& config) {
   return folder;
 }
 
-bool has_adapter(const Config& config) {
-  return std::filesystem::exists(model_folder(config.run.dir) / kAdapterConfigFile);
-}
-
 // Whether every matrix of a folder's weights is bfloat16: then a bf16 copy of it is the file itself.
 bool stored_in_bfloat16(const std::filesystem::path& folder) {
   const WeightFiles files(folder);
@@ -82,7 +78,7 @@ void export_adapter(const Config& config, const std::filesystem::path& folder) {
 // peft, merged or sentence-transformers.
 void export_model(const Config& config) {
   const std::string& format = config.export_.format;
-  const bool adapter = has_adapter(config);
+  const bool adapter = !config.lora.adapter.empty();  // with_run_settings has looked
   if (format == "peft" && !adapter)
     fail_user(
         "{}: the run trained the whole backbone and has no adapter; expected export.format = merged or "

@@ -22,12 +22,8 @@ bool is_empty(const at::Tensor& images) {
 
 }  // namespace
 
-std::filesystem::path image_adapter_file(const std::filesystem::path& folder) {
-  return folder / kImageAdapterFile;
-}
-
 int64_t saved_image_width(const std::filesystem::path& folder) {
-  const auto path = image_adapter_file(folder);
+  const auto path = folder / kImageAdapterFile;
   if (!std::filesystem::exists(path)) return 0;
   const SafetensorsFile file(path);
   for (const char* layer : {"", "0."})

@@ -13,9 +13,8 @@
 
 namespace vixen {
 
+/// The adapter's weights in a folder.
 inline constexpr const char* kImageAdapterFile = "image_projection.safetensors";
-/// That file of a folder.
-std::filesystem::path image_adapter_file(const std::filesystem::path& folder);
 /// Width of the pictures that the folder's image adapter maps; 0: it has none. UserError when the file has no tensor of
 /// an image adapter.
 int64_t saved_image_width(const std::filesystem::path& folder);

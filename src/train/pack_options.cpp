@@ -15,7 +15,7 @@ int64_t image_width(const Config& config, const Dataset& dataset) {
     if (saved == 0) continue;
     if (given > 0 && given != saved)
       fail_user("{}: picture embeddings are {} wide, {} maps {}: embed the pictures with the same model",
-                dataset.images().where, given, image_adapter_file(folder).string(), saved);
+                dataset.images().where, given, (folder / kImageAdapterFile).string(), saved);
     return saved;
   }
   return given;
