@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "base/same_file.hpp"
 
 namespace vixen {
 namespace {
@@ -177,23 +178,44 @@ void sync_path(const std::filesystem::path& path) {
   if (::fsync(file.get()) != 0 && errno != EINVAL) fail_user("cannot write {}: {}", path.string(), reason(errno));
 }
 
+std::filesystem::path partial_name(const std::filesystem::path& path) {
+  auto name = path;
+  name += ".vixen-partial";  // fixed: what a killed process left is overwritten by the next
+  return name;
+}
+
+void check_room(const std::filesystem::path& path, int64_t bytes, const std::string& what) {
+  auto folder = folder_of(write_target(path));
+  std::error_code error;
+  while (!std::filesystem::exists(folder, error) && folder.has_relative_path()) folder = folder_of(folder);
+  struct statvfs status = {};
+  if (::statvfs(folder.c_str(), &status) != 0 || status.f_blocks == 0) return;  // some file systems do not say
+  constexpr int64_t kHeader = 1 << 20;
+  const auto free = static_cast<int64_t>(uint64_t{status.f_bavail} * status.f_frsize);
+  if (bytes + kHeader <= free) return;
+  fail_user("{}: {} need about {:.1f} MB, its file system has {:.1f} MB free: make room, or give another place",
+            path.string(), what, static_cast<double>(bytes + kHeader) / 1e6, static_cast<double>(free) / 1e6);
+}
+
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(const std::filesystem::path&)>& write) {
-  const auto folder = folder_of(path);
-  auto temporary = path;
-  temporary += ".partial";  // a fixed name: what a killed process left is overwritten by the next
-  if (std::error_code ignored; std::filesystem::is_directory(path, ignored)) {
+  const auto target = write_target(path);
+  const auto folder = folder_of(target);
+  const auto temporary = partial_name(target);
+  if (std::error_code ignored; std::filesystem::is_directory(target, ignored)) {
     fail_user("cannot write {}: it is a folder, a file was expected", path.string());
   }
   {
     // Find out about permissions, missing folders and read-only disks here, where errno says which.
-    const Descriptor probe(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    ::unlink(temporary.c_str());  // what a killed process left; never written through, should it be a link
+    const Descriptor probe(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (!probe.valid()) fail_user("cannot write {}: {}", path.string(), reason(errno));
   }
   try {
     write(temporary);
     sync_path(temporary);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_user("cannot write {}: {}", path.string(), reason(errno));
+    if (::rename(temporary.c_str(), target.c_str()) != 0)
+      fail_user("cannot write {}: {}", path.string(), reason(errno));
   } catch (...) {
     const bool full = disk_is_full(folder);
     ::unlink(temporary.c_str());

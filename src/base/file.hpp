@@ -38,9 +38,13 @@ class MappedFile {
 /// The whole file as a string. Throws UserError naming the path.
 std::string read_text(const std::filesystem::path& path);
 
+/// Where a file or folder is written before it appears under its name: beside it, under a name that nobody else uses.
+std::filesystem::path partial_name(const std::filesystem::path& path);
+
 /// Calls `write(temporary_path)`, fsyncs what it wrote and renames it to `path` (then fsyncs the folder): a reader sees
-/// the old file or the new one, never a part. On failure the temporary file is removed and the error is rethrown; a
-/// full disk or missing permission is a UserError that names the path and the reason.
+/// the old file or the new one, never a part. A symbolic link stays, its target is replaced. On failure the temporary
+/// file is removed and the error is rethrown; a full disk or missing permission is a UserError that names the path and
+/// the reason.
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(const std::filesystem::path&)>& write);
 
@@ -49,6 +53,10 @@ void write_text_atomically(const std::filesystem::path& path, std::string_view t
 
 /// Makes the folder and those above it where they are not there. Throws UserError (path, reason) when it cannot.
 void make_folder(const std::filesystem::path& folder);
+
+/// UserError naming `path` when its file system has less room than `bytes` (and a little more): "PATH: needs about ...,
+/// ... free". `what` says of what: "the embeddings". Unknown room counts as enough.
+void check_room(const std::filesystem::path& path, int64_t bytes, const std::string& what);
 
 /// fsync of a file or folder; throws UserError (path, reason) on failure.
 void sync_path(const std::filesystem::path& path);

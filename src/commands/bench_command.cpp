@@ -9,6 +9,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/version.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
@@ -248,8 +249,10 @@ nlohmann::json bench_search(const Config& config, Trainer& trainer, const Datase
 
 int bench_command(const Config& config, MpiSession& session) {
   const auto comm = start_job(config, session);
-  nlohmann::json report = {
-      {"ranks", comm->world_size()}, {"threads", at::get_num_threads()}, {"device", config.device}};
+  nlohmann::json report = {{"created_by", created_by("bench")},
+                           {"ranks", comm->world_size()},
+                           {"threads", at::get_num_threads()},
+                           {"device", config.device}};
   report["machine"] = bench_machine(*comm);
   report["kernels"] = bench_kernel_table(config, *comm);
   report["collectives"] = bench_collectives(*comm, 23 << 20);

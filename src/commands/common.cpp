@@ -6,6 +6,9 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "comm/on_root.hpp"
+#include "commands/preflight.hpp"
+#include "commands/run_origin.hpp"
 #include "config/parse.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "device/device.hpp"
@@ -23,7 +26,9 @@ std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& sessio
   set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
   spdlog::debug("{} ranks, {} threads a rank, device {}, CPU kernels {}", session.world_size(), threads, config.device,
                 cpu_isa());
-  return session.make_communicator(config.device, config.comm.deadline_seconds);
+  std::shared_ptr<Communicator> comm = session.make_communicator(config.device, config.comm.deadline_seconds);
+  on_root(*comm, [&] { preflight(config); });
+  return comm;
 }
 
 std::filesystem::path model_folder(const std::string& run_dir) {
@@ -52,6 +57,7 @@ Config with_run_settings(const Config& config) {
     if (!std::filesystem::exists(std::filesystem::path(run.model.path) / "config.json"))
       fail_user("{}: the base model that its adapters belong to is gone: found no {}", config.run.dir,
                 (std::filesystem::path(run.model.path) / "config.json").string());
+    check_base_is_the_runs(config.run.dir, run.model.path);
   } else {
     merged.model.path = folder.string();
     merged.model.layers = 0;  // the saved model has just the layers it was trained with

@@ -15,7 +15,8 @@
 
 namespace vixen {
 
-/// Log, threads, kernel choices and the communicator over all ranks. Collective.
+/// Log, threads, kernel choices and the communicator over all ranks, and the checks that come before any work
+/// (commands/preflight.hpp). Collective.
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
 
 /// With run.dir: the configuration to read that run's model with, what decides embeddings (model.*, lora.*, template.*,

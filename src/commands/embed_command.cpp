@@ -2,10 +2,15 @@
 #include <ATen/ATen.h>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/version.hpp"
+#include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
+#include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
+#include "data/hdf5_matrix.hpp"
 
 namespace vixen {
 
@@ -21,14 +26,27 @@ int embed_command(const Config& asked, MpiSession& session) {
 
   const bool labels = config.embed.side == "labels";
   const auto& table = labels ? dataset->labels() : query_table(config, *dataset);
+  const auto dtype = config.embed.dtype == "fp16" ? at::kHalf : at::kFloat;
+  on_root(*comm, [&] {
+    check_room(config.out, table.size() * model->encoder->width() * static_cast<int64_t>(c10::elementSize(dtype)),
+               "embeddings");
+    if (config.embed.prototypes) {
+      const auto n_labels = MatrixReader({label_embeddings_file(config.run.dir), "/embeddings"}).rows();
+      check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "prototypes are those of the run's labels");
+    }
+  });
   const auto rows = config.embed.prototypes
                         ? label_shard(*model->encoder, config, *dataset, *comm)
                         : embed_shard(*model->encoder, table, config, *dataset, *comm, "encode " + config.embed.side);
   const RowShards shards(table.size(), comm->world_size());
-  if (rows.size(0) != shards.range(comm->rank()).size())
-    fail_user("{}: the run's labels are not those of {}", config.run.dir, config.data.path);
-  const auto dtype = config.embed.dtype == "fp16" ? at::kHalf : at::kFloat;
-  write_sharded(config.out, {{"/embeddings", {rows.to(dtype), dtype}}}, shards, *comm);
+  std::map<std::string, std::string> attributes = {{"created_by", created_by("embed")}};
+  if (dataset->identity_is_stored()) {
+    const auto& identity = dataset->identity();
+    attributes["data_content"] = labels                         ? identity.label
+                                 : config.data.split == "train" ? identity.train
+                                                                : identity.test;
+  }
+  write_sharded(config.out, {{"/embeddings", {rows.to(dtype), dtype}}}, shards, *comm, attributes);
   if (comm->rank() == 0)
     spdlog::info("{}: /embeddings [{}, {}] {}", config.out, table.size(), model->encoder->width(), config.embed.dtype);
   return 0;

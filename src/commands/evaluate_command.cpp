@@ -5,13 +5,30 @@
 
 #include "base/check.hpp"
 #include "base/log.hpp"
+#include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
+#include "commands/run_origin.hpp"
 #include "commands/test_split.hpp"
+#include "data/hdf5_file.hpp"
 #include "data/hdf5_matrix.hpp"
 
 namespace vixen {
 namespace {
+
+/// Rows and ids mean something on one data set only: predictions say which, those of other programs need not.
+void check_content(const std::string& path, const Dataset& dataset) {
+  const Hdf5File file(path, Hdf5File::Mode::kRead);
+  const auto& identity = dataset.identity();
+  for (const auto& [attribute, words, expected] :
+       {std::tuple{kQueriesContent, "test queries", identity.test}, {kLabelsContent, "labels", identity.label}}) {
+    if (!file.has_attribute(attribute)) continue;
+    const std::string found = file.string_attribute(attribute);
+    if (found != expected)
+      fail_user("{}: was predicted for other {} (content {}) than those of {} ({})", path, words, found,
+                dataset.path().string(), expected);
+  }
+}
 
 TopK read_predictions(const std::string& path, const Dataset& dataset, RowRange range) {
   const MatrixReader ids({path, "/indices"});
@@ -43,15 +60,19 @@ int evaluate_command(const Config& asked, MpiSession& session) {
     if (config.data.path.empty()) fail_user("--data.path is missing: give the data set whose test split was predicted");
     dataset = std::make_unique<Dataset>(config.data.path);
     const auto range = RowShards(dataset->test().size(), comm->world_size()).range(comm->rank());
+    on_root(*comm, [&] { check_content(config.evaluate.predictions, *dataset); });
     const auto predictions = read_predictions(config.evaluate.predictions, *dataset, range);
     metrics = evaluate_predictions(predictions, range, *dataset, config, *comm, &bins);
   } else {
     config = with_run_settings(asked);
     dataset = open_dataset(config);
     const auto model = load_encoder(config, *dataset, comm->device());
+    if (!config.run.dir.empty())
+      on_root(*comm, [&] {
+        const auto n_labels = MatrixReader({label_embeddings_file(config.run.dir), "/embeddings"}).rows();
+        check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "metrics need the data set of the run");
+      });
     const auto labels = label_shard(*model->encoder, config, *dataset, *comm);
-    if (labels.size(0) != RowShards(dataset->labels().size(), comm->world_size()).range(comm->rank()).size())
-      fail_user("{}: the run's labels are not those of {}", config.run.dir, config.data.path);
     metrics = evaluate_test_split(*model->encoder, labels, *dataset, config, *comm, &bins);
   }
   metrics["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

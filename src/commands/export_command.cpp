@@ -6,11 +6,16 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/made_folder.hpp"
 #include "base/progress.hpp"
+#include "base/same_file.hpp"
+#include "base/version.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/export_folder.hpp"
+#include "commands/outputs.hpp"
+#include "commands/run_origin.hpp"
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "model/adapter_files.hpp"
@@ -24,18 +29,6 @@ namespace vixen {
 namespace {
 
 constexpr int64_t kBlockRows = 65536;  // label representations read at once
-
-// The folder to write, made when it is not there.
-std::filesystem::path output_folder(const Config& config) {
-  const std::filesystem::path folder = config.out;
-  std::error_code error;
-  if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder))
-    fail_user("--out {}: is a file, expected a folder for export.format = {}", config.out, config.export_.format);
-  if (std::filesystem::equivalent(folder, model_folder(config.run.dir), error))
-    fail_user("--out {}: is the run's own model folder, expected another one", config.out);
-  make_folder(folder);
-  return folder;
-}
 
 // Whether every matrix of a folder's weights is bfloat16: then a bf16 copy of it is the file itself.
 bool stored_in_bfloat16(const std::filesystem::path& folder) {
@@ -56,6 +49,16 @@ std::unique_ptr<LoadedEncoder> load_exact(const EncoderOptions& options, uint64_
   loaded->store.allocate(at::kCPU, bf16 ? at::kBFloat16 : at::kFloat);
   loaded->encoder->load_weights(seed);
   return loaded;
+}
+
+// Bytes of merged weights, about: every parameter that is registered.
+int64_t merged_bytes(EncoderOptions options, const Config& config) {
+  options.lora = LoraConfig{};
+  ParameterStore store;
+  const auto encoder = make_encoder(options, store);
+  int64_t elements = 0;
+  for (int i = 0; i < store.count(); ++i) elements += store.info(i).elements();
+  return elements * (config.export_.dtype == "bf16" ? 2 : 4);
 }
 
 // A folder's file, if it is there, into another folder.
@@ -91,7 +94,8 @@ void export_model(const Config& config) {
   options.image_width = image_width(config, *dataset);
   options.trainable = adapter;
 
-  const auto folder = output_folder(config);
+  FolderWriter writer(write_target(config.out), created_by("export"), "export " + format);
+  const auto& folder = writer.folder();
   const auto describe = [&](const Encoder& encoder) {
     const auto description = describe_model(config, encoder, *dataset);
     write_loader(folder, description);
@@ -102,24 +106,26 @@ void export_model(const Config& config) {
     ParameterStore store;
     describe(*make_encoder(options, store));
     export_adapter(config, folder);
+    writer.publish();
     return;
   }
+  check_room(config.out, merged_bytes(options, config), "merged weights");
   const auto loaded = load_exact(options, config.train.seed);
   const auto description = describe(*loaded->encoder);
   loaded->encoder->save_merged(folder, config.export_.dtype == "bf16" ? at::kBFloat16 : at::kFloat,
                                config.export_.max_shard_mb * 1000000);
   if (format == "sentence-transformers") write_sentence_transformers(folder, description);
+  writer.publish();
 }
 
 // The index file, and the labels' texts beside it.
 std::filesystem::path export_index(const Config& config) {
-  std::filesystem::path path = config.out;
-  if (std::filesystem::is_directory(path)) path /= "labels.faiss";
+  const auto files = index_files(config.out);
+  const std::filesystem::path &path = files[0], &text_path = files[1], &record = files[2];
   const MatrixReader reader({label_embeddings_file(config.run.dir), "/embeddings"});
   const auto dataset = open_dataset(config);
-  if (dataset->labels().size() != reader.rows())
-    fail_user("{}: holds {} labels, the run was trained on {}: the index needs the data set of the run",
-              config.data.path, dataset->labels().size(), reader.rows());
+  check_labels_are_the_runs(config.run.dir, *dataset, reader.rows(), "the index needs the data set of the run");
+  check_room(path, reader.rows() * reader.columns() * static_cast<int64_t>(sizeof(float)), "the index");
   FaissIndex index(at::empty({0, reader.columns()}));
   Progress progress("index", "labels", reader.rows(), true);
   for (int64_t first = 0; first < reader.rows(); first += kBlockRows) {
@@ -130,7 +136,12 @@ std::filesystem::path export_index(const Config& config) {
   std::string texts;
   for (int64_t label = 0; label < reader.rows(); ++label)
     texts += shortened(std::string(dataset->labels().text(label)), std::numeric_limits<size_t>::max()) + "\n";
-  write_text_atomically(path.parent_path() / "labels.txt", texts);
+  // The record first: by it the others are known for ours, should the next call find them half made.
+  write_json(record, {{"created_by", created_by("export")},
+                      {"labels", reader.rows()},
+                      {"labels_content", dataset->identity().label},
+                      {"files", {path.filename().string(), text_path.filename().string()}}});
+  write_text_atomically(text_path, texts);
   index.save(path);
   return path;
 }
@@ -144,7 +155,9 @@ int export_command(const Config& asked, MpiSession& session) {
   const auto config = with_run_settings(asked);
   on_root(*comm, [&] {
     if (config.export_.format == "faiss") {
-      spdlog::info("{}: inner-product index of the run's labels, texts in labels.txt", export_index(config).string());
+      const auto index = export_index(config);
+      spdlog::info("{}: inner-product index of the run's labels, their texts in {}", index.string(),
+                   index_files(index)[1].string());
     } else {
       export_model(config);
       spdlog::info("{}: {} folder", config.out, config.export_.format);

@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/version.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/text_table.hpp"
@@ -102,7 +103,8 @@ nlohmann::json parts_json(const std::vector<TimePart>& parts) {
 nlohmann::json report_json(const MemoryShape& shape, const Encoder& encoder, const MemoryPlan& memory,
                            const TimePlan& time, const DeviceRates& device) {
   const auto& config = shape.config;
-  return {{"model", config.model.path},
+  return {{"created_by", created_by("plan")},
+          {"model", config.model.path},
           {"world_size", shape.world_size},
           {"batch_size", config.train.batch_size},
           {"layers", encoder.n_layers()},

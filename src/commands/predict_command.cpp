@@ -6,9 +6,12 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/version.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
+#include "commands/predict_table.hpp"
+#include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
 #include "eval/evaluator.hpp"
 #include "search/exact_search.hpp"
@@ -27,7 +30,7 @@ std::string one_cell(std::string_view text) {
 void write_tsv(const std::filesystem::path& path, const at::Tensor& ids, const at::Tensor& scores,
                const SequenceTable& queries, const SequenceTable& labels) {
   write_text_atomically(path, [&] {
-    std::string text = "query\tquery_text\trank\tlabel\tlabel_text\tscore\n";
+    std::string text = kPredictTableHeader;
     const auto id = ids.accessor<int64_t, 2>();
     const auto score = scores.accessor<float, 2>();
     for (int64_t row = 0; row < ids.size(0); ++row)
@@ -68,10 +71,14 @@ int predict_command(const Config& asked, MpiSession& session) {
   const auto model = load_encoder(config, *dataset, comm->device());
   const auto labels = label_shard(*model->encoder, config, *dataset, *comm);
   const int64_t n_labels = comm->sum_host(labels.size(0));
-  const bool same_labels = n_labels == dataset->labels().size();
-  if (config.predict.text && !same_labels)
-    fail_user("{}: holds {} labels, the run was trained on {}: label names need the data set of the run",
-              config.data.path, dataset->labels().size(), n_labels);
+  bool same_labels = false;
+  on_root(*comm, [&] {
+    same_labels = labels_are_the_runs(config.run.dir, *dataset, n_labels);
+    if (config.predict.text)
+      check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "label names need the data set of the run");
+    check_room(config.out, query_table(config, *dataset).size() * config.predict.k * kRankedBytes, "predictions");
+  });
+  same_labels = comm->max_host(static_cast<int64_t>(same_labels)) != 0;
 
   const auto& table = query_table(config, *dataset);
   const RowShards shards(table.size(), comm->world_size());
@@ -94,8 +101,14 @@ int predict_command(const Config& asked, MpiSession& session) {
                    [&](int64_t first, const at::Tensor& rows) { scores.narrow(0, first, rows.size(0)).copy_(rows); });
     on_root(*comm, [&] { write_tsv(config.out, ids, scores, table, dataset->labels()); });
   } else {
+    std::map<std::string, std::string> attributes = {{"created_by", created_by("predict")}};
+    if (dataset->identity_is_stored()) {
+      const auto& identity = dataset->identity();
+      attributes[kQueriesContent] = config.data.split == "train" ? identity.train : identity.test;
+      if (same_labels) attributes[kLabelsContent] = identity.label;
+    }
     write_sharded(config.out, {{"/indices", {best.ids, at::kLong}}, {"/scores", {best.scores, at::kFloat}}}, shards,
-                  *comm);
+                  *comm, attributes);
   }
   if (comm->rank() == 0)
     spdlog::info("{}: the {} best labels of {} queries", config.out, config.predict.k, table.size());

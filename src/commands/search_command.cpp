@@ -5,7 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/version.hpp"
+#include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/sharded_output.hpp"
@@ -73,8 +76,6 @@ LocalSearch make_local_search(const Config& config, const at::Tensor& rows, int6
 int search_command(const Config& config, MpiSession& session) {
   const auto comm = start_job(config, session);
   if (config.out.empty()) fail_user("--out is missing: give the HDF5 file to write");
-  const auto folder = std::filesystem::absolute(config.out).parent_path();
-  if (!std::filesystem::is_directory(folder)) fail_user("--out {}: there is no folder {}", config.out, folder.string());
   if (config.search.k < 1) fail_user("search.k = {}; expected at least 1", config.search.k);
   const int world_size = comm->world_size();
   const Matrix corpus = open_matrix("search.corpus", config.search.corpus, world_size);
@@ -84,6 +85,7 @@ int search_command(const Config& config, MpiSession& session) {
               corpus.name, corpus.reader->columns());
   }
 
+  on_root(*comm, [&] { check_room(config.out, queries.reader->rows() * config.search.k * kRankedBytes, "rankings"); });
   auto options = search_options(config, config.search.k, comm->rank() == 0);
   auto start = std::chrono::steady_clock::now();
   const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);
@@ -99,7 +101,7 @@ int search_command(const Config& config, MpiSession& session) {
   const TopK found = sharded_search(local_search, own_queries, options, *comm);
   const double seconds = comm->max_host(seconds_since(start));
   write_sharded(config.out, {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat}}},
-                queries.shards, *comm);
+                queries.shards, *comm, {{"created_by", created_by("search")}});
 
   if (comm->rank() == 0) {
     const auto m = static_cast<double>(queries.reader->rows());

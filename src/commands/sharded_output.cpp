@@ -42,10 +42,10 @@ void stream_to_root(const at::Tensor& local, const RowShards& shards, Communicat
 }
 
 void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
-                   const RowShards& shards, Communicator& comm) {
+                   const RowShards& shards, Communicator& comm, const std::map<std::string, std::string>& attributes) {
   std::unique_ptr<MatrixWriter> writer;
   on_root(comm, [&] {
-    writer = std::make_unique<MatrixWriter>(path);
+    writer = std::make_unique<MatrixWriter>(path, attributes);
     for (const auto& [name, matrix] : datasets) writer->add(name, shards.n_rows(), matrix.local.size(1), matrix.dtype);
   });
   // A full disk on rank 0 must not leave the others waiting in a collective: the first fault is kept and shared at the

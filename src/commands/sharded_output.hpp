@@ -13,16 +13,19 @@
 
 namespace vixen {
 
+/// Bytes of one place of a ranking on disk: an int64 id and a float32 score.
+inline constexpr int64_t kRankedBytes = 12;
+
 /// One dataset of the file: this rank's rows [local rows, columns] and the dtype on disk.
 struct ShardedMatrix {
   at::Tensor local;
   at::ScalarType dtype;
 };
 
-/// Writes a file of datasets that all are dealt by `shards`. Atomic; a failure of rank 0 is a UserError on every rank.
-/// Memory on rank 0: one block of every rank. Collective.
+/// Writes a file of datasets that all are dealt by `shards`, and string attributes of its root. Atomic; a failure of
+/// rank 0 is a UserError on every rank. Memory on rank 0: one block of every rank. Collective.
 void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
-                   const RowShards& shards, Communicator& comm);
+                   const RowShards& shards, Communicator& comm, const std::map<std::string, std::string>& attributes);
 
 /// Calls `take(first_global_row, rows)` on rank 0 with the rows of all ranks, in ascending order within each rank's
 /// range, block by block. Collective.

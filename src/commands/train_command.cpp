@@ -2,14 +2,19 @@
 #include <ATen/ATen.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/made_folder.hpp"
+#include "base/run_lock.hpp"
 #include "base/stop.hpp"
+#include "base/version.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
+#include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
 #include "commands/test_split.hpp"
 #include "config/parse.hpp"
@@ -20,28 +25,41 @@
 namespace vixen {
 namespace {
 
-// model/ appears whole: written aside by rank 0 (rows of the label side come from all ranks), then renamed.
+// model/ appears whole: written aside by rank 0 (rows of the label side come from all ranks), then put in place.
 void save_model(const Config& config, const Encoder& encoder, const ParameterStore& store, const at::Tensor& labels,
-                int64_t n_labels, Communicator& comm) {
-  const auto folder = model_folder(config.run.dir);
-  auto partial = folder;
-  partial += ".partial";
+                const RunOrigin& origin, int64_t n_labels, Communicator& comm) {
+  std::optional<FolderWriter> writer;
   on_root(comm, [&] {
-    std::filesystem::remove_all(partial);
-    std::filesystem::create_directories(partial);
-    encoder.save(partial);
+    writer.emplace(model_folder(config.run.dir), created_by("train"), "trained model");
+    encoder.save(writer->folder());
     std::map<std::string, at::Tensor> prototype;
     for (int i = 0; i < store.count(); ++i)
       if (store.info(i).name.starts_with("prototype.")) prototype[store.info(i).name] = store.value(i);
-    if (!prototype.empty()) write_safetensors(partial / "prototype.safetensors", prototype);
+    if (!prototype.empty()) write_safetensors(writer->folder() / "prototype.safetensors", prototype);
   });
-  write_sharded(partial / "label_embeddings.h5", {{"/embeddings", {labels, at::kFloat}}},
-                RowShards(n_labels, comm.world_size()), comm);
+  const auto file = writer ? writer->folder() / "label_embeddings.h5" : std::filesystem::path();
+  write_sharded(file, {{"/embeddings", {labels, at::kFloat}}}, RowShards(n_labels, comm.world_size()), comm,
+                {{"created_by", created_by("train")}});
   on_root(comm, [&] {
-    std::filesystem::remove_all(folder);
-    std::filesystem::rename(partial, folder);
-    sync_path(config.run.dir);
+    const auto kept = writer->publish(to_json(origin));
+    if (!kept.empty())
+      spdlog::warn("{} held files that vixen did not write: they are kept in {}", model_folder(config.run.dir).string(),
+                   kept.string());
   });
+}
+
+// The run folder, held by this job alone from here to the end of the command. Rank 0 has the lock. Collective.
+std::unique_ptr<RunLock> take_run_folder(const Config& config, Communicator& comm) {
+  std::unique_ptr<RunLock> lock;
+  on_root(comm, [&] {
+    const std::filesystem::path folder = config.run.dir;
+    make_folder(folder);
+    RunLock::Options options;
+    options.say = [](const std::string& line) { spdlog::warn("{}", line); };
+    lock = std::make_unique<RunLock>(folder, options);
+    if (folder_made_by(folder).empty()) write_folder_marker(folder, created_by("train"), "run");
+  });
+  return lock;
 }
 
 }  // namespace
@@ -51,6 +69,7 @@ int train_command(const Config& config, MpiSession& session) {
   const std::shared_ptr<Communicator> comm = start_job(config, session);
   if (config.run.dir.empty()) fail_user("--run.dir is missing: give the folder that the run writes to");
   const auto dataset = open_dataset(config);
+  const auto lock = take_run_folder(config, *comm);
   auto trainer = std::unique_ptr<Trainer>();
   TrainerHooks hooks;
   std::vector<Metrics::Bin> bins;
@@ -58,8 +77,11 @@ int train_command(const Config& config, MpiSession& session) {
     return evaluate_test_split(encoder, labels, *dataset, config, *comm, &bins);
   };
   hooks.save_model = [&](Encoder& encoder, const at::Tensor& labels) {
-    save_model(config, encoder, trainer->store(), labels, dataset->labels().size(), *comm);
+    const bool adapters = config.lora.rank > 0 || !config.lora.adapter.empty();
+    const RunOrigin origin{config.data.path, dataset->identity(), adapters ? trainer->base_fingerprint() : nullptr};
+    save_model(config, encoder, trainer->store(), labels, origin, dataset->labels().size(), *comm);
   };
+  hooks.folder_lost = [&] { return lock != nullptr && lock->lost(); };
   trainer = std::make_unique<Trainer>(config, *dataset, label_weights(config, *dataset), comm, std::move(hooks));
   trainer->start();
   // Only now: a command that contradicts the run's checkpoint has failed above and left the run's own settings alone.

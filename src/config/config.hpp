@@ -193,9 +193,10 @@ struct CompatConfig {
 
 struct Config {
   std::string command;
-  std::string device = "cpu";  // cpu | cuda
-  int64_t threads = 0;         // per rank; 0: the cores of the node over its ranks
-  std::string out;             // --out
+  std::vector<std::string> files;  // the --config files that were read
+  std::string device = "cpu";      // cpu | cuda
+  int64_t threads = 0;             // per rank; 0: the cores of the node over its ranks
+  std::string out;                 // --out
   RunConfig run;
   DataConfig data;
   ModelConfig model;

@@ -42,10 +42,10 @@ std::vector<Key> make_keys() {
       {"threads", VIXEN_FIELD(threads), "threads a rank", ours, kThreads, {},
        "CPU threads; 0: the cores allowed to the ranks of a node, shared evenly"},
       {"out", VIXEN_FIELD(out), "", ours, {}, {},
-       "Output file of embed, search, predict and evaluate"},
+       "File that embed, search, predict, evaluate, plan and bench write; folder (faiss: file) of export", PathRole::kOutput},
 
       {"run.dir", VIXEN_FIELD(run.dir), "", ours, {}, {},
-       "Folder of a run: config, metrics, checkpoints, model"},
+       "Folder of a run: config, metrics, checkpoints, model", PathRole::kRun},
       {"run.log_level", VIXEN_FIELD(run.log_level), "", ours, {}, {"debug", "info", "warning", "error"},
        "Least severe message shown; debug shows every rank's"},
       {"run.log_every_steps", VIXEN_FIELD(run.log_every_steps), "steps", ours, kAtLeast1, {},
@@ -60,7 +60,7 @@ std::vector<Key> make_keys() {
        "Save and stop (exit code 75) after this many steps of this process; 0: never"},
 
       {"data.path", VIXEN_FIELD(data.path), "", ours, {}, {},
-       "The prepared data set (HDF5, docs/data-format.md)"},
+       "The prepared data set (HDF5, docs/data-format.md)", PathRole::kInput},
       {"data.split", VIXEN_FIELD(data.split), "", ours, {}, {"train", "test"},
        "Queries that embed, evaluate and predict read"},
       {"data.images", VIXEN_FIELD(data.images), "", paper, {}, {},
@@ -75,7 +75,7 @@ std::vector<Key> make_keys() {
        "Propensity constant B; negative: what the data set says"},
 
       {"model.path", VIXEN_FIELD(model.path), "", paper, {}, {},
-       "Hugging Face folder of the backbone (config.json, model.safetensors, tokenizer.json)"},
+       "Hugging Face folder of the backbone (config.json, model.safetensors, tokenizer.json)", PathRole::kInput},
       {"model.layers", VIXEN_FIELD(model.layers), "layers", paper, kAtLeast0, {},
        "Use the first N layers only; 0: all"},
       {"model.compute", VIXEN_ENUM(named(c.model.compute, {"fp32", "bf16"})), "", ours, {}, {},
@@ -108,7 +108,7 @@ std::vector<Key> make_keys() {
       {"lora.modules", VIXEN_FIELD(lora.modules), "", paper, {}, {},
        "Projections with an adapter: a list of q, k, v, o, gate, up, down (encoders have no gate)"},
       {"lora.adapter", VIXEN_FIELD(lora.adapter), "", ours, {}, {},
-       "PEFT folder whose adapters training starts from, or that the model is read with; sets rank, alpha, scale and modules"},
+       "PEFT folder whose adapters training starts from, or that the model is read with; sets rank, alpha, scale and modules", PathRole::kInput},
 
       {"template.use", VIXEN_ENUM(named(c.prompt.use, {"auto", "yes", "no"})), "", paper, {}, {},
        "Put the prompt around text and pictures; auto: decoders yes, encoders no"},
@@ -202,9 +202,9 @@ std::vector<Key> make_keys() {
        "Epochs at whose end the cluster size doubles"},
 
       {"search.corpus", VIXEN_FIELD(search.corpus), "", ours, {}, {},
-       "Rows to search in: FILE.h5[:/dataset], default dataset /embeddings"},
+       "Rows to search in: FILE.h5[:/dataset], default dataset /embeddings", PathRole::kInput},
       {"search.queries", VIXEN_FIELD(search.queries), "", ours, {}, {},
-       "Rows to search for: FILE.h5[:/dataset]"},
+       "Rows to search for: FILE.h5[:/dataset]", PathRole::kInput},
       {"search.k", VIXEN_FIELD(search.k), "rows", ours, kAtLeast1, {},
        "Best rows kept for each query"},
       {"search.method", VIXEN_FIELD(search.method), "", ours, {}, {"exact", "faiss_flat"},
@@ -219,7 +219,7 @@ std::vector<Key> make_keys() {
        "Normalise rows first"},
 
       {"evaluate.predictions", VIXEN_FIELD(evaluate.predictions), "", ours, {}, {},
-       "FILE.h5 with /indices and /scores, instead of a run"},
+       "FILE.h5 with /indices and /scores, instead of a run", PathRole::kInput},
       {"evaluate.filter", VIXEN_ENUM(named(c.evaluate.filter, {"before", "official"})), "", ours, {}, {},
        "Drop filtered pairs before the cut at k, or after it as the authors' code does"},
       {"evaluate.k", VIXEN_FIELD(evaluate.k), "labels", ours, kAtLeast1, {},

@@ -39,6 +39,14 @@ struct Range {
   const char* words;        // "at least 1", "in [0, 1)"
 };
 
+/// What a key's value is on disk: nothing, something that commands read, or something that they write.
+enum class PathRole {
+  kNone,
+  kInput,   ///< a file or folder; also FILE.h5:/dataset
+  kOutput,  ///< a file or folder that the command writes
+  kRun,     ///< a run folder: written by train, read by others
+};
+
 struct Key {
   std::string name;  // "train.lr"; three have no section: device, threads, out
   Field (*field)(Config&);
@@ -47,6 +55,7 @@ struct Key {
   std::optional<Range> range;
   std::vector<std::string> choices;  // of a string; empty: any
   std::string help;                  // one sentence, no full stop
+  PathRole path = PathRole::kNone;
 
   std::string section() const;  // "" for device, threads, out
   std::string member() const;   // the name within the section

@@ -232,7 +232,10 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
     } else if (name == "print-config") {
       parsed.print_config = true;
     } else if (name == "config") {
-      for (const auto& path : option.value) apply_file(parsed.config, path, provenance);
+      for (const auto& path : option.value) {
+        apply_file(parsed.config, path, provenance);
+        parsed.config.files.push_back(path);
+      }
     } else {
       assignments.push_back(&option);
     }

@@ -4,10 +4,12 @@
 #include <cstring>
 #include <limits>
 #include <list>
+#include <optional>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "data/dataset_check.hpp"
+#include "data/dataset_identity.hpp"
 #include "data/hdf5_file.hpp"
 
 namespace vixen {
@@ -48,8 +50,11 @@ struct Dataset::Impl {
   Ragged<int32_t> train_labels, test_labels, test_filter;
   ImageStore images;
   Prompts prompts;
+  std::optional<DatasetIdentity> identity;
+  bool identity_is_stored = false;
 
   void read_info();
+  void read_identity();
   DatasetLocation locate(const std::string& dataset, ElementType type, size_t n_dims);
   template <typename T>
   std::span<const T> values(const std::string& dataset);
@@ -90,6 +95,20 @@ void Dataset::Impl::read_info() {
     fail_user("{}: attribute 'bos_token' is {}, expected a token id in [0, {}), the vocabulary, or -1 for none", file,
               bos, info.vocabulary);
   info.bos_token = static_cast<int32_t>(bos);
+}
+
+void Dataset::Impl::read_identity() {
+  DatasetIdentity stored;
+  for (const auto& part : identity_parts()) {
+    const std::string attribute = identity_attribute(part);
+    if (!hdf5.has_attribute(attribute)) return;  // older sets do not say
+    const std::string value = hdf5.string_attribute(attribute);
+    if (value.size() != 16 || value.find_first_not_of("0123456789abcdef") != value.npos)
+      fail_user("{}: attribute '{}' is '{}', expected 16 hexadecimal digits", hdf5.path().string(), attribute, value);
+    stored.*part.member = value;
+  }
+  identity = stored;
+  identity_is_stored = true;
 }
 
 DatasetLocation Dataset::Impl::locate(const std::string& dataset, ElementType type, size_t n_dims) {
@@ -192,6 +211,7 @@ void Dataset::Impl::check_labels(const std::string& group, const Ragged<int32_t>
 Dataset::Dataset(const std::filesystem::path& path, bool check_values) : impl_(std::make_unique<Impl>(path)) {
   Impl& d = *impl_;
   d.read_info();
+  d.read_identity();
   d.read_images();
   d.read_prompts();
   d.train = d.sequences("/train");
@@ -243,6 +263,15 @@ const ImageStore& Dataset::images() const {
 }
 const Prompts& Dataset::prompts() const {
   return impl_->prompts;
+}
+
+const DatasetIdentity& Dataset::identity() const {
+  if (!impl_->identity) impl_->identity = compute_identity(*this);
+  return *impl_->identity;
+}
+
+bool Dataset::identity_is_stored() const {
+  return impl_->identity_is_stored;
 }
 
 OwnedRagged transpose(const Ragged<int32_t>& rows, int64_t n_columns) {

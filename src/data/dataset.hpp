@@ -63,6 +63,8 @@ struct Prompts {
   }
 };
 
+struct DatasetIdentity;
+
 /// A data set opened for reading. Opening checks the schema, the version and every offset, and (with check_values) the
 /// lengths of rows and the ranges of label ids, token ids and image rows: a linear scan that one rank of a node does
 /// for all, with its threads. A fault is a UserError that names file, dataset path and row. Image rows are not touched.
@@ -84,6 +86,11 @@ class Dataset {
   const Ragged<int32_t>& test_filter() const;  // labels that must not count for a test query
   const ImageStore& images() const;
   const Prompts& prompts() const;  // empty in a data set without the group /prompts
+  /// What the file says of its content, as it was made; computed (every byte is read, once) where an older file does
+  /// not say. Not thread-safe.
+  const DatasetIdentity& identity() const;
+  /// Whether the file says it, so that asking costs nothing.
+  bool identity_is_stored() const;
 
  private:
   struct Impl;

@@ -1,7 +1,9 @@
 // The schema of docs/data-format.md, written with plain contiguous datasets.
 #include "data/dataset_writer.hpp"
 
+#include "base/check.hpp"
 #include "base/file.hpp"
+#include "data/dataset_identity.hpp"
 #include "data/hdf5_file.hpp"
 
 namespace vixen {
@@ -40,6 +42,18 @@ void write_sequences(Hdf5File& file, const std::string& group, const SequenceCon
   write_ragged(file, group + "/tokens", content.tokens, n);
   write_ragged(file, group + "/images", content.images, n);
   write_texts(file, group + "/texts", content.texts, n);
+}
+
+void store_identity(const std::filesystem::path& path) {
+  DatasetIdentity identity;
+  try {
+    identity = Dataset(path, /*check_values=*/false).identity();
+  } catch (const UserError&) {
+    return;  // tests write damaged sets, of which no reader will ask
+  }
+  Hdf5File file(path, Hdf5File::Mode::kModify);
+  for (const auto& part : identity_parts()) file.set_attribute(identity_attribute(part), identity.*part.member);
+  file.close();
 }
 
 }  // namespace
@@ -81,6 +95,7 @@ void write_dataset(const std::filesystem::path& path, const DatasetContent& cont
       write_texts(file, "/prompts/texts", content.prompt_texts, 0);
     }
     file.close();
+    if (content.with_identity) store_identity(temporary);
   });
 }
 

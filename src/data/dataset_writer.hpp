@@ -32,6 +32,7 @@ struct DatasetContent {
   std::vector<uint16_t> image_rows;  // IEEE half bits [M, image_width]
   std::vector<std::string> prompt_texts;
   OwnedRagged prompt_tokens;  // one row a prompt; without prompts the group is left out
+  bool with_identity = true;  // false: as an older version wrote it, without the hashes of its content
 };
 
 /// Appends one row.

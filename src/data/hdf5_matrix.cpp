@@ -15,6 +15,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/same_file.hpp"
 #include "data/hdf5_file.hpp"
 
 namespace vixen {
@@ -153,7 +154,7 @@ struct MatrixWriter::Impl {
     int64_t offset_bytes;
   };
 
-  std::filesystem::path path, partial;
+  std::filesystem::path path, target, partial;  // as named; where a link leads to; written aside
   std::map<std::string, Target> targets;
   int descriptor = -1;
   bool open = false;
@@ -165,11 +166,15 @@ struct MatrixWriter::Impl {
   }
 };
 
-MatrixWriter::MatrixWriter(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
+MatrixWriter::MatrixWriter(const std::filesystem::path& path, const std::map<std::string, std::string>& attributes)
+    : impl_(std::make_unique<Impl>()) {
   impl_->path = path;
-  impl_->partial = path.string() + ".partial";
+  impl_->target = write_target(path);
+  impl_->partial = partial_name(impl_->target);
   impl_->open = true;  // from here on the partial file goes when this constructor fails
+  ::unlink(impl_->partial.c_str());
   Hdf5File file(impl_->partial, Hdf5File::Mode::kCreate);
+  for (const auto& [name, value] : attributes) file.set_attribute(name, value);
   file.close();
   impl_->descriptor = ::open(impl_->partial.c_str(), O_WRONLY | O_CLOEXEC);
   if (impl_->descriptor < 0)
@@ -219,10 +224,10 @@ void MatrixWriter::close() {
   if (::fsync(impl_->descriptor) != 0) fail_user("{}: cannot write: {}", impl_->partial.string(), std::strerror(errno));
   ::close(std::exchange(impl_->descriptor, -1));
   std::error_code error;
-  std::filesystem::rename(impl_->partial, impl_->path, error);
+  std::filesystem::rename(impl_->partial, impl_->target, error);
   if (error) fail_user("{}: cannot rename to {}: {}", impl_->partial.string(), impl_->path.string(), error.message());
   impl_->open = false;
-  const auto folder = impl_->path.parent_path();
+  const auto folder = impl_->target.parent_path();
   sync_path(folder.empty() ? std::filesystem::path(".") : folder);
 }
 

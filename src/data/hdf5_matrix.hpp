@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -40,7 +41,8 @@ class MatrixReader {
 /// Writes a file of contiguous 2-D datasets by row ranges, atomically: the file appears under its name on close().
 class MatrixWriter {
  public:
-  explicit MatrixWriter(const std::filesystem::path& path);
+  /// attributes: strings of the root group ("created_by").
+  explicit MatrixWriter(const std::filesystem::path& path, const std::map<std::string, std::string>& attributes = {});
   ~MatrixWriter();  // without close(): the temporary file is removed
   /// Adds a dataset [rows, columns] of kHalf, kFloat, kInt or kLong.
   void add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype);

@@ -158,6 +158,12 @@ void Metrics::set_sums(std::span<const double> sums) {
   sums_.assign(sums.begin(), sums.end());
 }
 
+std::vector<std::string> Metrics::names() {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : Metrics({}, {}).result()) names.push_back(name);
+  return names;
+}
+
 std::map<std::string, double> Metrics::result() const {
   std::map<std::string, double> values;
   const auto percent = [](double numerator, double denominator) {

@@ -29,6 +29,9 @@ class Metrics {
   std::vector<double> sums() const;
   void set_sums(std::span<const double> sums);
 
+  /// The keys of result(), sorted.
+  static std::vector<std::string> names();
+
   /// "P@1".."P@5", "R@1".."R@5", "R@10", "R@100", "nDCG@k", "PSP@k", "PSnDCG@k" (k = 1..5), "MRR", "MAP": percentages.
   /// MRR: reciprocal place of the first hit, 0 without one. MAP: mean precision at the hits, over all true labels (not
   /// only those found). Both read the whole list that was added.

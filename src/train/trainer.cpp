@@ -17,6 +17,7 @@
 #include "device/device.hpp"
 #include "kernels/pooling.hpp"
 #include "model/adapter_files.hpp"
+#include "model/weight_fingerprint.hpp"
 #include "train/centroids.hpp"
 #include "train/pack_options.hpp"
 
@@ -50,6 +51,8 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
   choose_memory();
   if (prototypes_) prototypes_->allocate(memory_.choice.tables);
   store_.allocate(comm_->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
+  base_fingerprint_ = weight_fingerprint(config_.model.path);
+  if (!config_.lora.adapter.empty()) adapter_fingerprint_ = weight_fingerprint(config_.lora.adapter);
   encoder_->load_weights(config.train.seed);
   bank_ = std::make_unique<ShardedTable>(*comm_, dataset.train().size(), encoder_->width(), at::kHalf,
                                          memory_.choice.tables);
@@ -194,7 +197,14 @@ void Trainer::after_step() {
 
 bool Trainer::stop_agreed() {
   const bool limit = config_.run.stop_after_steps > 0 && steps_here_ >= config_.run.stop_after_steps;
-  return comm_->max_host(static_cast<int64_t>(limit || stop_requested() != 0)) != 0;
+  constexpr int64_t kGoOn = 0, kStop = 1, kLost = 2;
+  const bool lost = hooks_.folder_lost && hooks_.folder_lost();
+  const int64_t agreed = comm_->max_host(lost ? kLost : limit || stop_requested() != 0 ? kStop : kGoOn);
+  if (agreed == kLost)
+    fail_user(
+        "{}: another job has taken this run over (its lock is in the folder now): ending here, nothing is written",
+        config_.run.dir);
+  return agreed == kStop;
 }
 
 void Trainer::end_epoch() {

@@ -35,6 +35,8 @@ struct TrainerHooks {
   std::function<std::map<std::string, double>(Encoder& encoder, const at::Tensor& label_representations)> evaluate;
   /// Saves the finished model. Collective.
   std::function<void(Encoder& encoder, const at::Tensor& label_representations)> save_model;
+  /// Whether another job has taken the run folder over: nothing more may be written. Asked after every step, local.
+  std::function<bool()> folder_lost;
 };
 
 /// Wall seconds of the passes before the first step.
@@ -78,6 +80,8 @@ class Trainer {
   int64_t global_step() const { return epoch_ * planner_->steps_per_epoch() + index_; }
   /// Bytes this rank holds for the label side: free vectors, moments and gradients, centroids.
   int64_t label_side_bytes() const;
+  /// What the backbone was when the run began (model/weight_fingerprint.hpp).
+  const nlohmann::json& base_fingerprint() const { return base_fingerprint_; }
   /// What a rank needs of memory, and how it was made to fit.
   const MemoryPlan& memory_plan() const { return memory_; }
 
@@ -92,6 +96,7 @@ class Trainer {
   std::map<std::string, double> finish();
   void log_step(const StepResult& result, double lr_factor, int64_t queries, int64_t positions, bool write);
   void evaluate_epoch();
+  /// Whether all ranks stop here, because one was asked to. UserError when the folder is lost. Collective.
   bool stop_agreed();
   CheckpointState state();
   void adopt(const CheckpointState& state);
@@ -115,6 +120,8 @@ class Trainer {
   OwnedRagged queries_of_label_;
 
   FirstPassSeconds first_pass_seconds_;
+  // What the run began with, as checkpoints name it (model/weight_fingerprint.hpp); null: no adapter.
+  nlohmann::json base_fingerprint_, adapter_fingerprint_;
 
   // Where the run stands.
   int64_t epoch_ = 0;  // epochs done

@@ -6,8 +6,9 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
-#include "base/sha256.hpp"
 #include "config/parse.hpp"
+#include "data/dataset_identity.hpp"
+#include "model/weight_fingerprint.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -39,25 +40,33 @@ std::string decisive_settings(const Config& config) {
   return to_ini(kept, /*only_changed=*/false);
 }
 
-nlohmann::json dataset_identity(const Dataset& dataset) {
-  return {{"train", dataset.train().size()},
-          {"labels", dataset.labels().size()},
-          {"pairs", dataset.train_labels().values.size()},
-          {"tokens", dataset.train().tokens.values.size()},
-          {"images", dataset.images().n_rows},
-          {"tokenizer_sha256", dataset.info().tokenizer_sha256}};
+// Counts make a clear message, contents a sure one.
+nlohmann::json describe_dataset(const Dataset& dataset) {
+  nlohmann::json counts = {{"train", dataset.train().size()},
+                           {"labels", dataset.labels().size()},
+                           {"pairs", dataset.train_labels().values.size()},
+                           {"tokens", dataset.train().tokens.values.size()},
+                           {"images", dataset.images().n_rows},
+                           {"tokenizer_sha256", dataset.info().tokenizer_sha256}};
+  for (const auto& part : identity_parts()) counts[identity_attribute(part)] = dataset.identity().*part.member;
+  return counts;
 }
 
-// The frozen or initial weights by what is cheap to read: config.json and the sizes of the weight files.
-nlohmann::json base_identity(const std::filesystem::path& folder) {
-  const MappedFile file(folder / "config.json");
-  nlohmann::json weights = nlohmann::json::object();
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const auto name = entry.path().filename().string();
-    if (name.starts_with("model") && name.ends_with(".safetensors"))
-      weights[name] = static_cast<int64_t>(std::filesystem::file_size(entry.path()));
+void check_dataset(const nlohmann::json& saved, const Dataset& dataset, const std::filesystem::path& folder) {
+  const auto found = describe_dataset(dataset);
+  const auto path = dataset.path().string();
+  for (const char* count : {"train", "labels", "pairs", "tokens", "images", "tokenizer_sha256"})
+    if (saved.at(count) != found.at(count))
+      fail_user("{}: the checkpoint was made on a data set with {} {}, {} has {}", folder.string(),
+                saved.at(count).dump(), count, path, found.at(count).dump());
+  for (const auto& part : identity_parts()) {
+    const std::string key = identity_attribute(part);
+    if (!saved.contains(key) || saved.at(key) == found.at(key)) continue;  // older checkpoints do not say
+    fail_user(
+        "{}: the checkpoint was made on a data set with other {} (content {}), {} has {}: use the same data set, or "
+        "another --run.dir",
+        folder.string(), part.words, saved.at(key).get<std::string>(), path, found.at(key).get<std::string>());
   }
-  return {{"config_sha256", sha256(file.bytes())}, {"weights", weights}};
 }
 
 // Names the first key on which the settings of a checkpoint and those asked for differ. Keys that the checkpoint does
@@ -79,15 +88,15 @@ void check_settings(const std::string& saved_text, const std::string& asked, con
   }
 }
 
-void check_base(const nlohmann::json& scalars, const std::string& model_path, const std::filesystem::path& folder) {
-  if (!scalars.contains("base")) return;  // of a version that did not write it
-  const auto& saved = scalars.at("base");
-  const auto found = base_identity(model_path);
-  for (const char* part : {"config_sha256", "weights"}) {
-    if (saved.at(part) == found.at(part)) continue;
-    fail_user("{}: the checkpoint was made with another base model ({} {}), {} has {}: use the same --model.path",
-              folder.string(), part, saved.at(part).dump(), model_path, found.at(part).dump());
-  }
+// The weights that a run began with, or that lie frozen beside its adapters. `key`: "base" or "adapter".
+void check_weights(const nlohmann::json& scalars, const char* key, const std::string& option, const std::string& path,
+                   const std::filesystem::path& folder) {
+  // Absent: of a version that did not write it, or of a run without one. Empty: the command names none.
+  if (!scalars.contains(key) || path.empty()) return;
+  const std::string part = fingerprint_difference(scalars.at(key), weight_fingerprint(path));
+  if (!part.empty())
+    fail_user("{}: the checkpoint was made with another {} model, {} of {} is not the same: use the same {}",
+              folder.string(), key, part, path, option);
 }
 
 }  // namespace
@@ -101,10 +110,11 @@ CheckpointState Trainer::state() {
                    {"optimiser_steps", optimiser_->steps_done()},
                    {"has_leaves", leaves_.defined()},
                    {"settings", decisive_settings(config_)},
-                   {"dataset", dataset_identity(*dataset_)},
-                   {"base", base_identity(config_.model.path)},
+                   {"dataset", describe_dataset(*dataset_)},
+                   {"base", base_fingerprint_},
                    {"seconds", seconds_before_ +
                                    std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count()}};
+  if (!adapter_fingerprint_.is_null()) state.scalars["adapter"] = adapter_fingerprint_;
   if (best_metric_) {
     state.scalars["best_metric"] = *best_metric_;
     state.scalars["best_step"] = *best_step_;
@@ -159,12 +169,11 @@ bool Trainer::resume() {
   const auto manifest = read_manifest(folder, /*verify=*/false);
   const auto& scalars = manifest.at("scalars");
   check_settings(scalars.at("settings").get<std::string>(), decisive_settings(config_), folder);
-  check_base(scalars, config_.model.path, folder);
-  const auto identity = dataset_identity(*dataset_);
-  for (const auto& [key, value] : identity.items())
-    if (scalars.at("dataset").at(key) != value)
-      fail_user("{}: the checkpoint was made on a data set with {} {}, {} has {}", folder.string(),
-                scalars.at("dataset").at(key).dump(), key, dataset_->path().string(), value.dump());
+  check_weights(scalars, "base", "--model.path", config_.model.path, folder);
+  check_weights(scalars, "adapter", "--lora.adapter", config_.lora.adapter, folder);
+  check_dataset(scalars.at("dataset"), *dataset_, folder);
+  // What the run began with, also where this command does not name it any more.
+  if (scalars.contains("adapter")) adapter_fingerprint_ = scalars.at("adapter");
 
   auto loaded = state();
   load_checkpoint(folder, loaded, *comm_);
