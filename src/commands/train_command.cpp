@@ -20,6 +20,7 @@
 #include "config/parse.hpp"
 #include "eval/evaluator.hpp"
 #include "model/safetensors.hpp"
+#include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -62,6 +63,20 @@ std::unique_ptr<RunLock> take_run_folder(const Config& config, Communicator& com
   return lock;
 }
 
+// Checkpoints and the finished model, before the first pass; what an earlier part of the run has written counts as
+// room. Collective.
+void check_room_for_run(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm) {
+  const int64_t checkpoint = trainer.checkpoint_bytes();
+  const int64_t model = dataset.labels().size() * trainer.encoder().width() * static_cast<int64_t>(sizeof(float)) +
+                        trainer.store().elements() * static_cast<int64_t>(sizeof(float));
+  on_root(comm, [&] {
+    const auto there = static_cast<int64_t>(checkpoint::complete_steps(config.run.dir).size());
+    const int64_t more = std::max<int64_t>(trainer.most_checkpoints() - there, 1);
+    check_room(config.run.dir, more * checkpoint + model,
+               fmt::format("{} checkpoint{} and the model", more, more == 1 ? "" : "s"));
+  });
+}
+
 }  // namespace
 
 int train_command(const Config& config, MpiSession& session) {
@@ -83,6 +98,7 @@ int train_command(const Config& config, MpiSession& session) {
   };
   hooks.folder_lost = [&] { return lock != nullptr && lock->lost(); };
   trainer = std::make_unique<Trainer>(config, *dataset, label_weights(config, *dataset), comm, std::move(hooks));
+  check_room_for_run(config, *trainer, *dataset, *comm);
   trainer->start();
   // Only now: a command that contradicts the run's checkpoint has failed above and left the run's own settings alone.
   on_root(*comm, [&] {

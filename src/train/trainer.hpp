@@ -80,6 +80,10 @@ class Trainer {
   int64_t global_step() const { return epoch_ * planner_->steps_per_epoch() + index_; }
   /// Bytes this rank holds for the label side: free vectors, moments and gradients, centroids.
   int64_t label_side_bytes() const;
+  /// Bytes on disk of a checkpoint of all ranks, without its manifest. Collective.
+  int64_t checkpoint_bytes();
+  /// How many checkpoints the run may have on disk at a time, the one being written included.
+  int64_t most_checkpoints() const;
   /// What the backbone was when the run began (model/weight_fingerprint.hpp).
   const nlohmann::json& base_fingerprint() const { return base_fingerprint_; }
   /// What a rank needs of memory, and how it was made to fit.

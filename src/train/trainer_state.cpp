@@ -189,6 +189,24 @@ void Trainer::save() {
   if (is_root()) prune_checkpoints(config_.run.dir, config_.run.keep_last, best_step_);
 }
 
+int64_t Trainer::checkpoint_bytes() {
+  const auto now = state();
+  const auto bytes = [](const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); };
+  int64_t own = 0;
+  for (const auto& [name, table] : now.tables) own += bytes(table.local);
+  if (is_root())  // one rank writes what all have
+    for (const auto& [name, tensor] : now.dense) own += bytes(tensor);
+  return comm_->sum_host(own);
+}
+
+int64_t Trainer::most_checkpoints() const {
+  const auto every = config_.run.checkpoint_every_steps;
+  const int64_t an_epoch = every > 0 ? std::max<int64_t>(1, planner_->steps_per_epoch() / every) : 1;
+  const int64_t written = config_.train.epochs * an_epoch;
+  constexpr int64_t kBestAndNew = 2;
+  return std::min(written, config_.run.keep_last + kBestAndNew);
+}
+
 int64_t Trainer::label_side_bytes() const {
   if (!prototypes_) return 0;
   const auto bytes = [](const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); };

@@ -1,10 +1,12 @@
 """A user's mistakes: each one line on stderr that names file, key or row, and exit code 2."""
 
+import contextlib
 import json
 import os
 import shutil
 import struct
 import subprocess
+import time
 
 import h5py
 import numpy as np
@@ -115,20 +117,38 @@ def test_run_folder_that_cannot_be_made(tiny, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_full_disk(tiny, tmp_path):
-    """A disk that fills up while training: one line, and what was saved before is still good."""
+    """Too little room is said before the first pass; a disk that others fill while training: one line, and what was saved
+    before is still good."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("tmpfs cannot be mounted here")
+    process = None
     try:
-        result = tiny.run("train", *tiny.train_options(disk / "run", **{"run.keep_last": 100}))
-        assert result.returncode == 2, f"{result.returncode}\n{result.stderr}"
-        complaint = [line for line in result.stderr.splitlines() if "No space left" in line]
-        assert len(complaint) == 1 and str(disk) in complaint[0], result.stderr
+        result = tiny.run("train", *tiny.train_options(disk / "run", **{"run.keep_last": 100, "train.epochs": 100}))
+        assert_refused(result, "checkpoints and the model", "MB free", str(disk))
+        assert not (disk / "run/checkpoints").exists()
+
+        command = tiny.command("train", *tiny.train_options(disk / "run", **{"train.epochs": 2000}))
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(1200):
+            if list((disk / "run/checkpoints").glob("step-????????")) or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2, f"{process.returncode}\n{err}"
+        complaint = [line for line in err.splitlines() if "No space left" in line]
+        assert len(complaint) == 1 and str(disk) in complaint[0], err
         for checkpoint in (disk / "run/checkpoints").glob("step-????????"):
             assert tiny.run("inspect", checkpoint).returncode == 0
         assert not list((disk / "run/checkpoints").glob("*.partial"))
     finally:
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
         subprocess.run(["umount", str(disk)], check=True)
 
 
