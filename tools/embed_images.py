@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vixen_tools import VERSION
-from vixen_tools.errors import UserError, naming_full_disk, run_tool
+from vixen_tools.errors import UserError, run_tool, writing
 from vixen_tools.files import publish
 from vixen_tools.image_rows import BLOCK_ROWS, write_images
 from vixen_tools.pictures import PictureSource, decoded_batches
@@ -139,7 +139,7 @@ def main() -> None:
     if options.batch < 1 or options.workers < 0:
         raise UserError(f"--batch {options.batch} --workers {options.workers}: expected at least 1 and 0")
 
-    with naming_full_disk(options.out):
+    with writing(options.out):
         embed(options, cores)
 
 

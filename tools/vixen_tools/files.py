@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import os
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import UserError, naming_full_disk, one_line
+from .content import what_it_is
+from .errors import UserError, one_line, writing
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def work_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{out}: cannot write here ({error.strerror})") from None
     try:
-        with naming_full_disk(out):
+        with writing(out):
             yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,8 +69,8 @@ def find_variant(folder: Path, stem: str, endings: tuple[str, ...]) -> Path | No
 class LineReader:
     """Lines of a text file, gzip when it begins with gzip's magic: iterates (line number from 1, text without its line end).
 
-    Bytes that are not `encoding` and damaged gzip data are UserErrors naming file and line. fraction() is the share of
-    the file's bytes read so far.
+    A UTF-8 byte order mark at the beginning is no part of the first line. Bytes that are not `encoding` and damaged gzip data are
+    UserErrors naming file and line. fraction() is the share of the file's bytes read so far.
     """
 
     def __init__(self, path: Path, encoding: str = "utf-8"):
@@ -87,17 +89,27 @@ class LineReader:
     def __iter__(self) -> Iterator[tuple[int, str]]:
         line = 0
         try:
-            while True:
-                data = self._file.readline()
-                if not data:
-                    return
+            while data := self._read_line(line):
                 line += 1
-                yield line, data.decode(self._encoding).rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{self.path}:{line}: byte {error.start} (0x{error.object[error.start]:02x}) is not {self._encoding}"
-            ) from None
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{self.path}: damaged gzip data after line {line}: {one_line(error)}") from None
+                yield line, self._decode(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data).rstrip("\r\n")
         finally:
             self._raw.close()
+
+    def _read_line(self, line: int) -> bytes:
+        try:
+            return self._file.readline()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{self.path}: damaged gzip data after line {line}: {one_line(error)}") from None
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read after line {line}: {error.strerror}") from None
+        except MemoryError:
+            raise UserError(f"{self.path}:{line + 1}: the line is too long for this machine's memory") from None
+
+    def _decode(self, line: int, data: bytes) -> str:
+        try:
+            return data.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            kind = what_it_is(self.path)
+            hint = f": it is {kind}" if kind and self._file is self._raw else ""
+            raise UserError(
+                f"{self.path}:{line}: byte {error.start} (0x{error.object[error.start]:02x}) is not {self._encoding}{hint}") from None
