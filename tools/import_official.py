@@ -11,6 +11,7 @@ from vixen_tools.dataset_builder import DatasetBuilder, EmptyPolicy
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.image_rows import ImageStore, NpyRows
 from vixen_tools.official import OfficialSide, count_lines, find_matrix, find_text, image_files, read_map
+from vixen_tools.outputs import claim
 from vixen_tools.raw import find_filter, read_filter
 from vixen_tools.tokens import TextTokenizer
 
@@ -47,6 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     check_options(options)
     folder = options.dir
+    out = claim(options.out, {"--dir": folder, "--model": options.model})
     for stem in STEMS.values():
         find_text(folder, stem)
     for stem in ("trn", "tst"):
@@ -57,7 +59,7 @@ def main() -> None:
     encoding = "latin-1" if options.latin1 else "utf-8"
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
     meta = meta_of(options, folder, "title", "import_official.py")
-    with DatasetBuilder(options.out, tokenizer, ImageStore(sources), meta, policy) as builder:
+    with DatasetBuilder(out, tokenizer, ImageStore(sources), meta, policy) as builder:
         for side, stem in STEMS.items():
             n_labels = None if side == "label" else builder.rows_read("label")
             maps, first = pictures.get(stem, (None, 0))

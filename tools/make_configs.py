@@ -22,7 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vixen_tools.errors import UserError, run_tool
+from vixen_tools.errors import UserError, reading, run_tool
+from vixen_tools.files import read_json, write_text
+from vixen_tools.outputs import claim_edit
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -30,6 +32,7 @@ OVERLAYS = CONFIGS / "overlays"
 ENCODERS = ("bert", "distilbert")
 # The sections of a made file, in the order of `vixen --help`.
 SECTIONS = ("data", "model", "lora", "template", "train", "prototype", "cluster", "plan", "run")
+MADE_BY = "Made by tools/make_configs.py"
 TABLE_BEGIN, TABLE_END = "<!-- tools/make_configs.py --plan-table: begin -->", "<!-- end -->"
 TABLE_HEAD = ["data set", "backbone", "text only", "with pictures", "configuration", "GB", "host GB", "activations", "hours"]
 
@@ -90,7 +93,7 @@ class Row:
                 merged.setdefault(section, {}).update(values)
         if unknown := set(merged) - set(SECTIONS):
             raise UserError(f"{self.file.name}: section [{min(unknown)}] of an overlay has no place in tools/make_configs.py")
-        lines = [f"# {dataset.name}, {backbone.name}. Made by tools/make_configs.py from configs/overlays: change those.",
+        lines = [f"# {dataset.name}, {backbone.name}. {MADE_BY} from configs/overlays: change those.",
                  *(f"# {comment}" for comment in [*dataset.comments[1:], *schedule.comments, *backbone.comments[1:]]),
                  f"# Give data.path, model.path (a {backbone.name} folder; for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir."]
         for section in SECTIONS:
@@ -102,7 +105,8 @@ class Row:
 def kind_of(model: Path) -> str:
     if not model.is_file():
         raise UserError(f"{model}: is not there; expected the architecture's numbers for the overlay that names it")
-    return "encoder" if json.loads(model.read_text())["model_type"] in ENCODERS else "decoder"
+    with reading(model, "a model's config.json"):
+        return "encoder" if read_json(model)["model_type"] in ENCODERS else "decoder"
 
 
 def all_rows() -> list[Row]:
@@ -126,7 +130,7 @@ def stale_files(rows: list[Row]) -> list[str]:
     """What is not as it would be written, and made files whose overlays are gone."""
     found = [row.file.name for row in rows if not row.file.is_file() or row.file.read_text(encoding="utf-8") != row.text()]
     made = {row.file for row in rows}
-    left = [path.name for path in CONFIGS.glob("*.ini") if path not in made and "Made by tools/make_configs.py" in path.read_text(encoding="utf-8")]
+    left = [path.name for path in CONFIGS.glob("*.ini") if path not in made and MADE_BY in path.read_text(encoding="utf-8")]
     return sorted(found + left)
 
 
@@ -172,6 +176,7 @@ def around_table(page: Path) -> tuple[str, str]:
 
 
 def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
+    page = claim_edit(page, {"configs/overlays": OVERLAYS}, "--plan-table", 0)
     around_table(page)  # a page without one is known before the plans are made
     with ThreadPoolExecutor(2) as pool:
         plans = list(pool.map(lambda row: plan_of(binary, row), rows))
@@ -182,7 +187,7 @@ def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
         cells = [row.layers[2].name, row.layers[1].name, *figures, f"`{row.file.name}`", *plan_cells(plan)]
         lines.append("| " + " | ".join(cells) + " |")
     before, after = around_table(page)  # read only now: the plans took a minute in which the page may have been edited
-    page.write_text(before + "\n" + "\n".join(lines) + "\n" + after, encoding="utf-8")
+    write_text(page, before + "\n" + "\n".join(lines) + "\n" + after, edited=True)
     print(f"{page}: {len(rows)} rows", file=sys.stderr)
 
 
@@ -202,7 +207,10 @@ def main() -> None:
         write_plan_table(options.plan_table, options.binary or default_binary(), rows)
         return
     for row in rows:
-        row.file.write_text(row.text(), encoding="utf-8")
+        if row.file.exists() and MADE_BY not in row.file.read_text(encoding="utf-8"):
+            raise UserError(f"{row.file}: exists and was not made by this tool: move it away, or rename its overlays")
+    for row in rows:
+        write_text(row.file, row.text(), edited=True)
     print(f"{CONFIGS}: {len(rows)} files", file=sys.stderr)
 
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from vixen_tools import VERSION
+from vixen_tools.arguments import finite, whole
 from vixen_tools.dataset_builder import DatasetBuilder, DatasetMeta, EmptyPolicy, propensity_constants
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.image_rows import ImagesFile, ImageStore
+from vixen_tools.outputs import claim
 from vixen_tools.raw import TEXT_CHOICES, RawSide, find_filter, find_raw, read_filter
 from vixen_tools.tokens import TextTokenizer
 
@@ -19,11 +21,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Options that every way to a data set has."""
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face folder whose tokenizer.json is used")
     parser.add_argument("--out", type=Path, required=True, help="data set to write (HDF5)")
-    parser.add_argument("--max-length", type=int, default=32, help="tokens a text is cut at, special ones included (default 32)")
-    parser.add_argument("--max-images", type=int, help="keep the first N pictures of a row (default: all)")
+    parser.add_argument("--max-length", type=whole(), default=32, help="tokens a text is cut at, special ones included (default 32)")
+    parser.add_argument("--max-images", type=whole(), help="keep the first N pictures of a row (default: all)")
     parser.add_argument("--name", help="name shown in reports (default: the folder's)")
-    parser.add_argument("--propensity-a", type=float, help="default by name: Amazon .6, Wikipedia .5, else .55")
-    parser.add_argument("--propensity-b", type=float, help="default by name: Amazon 2.6, Wikipedia .4, else 1.5")
+    parser.add_argument("--propensity-a", type=finite, help="default by name: Amazon .6, Wikipedia .5, else .55")
+    parser.add_argument("--propensity-b", type=finite, help="default by name: Amazon 2.6, Wikipedia .4, else 1.5")
     parser.add_argument("--prompt", action="append", default=[], metavar="STRING",
                         help="also store this piece of a prompt, tokenised by itself (repeatable; the default template's are always stored)")
     parser.add_argument("--drop-empty", action="store_true", help="drop rows without text and training rows without labels")
@@ -60,6 +62,7 @@ def main() -> None:
     add_common_options(parser)
     options = parser.parse_args()
     check_options(options)
+    out = claim(options.out, {"--raw": options.raw, "--model": options.model, "--images": options.images})
     paths = {side: find_raw(options.raw, stem) for side, stem in (("label", "lbl"), ("train", "trn"), ("test", "tst"))}
     filter_path = find_filter(options.raw)
     tokenizer = TextTokenizer(options.model, options.max_length)
@@ -67,7 +70,7 @@ def main() -> None:
     store = ImageStore([images] if images else [])
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
     missing = 0
-    with DatasetBuilder(options.out, tokenizer, store, meta_of(options, options.raw, options.text, "prepare_dataset.py"),
+    with DatasetBuilder(out, tokenizer, store, meta_of(options, options.raw, options.text, "prepare_dataset.py"),
                         policy) as builder:
         for side, path in paths.items():
             items = RawSide(path, options.text, side != "label", images.find if images else None, options.max_images,

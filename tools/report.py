@@ -10,14 +10,19 @@ from __future__ import annotations
 import argparse
 import configparser
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from vixen_tools.errors import UserError, run_tool
-from vixen_tools.files import publish, work_folder
+from vixen_tools.arguments import whole
+from vixen_tools.errors import UserError, one_line, reading, reason, run_tool
+from vixen_tools.files import LineReader, read_json, write_text
 from vixen_tools.hdf5_file import open_hdf5
+from vixen_tools.outputs import claim
 from vixen_tools.report_html import Page, render
 from vixen_tools.report_pictures import data_uris
 
@@ -44,51 +49,70 @@ class Example:
     picture: str | None = None  # data URI
 
 
-def read_json(path: Path) -> object:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
-
-
 def numbers_of(content: object, path: Path) -> dict[str, float]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected one JSON object of metrics, found {type(content).__name__}")
-    return {key: float(value) for key, value in content.items() if isinstance(value, (int, float))}
+    numbers = {}
+    for key, value in content.items():
+        if isinstance(value, (int, float)):
+            numbers[key] = finite(value)
+            if numbers[key] is None:
+                raise UserError(f"{path}: {one_line(key, 80)} is {one_line(value, 40)}, expected a finite number")
+    return numbers
 
 
-def read_rows(named: list[str], baselines: list[Path]) -> list[Row]:
-    """--row NAME=FILE in the order given; rows of --baselines files go in front of the last one (our run)."""
-    rows = []
-    for item in named:
-        name, separator, file = item.partition("=")
-        if not separator:
-            raise UserError(f"--row {item}: expected NAME=METRICS.json")
-        rows.append(Row(name, numbers_of(read_json(Path(file)), Path(file))))
+def finite(value: object) -> float | None:
+    """The value as a finite float; None where it is none."""
+    try:
+        number = float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:
+        number = math.inf
+    return number if math.isfinite(number) else None
+
+
+def read_rows(named: list[tuple[str, Path]], baselines: list[Path]) -> list[Row]:
+    """Named metrics files in the order given; rows of --baselines files go in front of the last one (our run)."""
+    rows = [Row(name, numbers_of(read_json(path), path)) for name, path in named]
     published = []
     for path in baselines:
         content = read_json(path)
-        if not isinstance(content, list) or not all(isinstance(item, dict) and {"name", "metrics"} <= item.keys() for item in content):
+        if not isinstance(content, list) or not all(isinstance(item, dict) and isinstance(item.get("name"), str) and "metrics" in item for item in content):
             raise UserError(f"{path}: expected a JSON list of objects with name and metrics")
-        published += [Row(item["name"], numbers_of(item["metrics"], path), item.get("note", "")) for item in content]
+        published += [Row(item["name"], numbers_of(item["metrics"], path), str(item.get("note", ""))) for item in content]
     return rows[:-1] + published + rows[-1:]
 
 
+def split_row(item: str) -> tuple[str, Path]:
+    """NAME=METRICS.json."""
+    name, separator, file = item.partition("=")
+    if not separator:
+        raise UserError(f"--row {item}: expected NAME=METRICS.json")
+    return name, Path(file)
+
+
 def read_log(run: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl that carry a loss, by step."""
+    """The lines of metrics.jsonl that carry a finite loss, by step. A last line without its end is still being written."""
     path = run / "metrics.jsonl"
     if not path.is_file():
         return []
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    with open(path, "rb") as file:
+        file.seek(0, 2)
+        whole_bytes = file.tell()
+        if whole_bytes:
+            file.seek(-1, 2)
+        is_whole = not whole_bytes or file.read(1) == b"\n"
+    texts = list(LineReader(path))
+    for number, text in texts if is_whole else texts[:-1]:
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
-            raise UserError(f"{path}: line {number}: not JSON") from None
-        if isinstance(line.get("loss"), (int, float)) and "step" in line:
-            lines.append(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: line {number}: not JSON: {reason(error, 100)}") from None
+        if not isinstance(line, dict):
+            raise UserError(f"{path}: line {number}: is a JSON {type(line).__name__}, expected an object")
+        step, loss = finite(line.get("step")), finite(line.get("loss"))
+        if step is not None and loss is not None:
+            lines.append({"step": step, "loss": loss})
     return sorted(lines, key=lambda line: line["step"])
 
 
@@ -98,7 +122,8 @@ def read_settings(run: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
-    parser.read_string("[.]\n" + path.read_text(encoding="utf-8"))
+    with reading(path, "a run's configuration"):
+        parser.read_string("[.]\n" + path.read_text(encoding="utf-8-sig"))
     return {(key if section == "." else f"{section}.{key}"): value for section in parser.sections() for key, value in parser[section].items()}
 
 
@@ -107,23 +132,46 @@ def ragged_text(group, row: int) -> str:
     return bytes(group["values"][first:last]).decode("utf-8", errors="replace")
 
 
-def read_examples(data: Path, split: str, predictions: Path, count: int, depth: int, seed: int) -> list[Example]:
-    """`count` random queries of the split with their first `depth` predictions."""
+@contextmanager
+def open_pair(data: Path, predictions: Path) -> Iterator[tuple]:
+    """Both files; what h5py finds amiss in one names it."""
     with open_hdf5(data) as dataset, open_hdf5(predictions) as ranked:
         if "indices" not in ranked:
             raise UserError(f"{predictions}: no /indices: expected a file written by `vixen predict`")
+        with reading(data, "a readable data set"):
+            yield dataset, ranked["indices"]
+
+
+def check_ranking(labels: np.ndarray, n_labels: int, predictions: Path, row: int) -> None:
+    """UserError unless a row of /indices names labels, each once; -1 where the list ends."""
+    named = labels[labels != -1]
+    if len(named) and not (0 <= named.min() and named.max() < n_labels):
+        wrong = named.min() if named.min() < 0 else named.max()
+        raise UserError(f"{predictions}: /indices row {row} names label {wrong}, expected -1..{n_labels - 1}")
+    values, counts = np.unique(named, return_counts=True)
+    if len(values) < len(named):
+        raise UserError(f"{predictions}: /indices row {row} names label {values[int(counts.argmax())]} {counts.max()} times, expected each once")
+
+
+def read_examples(data: Path, split: str, predictions: Path, count: int, depth: int, seed: int) -> list[Example]:
+    """`count` random queries of the split with their first `depth` predictions."""
+    with open_pair(data, predictions) as (dataset, indices):
         side, label_texts = dataset[split], dataset["label/texts"]
-        offsets = side["labels/offsets"][:]
-        indices = ranked["indices"]
+        offsets, n_labels = side["labels/offsets"][:], len(label_texts["offsets"]) - 1
         rows = len(offsets) - 1
+        if indices.ndim != 2 or indices.dtype.kind not in "iu":
+            raise UserError(f"{predictions}: /indices is {indices.dtype} {indices.shape}, expected whole numbers [queries, k]")
         if len(indices) != rows:
             raise UserError(f"{predictions}: /indices has {len(indices)} rows, {data} has {rows} {split} queries")
         eligible = np.flatnonzero(np.diff(offsets) > 0)
-        picked = np.sort(np.random.default_rng(seed).choice(eligible, size=min(count, len(eligible)), replace=False))
+        picked = np.sort(np.random.default_rng(seed).choice(eligible, size=min(count, len(eligible)), replace=False)) if len(eligible) else eligible
         examples = []
         for row in picked.tolist():
             truth = set(side["labels/values"][int(offsets[row]) : int(offsets[row + 1])].tolist())
-            ranking = [int(label) for label in indices[row][:depth] if label >= 0]
+            with reading(predictions, "a readable file of predictions"):
+                labels = np.asarray(indices[row])
+            check_ranking(labels, n_labels, predictions, row)
+            ranking = [int(label) for label in labels[:depth] if label >= 0]
             examples.append(Example(
                 row, ragged_text(side["texts"], row),
                 [(ragged_text(label_texts, label).strip('"'), label in truth) for label in ranking],
@@ -162,15 +210,24 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, help="file of `vixen predict` on that data set's split")
     parser.add_argument("--raw", type=Path, help="raw folder of the data set: its pictures are shown")
     parser.add_argument("--split", default="test", choices=("train", "test"))
-    parser.add_argument("--examples", type=int, default=48, help="queries on the page (default 48)")
-    parser.add_argument("--terminal-examples", type=int, default=8, help="queries on the terminal (default 8)")
-    parser.add_argument("--depth", type=int, default=5, help="predictions shown of a query (default 5)")
-    parser.add_argument("--seed", type=int, default=0, help="draws the queries (default 0)")
+    parser.add_argument("--examples", type=whole(0), default=48, help="queries on the page (default 48)")
+    parser.add_argument("--terminal-examples", type=whole(0), default=8, help="queries on the terminal (default 8)")
+    parser.add_argument("--depth", type=whole(1), default=5, help="predictions shown of a query (default 5)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="draws the queries (default 0)")
     parser.add_argument("--out", type=Path, help="HTML page to write")
     options = parser.parse_args()
     if not options.run.is_dir():
         raise UserError(f"{options.run}: no such run folder")
-    rows = read_rows(options.row or [f"{options.run.name}={options.run / 'metrics.json'}"], options.baselines)
+    if bool(options.data) != bool(options.predictions):
+        raise UserError("--data and --predictions belong together: queries are shown with both")
+    if options.raw and not options.data:
+        raise UserError("--raw: the pictures are shown of queries, which need --data and --predictions")
+    named = [split_row(item) for item in options.row] or [(options.run.name, options.run / "metrics.json")]
+    # the page may lie in the run's folder, among what else was made of it
+    inputs = {"--run": [options.run / name for name in ("metrics.json", "metrics.jsonl", "config.ini")], "--row": [path for _, path in named],
+              "--baselines": options.baselines, "--data": options.data, "--predictions": options.predictions, "--raw": options.raw}
+    out = claim(options.out, inputs) if options.out else None
+    rows = read_rows(named, options.baselines)
     print(terminal_table(rows))
     examples: list[Example] = []
     if options.data and options.predictions:
@@ -182,13 +239,10 @@ def main() -> None:
             pictures = data_uris(options.raw, options.split, [example.row for example in examples])
             for example in examples:
                 example.picture = pictures.get(example.row)
-    if options.out:
+    if out:
         page = Page(title=f"vixen: {options.run.name}", rows=rows, columns=COLUMNS, best=best_of(rows), log=read_log(options.run),
                     settings=read_settings(options.run), examples=examples, depth=options.depth, seed=options.seed)
-        with work_folder(options.out) as work:
-            fresh = work / options.out.name
-            fresh.write_text(render(page), encoding="utf-8")
-            publish(fresh, options.out)
+        write_text(out, render(page))
         print(f"\nreport: {options.out.resolve()}")
 
 

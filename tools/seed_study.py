@@ -8,13 +8,17 @@ Everything behind `--` goes to `vixen train`. A seed whose metrics.json is there
 """
 
 import argparse
-import json
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 
+from vixen_tools.arguments import whole
+from vixen_tools.errors import UserError, reading, run_tool
+from vixen_tools.files import read_json
+from vixen_tools.outputs import claim_collection
+
 ROOT = Path(__file__).resolve().parents[1]
+INPUTS = ("--config", "--data.path", "--model.path")
 SHOWN = ["P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100", "seconds"]
 
 
@@ -23,7 +27,13 @@ def default_binary() -> Path:
         path = ROOT / "build" / preset / "src" / "vixen"
         if path.exists():
             return path
-    sys.exit("no vixen binary under build/: run launch/setup first, or give --binary")
+    raise UserError("no vixen binary under build/: run launch/setup first, or give --binary")
+
+
+def inputs_of(options: list[str]) -> dict[str, list[Path]]:
+    """What the options of vixen train name that it reads, --key VALUE and --key=VALUE."""
+    words = [part for word in options for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    return {key: [Path(value) for word, value in zip(words, words[1:]) if word == key] for key in INPUTS}
 
 
 def row(name: str, values: list[float]) -> str:
@@ -34,11 +44,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, default=None)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs: OUT/seed-S")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("options", nargs="*", help="options of vixen train, behind --")
     arguments = parser.parse_args()
     binary = arguments.binary or default_binary()
 
+    claim_collection(arguments.out, inputs_of(arguments.options))
     results = {}
     for seed in arguments.seeds:
         run = arguments.out / f"seed-{seed}"
@@ -49,7 +60,9 @@ def main() -> int:
             code = subprocess.run(command).returncode
             if code != 0:
                 return code
-        results[seed] = json.loads(metrics.read_text())
+        with reading(metrics, "a run's metrics"):
+            found = read_json(metrics)
+            results[seed] = {name: float(found[name]) for name in SHOWN}
 
     print(f"{'seed':>10} " + " ".join(f"{name:>9}" for name in SHOWN))
     for seed, found in results.items():
@@ -62,4 +75,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

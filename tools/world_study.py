@@ -13,13 +13,16 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from seed_study import default_binary
+from seed_study import default_binary, inputs_of
+from vixen_tools.arguments import whole
+from vixen_tools.errors import UserError, run_tool
+from vixen_tools.files import write_text
+from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
 
 STOPPED_ON_REQUEST = 75
 MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
@@ -27,14 +30,18 @@ MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OM
 
 
 def value_of(options: list[str], key: str) -> str:
-    return options[options.index(key) + 1]
+    values = inputs_of(options)[key]
+    if not values:
+        raise UserError(f"{key}: missing, expected it behind --")
+    return str(values[-1])
 
 
 def run(binary: Path, ranks: int, *words: object, ok: tuple[int, ...] = (0,)) -> str:
     command = ["mpirun", "-n", str(ranks), str(binary), *map(str, words), "--threads", "1"]
     result = subprocess.run(command, env={**os.environ, **MPI}, capture_output=True, text=True)
     if result.returncode not in ok:
-        sys.exit(f"{' '.join(command)}\nexit code {result.returncode}\n{result.stderr[-2000:]}")
+        reason = [line for line in result.stderr.splitlines() if line.strip()]
+        raise UserError(f"{' '.join(command)}: ended with exit code {result.returncode}: {reason[-1] if reason else 'without a word'}")
     return result.stderr
 
 
@@ -58,25 +65,33 @@ def top_at(binary: Path, ranks: int, k: int, folder: Path, options: list[str]) -
         return file["indices"][:], file["scores"][:]
 
 
+def claim_ranks(folder: Path) -> None:
+    """Makes the folder of one world size; one that is there must be a former study's."""
+    if folder.is_dir() and any(folder.iterdir()) and not is_marked(folder):
+        raise UserError(f"{folder}: exists and was not made by vixen (no {MARKER}): give another --out, or remove it")
+    write_text(folder / MARKER, marker_text("world_study.py", "world study", []))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, default=None)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--ranks", type=whole(1), nargs="+", default=[1, 2, 3, 4])
+    parser.add_argument("--steps", type=whole(1), default=10)
+    parser.add_argument("--k", type=whole(1), default=100)
     parser.add_argument("options", nargs="*", help="options of vixen train, behind --")
     arguments = parser.parse_args()
     binary = arguments.binary or default_binary()
 
+    claim_collection(arguments.out, inputs_of(arguments.options))
     reference_losses = reference_top = None
     worst = 0.0
     agree = True
     print(f"{'ranks':>5} {'largest loss gap':>17} {'ids equal':>10} {'scores equal':>13} {'label side MB on rank 0':>24}")
     for ranks in arguments.ranks:
         folder = arguments.out / f"ranks-{ranks}"
-        folder.mkdir(parents=True, exist_ok=True)
-        losses, memory = losses_at(binary, ranks, arguments.steps, folder, arguments.options)
+        claim_ranks(folder)
+        losses, memory = losses_at(binary, ranks, arguments.steps, folder / "run", arguments.options)
         ids, scores = top_at(binary, ranks, arguments.k, folder, arguments.options)
         if reference_losses is None:
             reference_losses, reference_top = losses, (ids, scores)
@@ -89,4 +104,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -184,7 +184,7 @@ def test_other_bad_inputs(tools, raw, model, tmp_path):
         return tools.fails("prepare_dataset.py", *(part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)))
 
     assert "nothing: no such folder" in fails(raw=tmp_path / "nothing")
-    assert "tokenizer.json: no such file" in fails(model=tmp_path)
+    assert "tokenizer.json: no such file" in fails(model=tmp_path / "nothing")
     assert "--max-length 2: expected more than the 2 special tokens" in fails(max_length=2)
     assert "images.h5: no such file" in fails(images=tmp_path / "images.h5")
     (tmp_path / "images.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
@@ -208,7 +208,11 @@ def test_empty_filter_and_replacing(tools, raw, model, tmp_path):
     (raw / "filter_labels_test.txt").write_text("\n")
     out = tmp_path / "data.h5"
     out.write_text("an older file")
-    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out)
+    assert "exists and was not made by vixen" in tools.fails("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out)
+    assert out.read_text() == "an older file"
+    out.write_text("")
+    for _ in range(2):  # an empty file, then an older data set
+        tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out)
     with h5py.File(out) as file:
         assert rows(file, "test/filter") == [[], []]
 

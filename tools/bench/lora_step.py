@@ -24,6 +24,13 @@ from pathlib import Path
 from process_memory import memory_of, reset_peak
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from vixen_tools import VERSION  # noqa: E402
+from vixen_tools.arguments import whole  # noqa: E402
+from vixen_tools.errors import UserError, run_tool  # noqa: E402
+from vixen_tools.files import write_text  # noqa: E402
+from vixen_tools.outputs import claim  # noqa: E402
+
 COLUMNS = ["", "precision", "s/step", "queries/s", "times vixen", "positions", "GB before", "GB peak", "GB growth", "growth, times vixen"]
 POLL_SECONDS, STOPPED = 0.005, 75
 
@@ -61,7 +68,7 @@ def measure_vixen(options: argparse.Namespace, precision: str) -> dict:
                 time.sleep(POLL_SECONDS)
             whole = memory_of(first.pid).peak_bytes if first.poll() is None else 0
             if first.wait() != STOPPED:
-                sys.exit(f"vixen ended with code {first.returncode}:\n{errors.read_text()}")
+                raise ended("vixen", first.returncode, errors.read_text())
             log.unlink()
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment(options.threads))
         try:
@@ -80,9 +87,15 @@ def measure_vixen(options: argparse.Namespace, precision: str) -> dict:
             "positions": round(statistics.mean(line["tokens_per_s"] * line["seconds"]["step"] for line in lines))}
 
 
+def ended(command: str, code: int, errors: str) -> UserError:
+    """What a process said last of why it ended."""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return UserError(f"{command}: ended with exit code {code}: {lines[-1] if lines else 'without a word'}")
+
+
 def require_running(process: subprocess.Popen, errors: Path) -> None:
     if process.poll() is not None:
-        sys.exit(f"vixen ended with code {process.returncode}:\n{errors.read_text()}")
+        raise ended("vixen", process.returncode, errors.read_text())
     time.sleep(POLL_SECONDS)
 
 
@@ -92,7 +105,7 @@ def measure_peft(options: argparse.Namespace, precision: str, checkpointing: boo
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     result = subprocess.run([*command, *["--checkpointing"] * checkpointing], capture_output=True, text=True, env=environment(options.threads))
     if result.returncode != 0:
-        sys.exit(f"{' '.join(command)} ended with code {result.returncode}:\n{result.stderr}")
+        raise ended(" ".join(command), result.returncode, result.stderr)
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -109,12 +122,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face folder of a decoder")
     parser.add_argument("--data", type=Path, required=True, help="data set prepared with its tokenizer")
     parser.add_argument("--binary", type=Path, default=next(iter(sorted((ROOT / "build").glob("*/src/vixen"))), None))
-    parser.add_argument("--layers", type=int, default=6, help="first layers only; 0: all")
-    parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--rank", type=int, default=64, help="of the adapters, and their alpha")
-    parser.add_argument("--free-vectors", type=int, default=16384)
-    parser.add_argument("--steps", type=int, default=3, help="measured, behind one that warms up")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layers", type=whole(0), default=6, help="first layers only; 0: all")
+    parser.add_argument("--batch-size", type=whole(1), default=512)
+    parser.add_argument("--rank", type=whole(0), default=64, help="of the adapters, and their alpha")
+    parser.add_argument("--free-vectors", type=whole(1), default=16384)
+    parser.add_argument("--steps", type=whole(1), default=3, help="measured, behind one that warms up")
+    parser.add_argument("--threads", type=whole(1), default=2)
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--systems", nargs="+", choices=("vixen", "peft", "peft-checkpointing"), default=["vixen", "peft-checkpointing", "peft"])
     parser.add_argument("--out", type=Path, help="the figures as JSON")
@@ -123,6 +136,7 @@ def main() -> None:
     if "vixen" in options.systems and options.binary is None:
         parser.error("build/*/src/vixen is not there: run launch/setup first, or give --binary")
 
+    out = claim(options.out, {"--data": options.data, "--model": options.model}) if options.out else None
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     reports, remarks = [], []
     for precision in options.precisions:
@@ -137,10 +151,11 @@ def main() -> None:
                 remarks.append(f"vixen {precision}: first passes over all queries and labels, in a process of their own, "
                                f"{report['first_passes_peak_bytes'] / 1e9:.2f} GB at most")
     print("".join(f"\n{remark}" for remark in remarks))
-    if options.out:
+    if out:
         settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items() if key != "out"}
-        options.out.write_text(json.dumps({"settings": settings, "results": reports}, indent=2) + "\n")
+        record = {"created_by": f"lora_step.py {VERSION}", "settings": settings, "results": reports}
+        write_text(out, json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

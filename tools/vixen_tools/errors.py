@@ -182,7 +182,7 @@ def _is_of_output(error: BaseException, number: int, out: Path) -> bool:
     name = getattr(error, "filename", None)
     if isinstance(name, (str, bytes)):
         path = Path(os.fsdecode(name))
-        return path == out or out.parent in path.parents and any(part.startswith(f".{out.name}.") for part in path.parts)
+        return path == out or out.parent in path.parents and any(part.startswith(f".{out.name[:30]}") for part in path.parts)
     return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS) or "write failed" in str(error)
 
 

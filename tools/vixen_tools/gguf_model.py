@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, one_line
+from .content import what_it_is
+from .errors import UserError, reading
 from .files import sha256
 
 MAGIC = b"GGUF"
@@ -32,7 +33,8 @@ def check_gguf(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(8)
     if head[:4] != MAGIC:
-        raise UserError(f"{path}: begins with {head[:4]!r}, expected a GGUF file (which begins with {MAGIC!r})")
+        kind = what_it_is(path)
+        raise UserError(f"{path}: {f'is {kind}' if kind else f'begins with {head[:4]!r}'}, expected a GGUF file (which begins with {MAGIC!r})")
     if len(head) < 8 or struct.unpack("<I", head[4:])[0] not in (2, 3):
         raise UserError(f"{path}: a GGUF file of an unknown version, expected version 2 or 3")
 
@@ -51,28 +53,36 @@ def convert(path: Path, out: Path, dtype: str) -> None:
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
-            quantization_config=transformers.GgufConfig(dequantize=True))
-        model.hf_quantizer = None  # its weights are plain ones now: save_pretrained refuses others
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        lost = sorted([*report["missing_keys"], *report["unexpected_keys"]])
-        if lost:
-            raise UserError(f"{path}: {len(lost)} tensors do not fit its architecture {model.config.model_type}, the first is {lost[0]}")
-        if len(tokenizer) > model.config.vocab_size:
-            raise UserError(f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding table {model.config.vocab_size} rows")
-        tidy(model.config)
-        split_as_stored(tokenizer, path)
+        model, tokenizer = load(path)
         model.to(torch.bfloat16 if dtype == "bf16" else torch.float32).save_pretrained(out)
         tokenizer.save_pretrained(out)
-        tidy_tokenizer_config(out / "tokenizer_config.json")
-    except (ValueError, LookupError, RuntimeError, TypeError, ArithmeticError, AssertionError, struct.error) as error:  # a damaged file
-        raise UserError(f"{path}: no model that transformers can take from GGUF: {one_line(error, 300)}") from None
     finally:
         transformers.logging.set_verbosity(verbosity)
+    tidy_tokenizer_config(out / "tokenizer_config.json")
     write_record(path, out, dtype)
     print(f"{path.name}: {model.config.model_type} of {model.num_parameters() / 1e6:.1f} M weights in "
           f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def load(path: Path):
+    """transformers' model, float32, and tokenizer of the file."""
+    import torch
+    import transformers
+
+    with reading(path, "a model that transformers can take from GGUF"):
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
+            quantization_config=transformers.GgufConfig(dequantize=True))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        split_as_stored(tokenizer, path)
+    model.hf_quantizer = None  # its weights are plain ones now: save_pretrained refuses others
+    lost = sorted([*report["missing_keys"], *report["unexpected_keys"]])
+    if lost:
+        raise UserError(f"{path}: {len(lost)} tensors do not fit its architecture {model.config.model_type}, the first is {lost[0]}")
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding table {model.config.vocab_size} rows")
+    tidy(model.config)
+    return model, tokenizer
 
 
 def tidy(config) -> None:

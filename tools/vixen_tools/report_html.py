@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from html import escape
 
+from . import VERSION
+from .outputs import GENERATOR
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2026; --soft: #5d6673; --line: #dfe3e8; --page: #fbfbfa; --card: #fff;
   --right: #14733c; --right-back: #e2f3e8; --wrong: #6b7280; --wrong-back: #eef0f3; --missed: #8a5a00; --accent: #2757c4; }
@@ -59,7 +62,7 @@ def render(page: Page) -> str:
         parts += ["<h2>Loss</h2>", loss_curve(page.log)]
     if page.examples:
         parts += ["<h2>Test queries</h2>", gallery(page)]
-    return ("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
+    return (f"<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">{GENERATOR} {VERSION}\"><meta name=\"viewport\" content=\"width=device-width\">"
             f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n")
 
 

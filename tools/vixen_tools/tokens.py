@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, one_line
+from .errors import UserError, one_line, reading
 from .files import sha256
 
 # The pieces of a prompt that config/config.hpp asks for by default; a closing one only where it is one special token.
@@ -30,10 +31,9 @@ class TextTokenizer:
         self._path = model / "tokenizer.json"
         if not self._path.is_file():
             raise UserError(f"{self._path}: no such file; expected a Hugging Face model folder (see tools/fetch_model.py)")
-        try:
-            self._tokenizer = Tokenizer.from_file(str(self._path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise UserError(f"{self._path}: not a tokenizer that the tokenizers library reads: {one_line(error)}") from None
+        with reading(self._path, "a tokenizer that the tokenizers library reads"):
+            # not from_file: a byte order mark in front is left out, as of every JSON file
+            self._tokenizer = Tokenizer.from_buffer(self._path.read_bytes().removeprefix(codecs.BOM_UTF8))
         special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if max_length is not None and max_length <= special:
             raise UserError(f"--max-length {max_length}: expected more than the {special} special tokens of {self._path}")

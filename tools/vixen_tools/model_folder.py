@@ -1,0 +1,118 @@
+"""What a Hugging Face model folder must be for vixen to read it: the rules of src/model/weight_files.cpp and safetensors.cpp.
+
+model.safetensors when it is there, else the shards of model.safetensors.index.json; other files are not looked at. A JSON file may begin
+with a UTF-8 byte order mark. tests/fixtures/model_samples.py holds the samples that both sides must judge alike.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError, one_line, reading
+from .files import read_json, sha256
+
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+METADATA = "__metadata__"
+# dtype of a float tensor -> how its bits are read, and the bits of its exponent: all set, it is an infinity or no number
+FLOATS = {"F16": (np.dtype("<u2"), 0x7C00), "BF16": (np.dtype("<u2"), 0x7F80), "F32": (np.dtype("<u4"), 0x7F800000),
+          "F64": (np.dtype("<u8"), 0x7FF0000000000000)}
+#: Tensors that the program computes with, whatever their prefix; poolers, heads and buffers may hold anything.
+USED = re.compile(r"(?:^|\.)(?:embeddings\.(?:word|position|token_type)_embeddings\.|embeddings\.LayerNorm\.|encoder\.layer\.\d+\.|transformer\.layer\.\d+\.|"
+                  r"layers\.\d+\.|embed_tokens\.weight$|norm\.weight$)")
+BLOCK_BYTES = 64 << 20
+
+
+def check_folder(folder: Path, name: str, checksums: dict[str, str], values: bool = True) -> None:
+    """UserError unless the folder is a whole model with the checksums expected; `values`: and its weights are finite."""
+    for required in (CONFIG, TOKENIZER):
+        if not (folder / required).is_file():
+            raise UserError(f"{folder}: {name} has no {required}, expected a Hugging Face folder with it")
+        read_object(folder / required)
+    files = check_weights(folder, name)
+    check_checksums(folder, checksums)
+    if values:
+        for path in files:
+            check_finite(path)
+
+
+def check_checksums(folder: Path, checksums: dict[str, str]) -> None:
+    """UserError unless each file (relative name) has its SHA-256."""
+    for required, expected in checksums.items():
+        found = sha256(folder / required)
+        if found != expected:
+            raise UserError(f"{folder / required}: SHA-256 is {found}, expected {expected}: another version or damaged")
+
+
+def check_weights(folder: Path, name: str) -> list[Path]:
+    """The files with the weights. UserError unless they are there, whole, and hold what the index places in each."""
+    whole, index = folder / WEIGHTS, folder / INDEX
+    if whole.exists():
+        check_safetensors(whole)
+        return [whole]
+    if not index.exists():
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".h5", ".onnx", ".gguf"))
+        raise UserError(f"{folder}: {name} has no {WEIGHTS} (nor {INDEX}), expected its weights in that form" +
+                        (f"; {others[0]} is not read" if others else ""))
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{index}: has no weight_map, expected an object of tensors and the files that hold them")
+    for tensor, shard in places.items():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise UserError(f"{index}: weight_map.{tensor} is {one_line(json.dumps(shard), 80)}, expected the name of a file beside the index")
+    for shard in sorted(set(places.values())):
+        path = folder / shard
+        if not path.is_file():
+            raise UserError(f"{path}: no such file, though {INDEX} places {sum(s == shard for s in places.values())} tensors there")
+        held = check_safetensors(path)
+        lost = sorted(tensor for tensor, place in places.items() if place == shard and tensor not in held)
+        if lost:
+            raise UserError(f"{path}: has no tensor {lost[0]}, though {INDEX} places it there")
+    return [folder / shard for shard in sorted(set(places.values()))]
+
+
+def check_safetensors(path: Path) -> set[str]:
+    """The names of its tensors. UserError unless the safetensors library takes header and size of the file, and no tensor is there twice."""
+    from safetensors import safe_open
+
+    with reading(path, "a readable .safetensors file"), safe_open(path, "np") as file:
+        names = set(file.keys())
+    with open(path, "rb") as file:
+        text = file.read(int.from_bytes(file.read(8), "little"))
+    keys = [key for key, _ in json.loads(text, object_pairs_hook=lambda pairs: pairs)]
+    if len(keys) != len(set(keys)):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise UserError(f"{path}: not a readable .safetensors file: tensor {twice} occurs twice")
+    return names
+
+
+def check_finite(path: Path) -> None:
+    """UserError naming file and tensor when a weight that the program computes with is no number or an infinity."""
+    with open(path, "rb") as file:
+        begin = 8 + (length := int.from_bytes(file.read(8), "little"))
+        header = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name == METADATA or entry["dtype"] not in FLOATS or not USED.search(name):
+                continue
+            bits, exponent = FLOATS[entry["dtype"]]
+            first, last = entry["data_offsets"]
+            file.seek(begin + first)
+            for offset in range(0, last - first, BLOCK_BYTES):
+                block = np.frombuffer(file.read(min(BLOCK_BYTES, last - first - offset)), bits)
+                bad = (block & bits.type(exponent)) == exponent
+                if bad.any():
+                    place = offset // bits.itemsize + int(np.argmax(bad))
+                    where = ", ".join(map(str, np.unravel_index(place, entry["shape"]))) if entry["shape"] else ""
+                    raise UserError(f"{path}: tensor {name} holds a NaN or an infinity at [{where}], expected finite weights: damaged?")
+
+
+def read_object(path: Path) -> dict:
+    """The object of a JSON file."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: is a JSON {type(value).__name__}, expected an object")
+    return value
