@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path[:0] = [str(TOOLS), str(TOOLS.parent / "tests/fixtures")]
+sys.path[:0] = [str(TOOLS), str(TOOLS / "bench"), str(TOOLS.parent / "tests/fixtures")]
 WORDS = "red green blue big small car house tree icon arrow left right open close".split()
 
 
@@ -60,7 +60,7 @@ def tools() -> Tools:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
-    """A model folder of words as tokens: [CLS] words [SEP]; weights of one small tensor."""
+    """A model folder of words as tokens: [CLS] words [SEP]; of the weights the embedding table."""
     import numpy as np
     from safetensors.numpy import save_file
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -76,7 +76,7 @@ def model(tmp_path_factory) -> Path:
     tokenizer.enable_truncation(5)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": len(vocabulary)}))
-    save_file({"weight": np.zeros((2, 2), np.float32)}, str(folder / "model.safetensors"))
+    save_file({"embeddings.word_embeddings.weight": np.zeros((len(vocabulary), 2), np.float32)}, str(folder / "model.safetensors"))
     return folder
 
 

@@ -83,7 +83,7 @@ def sharded(model, tmp_path):
     folder = tmp_path / "sharded"
     shutil.copytree(model, folder)
     (folder / "model.safetensors").unlink()
-    names = {"a.weight": "model-00001-of-00002.safetensors", "b.weight": "model-00001-of-00002.safetensors",
+    names = {"embeddings.word_embeddings.weight": "model-00001-of-00002.safetensors", "b.weight": "model-00001-of-00002.safetensors",
              "c.weight": "model-00002-of-00002.safetensors"}
     for shard in sorted(set(names.values())):
         save_file({name: np.ones((2, 3), np.float32) for name, place in names.items() if place == shard}, str(folder / shard))

@@ -21,6 +21,9 @@ METADATA = "__metadata__"
 # dtype of a float tensor -> how its bits are read, and the bits of its exponent: all set, it is an infinity or no number
 FLOATS = {"F16": (np.dtype("<u2"), 0x7C00), "BF16": (np.dtype("<u2"), 0x7F80), "F32": (np.dtype("<u4"), 0x7F800000),
           "F64": (np.dtype("<u8"), 0x7FF0000000000000)}
+# model_type that the program reads -> the embedding table's name and the prefix it may have
+TABLES = {"bert": ("embeddings.word_embeddings.weight", "bert."), "distilbert": ("embeddings.word_embeddings.weight", "distilbert."),
+          **{decoder: ("embed_tokens.weight", "model.") for decoder in ("qwen2", "qwen3", "llama", "mistral")}}
 #: Tensors that the program computes with, whatever their prefix; poolers, heads and buffers may hold anything.
 USED = re.compile(r"(?:^|\.)(?:embeddings\.(?:word|position|token_type)_embeddings\.|embeddings\.LayerNorm\.|encoder\.layer\.\d+\.|transformer\.layer\.\d+\.|"
                   r"layers\.\d+\.|embed_tokens\.weight$|norm\.weight$)")
@@ -28,16 +31,22 @@ BLOCK_BYTES = 64 << 20
 
 
 def check_folder(folder: Path, name: str, checksums: dict[str, str], values: bool = True) -> None:
-    """UserError unless the folder is a whole model with the checksums expected; `values`: and its weights are finite."""
+    """UserError unless the folder is a whole model with the checksums expected; `values`: and its weights are finite.
+
+    Of an architecture that the program does not read (a vision model) the weights' names and types may be any.
+    """
     for required in (CONFIG, TOKENIZER):
         if not (folder / required).is_file():
             raise UserError(f"{folder}: {name} has no {required}, expected a Hugging Face folder with it")
         read_object(folder / required)
-    files = check_weights(folder, name)
+    config, files = read_object(folder / CONFIG), check_weights(folder, name)
+    known = isinstance(config.get("model_type"), str) and config["model_type"] in TABLES
+    if known:
+        check_table(folder, config, files)
     check_checksums(folder, checksums)
     if values:
         for path in files:
-            check_finite(path)
+            check_finite(path, floats_only=known)
 
 
 def check_checksums(folder: Path, checksums: dict[str, str]) -> None:
@@ -90,13 +99,28 @@ def check_safetensors(path: Path) -> set[str]:
     return names
 
 
-def check_finite(path: Path) -> None:
-    """UserError naming file and tensor when a weight that the program computes with is no number or an infinity."""
+def check_table(folder: Path, config: dict, files: list[Path]) -> None:
+    """UserError unless the embedding table has one of the names that the program knows."""
+    table, prefix = TABLES[config["model_type"]]
+    allowed = {table, prefix + table}
+    if table == "embed_tokens.weight" and config.get("tie_word_embeddings") is True:
+        allowed.add("lm_head.weight")  # of two names of one tensor, safetensors' save_model keeps one
+    if not any(allowed & check_safetensors(path) for path in files):
+        raise UserError(f"{folder}: tensor {table} is missing (with or without the prefix {prefix}), expected the embedding table of "
+                        f"{CONFIG}'s model_type {config['model_type']}")
+
+
+def check_finite(path: Path, floats_only: bool) -> None:
+    """UserError naming file and tensor when a weight that the program computes with is no number, an infinity, or (`floats_only`) no float."""
     with open(path, "rb") as file:
         begin = 8 + (length := int.from_bytes(file.read(8), "little"))
         header = json.loads(file.read(length))
         for name, entry in header.items():
-            if name == METADATA or entry["dtype"] not in FLOATS or not USED.search(name):
+            if name == METADATA or not USED.search(name):
+                continue
+            if entry["dtype"] not in FLOATS:
+                if floats_only:
+                    raise UserError(f"{path}: tensor {name} has dtype {entry['dtype']}, expected one of {', '.join(FLOATS)}")
                 continue
             bits, exponent = FLOATS[entry["dtype"]]
             first, last = entry["data_offsets"]

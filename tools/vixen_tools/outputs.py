@@ -124,9 +124,11 @@ def beside(out: Path, ending: str) -> str:
 
 def _real(out: Path, option: str) -> Path:
     try:
-        return out.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
-        raise UserError(f"{option} {out}: cannot be resolved ({getattr(error, 'strerror', None) or error})") from None
+        real = out.resolve()
+    except RuntimeError:
+        raise UserError(f"{option} {out}: cannot write here (a loop of links)") from None
+    _mode(out, real, option)
+    return real
 
 
 def _hold_against_inputs(out: Path, real: Path, inputs: Inputs, option: str) -> None:
@@ -201,8 +203,8 @@ def _mode(out: Path, real: Path, option: str) -> int | None:
         return os.stat(real).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        raise UserError(f"{option} {out}: cannot write here ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # too long, a loop of links, a zero byte
+        raise UserError(f"{option} {out}: cannot write here ({getattr(error, 'strerror', error)})") from None
 
 
 def _marked_files(folder: Path) -> set[str] | None:

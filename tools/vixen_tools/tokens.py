@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, one_line, reading
+from .errors import UserError, reading
 from .files import sha256
 
 # The pieces of a prompt that config/config.hpp asks for by default; a closing one only where it is one special token.
@@ -57,11 +58,12 @@ class TextTokenizer:
         """Token ids of each piece, tokenised by itself; one that the tokenizer does not know whole is a UserError."""
         prompts: dict[str, list[int]] = {}
         for piece in pieces:
-            shown = one_line(repr(piece), 80)
             try:
-                piece.encode("utf-8")
-            except UnicodeEncodeError:
-                raise UserError(f"prompt {shown}: not UTF-8") from None
+                # a command line's bytes, whatever the locale takes them for
+                piece = piece if piece.isprintable() else os.fsencode(piece).decode("utf-8")
+            except UnicodeError:
+                raise UserError(f"prompt '{piece[:80]}': not UTF-8") from None
+            shown = f"'{piece[:80]}'"
             if not piece:
                 raise UserError(f"prompt {shown}: is empty, expected a text (an empty string in a template needs no prompt)")
             ids = self._encode_piece(piece)
