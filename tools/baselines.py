@@ -14,7 +14,7 @@ from vixen_tools import VERSION
 from vixen_tools.arguments import finite, whole
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import publish, work_folder, write_text
-from vixen_tools.hdf5_file import create_hdf5, open_hdf5, write_contiguous
+from vixen_tools.hdf5_file import create_hdf5, open_hdf5, read_dataset, write_contiguous
 from vixen_tools.metrics import format_table, inverse_propensity, ranking_metrics
 from vixen_tools.outputs import claim
 from vixen_tools.progress import Progress
@@ -36,10 +36,10 @@ class Texts:
     def _read(self, path: Path, file) -> None:
         if file.attrs.get("format") != "vixen-dataset" or file.attrs.get("version") != 1:
             raise UserError(f"{path}: is {file.attrs.get('format')} version {file.attrs.get('version')}, expected vixen-dataset 1")
-        self.train, self.test, self.label = (self._rows(file[f"{side}/texts"]) for side in ("train", "test", "label"))
-        self.train_labels = file["train/labels/offsets"][:], file["train/labels/values"][:].astype(np.int64)
-        self.test_labels = file["test/labels/offsets"][:], file["test/labels/values"][:].astype(np.int64)
-        self.filter = file["test/filter/offsets"][:], file["test/filter/values"][:].astype(np.int64)
+        self.train, self.test, self.label = (self._rows(file, f"{side}/texts") for side in ("train", "test", "label"))
+        self.train_labels, self.test_labels, self.filter = (
+            (read_dataset(file, f"{name}/offsets", "i", 1), read_dataset(file, f"{name}/values", "i", 1).astype(np.int64))
+            for name in ("train/labels", "test/labels", "test/filter"))
         for name, (_, values) in (("train/labels", self.train_labels), ("test/labels", self.test_labels), ("test/filter", self.filter)):
             if len(values) and not (0 <= values.min() and values.max() < len(self.label)):
                 wrong = values.min() if values.min() < 0 else values.max()
@@ -47,8 +47,8 @@ class Texts:
         self.propensity = float(file.attrs["propensity_a"]), float(file.attrs["propensity_b"])
 
     @staticmethod
-    def _rows(group) -> list[str]:
-        offsets, data = group["offsets"][:].tolist(), group["values"][:].tobytes()
+    def _rows(file, name: str) -> list[str]:
+        offsets, data = read_dataset(file, f"{name}/offsets", "i", 1).tolist(), read_dataset(file, f"{name}/values", "iu", 1).tobytes()
         return [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:])]
 
 

@@ -24,7 +24,7 @@ from vixen_tools.raw import RawSide, find_raw
 def training_rows(images: ImagesFile, raw: Path) -> np.ndarray:
     """bool [M]: pictures of training queries. Only they decide the components, so that nothing of the test split leaks in."""
     used = np.zeros(images.rows, bool)
-    for item in RawSide(find_raw(raw, "trn"), "title", True, images.find):
+    for item in RawSide(find_raw(raw, "trn"), "title", True, images):
         if item.images is not None:
             used[item.images] = True
     if not used.any():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -14,12 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from vixen_tools import VERSION
 from vixen_tools.errors import UserError, run_tool, writing
 from vixen_tools.files import publish
 from vixen_tools.image_rows import BLOCK_ROWS, write_images
-from vixen_tools.pictures import PictureSource, decoded_batches
+from vixen_tools.outputs import beside, claim
+from vixen_tools.picture_decode import DECODER
+from vixen_tools.pictures import ARCHIVES, PictureSource, decoded_batches
 from vixen_tools.progress import Progress
 
 SAVE_SECONDS = 20.0
@@ -28,30 +32,30 @@ SAVE_SECONDS = 20.0
 class Partial:
     """Rows done so far, float16 [M, I] in a file beside the output, with a note of how many batches it holds.
 
-    The note carries a fingerprint of everything that decides the numbers: with another one the work begins anew.
+    The note carries a fingerprint of everything that decides the numbers and the order, and a hash of the content of the pictures
+    that are done: with another one the work begins anew. A picture that is not done yet may change, as a damaged one must.
     """
 
-    def __init__(self, out: Path, rows: int, width: int, fingerprint: str):
-        self._note_path = out.with_name(f".{out.name}.partial.json")
-        self._rows_path = out.with_name(f".{out.name}.partial.f16")
-        self._fingerprint = fingerprint
-        self.batches = self._read_note(rows * width * 2)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._rows_path, "ab") as file:
-                file.truncate(rows * width * 2)
-        except OSError as error:
-            raise UserError(f"{out}: cannot write here ({error.strerror})") from None
-        self._file = open(self._rows_path, "r+b")
-        self._width = width
-        self._rows = rows
+    def __init__(self, out: Path, source: PictureSource, batch: int, width: int, fingerprint: str):
+        self._note_path = out.with_name(beside(out, "partial.json"))
+        self._rows_path = out.with_name(beside(out, "partial.f16"))
+        self._source, self._batch, self._width, self._fingerprint = source, batch, width, fingerprint
+        self._rows = len(source.names)
+        self._places = {name: row for row, name in enumerate(source.names)}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        self._lock(out)
+        self._done = xxhash.xxh3_64()
+        self.batches = self._read_note()
+        self._file.truncate(self._rows * width * 2)
         self._saved = time.monotonic()
 
-    def write(self, places: np.ndarray, values: np.ndarray) -> None:
-        """Rows `places` of the result."""
-        for place, value in zip(places, values):
-            self._file.seek(int(place) * self._width * 2)
+    def write(self, names: list[str], values: np.ndarray) -> None:
+        """The rows of the next batch, float16."""
+        for name, value in zip(names, values):
+            self._file.seek(self._places[name] * self._width * 2)
             self._file.write(value.tobytes())
+        self._add_done(names)
         self.batches += 1
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self.save()
@@ -60,7 +64,7 @@ class Partial:
         self._file.flush()
         os.fsync(self._file.fileno())
         temporary = self._note_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"fingerprint": self._fingerprint, "batches": self.batches}))
+        temporary.write_text(json.dumps({"fingerprint": self._fingerprint, "batches": self.batches, "content": self._done.hexdigest()}))
         os.replace(temporary, self._note_path)
         self._saved = time.monotonic()
 
@@ -77,14 +81,31 @@ class Partial:
         self._rows_path.unlink(missing_ok=True)
         self._note_path.unlink(missing_ok=True)
 
-    def _read_note(self, expected_bytes: int) -> int:
+    def _lock(self, out: Path) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another embed_images.py is writing it: wait for it, or give another --out") from None
+        except OSError:  # a file system without locks
+            pass
+
+    def _add_done(self, names: list[str]) -> None:
+        for name in names:
+            self._done.update(f"{name}\0{self._source.identity(name)}\n".encode())
+
+    def _read_note(self) -> int:
         try:
             note = json.loads(self._note_path.read_text())
-            if note["fingerprint"] == self._fingerprint and self._rows_path.stat().st_size == expected_bytes:
-                return int(note["batches"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        self._rows_path.unlink(missing_ok=True)
+            batches = int(note["batches"])
+            fits = note["fingerprint"] == self._fingerprint and os.fstat(self._file.fileno()).st_size == self._rows * self._width * 2
+            if fits and 0 <= batches <= -(-self._rows // self._batch):
+                self._add_done(self._source.order[: batches * self._batch])
+                if note["content"] == self._done.hexdigest():
+                    return batches
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass  # no note, or one of something else
+        self._done = xxhash.xxh3_64()
+        self._file.truncate(0)
         return 0
 
 
@@ -138,18 +159,44 @@ def main() -> None:
     options = parser.parse_args()
     if options.batch < 1 or options.workers < 0:
         raise UserError(f"--batch {options.batch} --workers {options.workers}: expected at least 1 and 0")
-
+    if options.input_size is not None and not 1 <= options.input_size <= 16384:
+        raise UserError(f"--input-size {options.input_size}: expected 1..16384")
     with writing(options.out):
         embed(options, cores)
 
 
-def embed(options: argparse.Namespace, cores: int) -> None:
-    source = PictureSource(options.raw)
+def choose_device(wanted: str | None):
+    """The torch device; one that is not there is a UserError."""
     import torch  # here, so that the decoding processes do not load it
 
-    from vixen_tools.vision import choose_precision, open_model
+    try:
+        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise UserError(f"--device {wanted}: expected cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {wanted}: expected cpu, cuda or cuda:N")
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise UserError(f"--device {wanted}: there is no such GPU here ({torch.cuda.device_count()} found)")
+    return device
 
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+def fingerprint(source: PictureSource, model, batch: int, dtype) -> str:
+    """Of what decides a row and its place besides the pictures' content."""
+    described = [DECODER, model.name, model.preprocess.size, model.preprocess.resample, model.width, batch, str(dtype), source.order]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def embed(options: argparse.Namespace, cores: int) -> None:
+    inputs = {"--raw": [options.raw / name for name in ("images", *ARCHIVES)], "--model": Path(options.model)}
+    claim(options.out, inputs)  # before the pictures are listed, which may take minutes
+    device = choose_device(options.device)
+    source = PictureSource(options.raw)
+    import torch
+
+    from vixen_tools.vision import choose_precision, expected_width, open_model
+
+    # the rows twice: those of the unfinished work, and the output
+    out = claim(options.out, inputs, bytes_needed=4 * expected_width(options.model) * len(source.names))
     dtype = choose_precision(options.precision, device)
     threads = 1
     if device.type == "cpu":
@@ -157,10 +204,7 @@ def embed(options: argparse.Namespace, cores: int) -> None:
         threads = cores
     model = open_model(options.model, options.input_size, device, dtype)
     begin = time.monotonic()
-    places = {name: row for row, name in enumerate(source.names)}
-    described = [model.name, model.preprocess.size, model.preprocess.resample, model.width, options.batch, str(dtype),
-                 str(source.path.resolve()), os.path.getmtime(source.path), source.order]
-    partial = Partial(options.out, len(source.names), model.width, hashlib.sha256(json.dumps(described).encode()).hexdigest())
+    partial = Partial(out, source, options.batch, model.width, fingerprint(source, model, options.batch, dtype))
     if partial.batches:
         print(f"{options.out}: going on after {partial.batches * options.batch:,} pictures", file=sys.stderr)
     label = f"{source.path.name}: {model.name} at {model.preprocess.size} px, {str(dtype).removeprefix('torch.')}"
@@ -169,19 +213,18 @@ def embed(options: argparse.Namespace, cores: int) -> None:
     try:
         with Progress(label, len(source.names) - skipped, "pictures") as progress:
             for names, values in embedded_batches(model, batches, threads):
-                half = to_half(values, names, source.path)
-                partial.write(np.array([places[name] for name in names]), half)
+                partial.write(names, to_half(values, names, source.path))
                 progress.add(len(names))
     finally:
         partial.save()
-    temporary = options.out.with_name(f".{options.out.name}.tmp")
+    temporary = out.with_name(beside(out, "tmp"))
     write_images(temporary, source.names, model.width, partial.blocks(), model.name, model.preprocess.size,
                  f"embed_images.py {VERSION}")
-    publish(temporary, options.out)
+    publish(temporary, out)
     partial.remove()
     done = max(len(source.names) - skipped, 1)
     seconds = time.monotonic() - begin
-    print(f"{options.out}: {len(source.names):,} x {model.width}, {options.out.stat().st_size / 1e6:.1f} MB, "
+    print(f"{options.out}: {len(source.names):,} x {model.width}, {out.stat().st_size / 1e6:.1f} MB, "
           f"{1000 * seconds / done:.2f} ms a picture", file=sys.stderr)
 
 

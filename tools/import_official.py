@@ -10,8 +10,9 @@ from prepare_dataset import add_common_options, check_options, meta_of, report
 from vixen_tools.dataset_builder import DatasetBuilder, EmptyPolicy
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.image_rows import ImageStore, NpyRows
-from vixen_tools.official import OfficialSide, count_lines, find_matrix, find_text, image_files, read_map
+from vixen_tools.official import OfficialSide, count_lines, find_matrix, find_text, image_files
 from vixen_tools.outputs import claim
+from vixen_tools.picture_map import read_map
 from vixen_tools.raw import find_filter, read_filter
 from vixen_tools.tokens import TextTokenizer
 

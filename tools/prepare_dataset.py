@@ -73,7 +73,7 @@ def main() -> None:
     with DatasetBuilder(out, tokenizer, store, meta_of(options, options.raw, options.text, "prepare_dataset.py"),
                         policy) as builder:
         for side, path in paths.items():
-            items = RawSide(path, options.text, side != "label", images.find if images else None, options.max_images,
+            items = RawSide(path, options.text, side != "label", images, options.max_images,
                             options.ignore_missing_images)
             builder.add_side(side, path, items, items.fraction)
             missing += items.missing_images

@@ -21,7 +21,7 @@ import numpy as np
 from vixen_tools.arguments import whole
 from vixen_tools.errors import UserError, one_line, reading, reason, run_tool
 from vixen_tools.files import LineReader, read_json, write_text
-from vixen_tools.hdf5_file import open_hdf5
+from vixen_tools.hdf5_file import open_hdf5, read_dataset, whole_dataset
 from vixen_tools.outputs import claim
 from vixen_tools.report_html import Page, render
 from vixen_tools.report_pictures import data_uris
@@ -127,9 +127,11 @@ def read_settings(run: Path) -> dict[str, str]:
     return {(key if section == "." else f"{section}.{key}"): value for section in parser.sections() for key, value in parser[section].items()}
 
 
-def ragged_text(group, row: int) -> str:
-    first, last = (int(value) for value in group["offsets"][row : row + 2])
-    return bytes(group["values"][first:last]).decode("utf-8", errors="replace")
+def ragged_text(texts, row: int) -> str:
+    """Row of a pair of datasets (offsets, values)."""
+    offsets, values = texts
+    first, last = (int(value) for value in offsets[row : row + 2])
+    return bytes(values[first:last]).decode("utf-8", errors="replace")
 
 
 @contextmanager
@@ -139,7 +141,7 @@ def open_pair(data: Path, predictions: Path) -> Iterator[tuple]:
         if "indices" not in ranked:
             raise UserError(f"{predictions}: no /indices: expected a file written by `vixen predict`")
         with reading(data, "a readable data set"):
-            yield dataset, ranked["indices"]
+            yield dataset, whole_dataset(ranked, "indices", "iu", 2)
 
 
 def check_ranking(labels: np.ndarray, n_labels: int, predictions: Path, row: int) -> None:
@@ -156,24 +158,24 @@ def check_ranking(labels: np.ndarray, n_labels: int, predictions: Path, row: int
 def read_examples(data: Path, split: str, predictions: Path, count: int, depth: int, seed: int) -> list[Example]:
     """`count` random queries of the split with their first `depth` predictions."""
     with open_pair(data, predictions) as (dataset, indices):
-        side, label_texts = dataset[split], dataset["label/texts"]
-        offsets, n_labels = side["labels/offsets"][:], len(label_texts["offsets"]) - 1
+        texts, label_texts = ((whole_dataset(dataset, f"{side}/texts/offsets", "i", 1), whole_dataset(dataset, f"{side}/texts/values", "u", 1))
+                              for side in (split, "label"))
+        true_labels = whole_dataset(dataset, f"{split}/labels/values", "i", 1)
+        offsets, n_labels = read_dataset(dataset, f"{split}/labels/offsets", "i", 1), len(label_texts[0]) - 1
         rows = len(offsets) - 1
-        if indices.ndim != 2 or indices.dtype.kind not in "iu":
-            raise UserError(f"{predictions}: /indices is {indices.dtype} {indices.shape}, expected whole numbers [queries, k]")
         if len(indices) != rows:
             raise UserError(f"{predictions}: /indices has {len(indices)} rows, {data} has {rows} {split} queries")
         eligible = np.flatnonzero(np.diff(offsets) > 0)
         picked = np.sort(np.random.default_rng(seed).choice(eligible, size=min(count, len(eligible)), replace=False)) if len(eligible) else eligible
         examples = []
         for row in picked.tolist():
-            truth = set(side["labels/values"][int(offsets[row]) : int(offsets[row + 1])].tolist())
+            truth = set(true_labels[int(offsets[row]) : int(offsets[row + 1])].tolist())
             with reading(predictions, "a readable file of predictions"):
                 labels = np.asarray(indices[row])
             check_ranking(labels, n_labels, predictions, row)
             ranking = [int(label) for label in labels[:depth] if label >= 0]
             examples.append(Example(
-                row, ragged_text(side["texts"], row),
+                row, ragged_text(texts, row),
                 [(ragged_text(label_texts, label).strip('"'), label in truth) for label in ranking],
                 [ragged_text(label_texts, label).strip('"') for label in sorted(truth - set(ranking))]))
     return examples

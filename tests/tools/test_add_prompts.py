@@ -242,7 +242,7 @@ def test_refusals(tools, decoder_set, tmp_path):
     assert "cut.h5: not a readable HDF5 file" in fails(tmp_path / "cut.h5", "--model", model, "text")
     with h5py.File(out, "r+") as file:
         file["prompts/tokens/offsets"][1] = 99
-    assert "data.h5:/prompts: damaged" in fails(out, "--model", model, "text")
+    assert "data.h5:/prompts/tokens: damaged: its offsets" in fails(out, "--model", model, "text")
 
 
 def test_full_disk(tools, decoder_set, tmp_path, monkeypatch):

@@ -130,10 +130,11 @@ def test_resumes_after_an_interruption(tools, siglip, tmp_path):
     tools.run("embed_images.py", *options, "--out", tmp_path / "whole.h5")
     out = tmp_path / "out.h5"
     broken = tmp_path / "raw" / "images" / sorted(pictures())[7]
+    assert broken.parent.name == "set1"
     data = broken.read_bytes()
     broken.write_bytes(b"nothing")
     error = tools.fails("embed_images.py", *options, "--out", out)
-    assert broken.name in error and "cannot be read" in error and not out.exists()
+    assert f"picture 'set1/{broken.name}': not a picture in a format that can be read, it is 7 bytes" in error and not out.exists()
     broken.write_bytes(data)
     result = tools.run("embed_images.py", *options, "--out", out)
     assert "going on after 6 pictures" in result.stderr

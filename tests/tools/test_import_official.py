@@ -104,7 +104,7 @@ def test_harmful_pickle_is_refused(tools, official, model, tmp_path):
     ("trn.raw.txt", "car\n\nhouse\n", "trn.raw.txt:2: 1 row with no text"),
     ("trn.raw.txt", "car\n", "1_map.npy"),
     ("trn_embs_imgs_3_4_toy.npy", "nonsense", "not a .npy file"),
-    ("train_imgs_384_3_map.npy", "nonsense", "not a readable map"),
+    ("train_imgs_384_3_map.npy", "nonsense", "train_imgs_384_3_map.npy: not a .npy file"),
     ("filter_labels_test.txt", "0 2\n", "filter_labels_test.txt:1: pair 0 2 is out of range"),
 ])
 def test_bad_inputs(tools, official, model, tmp_path, name, content, expected):

@@ -29,7 +29,12 @@ def what_it_is(path: Path, expected: str = "") -> str | None:
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError):
         return None
-    kind, words = _kind(head)
+    return what_bytes_are(head, expected)
+
+
+def what_bytes_are(head: bytes, expected: str = "") -> str | None:
+    """The same of the first bytes of something."""
+    kind, words = _kind(head[:_HEAD_BYTES])
     return None if kind is None or kind in expected.lower() else words
 
 

@@ -5,6 +5,7 @@ N: queries of a split; L: labels; M: pictures; I: width of a picture embedding.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .content_hash import hash_of
 from .errors import UserError
 from .files import publish, work_folder
 from .hdf5_file import create_hdf5, write_contiguous
@@ -19,6 +21,7 @@ from .image_rows import ImageStore
 from .progress import Progress
 from .prompts import write_prompts
 from .ragged import RaggedSpool
+from .texts import clean_text, is_invisible
 from .tokens import TextTokenizer
 
 BATCH_ROWS = 4096
@@ -65,14 +68,6 @@ def propensity_constants(name: str) -> tuple[float, float]:
     return 0.55, 1.5
 
 
-def clean_text(text: str) -> str:
-    """One line of valid UTF-8 without blanks at its ends: tabs and line ends become blanks, lone surrogates '?'."""
-    return text.translate(_BLANKS).encode("utf-8", "replace").decode("utf-8").strip()
-
-
-_BLANKS = str.maketrans({code: " " for code in (0, 9, 10, 11, 12, 13, 0x85, 0x2028, 0x2029)})
-
-
 class _Side:
     """Spools of one side and the map from rows of the source to rows kept."""
 
@@ -98,6 +93,7 @@ class DatasetBuilder:
 
     def __init__(self, out: Path, tokenizer: TextTokenizer, images: ImageStore, meta: DatasetMeta, policy: EmptyPolicy):
         self._out, self._tokenizer, self._images, self._meta, self._policy = out, tokenizer, images, meta, policy
+        _check_meta(meta)
         # before anything long: what the tokenizer cannot encode is known at once
         self._prompts = tokenizer.encode_prompts(dict.fromkeys([*tokenizer.default_prompts(), *meta.prompts]))
         self._context = work_folder(out)
@@ -124,7 +120,7 @@ class DatasetBuilder:
         assert name == SIDES[len(self._sides)]
         side = self._sides[name] = _Side(self._folder, name)
         self._label_map = self._sides["label"].row_map() if name != "label" else None
-        self._empty_texts, self._zero_labels = _Fault(), _Fault()
+        self._empty_texts, self._zero_labels, self._invisible = _Fault(), _Fault(), _Fault()
         with Progress(f"{source.name}: tokenised") as progress:
             for batch in _batches(items):
                 self._add_batch(side, name, source, batch)
@@ -150,13 +146,15 @@ class DatasetBuilder:
         with create_hdf5(temporary) as file:
             self._write_attributes(file, max_images)
             for name, side in self._sides.items():
-                for part, spool in side.spools.items():
-                    self._write_ragged(file, f"{name}/{part}", spool)
-            self._write_filter(file)
+                hashes = [value for part, spool in side.spools.items() for value in self._write_ragged(file, f"{name}/{part}", spool)]
+                if name == "test":
+                    hashes += self._write_filter(file)
+                file.attrs[f"content_{name}"] = hash_of(hashes)
             write_prompts(file, self._prompts)
             with Progress("pictures: written", n_images) as progress:
-                write_contiguous(file, "images/embeddings", (n_images, self._images.width()), np.float16,
-                                 _counted(self._images.kept_blocks(), progress))
+                content = write_contiguous(file, "images/embeddings", (n_images, self._images.width()), np.float16,
+                                           _counted(self._images.kept_blocks(), progress))
+            file.attrs["content_images"] = hash_of([content])
         publish(temporary, self._out)
         counts["pictures"] = n_images
         counts["filter pairs"] = len(self._filter)
@@ -170,6 +168,8 @@ class DatasetBuilder:
             if not item.text and not self._policy.keep_texts:
                 self._empty_texts.add(item.line)
                 keep[i] = False
+            elif item.text and is_invisible(item.text):
+                self._invisible.add(item.line)
             if name == "label":
                 continue
             item.labels = self._map_labels(source, item)
@@ -214,6 +214,9 @@ class DatasetBuilder:
                                 "expected none (--drop-empty leaves such rows out)")
             self.dropped[f"{name} rows with {what}"] = fault.count
             print(f"{source}: dropped {fault.count:,} with {what}, the first at line {fault.first_line}", file=sys.stderr)
+        if self._invisible.count:
+            print(f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, the first at line "
+                  f"{self._invisible.first_line}", file=sys.stderr)
 
     def _write_attributes(self, file, max_images: int) -> None:
         tokenizer, meta = self._tokenizer, self._meta
@@ -228,18 +231,29 @@ class DatasetBuilder:
         file.attrs["propensity_a"] = np.float64(meta.propensity_a)
         file.attrs["propensity_b"] = np.float64(meta.propensity_b)
 
-    def _write_ragged(self, file, name: str, spool: RaggedSpool) -> None:
-        write_contiguous(file, f"{name}/offsets", (spool.rows + 1,), np.int64, [spool.offsets()])
+    def _write_ragged(self, file, name: str, spool: RaggedSpool) -> tuple[int, int]:
+        """Writes the pair and returns the hashes of offsets and values."""
+        offsets = write_contiguous(file, f"{name}/offsets", (spool.rows + 1,), np.int64, [spool.offsets()])
         blocks, dtype = spool.blocks(), spool.dtype
         if name.endswith("/images"):
             blocks, dtype = map(self._images.renumber, blocks), np.dtype(np.int32)
-        write_contiguous(file, f"{name}/values", (spool.values,), dtype, blocks)
+        return offsets, write_contiguous(file, f"{name}/values", (spool.values,), dtype, blocks)
 
-    def _write_filter(self, file) -> None:
+    def _write_filter(self, file) -> tuple[int, int]:
         rows = self._sides["test"].spools["tokens"].rows
         offsets = np.searchsorted(self._filter[:, 0], np.arange(rows + 1)).astype(np.int64)
-        write_contiguous(file, "test/filter/offsets", (rows + 1,), np.int64, [offsets])
-        write_contiguous(file, "test/filter/values", (len(self._filter),), np.int32, [self._filter[:, 1].astype(np.int32)])
+        return (write_contiguous(file, "test/filter/offsets", (rows + 1,), np.int64, [offsets]),
+                write_contiguous(file, "test/filter/values", (len(self._filter),), np.int32, [self._filter[:, 1]]))
+
+
+def _check_meta(meta: DatasetMeta) -> None:
+    for name, value in (("--propensity-a", meta.propensity_a), ("--propensity-b", meta.propensity_b)):
+        if not 0 <= value < math.inf:  # also a NaN
+            raise UserError(f"{name} {value}: expected a finite number, 0 or more")
+    try:
+        meta.name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"name '{meta.name}' of the data set: not UTF-8, give another --name") from None
 
 
 class _Fault:

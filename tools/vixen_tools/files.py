@@ -19,6 +19,8 @@ from .errors import UserError, one_line, reason, writing
 from .outputs import beside, check_replaceable
 from .terminal import ESCAPE
 
+LINE_BYTES = 1 << 28  # of a text file: more is no row
+
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
@@ -93,8 +95,11 @@ def read_json(path: Path) -> object:
 
 
 def find_variant(folder: Path, stem: str, endings: tuple[str, ...]) -> Path | None:
-    """The first of folder/stem+ending that exists."""
-    return next((path for ending in endings if (path := folder / (stem + ending)).is_file()), None)
+    """folder/stem+ending, None where there is none; several are a UserError, as nothing says which of them is meant."""
+    found = [path for ending in endings if (path := folder / (stem + ending)).is_file()]
+    if len(found) > 1:
+        raise UserError(f"{folder}: has {' and '.join(path.name for path in found)}: expected one of them, remove or rename the others")
+    return found[0] if found else None
 
 
 class LineReader:
@@ -122,19 +127,31 @@ class LineReader:
         try:
             while data := self._read_line(line):
                 line += 1
+                if line == 1:
+                    self._check_beginning(data)
                 yield line, self._decode(line, data.removeprefix(codecs.BOM_UTF8) if line == 1 else data).rstrip("\r\n")
         finally:
             self._raw.close()
 
     def _read_line(self, line: int) -> bytes:
         try:
-            return self._file.readline()
+            data = self._file.readline(LINE_BYTES)
+            if len(data) < LINE_BYTES:
+                return data
+            raise UserError(f"{self.path}:{line + 1}: the line is longer than {LINE_BYTES:,} bytes, expected one row")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UserError(f"{self.path}: damaged gzip data after line {line}: {one_line(error)}") from None
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read after line {line}: {error.strerror}") from None
         except MemoryError:
             raise UserError(f"{self.path}:{line + 1}: the line is too long for this machine's memory") from None
+
+    def _check_beginning(self, data: bytes) -> None:
+        """Two kinds of files that could be read, but not as they are meant."""
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in data:
+            raise UserError(f"{self.path}:1: is UTF-16 text, expected {self._encoding}: save it as UTF-8")
+        if b"\r" in data.rstrip(b"\r\n") and not data.endswith(b"\n"):
+            raise UserError(f"{self.path}:1: its line ends are a carriage return alone, expected a line feed: save it with LF or CRLF")
 
     def _decode(self, line: int, data: bytes) -> str:
         try:

@@ -1,19 +1,24 @@
-"""Image embeddings, wherever they lie: IMAGES.h5 files and .npy matrices, read by blocks of rows.
+"""Image embeddings, in IMAGES.h5 files, and the rows of several sources under one numbering.
 
 M: pictures; I: width of an embedding.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, one_line
-from .hdf5_file import create_hdf5, open_hdf5, write_contiguous
+from .content_hash import ContentHash, hash_of
+from .errors import UserError, one_line, reading
+from .hdf5_file import create_hdf5, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
+from .npy_rows import NpyRows
 
 BLOCK_ROWS = 4096
+NAMES_BYTES = 8 << 30  # what /names may take in memory
+CONTENT = "content_embeddings"
 FORMAT = "vixen-images"
 FORMAT_VERSION = 1
 
@@ -24,90 +29,86 @@ class ImagesFile:
     def __init__(self, path: Path):
         self.path = path
         self._file = open_hdf5(path)
-        found = self._file.attrs.get("format"), self._file.attrs.get("version")
+        found = read_attribute(self._file, "format", str), read_attribute(self._file, "version", int)
         if found != (FORMAT, FORMAT_VERSION):
             raise UserError(f"{path}: format and version are {found}, expected ('{FORMAT}', {FORMAT_VERSION}) of embed_images.py")
-        for name in ("embeddings", "names"):
-            if name not in self._file:
-                raise UserError(f"{path}: has no dataset /{name}")
-        self._embeddings = self._file["embeddings"]
-        if self._embeddings.ndim != 2 or self._embeddings.dtype not in (np.float16, np.float32, np.int8):
-            raise UserError(f"{path}: /embeddings is {self._embeddings.dtype} {self._embeddings.shape}, expected float16 [M, I]")
+        self._embeddings = whole_dataset(self._file, "embeddings", "fi", 2)
+        dtype = self._embeddings.dtype
         self.rows, self.width = self._embeddings.shape
-        self._scale = self._file["scale"][:] if "scale" in self._file else None
-        if (self._embeddings.dtype == np.int8) != (self._scale is not None and self._scale.shape == (self.width,)):
-            raise UserError(f"{path}: /scale is missing or of the wrong size, expected float32 [{self.width}] with int8 embeddings")
-        self.model = str(self._file.attrs.get("model", ""))
-        self.input_size = int(self._file.attrs.get("input_size", 0))
-        names = self._file["names"]
-        if names.shape != (self.rows,):
-            raise UserError(f"{path}: /names is {names.shape}, expected one for each of the {self.rows} rows of /embeddings")
-        # fixed-width bytes: a tenth of what as many Python strings would take, and searchsorted works on them
-        width = 1
-        for first in range(0, self.rows, BLOCK_ROWS):
-            width = max(width, max(map(len, names[first : first + BLOCK_ROWS])))
-        self._names = np.empty(self.rows, f"S{width}")
-        for first in range(0, self.rows, BLOCK_ROWS):
-            self._names[first : first + BLOCK_ROWS] = names[first : first + BLOCK_ROWS]
-        if np.any(self._names[1:] <= self._names[:-1]):
-            row = int(np.argmax(self._names[1:] <= self._names[:-1])) + 1
-            raise UserError(f"{path}: /names is not sorted or not distinct at row {row} ('{self._names[row].decode()}')")
+        if dtype.kind == "i" and dtype != np.int8 or dtype.itemsize > 8 or self.rows and not self.width:
+            raise UserError(f"{path}: /embeddings is {dtype} {self._embeddings.shape}, expected float16, float32 or float64 [M, I], "
+                            "or int8 with a /scale")
+        self._scale = self._read_scale(dtype == np.int8)
+        self.model = read_attribute(self._file, "model", str, "")
+        self.input_size = read_attribute(self._file, "input_size", int, 0)
+        self._content = read_attribute(self._file, CONTENT, str)
+        self._names = self._read_names()
 
     def find(self, names: list[str]) -> np.ndarray:
         """Rows int64 [n] of the names, -1 where there is none."""
-        wanted = np.array([name.encode() for name in names])
+        # a lone surrogate stands in no file, and numpy would cut a zero byte off
+        wanted = np.array([b"\xff" if "\0" in name else name.encode("utf-8", "surrogatepass") for name in names])
         if not self.rows or not len(wanted):
             return np.full(len(wanted), -1, np.int64)
         place = np.searchsorted(self._names, wanted)
         place[place == self.rows] = 0
         return np.where(self._names[place] == wanted, place, -1)
 
+    def similar(self, name: str) -> str | None:
+        """A name that looks like `name`, which the file does not have: in other case, of other code points, with folders or without."""
+        def plain(text: str) -> str:
+            return unicodedata.normalize("NFKC", text).casefold().replace("\\", "/").removeprefix("./").removeprefix("images/")
+
+        wanted = plain(name)
+        names = (found.decode("utf-8", "replace") for found in self._names)
+        return next((found for found in names if plain(found) == wanted), None)
+
     def describe(self, row: int) -> str:
         return f"{self.path}: /embeddings row {row}"
 
     def blocks(self) -> Iterator[np.ndarray]:
+        """Rows in order; after the last one, a UserError where they are not those that were written."""
+        content = ContentHash()
         for first in range(0, self.rows, BLOCK_ROWS):
-            block = self._embeddings[first : first + BLOCK_ROWS]
+            with reading(f"{self.path}:/embeddings", "readable"):
+                block = self._embeddings[first : first + BLOCK_ROWS]
+            content.update(block)
             yield block if self._scale is None else block * self._scale
+        if self._content is not None and hash_of([content.value()]) != self._content:
+            raise UserError(f"{self.path}: /embeddings has the content {hash_of([content.value()])}, but '{CONTENT}' says "
+                            f"{self._content}: damaged, or changed since it was made")
 
     def names(self) -> np.ndarray:
         """Bytes [M], sorted."""
         return self._names
 
+    def _read_scale(self, wanted: bool) -> np.ndarray | None:
+        scale = read_dataset(self._file, "scale", "f", 1) if "scale" in self._file else None
+        if wanted != (scale is not None and scale.shape == (self.width,)):
+            raise UserError(f"{self.path}: /scale is missing or of the wrong size, expected float32 [{self.width}] with int8 embeddings")
+        if scale is not None and not np.isfinite(scale).all():
+            raise UserError(f"{self.path}: /scale is not finite at column {int(np.argmin(np.isfinite(scale)))}")
+        return scale
 
-class NpyRows:
-    """A 2-D float .npy file, read by blocks with plain reads (a map would grow this process by the whole file)."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        with open(path, "rb") as file:
-            try:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, self._dtype = read(file)
-            except ValueError as error:
-                raise UserError(f"{path}: not a .npy file: {one_line(error)}") from None
-            self._begin = file.tell()
-        if len(shape) != 2 or fortran or self._dtype.kind != "f":
-            order = "Fortran" if fortran else "C"
-            raise UserError(f"{path}: holds {self._dtype} {shape} in {order} order, expected floats [M, I] in C order")
-        self.rows, self.width = shape
-        expected = self._begin + self.rows * self.width * self._dtype.itemsize
-        if path.stat().st_size != expected:
-            raise UserError(f"{path}: has {path.stat().st_size} bytes, its header says {expected}: cut short or damaged")
-
-    def describe(self, row: int) -> str:
-        return f"{self.path}: row {row}"
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        with open(self.path, "rb") as file:
-            file.seek(self._begin)
+    def _read_names(self) -> np.ndarray:
+        names = whole_dataset(self._file, "names", "S", 1)
+        if names.shape != (self.rows,):
+            raise UserError(f"{self.path}: /names is {names.shape}, expected one for each of the {self.rows} rows of /embeddings")
+        # fixed-width bytes: a tenth of what as many Python strings would take, and searchsorted works on them
+        with reading(f"{self.path}:/names", "readable"):
+            width = 1
             for first in range(0, self.rows, BLOCK_ROWS):
-                count = min(BLOCK_ROWS, self.rows - first)
-                data = file.read(count * self.width * self._dtype.itemsize)
-                yield np.frombuffer(data, self._dtype).reshape(count, self.width)
+                width = max(width, max(map(len, names[first : first + BLOCK_ROWS])))
+            if width * self.rows > NAMES_BYTES:
+                raise UserError(f"{self.path}: /names has a name of {width:,} bytes, expected names of files")
+            out = np.empty(self.rows, f"S{width}")
+            for first in range(0, self.rows, BLOCK_ROWS):
+                out[first : first + BLOCK_ROWS] = names[first : first + BLOCK_ROWS]
+        if np.any(out[1:] <= out[:-1]):
+            row = int(np.argmax(out[1:] <= out[:-1])) + 1
+            name = out[row].decode("utf-8", "surrogateescape")
+            raise UserError(f"{self.path}: /names is not sorted or not distinct at row {row} ('{one_line(name, 200)}')")
+        return out
 
 
 class ImageStore:
@@ -173,7 +174,8 @@ def write_images(path: Path, names: list[str], width: int, blocks: Iterator[np.n
         file.attrs["model"] = model
         file.attrs["input_size"] = np.int64(input_size)
         file.attrs["created_by"] = created_by
-        write_contiguous(file, "embeddings", (len(names), width), np.float16, blocks)
+        content = write_contiguous(file, "embeddings", (len(names), width), np.float16, blocks)
+        file.attrs[CONTENT] = hash_of([content])
         file.create_dataset("names", data=names, shape=(len(names),), dtype=h5py.string_dtype())
 
 
@@ -181,6 +183,9 @@ def write_compact_images(path: Path, source: ImagesFile, values: np.ndarray, mod
     """Writes the compact form: values float32 [M, d] in the order of the source's names, 8 bits a value, compressed."""
     import h5py
 
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise UserError(f"{source.describe(int(np.argmax(bad)))} is not finite")
     scale = np.maximum(np.abs(values).max(0), 1e-12).astype(np.float32) / 127
     with h5py.File(path, "w", libver=("earliest", "v108")) as file:
         file.attrs["format"] = FORMAT
@@ -190,7 +195,10 @@ def write_compact_images(path: Path, source: ImagesFile, values: np.ndarray, mod
         file.attrs["created_by"] = created_by
         packing = {"compression": "gzip", "compression_opts": 9}
         # a column's bytes lie together: the rarer components compress well
-        file.create_dataset("embeddings", data=np.rint(values / scale).astype(np.int8), chunks=(min(BLOCK_ROWS, len(values)), 1),
-                            **packing)
+        steps = np.rint(values / scale).astype(np.int8)
+        file.create_dataset("embeddings", data=steps, chunks=(min(BLOCK_ROWS, len(values)), 1), **packing)
+        content = ContentHash()
+        content.update(steps)
+        file.attrs[CONTENT] = hash_of([content.value()])
         file.create_dataset("scale", data=scale)
         file.create_dataset("names", data=source.names(), **packing)

@@ -1,8 +1,8 @@
-"""The ViXML authors' layout: {trn,tst,lbl}.raw.txt, {trn,tst}_X_Y.txt, .npy embeddings and pickled picture maps."""
+"""The ViXML authors' layout: {trn,tst,lbl}.raw.txt, {trn,tst}_X_Y.txt, and which .npy files belong to a side."""
 
 from __future__ import annotations
 
-import pickle
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,24 +11,9 @@ import numpy as np
 from .dataset_builder import Item
 from .errors import UserError, one_line
 from .files import LineReader, find_variant
+from .raw import is_number
 
 _SIDES = {"trn": "train", "tst": "test", "lbl": "labels"}
-_ALLOWED = {
-    ("numpy", "ndarray"), ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
-}
-
-
-class RestrictedUnpickler(pickle.Unpickler):
-    """Rebuilds numpy object arrays of numbers and lists; any other name in the pickle is refused, nothing else is called."""
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in _ALLOWED:
-            raise UserError(f"the pickle asks for {module}.{name}: refused, expected only a numpy array of lists")
-        return super().find_class(module, name)
-
-
 def find_one(folder: Path, pattern: str) -> Path | None:
     """The single file matching the pattern, None when there is none; several are a UserError."""
     found = sorted(folder.glob(pattern))
@@ -47,36 +32,6 @@ def image_files(folder: Path, stem: str, choose: str = "*") -> tuple[Path, Path]
     if picture_map is None:
         raise UserError(f"{embeddings}: its map {_SIDES[stem]}_imgs_*_{number}_map.npy is missing")
     return embeddings, picture_map
-
-
-def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets int64 [n+1] and rows int64 of a pickled map: n entries, each -1 (no picture) or a list of row numbers."""
-    with open(path, "rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            if dtype.hasobject:
-                entries = RestrictedUnpickler(file, encoding="latin1").load()
-            else:
-                entries = np.fromfile(file, dtype, int(np.prod(shape))).reshape(shape)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        except (pickle.UnpicklingError, ValueError, EOFError, AttributeError, TypeError, IndexError, KeyError) as error:
-            raise UserError(f"{path}: not a readable map: {one_line(error)}") from None
-    if not isinstance(entries, np.ndarray) or len(entries) != n_rows:
-        found = f"{len(entries)} entries" if isinstance(entries, np.ndarray) else type(entries).__name__
-        raise UserError(f"{path}: holds {found}, expected one for each of the {n_rows} texts")
-    lengths, values = np.zeros(n_rows, np.int64), []
-    for i, entry in enumerate(entries):
-        rows = [int(row) for row in np.atleast_1d(np.asarray(entry, np.int64)) if row != -1]
-        if rows and not (0 <= min(rows) and max(rows) < n_images):
-            raise UserError(f"{path}: entry {i} names image row {max(rows)}, expected 0..{n_images - 1}")
-        lengths[i] = len(rows)
-        values.extend(rows)
-    offsets = np.zeros(n_rows + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets, np.array(values, np.int64)
 
 
 class OfficialSide:
@@ -126,10 +81,10 @@ class MatrixLines:
     def __iter__(self) -> Iterator[np.ndarray]:
         lines = iter(LineReader(self.path))
         _, header = next(lines, (1, ""))
-        try:
-            rows, columns = map(int, header.split())
-        except ValueError:
-            raise UserError(f"{self.path}:1: header is '{one_line(header, 40)}', expected 'rows columns'") from None
+        numbers = header.split()
+        if len(numbers) != 2 or not all(is_number(number) for number in numbers):
+            raise UserError(f"{self.path}:1: header is '{one_line(header, 40)}', expected 'rows columns'")
+        rows, columns = map(int, numbers)
         if columns != self._n_labels:
             raise UserError(f"{self.path}:1: header says {columns} columns, but there are {self._n_labels} labels")
         count = 0
@@ -145,6 +100,8 @@ class MatrixLines:
 
     def _parse(self, line: int, content: str) -> np.ndarray:
         labels = []
+        if not content.isascii() or "_" in content:  # int() and float() take other digits and underscores
+            raise UserError(f"{self.path}:{line}: is '{one_line(content, 60)}', expected 'label:value ...' in plain digits")
         for entry in content.split():
             index, colon, value = entry.partition(":")
             try:
@@ -153,7 +110,9 @@ class MatrixLines:
                 raise UserError(f"{self.path}:{line}: entry '{one_line(entry, 40)}', expected 'label:value'") from None
             if not 0 <= number < self._n_labels:
                 raise UserError(f"{self.path}:{line}: label {number} is out of range, expected 0..{self._n_labels - 1}")
-            if weight != 0:
+            if not 0 <= weight < math.inf:  # also a NaN
+                raise UserError(f"{self.path}:{line}: label {number} has the weight {one_line(value, 40)}, expected 0 or more")
+            if weight:
                 labels.append(number)
         return np.array(labels, np.int64)
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from .errors import UserError, one_line
-from .hdf5_file import write_contiguous
+from .hdf5_file import read_dataset, write_contiguous
 
 GROUP = "prompts"
 
@@ -26,16 +26,15 @@ def read_prompts(path: Path, file: h5py.File) -> dict[str, list[int]]:
     """What the group holds; nothing where it is missing. UserError when a part of it is missing or damaged."""
     if GROUP not in file:
         return {}
+    texts, tokens = (_rows(file, f"{GROUP}/{part}") for part in ("texts", "tokens"))
     try:
-        texts, tokens = (_rows(file[f"{GROUP}/{part}"]) for part in ("texts", "tokens"))
-        prompts = {row.tobytes().decode(): ids.tolist() for row, ids in zip(texts, tokens, strict=True)}
-    except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
+        return {row.tobytes().decode(): ids.tolist() for row, ids in zip(texts, tokens, strict=True)}
+    except ValueError as error:
         raise UserError(f"{path}:/{GROUP}: damaged: {one_line(error, 200)}") from None
-    return prompts
 
 
-def _rows(group: h5py.Group) -> list[np.ndarray]:
-    offsets, values = group["offsets"][:], group["values"][:]
+def _rows(file: h5py.File, name: str) -> list[np.ndarray]:
+    offsets, values = (read_dataset(file, f"{name}/{part}", "iu", 1) for part in ("offsets", "values"))
     if not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != len(values):
-        raise ValueError(f"{group.name}/offsets do not divide the {len(values)} values")
+        raise UserError(f"{file.filename}:/{name}: damaged: its offsets do not divide the {len(values)} values")
     return [values[begin:end] for begin, end in zip(offsets[:-1], offsets[1:])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy as np
 from .dataset_builder import Item
 from .errors import UserError, one_line
 from .files import LineReader, find_variant
+from .image_rows import ImagesFile
 
 ENDINGS = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 TEXT_CHOICES = ("title", "title+content")
+_LARGEST = (1 << 63) - 1
 
 
 def find_raw(folder: Path, stem: str) -> Path:
@@ -27,12 +30,12 @@ def find_raw(folder: Path, stem: str) -> Path:
 
 
 class RawSide:
-    """Items of one file, read line by line. `find_images` maps picture names to image rows (-1: none)."""
+    """Items of one file, read line by line. `pictures`: where the picture names of the rows are looked up."""
 
-    def __init__(self, path: Path, text: str, queries: bool, find_images=None, max_images: int | None = None,
+    def __init__(self, path: Path, text: str, queries: bool, pictures: ImagesFile | None = None, max_images: int | None = None,
                  ignore_missing: bool = False):
         self.path, self._text, self._queries = path, text, queries
-        self._find_images, self._max_images, self._ignore_missing = find_images, max_images, ignore_missing
+        self._pictures, self._max_images, self._ignore_missing = pictures, max_images, ignore_missing
         self._lines = LineReader(path)
         self.missing_images = 0
 
@@ -52,6 +55,8 @@ class RawSide:
             row = json.loads(content)
         except ValueError as error:
             raise UserError(f"{where}: not JSON: {one_line(error)}") from None
+        except RecursionError:
+            raise UserError(f"{where}: not JSON: nested too deeply") from None
         if not isinstance(row, dict):
             raise UserError(f"{where}: is a JSON {type(row).__name__}, expected an object")
         text = _string(where, row, "title")
@@ -62,19 +67,26 @@ class RawSide:
 
     def _images(self, where: str, row: dict) -> np.ndarray | None:
         names = row.get("images")
-        if self._find_images is None or not names:
+        if self._pictures is None or not names:
             return None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{where}: 'images' is {one_line(names, 80)}, expected a list of file names")
-        rows = self._find_images(names[: self._max_images])
+        rows = self._pictures.find(names[: self._max_images])
         missing = rows < 0
         if missing.any():
             if not self._ignore_missing:
-                name = names[int(np.argmax(missing))]
-                raise UserError(f"{where}: picture '{name}' is not in the image file (--ignore-missing-images goes on without)")
+                raise UserError(f"{where}: {self._missing(names[int(np.argmax(missing))])}")
             self.missing_images += int(missing.sum())
             rows = rows[~missing]
         return rows
+
+    def _missing(self, name: str) -> str:
+        similar = self._pictures.similar(name)
+        if similar is None:
+            return f"picture '{one_line(name, 200)}' is not in {self._pictures.path} (--ignore-missing-images goes on without)"
+        # in ASCII, so that two names that look alike can be told apart
+        wanted, found = (one_line(ascii(text)[1:-1], 200) for text in (name, similar))
+        return f"picture '{wanted}' is not in {self._pictures.path}, but '{found}' is: expected the very same characters"
 
 
 def _string(where: str, row: dict, key: str, optional: bool = False) -> str:
@@ -94,13 +106,25 @@ def _labels(where: str, row: dict) -> np.ndarray:
         raise UserError(f"{where}: 'target_ind' {found}, expected a list of label numbers")
     for value in indices:
         if type(value) is not int:
-            raise UserError(f"{where}: 'target_ind' holds {one_line(value, 40)}, expected whole numbers")
-    if relevance is None:
+            raise UserError(f"{where}: 'target_ind' holds {_found(value)}, expected whole numbers")
+        if not -_LARGEST <= value <= _LARGEST:
+            raise UserError(f"{where}: label {_found(value)} is out of range, expected the line of a label")
+    if "target_rel" not in row:
         return np.array(indices, np.int64)
     if not isinstance(relevance, list) or len(relevance) != len(indices):
         found = f"{len(relevance)} entries" if isinstance(relevance, list) else one_line(relevance, 40)
         raise UserError(f"{where}: 'target_rel' is {found}, expected a list of {len(indices)} as in 'target_ind'")
+    for weight in relevance:
+        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:  # also a NaN
+            raise UserError(f"{where}: 'target_rel' holds {_found(weight)}, expected numbers, 0 or more")
     return np.array([index for index, weight in zip(indices, relevance) if weight != 0], np.int64)
+
+
+def _found(value: object) -> str:
+    """A value as JSON would write it, cut."""
+    if isinstance(value, int) and abs(value) > 1 << 256:
+        return f"a number of {value.bit_length():,} bits"
+    return one_line(json.dumps(value), 40)
 
 
 def read_filter(path: Path | None, n_rows: int, n_labels: int) -> np.ndarray:
@@ -110,10 +134,10 @@ def read_filter(path: Path | None, n_rows: int, n_labels: int) -> np.ndarray:
     for line, content in LineReader(path) if path else ():
         if not content.strip():
             continue
-        try:
-            row, label = map(int, content.split())
-        except ValueError:
-            raise UserError(f"{path}:{line}: is '{one_line(content, 40)}', expected 'row label'") from None
+        numbers = content.split()
+        if len(numbers) != 2 or not all(is_number(number) for number in numbers):
+            raise UserError(f"{path}:{line}: is '{one_line(content, 40)}', expected 'row label'")
+        row, label = map(int, numbers)
         if not (0 <= row < n_rows and 0 <= label < n_labels):
             raise UserError(f"{path}:{line}: pair {row} {label} is out of range, expected rows 0..{n_rows - 1} "
                             f"and labels 0..{n_labels - 1}")
@@ -123,6 +147,11 @@ def read_filter(path: Path | None, n_rows: int, n_labels: int) -> np.ndarray:
             block = []
     pairs.append(np.array(block, np.int64).reshape(-1, 2))
     return np.concatenate(pairs)
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number in plain digits: int() also takes underscores and the digits of other scripts."""
+    return len(text) < 20 and text.removeprefix("-").isdigit() and text.isascii()
 
 
 def find_filter(folder: Path) -> Path | None:

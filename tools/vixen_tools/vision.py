@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .errors import UserError, one_line
-from .pictures import Preprocess
+from .errors import UserError, one_line, reading
+from .picture_decode import Preprocess
 
 EFFICIENTNET = "efficientnet-lite0"
 
@@ -87,9 +87,10 @@ class Transformer(VisionModel):
         if kind == "siglip2" or "pixel_attention_mask" in settings.get("model_input_names", []):
             raise UserError(f"model '{name}' takes pictures of any size (NaFlex); expected one of a fixed size, "
                             "as google/siglip2-so400m-patch14-384")
-        super().__init__(device, dtype, settings.get("image_mean", (0.5,) * 3), settings.get("image_std", (0.5,) * 3))
+        _check_settings(name, settings)
+        super().__init__(device, dtype, _colours(name, settings, "image_mean"), _colours(name, settings, "image_std"))
         self.name = Path(name).name if Path(name).is_dir() else name
-        self.preprocess = Preprocess(_input_size(name, settings, size), int(settings.get("resample", Image.Resampling.BICUBIC)))
+        self.preprocess = Preprocess(_input_size(name, settings, size), _resample(name, settings))
         try:
             whole = AutoModel.from_pretrained(name, dtype=torch.float32)
         except Exception as error:  # damaged weights, offline: many types
@@ -124,20 +125,59 @@ def _read_configs(name: str) -> tuple[dict, dict]:
                                 f"{EFFICIENTNET}, a local folder or a repository that can be reached") from None
         if not path.is_file():
             raise UserError(f"{path}: no such file, expected in a Hugging Face vision model's folder")
-        try:
-            out.append(json.loads(path.read_text()))
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON: {one_line(error, 100)}") from None
+        with reading(path, "JSON"):
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: holds a JSON {type(content).__name__}, expected an object")
+        out.append(content)
     return out[0], out[1]
+
+
+def expected_width(name: str) -> int:
+    """Width of the model's embeddings as its configuration says it, before its weights are loaded; 1 where it does not say."""
+    if name == EFFICIENTNET:
+        from .efficientnet import WIDTH
+
+        return WIDTH
+    config, _ = _read_configs(name)
+    vision = config.get("vision_config", config)
+    width = vision.get("hidden_size") if isinstance(vision, dict) else None
+    return width if isinstance(width, int) and 0 < width < 1 << 20 else 1
+
+
+def _check_settings(name: str, settings: dict) -> None:
+    """Steps of the preprocessing that are always done here must not be switched off in the file."""
+    for step in ("do_resize", "do_rescale", "do_normalize"):
+        if settings.get(step, True) is not True:
+            raise UserError(f"model '{name}': preprocessor_config.json has {step} {one_line(settings[step], 40)}, expected true (SigLIP2)")
+    factor = settings.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, (int, float)) or abs(factor * 255 - 1) > 1e-3:
+        raise UserError(f"model '{name}': preprocessor_config.json has rescale_factor {one_line(factor, 40)}, expected 1/255")
+
+
+def _colours(name: str, settings: dict, key: str) -> list[float]:
+    """image_mean or image_std: three finite numbers, those of a standard deviation above 0."""
+    found = settings.get(key, [0.5] * 3)
+    whole = isinstance(found, list) and len(found) == 3 and all(isinstance(value, (int, float)) and abs(value) < 1e3 for value in found)
+    if not whole or key == "image_std" and min(found) <= 0:
+        raise UserError(f"model '{name}': preprocessor_config.json has {key} {one_line(found, 80)}, expected three numbers")
+    return [float(value) for value in found]
+
+
+def _resample(name: str, settings: dict) -> int:
+    found = settings.get("resample", int(Image.Resampling.BICUBIC))
+    if type(found) is not int or found not in set(Image.Resampling):
+        raise UserError(f"model '{name}': preprocessor_config.json has resample {one_line(found, 40)}, expected one of Pillow's filters 0..5")
+    return found
 
 
 def _input_size(name: str, settings: dict, size: int | None) -> int:
     found = settings.get("size", {})
-    square = isinstance(found, dict) and found.get("height") and found.get("height") == found.get("width")
+    square = isinstance(found, dict) and type(found.get("height")) is int and 0 < found["height"] == found.get("width")
     if not square or settings.get("do_center_crop"):
         raise UserError(f"model '{name}': preprocessor_config.json has size {found} and do_center_crop "
                         f"{settings.get('do_center_crop')}, expected a square size without cropping (SigLIP2)")
-    return size or int(found["height"])
+    return size or found["height"]
 
 
 def open_model(name: str, size: int | None, device: torch.device, dtype: torch.dtype) -> VisionModel:
