@@ -21,7 +21,7 @@ import numpy as np
 from vixen_tools.arguments import whole
 from vixen_tools.errors import UserError, one_line, reading, reason, run_tool
 from vixen_tools.files import LineReader, read_json, write_text
-from vixen_tools.hdf5_file import open_hdf5, read_dataset, whole_dataset
+from vixen_tools.hdf5_file import holds, open_hdf5, read_dataset, whole_dataset
 from vixen_tools.outputs import claim
 from vixen_tools.report_html import Page, render
 from vixen_tools.report_pictures import data_uris
@@ -138,7 +138,7 @@ def ragged_text(texts, row: int) -> str:
 def open_pair(data: Path, predictions: Path) -> Iterator[tuple]:
     """Both files; what h5py finds amiss in one names it."""
     with open_hdf5(data) as dataset, open_hdf5(predictions) as ranked:
-        if "indices" not in ranked:
+        if not holds(ranked, "indices"):
             raise UserError(f"{predictions}: no /indices: expected a file written by `vixen predict`")
         with reading(data, "a readable data set"):
             yield dataset, whole_dataset(ranked, "indices", "iu", 2)

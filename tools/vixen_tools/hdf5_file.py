@@ -10,6 +10,7 @@ import numpy as np
 
 from .content_hash import ContentHash
 from .errors import UserError, one_line, reading, reason
+from .hdf5_heaps import check_heaps
 
 ALIGNMENT_BYTES = 64
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf", 32001: "blosc",
@@ -47,7 +48,14 @@ def open_hdf5(path: Path) -> h5py.File:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with reading(path, "a readable HDF5 file"):
+        check_heaps(path)
         return h5py.File(path, "r", locking=False)
+
+
+def holds(group: h5py.Group, name: str) -> bool:
+    """Whether there is something of that name, be it a link that leads nowhere."""
+    with reading(f"{group.file.filename}:{group.name.rstrip('/')}/{name}", "readable"):
+        return group.get(name, getlink=True) is not None
 
 
 def whole_dataset(group: h5py.Group, name: str, kinds: str = "", ndim: int | None = None) -> h5py.Dataset:
@@ -89,10 +97,12 @@ def read_dataset(group: h5py.Group, name: str, kinds: str = "", ndim: int | None
 
 def read_attribute(file: h5py.File, name: str, kind: type, default=None):
     """A root attribute as str, int or float; `default` where it is missing. A list, or another type, is a UserError."""
-    if name not in file.attrs:
-        return default
     where = f"{file.filename}: attribute '{name}'"
     with reading(where, "readable"):
+        if name not in file.attrs:
+            return default
+        if file.attrs.get_id(name).get_type().get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT):
+            raise UserError(f"{where} is neither a string nor a number, expected a {'string' if kind is str else 'number'}")
         value = file.attrs[name]
         if isinstance(value, bytes):
             value = value.decode()
@@ -127,12 +137,28 @@ def _check_storage(where: str, dataset: h5py.Dataset) -> None:
             if written < expected:
                 raise UserError(f"{where}: {expected - written:,} of its {expected:,} chunks were never written: its file was cut short "
                                 "or its making stopped")
+            _check_chunks(where, dataset, Path(dataset.file.filename).stat().st_size)
         elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
             raise UserError(f"{where}: its values were never written: its making stopped")
         elif layout == h5py.h5d.CONTIGUOUS:
             end, size = dataset.id.get_offset() + dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size
             if end > size:
                 raise UserError(f"{where}: ends at byte {end}, the file has {size}: cut short")
+
+
+def _check_chunks(where: str, dataset: h5py.Dataset, file_bytes: int) -> None:
+    """Every chunk has bytes, within the file: libhdf5 trusts their number."""
+    damaged: list[tuple] = []
+    least = 5 if dataset.fletcher32 else 1
+
+    def see(chunk) -> None:
+        if chunk.size < least or chunk.byte_offset + chunk.size > file_bytes:
+            damaged.append(chunk)
+
+    dataset.id.chunk_iter(see)
+    if damaged:
+        raise UserError(f"{where}: damaged: its chunk at {damaged[0].chunk_offset} has {damaged[0].size} bytes at {damaged[0].byte_offset}, "
+                        f"the file has {file_bytes}")
 
 
 def _check_type(where: str, dataset: h5py.Dataset, kinds: str, ndim: int | None) -> None:

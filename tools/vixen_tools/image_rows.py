@@ -13,7 +13,7 @@ import numpy as np
 
 from .content_hash import ContentHash, hash_of
 from .errors import UserError, one_line, reading
-from .hdf5_file import create_hdf5, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
+from .hdf5_file import create_hdf5, holds, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
 from .npy_rows import NpyRows
 
 BLOCK_ROWS = 4096
@@ -83,7 +83,7 @@ class ImagesFile:
         return self._names
 
     def _read_scale(self, wanted: bool) -> np.ndarray | None:
-        scale = read_dataset(self._file, "scale", "f", 1) if "scale" in self._file else None
+        scale = read_dataset(self._file, "scale", "f", 1) if holds(self._file, "scale") else None
         if wanted != (scale is not None and scale.shape == (self.width,)):
             raise UserError(f"{self.path}: /scale is missing or of the wrong size, expected float32 [{self.width}] with int8 embeddings")
         if scale is not None and not np.isfinite(scale).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 
@@ -10,22 +11,69 @@ import numpy as np
 from .errors import UserError, one_line, reading
 from .npy_rows import npy_header
 
-_ALLOWED = {
-    ("numpy", "ndarray"), ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
-}
 _DEEPEST = 8
 _NONE = -1
 
 
+class _Type:
+    """Stands for numpy.dtype in a pickle."""
+
+    def __init__(self, name: str, *_):
+        self._name, self._order = name, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self._order = state[1]
+        if state[2] or state[3] or state[4]:
+            raise ValueError(f"holds an array of {one_line(self._name, 40)} with fields")
+
+    def dtype(self) -> np.dtype:
+        found = np.dtype(self._name)
+        return found if self._order == "|" else found.newbyteorder(self._order)
+
+    def values(self, data: object) -> list:
+        """What numpy would read from an array's or a number's state, as a flat list of Python's own types."""
+        dtype = self.dtype()
+        if dtype.hasobject:
+            if not isinstance(data, list):
+                raise ValueError("holds an array of objects without a list of them")
+            return data
+        if dtype.kind not in "biufUS" or not dtype.itemsize:
+            raise ValueError(f"holds an array of {one_line(dtype, 40)}")
+        return np.frombuffer(data.encode("latin-1") if isinstance(data, str) else data, dtype).tolist()
+
+
+class _Array:
+    """Stands for numpy.ndarray in a pickle: numpy's own would trust a damaged state. items: all values, row by row."""
+
+    def __init__(self, *_):
+        self.shape, self.items = (0,), []
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, of, fortran, data = state
+        items = of.values(data)
+        if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) != len(items):
+            raise ValueError(f"holds an array of the shape {one_line(shape, 40)} with {len(items)} values")
+        if fortran and len(shape) > 1:
+            places = np.arange(len(items)).reshape(shape, order="F").reshape(-1)
+            items = [items[place] for place in places.tolist()]
+        self.shape, self.items = shape, items
+
+
+_STAND_INS = {
+    ("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Type,
+    **{(module, "_reconstruct"): _Array for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{(module, "scalar"): lambda of, data=None: data if of.dtype().hasobject else of.values(data)[0]
+       for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+}
+
+
 class RestrictedUnpickler(pickle.Unpickler):
-    """Rebuilds numpy object arrays of numbers and lists; any other name in the pickle is refused, nothing else is called."""
+    """Rebuilds numpy arrays of numbers and lists as _Array; any other name in the pickle is refused, and nothing of numpy's is called."""
 
     def find_class(self, module: str, name: str):
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _STAND_INS:
             raise UserError(f"the pickle asks for {one_line(module, 80)}.{one_line(name, 80)}: refused, expected only a numpy array of lists")
-        return super().find_class(module, name)
+        return _STAND_INS[module, name]
 
 
 def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,11 +83,10 @@ def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.nda
     UserError that names the entry.
     """
     entries = _entries(path)
-    if entries.ndim not in (1, 2) or len(entries) != n_rows:
-        found = f"{len(entries)} entries" if entries.ndim in (1, 2) else f"an array of {entries.ndim} dimensions"
-        raise UserError(f"{path}: holds {found}, expected one for each of the {n_rows} texts")
+    if len(entries) != n_rows:
+        raise UserError(f"{path}: holds {len(entries)} entries, expected one for each of the {n_rows} texts")
     lengths, values = np.zeros(n_rows, np.int64), []
-    for i, entry in enumerate(entries if entries.dtype.hasobject else entries.tolist()):
+    for i, entry in enumerate(entries):
         try:
             rows = _rows(entry, n_images)
         except ValueError as error:
@@ -51,31 +98,44 @@ def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.nda
     return offsets, np.array(values, np.int64)
 
 
-def _entries(path: Path) -> np.ndarray:
-    _, _, dtype, begin = npy_header(path)
+def _entries(path: Path) -> list:
+    shape, _, dtype, begin = npy_header(path)
     if dtype.names or not dtype.hasobject and dtype.kind not in "iufUS":
         raise UserError(f"{path}: holds {one_line(dtype, 80)}, expected row numbers or lists of them")
     with open(path, "rb") as file:
         try:
-            with reading(path, "a readable map"):
+            with reading(path, "a readable map in a .npy file"):
                 if not dtype.hasobject:
-                    return np.load(file, allow_pickle=False)
-                file.seek(begin)
-                entries = RestrictedUnpickler(file, encoding="latin1").load()
+                    entries = np.load(file, allow_pickle=False)
+                    shape, items = entries.shape, entries.tolist()
+                else:
+                    file.seek(begin)
+                    entries = _unpickled(file)
+                    if not isinstance(entries, _Array):
+                        raise UserError(f"holds a {type(entries).__name__}, expected a numpy array")
+                    shape, items = entries.shape, entries.items
+                    if len(shape) == 2:
+                        items = [items[first : first + shape[1]] for first in range(0, len(items), shape[1])] if shape[1] else [[]] * shape[0]
         except UserError as error:
             raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
-    if not isinstance(entries, np.ndarray):
-        raise UserError(f"{path}: holds a {type(entries).__name__}, expected a numpy array")
-    return entries
+    if len(shape) not in (1, 2):
+        raise UserError(f"{path}: holds an array of {len(shape)} dimensions, expected a list of entries or a table")
+    return items
+
+
+def _unpickled(file) -> object:
+    try:
+        return RestrictedUnpickler(file, encoding="latin1").load()
+    except AttributeError as error:  # a damaged pickle takes a stand-in for a list
+        raise pickle.UnpicklingError(str(error)) from None
 
 
 def _rows(entry: object, n_images: int, depth: int = 0) -> list[int]:
     """Row numbers of an entry, in order. ValueError: what is wrong with it."""
-    if isinstance(entry, (list, tuple, np.ndarray)):
+    if isinstance(entry, (list, tuple, _Array)):
         if depth == _DEEPEST:
             raise ValueError(f"is a list more than {_DEEPEST} levels deep, expected row numbers")
-        inside = entry.reshape(-1).tolist() if isinstance(entry, np.ndarray) else entry
-        return [row for part in inside for row in _rows(part, n_images, depth + 1)]
+        return [row for part in (entry.items if isinstance(entry, _Array) else entry) for row in _rows(part, n_images, depth + 1)]
     row = _row(entry)
     if row == _NONE:
         return []
@@ -85,8 +145,6 @@ def _rows(entry: object, n_images: int, depth: int = 0) -> list[int]:
 
 
 def _row(value: object) -> int:
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, (str, bytes)):
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         if len(text) < 20 and text.removeprefix("-").isdigit() and text.isascii():

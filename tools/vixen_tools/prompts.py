@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from .errors import UserError, one_line
-from .hdf5_file import read_dataset, write_contiguous
+from .hdf5_file import holds, read_dataset, write_contiguous
 
 GROUP = "prompts"
 
@@ -24,7 +24,7 @@ def write_prompts(file: h5py.File, prompts: dict[str, list[int]]) -> None:
 
 def read_prompts(path: Path, file: h5py.File) -> dict[str, list[int]]:
     """What the group holds; nothing where it is missing. UserError when a part of it is missing or damaged."""
-    if GROUP not in file:
+    if not holds(file, GROUP):
         return {}
     texts, tokens = (_rows(file, f"{GROUP}/{part}") for part in ("texts", "tokens"))
     try:

@@ -7,6 +7,7 @@ import itertools
 import json
 from pathlib import Path
 
+from .errors import UserError, one_line, reading
 from .files import LineReader
 from .pictures import PictureSource
 from .raw import find_raw
@@ -19,13 +20,26 @@ def data_uris(raw: Path, split: str, rows: list[int]) -> dict[int, str]:
     """The first picture of each row that has one: row -> data URI. Rows count the lines that are not blank."""
     wanted = set(rows)
     names: dict[int, str] = {}
-    items = (content for _, content in LineReader(find_raw(raw, STEMS[split])) if content.strip())
-    for row, content in enumerate(itertools.islice(items, max(rows, default=-1) + 1)):
-        if row in wanted and (images := json.loads(content).get("images")):
-            names[row] = images[0]
+    path = find_raw(raw, STEMS[split])
+    items = ((line, content) for line, content in LineReader(path) if content.strip())
+    for row, (line, content) in enumerate(itertools.islice(items, max(rows, default=-1) + 1)):
+        if row in wanted and (name := _first_picture(f"{path}:{line}", content)):
+            names[row] = name
     contents = read_pictures(raw, {name for name in names.values() if Path(name).suffix.lower() in TYPES})
     return {row: f"data:{TYPES[Path(name).suffix.lower()]};base64,{base64.b64encode(contents[name]).decode()}"
             for row, name in names.items() if name in contents}
+
+
+def _first_picture(where: str, content: str) -> str | None:
+    """The name of a raw row's first picture, None where it has none."""
+    with reading(where, "a row of JSON"):
+        row = json.loads(content)
+    images = row.get("images") if isinstance(row, dict) else None
+    if not images:
+        return None
+    if not isinstance(images, list) or not isinstance(images[0], str):
+        raise UserError(f"{where}: 'images' is {one_line(images, 80)}, expected a list of file names")
+    return images[0]
 
 
 def read_pictures(raw: Path, names: set[str]) -> dict[str, bytes]:

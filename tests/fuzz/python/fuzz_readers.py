@@ -23,7 +23,7 @@ from pathlib import Path
 from kinds import KINDS, Kind
 from vixen_tools.errors import UserError
 
-SECONDS = 5  # of one input
+CPU_SECONDS, SECONDS = 5, 60  # of one input
 MEMORY_BYTES = 2 << 30  # of one input, above what the process has
 CHUNK = 500  # inputs that one child process reads: what kills it costs only a restart
 ACCEPTED, REFUSED, FAULT = b"a", b"r", b"f"
@@ -49,7 +49,8 @@ def make(kind: Kind, seeds: list[bytes], name: str, seed: int, number: int) -> b
 
 def read_chunk(kind: Kind, seeds: list[bytes], name: str, seed: int, numbers: range, folder: Path, pipe: int) -> None:
     """In a child process: one letter for each input into the pipe, behind a fault its text and a zero byte."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even in the middle of a library
+    for name_of_signal in (signal.SIGPROF, signal.SIGALRM):  # ends the process even in the middle of a library
+        signal.signal(name_of_signal, signal.SIG_DFL)
     own = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY_BYTES, own + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -57,8 +58,10 @@ def read_chunk(kind: Kind, seeds: list[bytes], name: str, seed: int, numbers: ra
     for number in numbers:
         path = folder / kind.name
         path.write_bytes(make(kind, seeds, name, seed, number))
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         letter, text = outcome(kind, path)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         path.unlink(missing_ok=True)
         os.write(pipe, letter + (text.encode("utf-8", "replace").replace(b"\0", b"") + b"\0" if text else b""))
@@ -95,7 +98,7 @@ def run_chunk(kind: Kind, seeds: list[bytes], name: str, seed: int, numbers: ran
             done += 1
         if os.WIFSIGNALED(status) and done < len(numbers):
             what = signal.Signals(os.WTERMSIG(status)).name
-            faults[numbers[done]] = f"more than {SECONDS} s" if what == "SIGALRM" else f"ended by {what}"
+            faults[numbers[done]] = f"more than {CPU_SECONDS} s of work, or {SECONDS} s" if what in ("SIGPROF", "SIGALRM") else f"ended by {what}"
             counts[FAULT] += 1
             done += 1
         numbers = numbers[max(done, 1) :]
