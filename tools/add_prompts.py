@@ -54,7 +54,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     tokenizer = TextTokenizer(options.model, None)
     data = claim_edit(options.data, {"--model": options.model}, "DATA.h5", 0)
-    with open_hdf5(options.data) as file:
+    with reading(options.data, "a readable data set"), open_hdf5(options.data) as file:
         check_dataset(options.data, file, tokenizer)
         prompts = read_prompts(options.data, file)
         complete = "bos_token" in file.attrs

@@ -36,19 +36,28 @@ class Texts:
     def _read(self, path: Path, file) -> None:
         if file.attrs.get("format") != "vixen-dataset" or file.attrs.get("version") != 1:
             raise UserError(f"{path}: is {file.attrs.get('format')} version {file.attrs.get('version')}, expected vixen-dataset 1")
-        self.train, self.test, self.label = (self._rows(file, f"{side}/texts") for side in ("train", "test", "label"))
-        self.train_labels, self.test_labels, self.filter = (
-            (read_dataset(file, f"{name}/offsets", "i", 1), read_dataset(file, f"{name}/values", "i", 1).astype(np.int64))
-            for name in ("train/labels", "test/labels", "test/filter"))
+        self.train, self.test, self.label = (self._texts(file, f"{side}/texts") for side in ("train", "test", "label"))
+        self.train_labels, self.test_labels, self.filter = (self._rows(file, f"{side}/{part}", len(rows)) for side, part, rows in (
+            ("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test)))
         for name, (_, values) in (("train/labels", self.train_labels), ("test/labels", self.test_labels), ("test/filter", self.filter)):
             if len(values) and not (0 <= values.min() and values.max() < len(self.label)):
                 wrong = values.min() if values.min() < 0 else values.max()
                 raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{len(self.label) - 1}")
         self.propensity = float(file.attrs["propensity_a"]), float(file.attrs["propensity_b"])
 
-    @staticmethod
-    def _rows(file, name: str) -> list[str]:
-        offsets, data = read_dataset(file, f"{name}/offsets", "i", 1).tolist(), read_dataset(file, f"{name}/values", "iu", 1).tobytes()
+    def _rows(self, file, name: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Offsets and values int64 of ragged rows, n_rows of them."""
+        offsets = read_dataset(file, f"{name}/offsets", "i", 1)
+        values = read_dataset(file, f"{name}/values", "iu", 1)
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
+            raise UserError(f"{self.path}: /{name}/offsets do not divide the {len(values)} values: damaged")
+        if n_rows not in (None, len(offsets) - 1):
+            raise UserError(f"{self.path}: /{name} has {len(offsets) - 1} rows, expected {n_rows} as in texts")
+        return offsets, values.astype(np.int64)
+
+    def _texts(self, file, name: str) -> list[str]:
+        offsets, values = self._rows(file, name)
+        data = values.astype(np.uint8).tobytes()
         return [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:])]
 
 

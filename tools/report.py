@@ -140,8 +140,9 @@ def open_pair(data: Path, predictions: Path) -> Iterator[tuple]:
     with open_hdf5(data) as dataset, open_hdf5(predictions) as ranked:
         if not holds(ranked, "indices"):
             raise UserError(f"{predictions}: no /indices: expected a file written by `vixen predict`")
+        indices = whole_dataset(ranked, "indices", "iu", 2)
         with reading(data, "a readable data set"):
-            yield dataset, whole_dataset(ranked, "indices", "iu", 2)
+            yield dataset, indices
 
 
 def check_ranking(labels: np.ndarray, n_labels: int, predictions: Path, row: int) -> None:

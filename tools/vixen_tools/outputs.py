@@ -21,7 +21,7 @@ from .errors import UserError
 MARKER = ".vixen.json"
 TSV_HEAD = b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n"
 GENERATOR = '<meta name="generator" content="vixen'
-_MAKER = re.compile(r"vixen |[a-z_]+\.py ")
+_MAKER = re.compile(r"vixen |[a-z0-9_]+\.py ")
 _LARGEST_JSON = 64 << 20
 _MOST_ENTRIES = 10000
 

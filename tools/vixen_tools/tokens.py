@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 
@@ -32,25 +33,34 @@ class TextTokenizer:
         self._path = model / "tokenizer.json"
         if not self._path.is_file():
             raise UserError(f"{self._path}: no such file; expected a Hugging Face model folder (see tools/fetch_model.py)")
-        with reading(self._path, "a tokenizer that the tokenizers library reads"):
+        with self._reading():
             # not from_file: a byte order mark in front is left out, as of every JSON file
             self._tokenizer = Tokenizer.from_buffer(self._path.read_bytes().removeprefix(codecs.BOM_UTF8))
-        special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+            special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if max_length is not None and max_length <= special:
             raise UserError(f"--max-length {max_length}: expected more than the {special} special tokens of {self._path}")
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._special_ids = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
-        self.bos_token = self._find_bos()
+        with self._reading():
+            self._look_up()
         self.name = model.resolve().name
         self.sha256 = sha256(self._path)
         self.max_length = max_length
-        self.vocabulary = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self._cut()
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Around every call of the library: what is wrong in a tokenizer.json may show only when a text is encoded."""
+        return reading(self._path, "a tokenizer that the tokenizers library can use")
+
+    def _look_up(self) -> None:
+        self._special_ids = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.bos_token = self._find_bos()
+        self.vocabulary = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Lengths int64 [n] and ids int32 [sum of lengths] of the texts."""
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=True)]
+        with self._reading():
+            rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=True)]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return lengths, np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
 
@@ -86,7 +96,8 @@ class TextTokenizer:
 
     def _encode_piece(self, piece: str) -> list[int]:
         self._tokenizer.no_truncation()
-        ids = self._tokenizer.encode(piece, add_special_tokens=False).ids
+        with self._reading():
+            ids = self._tokenizer.encode(piece, add_special_tokens=False).ids
         self._cut()
         return ids
 
