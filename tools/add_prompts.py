@@ -38,7 +38,7 @@ def rewrite(path: Path, prompts: dict[str, list[int]], bos_token: int) -> None:
     with work_folder(path) as folder:
         temporary = folder / "data.h5"
         shutil.copyfile(path, temporary)
-        with reading(path, "a readable data set"), modify_hdf5(temporary) as file:
+        with reading(path, "a readable HDF5 data set"), modify_hdf5(temporary) as file:
             if GROUP in file:
                 del file[GROUP]
             write_prompts(file, prompts)
@@ -54,7 +54,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     tokenizer = TextTokenizer(options.model, None)
     data = claim_edit(options.data, {"--model": options.model}, "DATA.h5", 0)
-    with reading(options.data, "a readable data set"), open_hdf5(options.data) as file:
+    with reading(options.data, "a readable HDF5 data set"), open_hdf5(options.data) as file:
         check_dataset(options.data, file, tokenizer)
         prompts = read_prompts(options.data, file)
         complete = "bos_token" in file.attrs

@@ -30,7 +30,7 @@ class Texts:
 
     def __init__(self, path: Path):
         self.path = path
-        with reading(path, "a readable data set"), open_hdf5(path) as file:
+        with reading(path, "a readable HDF5 data set"), open_hdf5(path) as file:
             self._read(path, file)
 
     def _read(self, path: Path, file) -> None:

@@ -52,7 +52,7 @@ def unit(rows):
 
 
 def load(path):
-    with reading(path, "a file with /embeddings of vixen embed"), open_hdf5(path) as file:
+    with reading(path, "an HDF5 file with /embeddings"), open_hdf5(path) as file:
         return unit(file["/embeddings"][:].astype("float32"))
 
 

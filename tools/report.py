@@ -141,7 +141,7 @@ def open_pair(data: Path, predictions: Path) -> Iterator[tuple]:
         if not holds(ranked, "indices"):
             raise UserError(f"{predictions}: no /indices: expected a file written by `vixen predict`")
         indices = whole_dataset(ranked, "indices", "iu", 2)
-        with reading(data, "a readable data set"):
+        with reading(data, "a readable HDF5 data set"):
             yield dataset, indices
 
 
@@ -171,7 +171,7 @@ def read_examples(data: Path, split: str, predictions: Path, count: int, depth: 
         examples = []
         for row in picked.tolist():
             truth = set(true_labels[int(offsets[row]) : int(offsets[row + 1])].tolist())
-            with reading(predictions, "a readable file of predictions"):
+            with reading(predictions, "a readable HDF5 file of predictions"):
                 labels = np.asarray(indices[row])
             check_ranking(labels, n_labels, predictions, row)
             ranking = [int(label) for label in labels[:depth] if label >= 0]

@@ -60,7 +60,7 @@ def main() -> int:
             code = subprocess.run(command).returncode
             if code != 0:
                 return code
-        with reading(metrics, "a run's metrics"):
+        with reading(metrics, "a run's metrics in JSON"):
             found = read_json(metrics)
             results[seed] = {name: float(found[name]) for name in SHOWN}
 

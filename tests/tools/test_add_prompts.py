@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -271,3 +272,36 @@ def test_the_program_reads_what_was_added(tools, decoder_set):
     report = subprocess.run([binary, "inspect", out], capture_output=True, text=True, timeout=60)
     assert report.returncode == 0, report.stderr
     assert 'prompt "Text:": tokens ' in report.stdout and "every text begins with token 1" in report.stdout
+
+
+def test_a_tokenizer_with_a_byte_order_mark(tools, raw, model, tmp_path):
+    """It is read without the mark; its checksum is that of the file as it lies there."""
+    import shutil
+
+    marked = tmp_path / "marked"
+    shutil.copytree(model, marked)
+    (marked / "tokenizer.json").write_bytes(b"\xef\xbb\xbf" + (model / "tokenizer.json").read_bytes())
+    sets = []
+    for name, folder in (("plain", model), ("marked", marked)):
+        tools.run("prepare_dataset.py", "--raw", raw, "--model", folder, "--out", tmp_path / f"{name}.h5")
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            sets.append(file["train/tokens/values"][:].tolist())
+            assert file.attrs["tokenizer_sha256"] == hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+    assert sets[0] == sets[1]
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda json: json["model"].update(unk_token="[GONE]"), "can use: WordLevel error: Missing [UNK] token from the vocabulary"),
+    (lambda json: json["post_processor"].update(special_tokens={}), "tokenizer.json: not a tokenizer.json that the tokenizers library can use: "),
+    (lambda json: json.update(model=3), "tokenizer.json: not a tokenizer.json that the tokenizers library can use: "),
+])
+def test_a_tokenizer_that_fails_when_it_is_used(tools, raw, model, tmp_path, change, expected):
+    import shutil
+
+    folder = tmp_path / "odd"
+    shutil.copytree(model, folder)
+    content = json.loads((model / "tokenizer.json").read_text())
+    change(content)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    result = tools.run("prepare_dataset.py", "--raw", raw, "--model", folder, "--out", tmp_path / "data.h5", code=2)
+    assert expected in result.stderr.splitlines()[-1]

@@ -85,11 +85,40 @@ def test_predictions(tools, raw, model, tmp_path):
     with h5py.File(tmp_path / "p.h5") as file:
         indices, scores = file["indices"][:], file["scores"][:]
         assert indices.dtype == np.int64 and scores.dtype == np.float32 and file["indices"].chunks is None
+        metrics = json.loads((tmp_path / "m.json").read_text())
+        assert file.attrs["created_by"] == metrics["created_by"] == "baselines.py 0.1.0"
     assert indices[:, 0].tolist() == [2, 0]
     assert indices[1].tolist() == [0, 2, -1]  # the filtered label is gone, the list ends
     assert (np.diff(scores, axis=1) <= 0).all()
-    metrics = json.loads((tmp_path / "m.json").read_text())
     assert metrics["TF-IDF combined"]["P@1"] == 100 and metrics["TF-IDF neighbours"]["P@1"] == 100
     assert "| TF-IDF combined" in result.stdout
+
+    def fails() -> str:
+        return tools.fails("baselines.py", "--data", tmp_path / "data.h5")
+
+    for name, place, value, expected in (("train/labels/values", 0, 3, "/train/labels/values holds label 3, expected 0..2"),
+                                         ("test/filter/values", 0, -1, "/test/filter/values holds label -1, expected 0..2"),
+                                         ("test/labels/offsets", 1, 9, "/test/labels/offsets do not divide the 2 values"),
+                                         ("label/texts/values", 0, 255, "not a readable HDF5 data set: 'utf-8' codec can't decode byte 0xff")):
+        with h5py.File(tmp_path / "data.h5", "r+") as file:
+            kept, file[name][place] = file[name][place], value
+        assert f"data.h5: {expected}" in fails()
+        with h5py.File(tmp_path / "data.h5", "r+") as file:
+            file[name][place] = kept
     (tmp_path / "data.h5").write_bytes(b"nothing")
-    assert "data.h5: not a readable HDF5 file" in tools.fails("baselines.py", "--data", tmp_path / "data.h5")
+    assert "data.h5: not a readable HDF5 file" in fails()
+
+
+def test_texts_without_a_word(tools, raw, model, tmp_path):
+    for name in ("trn.json.gz", "tst.jsonl", "lbl.json"):
+        write_lines(raw / name, [query("!?", [0])])
+    (raw / "filter_labels_test.txt").write_text("")
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    assert "data.h5: empty vocabulary" in tools.fails("baselines.py", "--data", tmp_path / "data.h5")
+
+
+def test_arguments_that_no_array_takes(tools, tmp_path):
+    for option, value in (("--k", 10**30), ("--batch", "1.5"), ("--neighbours", "x"), ("--label-weight", "nan"), ("--label-weight", "1e999")):
+        result = tools.run("baselines.py", "--data", tmp_path / "data.h5", option, value, code=2)
+        assert result.stderr.splitlines()[-1].startswith(f"baselines.py: error: argument {option}: ") and "Traceback" not in result.stderr
+    assert "--neighbours, --k and --batch: expected at least 1" in tools.fails("baselines.py", "--data", tmp_path / "data.h5", "--k", "0")

@@ -123,7 +123,7 @@ def test_reading_leaves_own_faults_and_says_the_system_s(tmp_path):
     (b'<?xml version="1.0"?><Error>', "an XML document, as a download leaves that a server refused"),
     (b"PK\3\4rest", "a zip archive"), (b"\x1f\x8b\x08", "gzip data"), (b"\x80\x04\x95", "a pickle"), (b"", "empty"),
     (bytes(600), "nothing but zero bytes, as a download leaves that was cut short"), (b'{"a": 1}', "JSON text"),
-    (b"\xff\xfe{\0", "UTF-16 text"), (b"GGUF\3\0\0\0", "a GGUF file"), (b"\x89HDF\r\n\x1a\n", None), (b"some text", None),
+    (b"\xff\xfe{\0", "UTF-16 text"), (b"GGUF\3\0\0\0", "a GGUF file"), (b"\x89HDF\r\n\x1a\n", None), (b"some text", None), (b"[section]\nkey = 1\n", None),
 ])
 def test_what_a_file_is(tmp_path, content, kind):
     from vixen_tools.content import what_it_is

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -61,6 +62,15 @@ def whole(world):
             world / "predictions.h5", "--raw", world / "raw", "--out", world / "report.html")
 
 
+QUERY_OPTIONS = ("--data", "{world}/data.h5", "--predictions", "{world}/predictions.h5")
+
+
+def ranking(world, rows):
+    """Predictions in place of the world's."""
+    with h5py.File(world / "predictions.h5", "w") as file:
+        file["indices"] = np.array(rows)
+
+
 def test_the_terminal_shows_rows_and_marked_predictions(world):
     result = report(world, *whole(world))
     assert result.returncode == 0, result.stderr
@@ -100,3 +110,51 @@ def test_mistakes_are_one_line_and_exit_code_2(world, change, options, message):
     result = report(world, *(option.format(world=world) for option in options))
     assert result.returncode == 2
     assert re.search(message, result.stderr) and len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("change", "options", "message"), [
+    (lambda world: (world / "run/metrics.json").write_text('{"P@1": 1e999}'), (), r"metrics\.json: P@1 is inf, expected a finite number"),
+    (lambda world: (world / "run/metrics.json").write_text('{"P@1": NaN}'), (), r"metrics\.json: P@1 is nan, expected a finite number"),
+    (lambda world: (world / "run/metrics.json").write_text('{"P@1": 1' + "0" * 400 + "}"), (), r"metrics\.json: P@1 is 10+\.\.\., expected a finite number"),
+    (lambda world: (world / "run/metrics.json").write_text("[" * 100000), (), r"metrics\.json: not JSON: nested too deeply"),
+    (lambda world: (world / "run/metrics.json").write_text("<!DOCTYPE html>"), (), r"metrics\.json: not JSON: it is an HTML page"),
+    (lambda world: (world / "run/metrics.jsonl").write_text("3\n"), ("--out", "{world}/page.html"), r"metrics\.jsonl: line 1: is a JSON int, expected an object"),
+    (lambda world: (world / "run/config.ini").write_text("[a]\nx = 1\nx = 2\n"), ("--out", "{world}/page.html"), r"config\.ini: not a run's configuration: "),
+    (lambda world: None, ("--data", "{world}/data.h5"), r"--data and --predictions belong together"),
+    (lambda world: None, ("--raw", "{world}/raw"), r"--raw: the pictures are shown of queries"),
+    (lambda world: ranking(world, [[1, 0], [2, 2], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label 2 2 times, expected each once"),
+    (lambda world: ranking(world, [[1, 0], [2, 4], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label 4, expected -1\.\.3"),
+    (lambda world: ranking(world, [[1, 0], [2, -2], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label -2, expected -1\.\.3"),
+    (lambda world: ranking(world, [[1.0, 0], [2, 1], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5:/indices: holds float64 \(3, 2\), expected whole numbers"),
+    (lambda world: (world / "raw/tst.json.gz").write_bytes(gzip.compress(b'{"images": 5}\n')), (*QUERY_OPTIONS, "--raw", "{world}/raw"),
+     r"tst\.json\.gz:1: 'images' is 5, expected a list of file names"),
+    (lambda world: (world / "raw/tst.json.gz").write_bytes(gzip.compress(b'{"images"\n')), (*QUERY_OPTIONS, "--raw", "{world}/raw"),
+     r"tst\.json\.gz:1: not a row of JSON: "),
+])
+def test_odd_files_are_one_line_and_exit_code_2(world, change, options, message):
+    change(world)
+    result = report(world, *(option.format(world=world) for option in options))
+    assert result.returncode == 2
+    assert re.search(message, result.stderr) and len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_what_a_running_run_has_written_so_far(world):
+    """Byte order marks are left out, and the line that is being written."""
+    (world / "run/metrics.json").write_bytes(b"\xef\xbb\xbf" + (world / "run/metrics.json").read_bytes())
+    (world / "run/config.ini").write_bytes(b"\xef\xbb\xbf" + (world / "run/config.ini").read_bytes())
+    (world / "run/metrics.jsonl").write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": NaN}\n{"step": 3, "loss": 1}\n{"step": 4, "lo')
+    assert report(world, "--out", world / "page.html").returncode == 0
+    page = (world / "page.html").read_text()
+    assert page.count("<polyline") == 1 and len(re.search(r'points="([^"]*)"', page).group(1).split()) == 2 and "epochs 7" in page
+    assert '<meta name="generator" content="vixen 0.1.0">' in page
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_terminal_shows_any_text(world, encoding):
+    (world / "run/metrics.json").rename(world / "größe.json")
+    name = os.fsdecode(b"gr\xc3\xb6\xc3\x9fe \xff")
+    command = [sys.executable, str(ROOT / "tools/report.py"), "--run", str(world / "run"), "--row", f"{name}={world}/größe.json", "--out", str(world / "page.html")]
+    result = subprocess.run(command, capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert result.returncode == 0, result.stderr
+    assert ("gr\\xf6\\xdfe" if encoding == "ascii" else "größe") + " \\xff" in result.stdout.decode(encoding)
+    assert "größe \\xff" in (world / "page.html").read_text(encoding="utf-8")

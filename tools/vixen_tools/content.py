@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 _LFS = "a Git LFS pointer to the file, not the file itself (git lfs pull fetches it)"
 _HTML = "an HTML page, as a download leaves that was answered by a web page"
 _HEAD_BYTES = 512
+_JSON = re.compile(rb"[\[{]\s*[\[{\]}\"\d-]")  # not the [section] of an INI file
 # (kind, what it is called, first bytes)
 _MAGIC = (
     ("hdf5", "an HDF5 file", b"\x89HDF\r\n\x1a\n"), ("gguf", "a GGUF file", b"GGUF"), ("npy", "a .npy file", b"\x93NUMPY"),
@@ -57,6 +59,6 @@ def _kind(head: bytes) -> tuple[str | None, str]:
             return kind, words
     if not head.strip(b"\0"):
         return "zero", "nothing but zero bytes, as a download leaves that was cut short"
-    if start.startswith((b"{", b"[")):
+    if _JSON.match(start):
         return "json", "JSON text"
     return None, ""

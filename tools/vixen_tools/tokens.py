@@ -50,7 +50,7 @@ class TextTokenizer:
 
     def _reading(self) -> AbstractContextManager[None]:
         """Around every call of the library: what is wrong in a tokenizer.json may show only when a text is encoded."""
-        return reading(self._path, "a tokenizer that the tokenizers library can use")
+        return reading(self._path, "a tokenizer.json that the tokenizers library can use")
 
     def _look_up(self) -> None:
         self._special_ids = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
