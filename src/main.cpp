@@ -37,7 +37,7 @@ int run_command(const ParsedCommand& parsed, MpiSession& session) {
 
 int run_job(const ParsedCommand& parsed, int argc, char** argv) {
   install_stop_handlers();
-  MpiSession session(&argc, &argv);
+  MpiSession session(&argc, &argv, parsed.config.device == "cuda");
   init_log(session.rank(), session.world_size(), parsed.config.run.log_level);
   constexpr double kAgreementSeconds = 1.5;  // how long a rank that failed waits for the others to say the same
   const auto control = session.world_size() > 1 ? session.make_communicator("cpu", kAgreementSeconds) : nullptr;

@@ -4,15 +4,21 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <exception>
+#include <optional>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
+#include "comm/launcher.hpp"
 #include "comm/mpi_c.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/mpi_communicator.hpp"
+#include "device/cpu_affinity.hpp"
+#include "device/device.hpp"
 #ifdef VIXEN_CUDA
 #include "comm/nccl_communicator.hpp"
 #endif
@@ -22,45 +28,48 @@ namespace vixen {
 namespace {
 std::atomic<bool> g_session_exists{false};
 
-bool has_launcher() {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"}) {
-    if (std::getenv(name)) return true;
-  }
-  return false;
-}
-
-// How many processes the launcher says it started; 1 if none says so.
-int launched_processes() {
-  int most = 1;
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
-    if (const char* value = std::getenv(name)) most = std::max(most, std::atoi(value));
-  }
-  return most;
+/// Vectors of any lengths from every rank of a communicator, in its order. Collective.
+std::vector<std::vector<int>> gather_numbers(MPI_Comm comm, const std::vector<int>& own) {
+  int size = 1;
+  VIXEN_MPI(MPI_Comm_size(comm, &size));
+  const auto ranks = static_cast<size_t>(size);
+  const int count = static_cast<int>(own.size());
+  std::vector<int> counts(ranks), starts(ranks, 0);
+  VIXEN_MPI(MPI_Allgather(&count, 1, MPI_INT, counts.data(), 1, MPI_INT, comm));
+  for (size_t r = 1; r < ranks; ++r) starts[r] = starts[r - 1] + counts[r - 1];
+  std::vector<int> all(static_cast<size_t>(starts.back() + counts.back()));
+  VIXEN_MPI(MPI_Allgatherv(own.data(), count, MPI_INT, all.data(), counts.data(), starts.data(), MPI_INT, comm));
+  std::vector<std::vector<int>> result;
+  for (size_t r = 0; r < ranks; ++r) result.emplace_back(all.begin() + starts[r], all.begin() + starts[r] + counts[r]);
+  return result;
 }
 
 }  // namespace
 
-MpiSession::MpiSession(int* argc, char*** argv) {
+MpiSession::MpiSession(int* argc, char*** argv, bool gpus) {
   VIXEN_CHECK(!g_session_exists.exchange(true), "a second MpiSession in one process");
-  if (!has_launcher()) {
-    // Open MPI would start a daemon beside us, only to be able to spawn processes, which we never do.
-    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
-    // All such processes of a user would share one session folder, and the end of one removes it under the start of
-    // another. It holds nothing for a process that is alone.
-    setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
-  }
+  const CpuGrant grant = granted_cpus();
+  const int launched = launched_processes(process_environment);
+  const bool alone = !has_launcher(process_environment);
+  const auto refuse = [&] {
+    // Each process would do the whole job by itself, over the others' files.
+    fail_user("the launcher started {} processes, but MPI sees one: start them with mpirun, or srun --mpi=pmix",
+              launched);
+  };
+  if (alone && launched > 1) refuse();
+  std::optional<SingletonEnvironment> singleton;
+  if (alone) singleton.emplace();
   int provided = MPI_THREAD_SINGLE;
   if (MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS)
     throw CommError("MPI_Init_thread failed");
+  singleton.reset();
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   if (provided < MPI_THREAD_SERIALIZED) throw CommError("this MPI library does not support MPI_THREAD_SERIALIZED");
   VIXEN_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank_));
   VIXEN_MPI(MPI_Comm_size(MPI_COMM_WORLD, &world_size_));
-  if (const int launched = launched_processes(); world_size_ == 1 && launched > 1) {
-    // Each process would do the whole job by itself, over the others' files.
+  if (world_size_ == 1 && launched > 1) {
     MPI_Finalize();
-    fail_user("the launcher started {} processes, but MPI sees one: start them with mpirun, or srun --mpi=pmix",
-              launched);
+    refuse();
   }
   char name[MPI_MAX_PROCESSOR_NAME] = "";
   int length = 0;
@@ -70,7 +79,23 @@ MpiSession::MpiSession(int* argc, char*** argv) {
   VIXEN_MPI(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node));
   VIXEN_MPI(MPI_Comm_rank(node, &local_rank_));
   VIXEN_MPI(MPI_Comm_size(node, &local_size_));
+
+  // Only the host of mpirun sees all of its options.
+  int wish = grant.wish.empty() ? 0 : 1;
+  VIXEN_MPI(MPI_Allreduce(MPI_IN_PLACE, &wish, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
+  const auto slurm = slurm_limits();
+  const int quota = cpu_quota(read_text("/proc/self/cgroup"));
+  RankCpus own{rank_, grant.cpus, gpus ? gpu_numa_node(local_rank_) : -1, quota, slurm.task, wish != 0};
+  if (slurm.node > 0) own.node_limit = quota > 0 ? std::min(quota, slurm.node) : slurm.node;
+  std::vector<RankCpus> ranks;
+  for (const auto& numbers : gather_numbers(node, to_numbers(own))) ranks.push_back(from_numbers(numbers));
   VIXEN_MPI(MPI_Comm_free(&node));
+  std::string remark = grant.remark;
+  if (wish != 0) remark = "as bound by " + (grant.wish.empty() ? "an option of mpirun" : grant.wish);
+  cpus_ = CpuPlacement(std::move(ranks), local_rank_, remark);
+  if (const auto confinement = cpus_.confinement(); !confinement.empty() && !confine_to(confinement))
+    spdlog::warn("the kernel refuses to confine this process to CPUs {}: it stays on {}", cpu_list_text(confinement),
+                 cpu_list_text(allowed_cpus(0)));
 }
 
 MpiSession::~MpiSession() {

@@ -5,25 +5,31 @@
 #include <string>
 
 #include "comm/communicator.hpp"
+#include "comm/cpu_placement.hpp"
 
 namespace vixen {
 
 /// Initialises MPI (MPI_THREAD_SERIALIZED asked for; MPI_ERRORS_RETURN set) and finalises it on destruction. Works
-/// without a launcher (W = 1). One instance a process. UserError when a launcher started several processes that MPI
-/// does not connect.
+/// without a launcher (W = 1), also in a shell within a SLURM step. One instance a process, made before anything starts
+/// OpenMP threads: it divides the CPUs that the job has on a node among its ranks there (disjoint shares, also where
+/// mpirun bound each to a core of its own; with `gpus`, near GPU `local_rank`) and confines this process to its own.
+/// UserError when a launcher started several processes that MPI does not connect.
 class MpiSession {
  public:
-  MpiSession(int* argc, char*** argv);
+  MpiSession(int* argc, char*** argv, bool gpus = false);
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
-  /// Rank among the processes of this node, and how many there are: the GPU to use, the threads to take.
+  /// Rank among the processes of this node (the GPU to use), and how many there are.
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
   const std::string& host() const { return host_; }
+
+  /// The CPUs of this node's ranks, and the threads that follow from them.
+  const CpuPlacement& cpus() const { return cpus_; }
 
   /// A communicator over all ranks. device "cpu": MPI backend. "cuda": NCCL backend on GPU `local_rank` (UserError when
   /// there is no such GPU or the build has no CUDA). deadline_seconds: how long a collective may make no progress.
@@ -35,6 +41,7 @@ class MpiSession {
  private:
   int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::string host_;
+  CpuPlacement cpus_;
 };
 
 }  // namespace vixen

@@ -249,6 +249,7 @@ nlohmann::json bench_search(const Config& config, Trainer& trainer, const Datase
 
 int bench_command(const Config& config, MpiSession& session) {
   const auto comm = start_job(config, session);
+  log_cpus(config, session);
   nlohmann::json report = {{"created_by", created_by("bench")},
                            {"ranks", comm->world_size()},
                            {"threads", at::get_num_threads()},

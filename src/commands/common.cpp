@@ -21,14 +21,19 @@ namespace vixen {
 
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session) {
   init_log(session.rank(), session.world_size(), config.run.log_level);
-  const int threads = set_threads(static_cast<int>(config.threads), session.local_size());
+  const int asked = static_cast<int>(config.threads);
+  set_threads(asked > 0 ? asked : session.cpus().threads());
   track_tensor_memory();
   set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
-  spdlog::debug("{} ranks, {} threads a rank, device {}, CPU kernels {}", session.world_size(), threads, config.device,
-                cpu_isa());
+  spdlog::debug("{} ranks, device {}, CPU kernels {}; on {}: {}", session.world_size(), config.device, cpu_isa(),
+                session.host(), session.cpus().own_text(asked));
   std::shared_ptr<Communicator> comm = session.make_communicator(config.device, config.comm.deadline_seconds);
   on_root(*comm, [&] { preflight(config); });
   return comm;
+}
+
+void log_cpus(const Config& config, const MpiSession& session) {
+  spdlog::info("{}: {}", session.host(), session.cpus().text(static_cast<int>(config.threads)));
 }
 
 std::filesystem::path model_folder(const std::string& run_dir) {

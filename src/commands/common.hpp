@@ -19,6 +19,10 @@ namespace vixen {
 /// (commands/preflight.hpp). Collective.
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
 
+/// Tells the threads and CPUs of the ranks on rank 0's node (info). For commands that compute, once mistakes are out of
+/// the way: those are one line.
+void log_cpus(const Config& config, const MpiSession& session);
+
 /// With run.dir: the configuration to read that run's model with, what decides embeddings (model.*, lora.*, template.*,
 /// compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. A run of the whole backbone has
 /// its model in RUN/model; one of adapters has the adapters there (lora.adapter) and its base where it was

@@ -86,6 +86,7 @@ int search_command(const Config& config, MpiSession& session) {
   }
 
   on_root(*comm, [&] { check_room(config.out, queries.reader->rows() * config.search.k * kRankedBytes, "rankings"); });
+  log_cpus(config, session);
   auto options = search_options(config, config.search.k, comm->rank() == 0);
   auto start = std::chrono::steady_clock::now();
   const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);

@@ -99,6 +99,7 @@ int train_command(const Config& config, MpiSession& session) {
   hooks.folder_lost = [&] { return lock != nullptr && lock->lost(); };
   trainer = std::make_unique<Trainer>(config, *dataset, label_weights(config, *dataset), comm, std::move(hooks));
   check_room_for_run(config, *trainer, *dataset, *comm);
+  log_cpus(config, session);
   trainer->start();
   // Only now: a command that contradicts the run's checkpoint has failed above and left the run's own settings alone.
   on_root(*comm, [&] {

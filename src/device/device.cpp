@@ -4,34 +4,18 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <omp.h>
-#include <sched.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <string_view>
-#include <vector>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "device/cpu_affinity.hpp"
 #include "device/device_cuda.hpp"
 #include "device/tracked_memory.hpp"
 
 namespace vixen {
 namespace {
-
-/// Cores that the scheduler, a container or the launcher lets this process use.
-int allowed_cores() {
-  // The kernel refuses masks smaller than the machine's possible CPUs: grow until it fits.
-  for (int most = 1024; most <= (1 << 20); most *= 4) {
-    std::vector<char> storage(CPU_ALLOC_SIZE(most));
-    auto* mask = reinterpret_cast<cpu_set_t*>(storage.data());
-    if (sched_getaffinity(0, storage.size(), mask) == 0) return std::max(1, CPU_COUNT_S(storage.size(), mask));
-    if (errno != EINVAL) break;
-  }
-  return std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
-}
 
 /// "VmRSS:     1234 kB" of /proc/self/status -> bytes; 0 where there is no such line.
 int64_t status_bytes(std::string_view status, std::string_view name) {
@@ -60,12 +44,10 @@ at::Device select_device(const std::string& name, int local_rank) {
 #endif
 }
 
-int set_threads(int requested, int local_size) {
-  VIXEN_CHECK(requested >= 0 && local_size >= 1, "{} threads, {} ranks on this node", requested, local_size);
-  const int threads = requested > 0 ? requested : std::max(1, allowed_cores() / local_size);
+void set_threads(int threads) {
+  VIXEN_CHECK(threads >= 1, "{} threads", threads);
   at::set_num_threads(threads);
   omp_set_num_threads(threads);
-  return threads;
 }
 
 MemoryUse memory_use(at::Device device) {
@@ -82,6 +64,15 @@ int gpu_count() {
   return detail::count_gpus();
 #else
   return 0;
+#endif
+}
+
+int gpu_numa_node([[maybe_unused]] int index) {
+#ifdef VIXEN_CUDA
+  const std::string bus_id = detail::gpu_bus_id(index);
+  return bus_id.empty() ? -1 : numa_node_of(bus_id);
+#else
+  return -1;
 #endif
 }
 

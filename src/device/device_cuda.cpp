@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <cuda_runtime_api.h>
 
 #include <cstdlib>
 
@@ -13,6 +14,12 @@ namespace vixen::detail {
 
 int count_gpus() {
   return static_cast<int>(c10::cuda::device_count());
+}
+
+std::string gpu_bus_id(int index) {
+  char id[32] = "";
+  if (index >= count_gpus() || cudaDeviceGetPCIBusId(id, sizeof(id), index) != cudaSuccess) return {};
+  return id;
 }
 
 void select_gpu(int local_rank) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "device/device.hpp"
 
@@ -13,5 +14,7 @@ void select_gpu(int local_rank);
 MemoryUse gpu_memory_use(int index);
 /// 0 without a driver or a GPU; never throws.
 int count_gpus();
+/// "0000:3B:00.0"; empty when there is no such GPU. Never throws.
+std::string gpu_bus_id(int index);
 
 }  // namespace vixen::detail

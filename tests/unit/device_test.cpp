@@ -5,44 +5,46 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <sched.h>
 
-#include <algorithm>
+#include <future>
+#include <thread>
 
+#include "device/cpu_affinity.hpp"
 #include "fixtures/fault.hpp"
 
 namespace vixen {
 namespace {
 
-int allowed_cores() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  EXPECT_EQ(sched_getaffinity(0, sizeof(mask), &mask), 0);
-  return CPU_COUNT(&mask);
-}
-
-TEST(SetThreads, TakesWhatIsAskedOrSharesTheCores) {
-  EXPECT_EQ(set_threads(3, 8), 3);
-  EXPECT_EQ(at::get_num_threads(), 3);
-  EXPECT_EQ(omp_get_max_threads(), 3);
-  const int cores = allowed_cores();
-  EXPECT_EQ(set_threads(0, 1), cores);
-  EXPECT_EQ(set_threads(0, 2), std::max(1, cores / 2));
-  EXPECT_EQ(set_threads(0, 100'000), 1);
-  EXPECT_THROW(set_threads(-1, 1), BugError);
-}
-
-TEST(SetThreads, FollowsTheMaskOfTheProcess) {
-  cpu_set_t before, one;
-  CPU_ZERO(&before);
-  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
-  CPU_ZERO(&one);
-  for (int core = 0; core < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++core) {
-    if (CPU_ISSET(core, &before)) CPU_SET(core, &one);
+TEST(SetThreads, SetsOpenMpAndAten) {
+  for (const int threads : {3, 1}) {
+    set_threads(threads);
+    EXPECT_EQ(at::get_num_threads(), threads);
+    EXPECT_EQ(omp_get_max_threads(), threads);
   }
-  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
-  EXPECT_EQ(set_threads(0, 1), 1);
-  ASSERT_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
+  EXPECT_THROW(set_threads(0), BugError);
+}
+
+TEST(CpuAffinity, ConfinesThreadsThatRunAndThoseToCome) {
+  const auto before = allowed_cpus(0);
+  ASSERT_FALSE(before.empty());
+  const std::vector<int> one = {before.back()};
+  std::promise<void> confined;
+  std::promise<std::vector<int>> seen;
+  std::thread running([&] {
+    confined.get_future().wait();
+    seen.set_value(allowed_cpus(0));
+  });
+  EXPECT_TRUE(confine_to(one));
+  confined.set_value();
+  EXPECT_EQ(seen.get_future().get(), one);
+  running.join();
+  std::vector<int> later;
+  std::thread([&] { later = allowed_cpus(0); }).join();
+  EXPECT_EQ(later, one);
+  EXPECT_TRUE(confine_to(before));  // wider again
+  EXPECT_EQ(allowed_cpus(0), before);
+  EXPECT_FALSE(confine_to({}));
+  EXPECT_FALSE(confine_to({1 << 19}));  // no machine has it
 }
 
 TEST(MemoryUse, SeesAnAllocationAndRemembersThePeak) {

@@ -34,7 +34,7 @@ class LabelPrototypesTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     track_tensor_memory();
-    set_threads(2, 1);
+    set_threads(2);
   }
 
   LabelPrototypesTest() {

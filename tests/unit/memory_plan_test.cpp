@@ -27,7 +27,7 @@ class MemoryPlanTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     track_tensor_memory();
-    set_threads(2, 1);
+    set_threads(2);
     dir_ = new test::TempDir;
     const auto sha = test::write_toy_model(
         path("tiny"),
