@@ -50,12 +50,11 @@ gpu_count() {
   echo "${n:-0}"
 }
 
-# What Open MPI wants on a workstation: permission to run as root in a container, no spinning on shared cores, and
-# threads of a rank free to use every core.
+# What Open MPI wants on a workstation: permission to run as root in a container, more ranks than cores where asked for,
+# and no spinning on shared cores. Which cores a rank uses is vixen's own business.
 mpi_environment() {
   if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
   export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
-  export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
   export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
 }
 
@@ -96,7 +95,7 @@ run_logged() {
       continue
     elif [ -t 1 ]; then
       line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep -a . | tail -n 1)
-      printf '\r\033[K  %4ds  %s' $((SECONDS - start)) "${line:0:$(( ${COLUMNS:-100} - 12 ))}"
+      printf '\r\033[K  %4ds  %s' $((SECONDS - start)) "${line:0:$(( ${COLUMNS:-0} > 12 ? COLUMNS - 12 : 88 ))}"
     elif [ $((SECONDS - last_shown)) -ge 20 ]; then
       last_shown=$SECONDS
       line=$(tail -c 8000 "$log" | tr '\r' '\n' | grep -a . | tail -n 1)

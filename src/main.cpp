@@ -1,6 +1,5 @@
 // vixen: picks the command, opens the session, maps exceptions to exit codes (0 done, 2 the user's mistake, 75 stopped
 // on request, 1 anything else).
-#include <cstdio>
 #include <exception>
 #include <functional>
 #include <map>
@@ -8,6 +7,8 @@
 
 #include "base/check.hpp"
 #include "base/log.hpp"
+#include "base/stack.hpp"
+#include "base/standard_streams.hpp"
 #include "base/stop.hpp"
 #include "commands/commands.hpp"
 #include "commands/mistake.hpp"
@@ -52,19 +53,13 @@ int run_job(const ParsedCommand& parsed, int argc, char** argv) {
   }
 }
 
-}  // namespace
-}  // namespace vixen
-
-int main(int argc, char** argv) {
-  using namespace vixen;
+int run_command_line(int argc, char** argv, bool& excerpts) {
   try {
     const ParsedCommand parsed = parse_command_line(argc, argv);
-    if (parsed.help || parsed.print_config) {
-      const std::string text = parsed.help ? help_text(parsed.config.command) : parsed.resolved_text;
-      std::fputs(text.c_str(), stdout);
-      return 0;
-    }
-    return run_job(parsed, argc, argv);
+    excerpts = parsed.help || parsed.print_config;
+    if (!excerpts) return run_job(parsed, argc, argv);
+    print_text(parsed.help ? help_text(parsed.config.command) : parsed.resolved_text);
+    return 0;
   } catch (const UserError& error) {
     print_early(error.what());
     return kUserMistake;
@@ -72,4 +67,14 @@ int main(int argc, char** argv) {
     print_early(error.what());
     return kBug;
   }
+}
+
+}  // namespace
+}  // namespace vixen
+
+int main(int argc, char** argv) {
+  vixen::prepare_standard_streams();
+  bool excerpts = false;  // texts that people read the beginning of
+  const int code = vixen::run_with_enough_stack([&] { return vixen::run_command_line(argc, argv, excerpts); });
+  return vixen::finish_standard_output(code, vixen::kUserMistake, excerpts);
 }

@@ -26,7 +26,7 @@ from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
 
 STOPPED_ON_REQUEST = 75
 MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
-       "OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+       "OMPI_MCA_rmaps_base_oversubscribe": "1"}
 
 
 def value_of(options: list[str], key: str) -> str:

@@ -2,12 +2,12 @@
 #include "base/log.hpp"
 
 #include <spdlog/sinks/stdout_color_sinks.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
 
 #include "base/check.hpp"
+#include "base/standard_streams.hpp"
 
 namespace vixen {
 namespace {
@@ -32,7 +32,7 @@ void init_log(int rank, int world_size, const std::string& level) {
   logger->set_level(threshold);
   logger->flush_on(spdlog::level::warn);
   // A progress bar leaves the cursor at the start of its line: erase it before the message overwrites it.
-  const std::string erase = isatty(STDERR_FILENO) != 0 ? "\033[K" : "";
+  const std::string erase = standard_error_is_terminal() ? "\033[K" : "";
   const std::string who = world_size > 1 ? fmt::format("[rank {}/{}] ", rank, world_size) : "";
   logger->set_pattern(erase + "[%H:%M:%S] %^%L%$ " + who + "%v");
   spdlog::set_default_logger(std::move(logger));

@@ -6,11 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
+
+#include "base/standard_streams.hpp"
 
 namespace vixen {
 namespace {
@@ -41,8 +44,11 @@ bool locale_is_utf8() {
 int terminal_width() {
   winsize size = {};
   if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  const int columns = std::atoi(std::string(environment("COLUMNS")).c_str());
-  return columns > 0 ? columns : 80;
+  // A terminal may not know its width (0); what COLUMNS holds is anyone's.
+  const auto text = environment("COLUMNS");
+  int columns = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), columns);
+  return read.ec == std::errc() && columns > 0 ? columns : 80;
 }
 
 /// 12,345,678: counts are read by people here.
@@ -111,7 +117,7 @@ Progress::Progress(std::string label, std::string unit, int64_t total, bool enab
       last_draw_(start_) {
   const auto wish = environment("VIXEN_PROGRESS");
   if (wish == "off") enabled_ = false;
-  terminal_ = wish == "bar" || (wish != "plain" && isatty(STDERR_FILENO) != 0 && environment("TERM") != "dumb");
+  terminal_ = wish == "bar" || (wish != "plain" && standard_error_is_terminal());
 }
 
 Progress::~Progress() {

@@ -27,8 +27,9 @@ struct ProgressStyle {
 std::string progress_text(const ProgressState& state, const ProgressStyle& style);
 
 /// Shows how far a loop is, on stderr. Nothing is printed for work that ends within two seconds. Only the process whose
-/// `enabled` is true prints (rank 0). Not thread-safe. The bar is drawn when stderr is a terminal; behind mpirun, which
-/// hands its ranks a pipe, a launcher that has a terminal says so with VIXEN_PROGRESS=bar (bar | plain | off).
+/// `enabled` is true prints (rank 0). Not thread-safe. The bar is drawn when stderr is a terminal that TERM names;
+/// behind mpirun, which hands its ranks a pipe, a launcher that has a terminal says so with VIXEN_PROGRESS=bar (bar |
+/// plain | off).
 class Progress {
  public:
   /// label: "encode labels"; unit: "labels"; total: units of work.

@@ -10,6 +10,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/version.hpp"
+#include "base/standard_streams.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
@@ -58,7 +59,7 @@ double gemm_rate(at::ScalarType dtype, at::Device device) {
 }
 
 void print_row(const std::string& name, const std::string& value, const std::string& remark = {}) {
-  fmt::print("  {:<34} {:>16}  {}\n", name, value, remark);
+  print_out("  {:<34} {:>16}  {}\n", name, value, remark);
 }
 
 nlohmann::json bench_machine(Communicator& comm) {
@@ -68,7 +69,7 @@ nlohmann::json bench_machine(Communicator& comm) {
   auto target = at::empty_like(source);
   const double copy = 2.0 * static_cast<double>(source.numel()) / time_of([&] { return target.copy_(source); });
   if (comm.rank() == 0) {
-    fmt::print("machine, one rank ({} threads)\n", at::get_num_threads());
+    print_out("machine, one rank ({} threads)\n", at::get_num_threads());
     print_row("matrix product fp32", fmt::format("{:.1f} GFLOP/s", fp32 / 1e9));
     print_row("matrix product bf16", fmt::format("{:.1f} GFLOP/s", bf16 / 1e9));
     print_row("copy", fmt::format("{:.1f} GB/s", copy / 1e9), "read + write");
@@ -92,7 +93,7 @@ nlohmann::json bench_collectives(Communicator& comm, int64_t elements) {
   settle(gathered);
   const double gather = seconds_since(start) / rounds;
   if (comm.rank() == 0) {
-    fmt::print("collectives, {} ranks\n", comm.world_size());
+    print_out("collectives, {} ranks\n", comm.world_size());
     print_row("all-reduce", fmt::format("{:.2f} ms", reduce * 1e3),
               fmt::format("{:.1f} MB", static_cast<double>(elements) * 4e-6));
     print_row("all-gather", fmt::format("{:.2f} ms", gather * 1e3), "512 x 384 a rank");
@@ -104,7 +105,7 @@ nlohmann::json bench_kernel_table(const Config& config, Communicator& comm) {
   nlohmann::json rows = nlohmann::json::array();
   const auto dtype = config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
   const auto timings = bench_kernels(5000, 384, 1536, 12, dtype);
-  if (comm.rank() == 0) fmt::print("kernels, 5000 positions x 384, {}, CPU set {}\n", at::toString(dtype), cpu_isa());
+  if (comm.rank() == 0) print_out("kernels, 5000 positions x 384, {}, CPU set {}\n", at::toString(dtype), cpu_isa());
   for (const auto& timing : timings) {
     if (comm.rank() == 0)
       print_row(timing.name, fmt::format("{:.0f} us", timing.microseconds),
@@ -172,9 +173,9 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   const double share = flops / seconds / gemm_flops;
   const auto rate = [](int64_t rows, double s) { return s > 0 ? static_cast<double>(rows) / s : 0; };
   if (comm.rank() == 0) {
-    fmt::print("training, batch {}, {} ranks, {}: {}; {}\n", config.train.batch_size, comm.world_size(),
-               config.model.compute == Compute::kBfloat16 ? "bf16" : "fp32", model_label(config, trainer.encoder()),
-               choice_text(trainer.memory_plan(), trainer.encoder().n_layers()));
+    print_out("training, batch {}, {} ranks, {}: {}; {}\n", config.train.batch_size, comm.world_size(),
+              config.model.compute == Compute::kBfloat16 ? "bf16" : "fp32", model_label(config, trainer.encoder()),
+              choice_text(trainer.memory_plan(), trainer.encoder().n_layers()));
     print_row("first pass: labels", fmt::format("{:.2f} s", first.labels),
               fmt::format("{:.0f} rows/s", rate(dataset.labels().size(), first.labels)));
     print_row("first pass: queries", fmt::format("{:.2f} s", first.queries),

@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "base/log.hpp"
 #include "comm/on_root.hpp"
+#include "base/standard_streams.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/run_origin.hpp"
@@ -78,8 +79,8 @@ int evaluate_command(const Config& asked, MpiSession& session) {
   }
   metrics["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (comm->rank() == 0) {
-    fmt::print("{}", metrics_table(metrics));
-    fmt::print("{}", bins_table(bins));
+    print_out("{}", metrics_table(metrics));
+    print_out("{}", bins_table(bins));
     if (!config.out.empty()) write_metrics_json(config.out, metrics);
   }
   return 0;

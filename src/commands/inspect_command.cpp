@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "base/check.hpp"
+#include "base/standard_streams.hpp"
 #include "commands/commands.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
@@ -90,7 +91,7 @@ int inspect_command(const Config&, const std::vector<std::string>& files, MpiSes
   if (session.rank() != 0) return 0;  // nothing here is collective
   for (size_t i = 0; i < files.size(); ++i) {
     const std::string text = inspect_path(files[i]);
-    fmt::print("{}{}", i > 0 ? "\n" : "", text);
+    print_out("{}{}", i > 0 ? "\n" : "", text);
     std::fflush(stdout);
   }
   return 0;

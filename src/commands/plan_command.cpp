@@ -7,6 +7,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/version.hpp"
+#include "base/standard_streams.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/text_table.hpp"
@@ -165,7 +166,7 @@ int plan_command(const Config& asked, MpiSession& session) {
   const auto memory = plan_memory(shape, *encoder, budget_of(config, device));
   const auto time = plan_time(shape, *encoder, memory.choice, device);
   if (comm->rank() != 0) return 0;
-  fmt::print("{}", report_text(shape, *encoder, memory, time, device));
+  print_out("{}", report_text(shape, *encoder, memory, time, device));
   if (!config.out.empty())
     write_text_atomically(config.out, report_json(shape, *encoder, memory, time, device).dump(2) + "\n");
   return 0;

@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "base/version.hpp"
 #include "comm/on_root.hpp"
+#include "base/standard_streams.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/sharded_output.hpp"
@@ -108,7 +109,7 @@ int search_command(const Config& config, MpiSession& session) {
     const auto m = static_cast<double>(queries.reader->rows());
     const double work = 2.0 * m * static_cast<double>(corpus.reader->rows() * corpus.reader->columns());
     const double rate = m / std::max(seconds, 1e-9), gflops = work / std::max(seconds, 1e-9) * 1e-9;
-    fmt::print(
+    print_out(
         "{} queries x {} rows x {} columns, k {}: {:.3f} s, {:.0f} queries/s, {:.1f} GFLOP/s (reading {:.1f} s)\n{}\n",
         with_commas(queries.reader->rows()), with_commas(corpus.reader->rows()), corpus.reader->columns(),
         config.search.k, seconds, rate, gflops, load_seconds, config.out);
@@ -124,7 +125,7 @@ int search_command(const Config& config, MpiSession& session) {
                                      {"search_seconds", seconds},
                                      {"queries_per_s", rate},
                                      {"gflop_per_s", gflops}};
-      fmt::print("{}\n", report.dump());
+      print_out("{}\n", report.dump());
     }
   }
   return 0;

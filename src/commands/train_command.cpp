@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "base/made_folder.hpp"
 #include "base/run_lock.hpp"
+#include "base/standard_streams.hpp"
 #include "base/stop.hpp"
 #include "base/version.hpp"
 #include "comm/on_root.hpp"
@@ -108,7 +109,7 @@ int train_command(const Config& config, MpiSession& session) {
   const auto metrics = trainer->run();
   on_root(*comm, [&] {
     write_metrics_json(std::filesystem::path(config.run.dir) / "metrics.json", metrics);
-    fmt::print("{}{}", metrics_table(metrics), bins_table(bins));
+    print_out("{}{}", metrics_table(metrics), bins_table(bins));
     spdlog::info("model in {}, metrics in {}/metrics.json", model_folder(config.run.dir).string(), config.run.dir);
   });
   return 0;

@@ -26,7 +26,7 @@ def vixen(*arguments, code: int = 0, ranks: int = 0) -> str:
     """Standard error of the command."""
     launcher = ["mpirun", "-n", str(ranks), "--oversubscribe"] if ranks else []
     environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                   "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_hwloc_base_binding_policy": "none"}
+                   "OMPI_MCA_mpi_yield_when_idle": "1"}
     done = subprocess.run([*launcher, VIXEN, *map(str, arguments)], capture_output=True, text=True, timeout=250, env=environment)
     assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done.stderr
