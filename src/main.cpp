@@ -60,12 +60,9 @@ int run_command_line(int argc, char** argv, bool& excerpts) {
     if (!excerpts) return run_job(parsed, argc, argv);
     print_text(parsed.help ? help_text(parsed.config.command) : parsed.resolved_text);
     return 0;
-  } catch (const UserError& error) {
-    print_early(error.what());
-    return kUserMistake;
   } catch (const std::exception& error) {
     print_early(error.what());
-    return kBug;
+    return dynamic_cast<const UserError*>(&error) != nullptr ? kUserMistake : kBug;
   }
 }
 

@@ -31,14 +31,18 @@ void print_text(std::string_view text) {
     g_output_error = errno != 0 ? errno : EIO;
 }
 
+void flush_output() {
+  errno = 0;
+  if (std::fflush(stdout) != 0 && g_output_error == 0) g_output_error = errno != 0 ? errno : EIO;
+}
+
 bool standard_error_is_terminal() {
   const char* kind = std::getenv("TERM");
   return isatty(STDERR_FILENO) != 0 && kind != nullptr && *kind != '\0' && std::strcmp(kind, "dumb") != 0;
 }
 
 int finish_standard_output(int exit_code, int failure_code, bool excerpts) {
-  errno = 0;
-  if (std::fflush(stdout) != 0 && g_output_error == 0) g_output_error = errno != 0 ? errno : EIO;
+  flush_output();
   if (g_output_error == 0 || exit_code != 0 || (excerpts && g_output_error == EPIPE)) return exit_code;
   std::fprintf(stderr, "vixen: standard output: %s: what this command prints did not arrive whole\n",
                std::strerror(g_output_error));

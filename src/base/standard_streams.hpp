@@ -19,6 +19,8 @@ template <typename... Args>
 void print_out(fmt::format_string<Args...> format, Args&&... args) {
   print_text(fmt::format(format, std::forward<Args>(args)...));
 }
+/// Sends on what was printed so far. Never throws, likewise.
+void flush_output();
 
 /// True when standard error is a terminal that understands escape sequences (TERM is set, and not to "dumb").
 bool standard_error_is_terminal();

@@ -2,7 +2,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "base/check.hpp"
 #include "base/standard_streams.hpp"
@@ -92,7 +91,7 @@ int inspect_command(const Config&, const std::vector<std::string>& files, MpiSes
   for (size_t i = 0; i < files.size(); ++i) {
     const std::string text = inspect_path(files[i]);
     print_out("{}{}", i > 0 ? "\n" : "", text);
-    std::fflush(stdout);
+    flush_output();
   }
   return 0;
 }

@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "base/log.hpp"
+#include "base/stop.hpp"
+#include "comm/launcher.hpp"
 
 namespace vixen {
 
@@ -32,11 +34,20 @@ int report_mistake(MpiSession& session, Communicator* control, const std::string
 }
 
 void print_early(const char* message) {
+  int rank = 0;
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
-    const char* rank = std::getenv(name);
-    if (rank != nullptr && std::atoi(rank) > 0) {
-      std::this_thread::sleep_for(std::chrono::seconds(3));
+    if (const char* value = std::getenv(name)) {
+      rank = std::atoi(value);
       break;
+    }
+  }
+  if (rank > 0) {
+    // Tasks of a step that nothing connects all end here, and for one reason.
+    if (!has_launcher(process_environment) && launched_processes(process_environment) > 1) return;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(3);
+    while (std::chrono::steady_clock::now() < end) {
+      if (stop_requested() != 0) return;  // rank 0 has said it, and the launcher ends the rest
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
   }
   std::fprintf(stderr, "vixen: %s\n", message);

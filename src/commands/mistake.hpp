@@ -13,7 +13,7 @@ namespace vixen {
 int report_mistake(MpiSession& session, Communicator* control, const std::string& message, int exit_code);
 
 /// Prints a message before there is a session. Rank 0 speaks first: a launcher then ends the others before they repeat
-/// it.
+/// it; of tasks that nothing connects it speaks alone.
 void print_early(const char* message);
 
 }  // namespace vixen

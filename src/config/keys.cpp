@@ -40,7 +40,7 @@ std::vector<Key> make_keys() {
       {"device", VIXEN_FIELD(device), "", ours, {}, {"cpu", "cuda"},
        "Where numerics run"},
       {"threads", VIXEN_FIELD(threads), "threads a rank", ours, kThreads, {},
-       "CPU threads; 0: the cores allowed to the ranks of a node, shared evenly"},
+       "CPU threads; 0: the CPUs of the rank's share of its node"},
       {"out", VIXEN_FIELD(out), "", ours, {}, {},
        "File that embed, search, predict, evaluate, plan and bench write; folder (faiss: file) of export", PathRole::kOutput},
 

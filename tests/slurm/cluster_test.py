@@ -1,4 +1,5 @@
-"""slurm/train.sbatch on two real nodes: saved and requeued on USR1, resumed to the same numbers, failed fast when a rank dies.
+"""slurm/train.sbatch on two real nodes: saved and requeued on USR1, resumed to the same numbers, failed fast when a rank dies;
+what srun, mpirun in an allocation and a shell in a step give the ranks.
 
 Runs inside tests/slurm/with_slurm.sh (run_in_cluster.sh starts it). Environment: VIXEN_ROOT, VIXEN_BINARY, VIXEN_TEST_WORK.
 """
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_search import launch, search_command
 
 ROOT = Path(os.environ["VIXEN_ROOT"])
 WORK = Path(os.environ["VIXEN_TEST_WORK"])
@@ -143,3 +145,42 @@ def test_a_wrong_option_fails_with_code_2_and_names_the_key() -> None:
     assert wait_for_end(number, run) == "FAILED", log_of(run)
     assert job(number)["ExitCode"] == "2:0"
     assert "train.epochs" in log_of(run)
+
+
+# A node of this cluster has one CPU for SLURM, which does not bind here: the process could use all of the machine's.
+ALL_CPUS = "CPUs? [0-9,-]+"
+
+
+@pytest.fixture(scope="module")
+def search() -> list[str]:
+    return search_command(WORK)
+
+
+def test_srun_limits_threads_to_the_allocation(search: list[str]) -> None:
+    done = launch("srun", "-N2", "-n2", "--cpus-per-task=1", "--mpi=pmix", *search, "--run.log_level", "debug")
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert re.search(rf"\[rank {rank}/2\] 2 ranks, .* on n{rank + 1}: rank {rank}: 1 thread on {ALL_CPUS}", done.stderr), done.stderr
+    assert re.search(rf"n1: rank 0: 1 thread on {ALL_CPUS}\n", done.stderr), done.stderr
+
+
+def test_mpirun_in_an_allocation_uses_both_nodes(search: list[str]) -> None:
+    done = launch("salloc", "-Q", "-N2", "-n2", "mpirun", "-n", "2", *search, "--run.log_level", "debug")
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert re.search(rf"\[rank {rank}/2\] 2 ranks, .* on n{rank + 1}: rank {rank}: 1 thread on {ALL_CPUS}", done.stderr), done.stderr
+
+
+def test_a_shell_in_a_step_without_pmi_is_a_workstation(search: list[str]) -> None:
+    done = launch("srun", "-n1", "--mpi=none", "bash", "-c", '"$@"; exit $?', "shell", *search)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"rank 0: 1 thread on {ALL_CPUS}\n", done.stderr), done.stderr
+    done = launch("srun", "-n1", "--mpi=none", "--pty", os.environ["VIXEN_BINARY"], "inspect", str(WORK / "rows.h5"))
+    assert done.returncode == 0 and "embeddings" in done.stdout, (done.stdout, done.stderr)
+
+
+def test_tasks_without_pmi_are_refused_in_one_line(search: list[str]) -> None:
+    done = launch("srun", "-N2", "-n2", "--mpi=none", *search)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("srun: ")]
+    assert lines == ["vixen: the launcher started 2 processes, but MPI sees one: start them with mpirun, or srun --mpi=pmix"]

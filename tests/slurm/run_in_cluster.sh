@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests/slurm/cluster_test.py inside a throw-away cluster of two nodes. Exit code 77: this machine cannot.
+# Runs tests/slurm/cluster_test.py inside a throw-away cluster of two nodes, and binding_test.py inside one that binds tasks
+# to CPUs. Exit code 77: this machine cannot.
 #
 #   run_in_cluster.sh PYTHON VIXEN_BINARY RESULTS_DIR [pytest arguments]
 set -uo pipefail
@@ -18,6 +19,10 @@ mkdir -p "$work/jobs"
 "$python" "$here/make_tiny_run.py" --out "$work/jobs/tiny" || exit 1
 rc=0
 "$here/with_slurm.sh" "$work/lab" 2 1 "$python" -m pytest -q -p no:cacheprovider "$here/cluster_test.py" "$@" || rc=$?
+if [ "$(nproc)" -ge 2 ]; then
+  SLURM_LAB_TASK_PLUGIN=task/affinity "$here/with_slurm.sh" "$work/lab-affinity" 1 2 "$python" -m pytest -q -p no:cacheprovider \
+    "$here/binding_test.py" "$@" || rc=$?
+fi
 if [ $rc -ne 0 ]; then
   rm -rf "$results/logs"
   mkdir -p "$results/logs"

@@ -2,6 +2,7 @@
 # A throw-away SLURM cluster on one machine, for tests: no systemd, nothing left behind.
 #
 #   with_slurm.sh DIR NODES CPUS COMMAND...    run COMMAND on the controller; logs and state in DIR; COMMAND's exit code
+#                                              SLURM_LAB_TASK_PLUGIN: task/none (default), or task/affinity, which binds
 #   with_slurm.sh --check                      prints why it cannot work here; prints nothing where it can
 #   with_slurm.sh --crash NODE | --boot NODE | --cut NODE | --heal NODE     (inside COMMAND) fail or bring back a node
 #
@@ -101,7 +102,7 @@ SlurmdPidFile=$dir/run/slurmd.%n.pid
 SlurmctldLogFile=$dir/log/slurmctld.log
 SlurmdLogFile=$dir/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=${SLURM_LAB_TASK_PLUGIN:-task/none}
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt

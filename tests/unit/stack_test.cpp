@@ -1,0 +1,47 @@
+// Work that needs stacks of some MiB, under a limit of 256 KiB.
+#include "base/stack.hpp"
+
+#include <gtest/gtest.h>
+#include <omp.h>
+#include <sys/resource.h>
+
+#include <array>
+#include <cstdlib>
+#include <thread>
+
+namespace vixen {
+namespace {
+
+/// Touches 2 MiB of the calling thread's stack.
+[[gnu::noinline]] int deep() {
+  volatile std::array<char, 2 << 20> block;
+  for (size_t i = 0; i < block.size(); i += 1024) block[i] = 1;
+  return block[0];
+}
+
+int work() {
+  int sum = deep();
+  std::thread([&] { sum += deep(); }).join();
+#pragma omp parallel for num_threads(2) reduction(+ : sum)
+  for (int i = 0; i < 2; ++i) sum += deep();
+  return sum;
+}
+
+TEST(EnoughStack, IsThereForThisThreadAndItsOwn) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // starts anew: no thread of OpenMP's is there yet
+  EXPECT_EXIT(
+      {
+        const rlimit limit = {256 << 10, 256 << 10};
+        if (setrlimit(RLIMIT_STACK, &limit) != 0) std::exit(100);
+        std::exit(run_with_enough_stack(work));
+      },
+      ::testing::ExitedWithCode(4), "");
+}
+
+TEST(EnoughStack, ElsewhereTheBodyRunsHere) {
+  const auto here = std::this_thread::get_id();
+  EXPECT_EQ(run_with_enough_stack([&] { return std::this_thread::get_id() == here ? 5 : 6; }), 5);
+}
+
+}  // namespace
+}  // namespace vixen
