@@ -163,7 +163,8 @@ std::string binding_wish(const Environment& environment, const std::vector<std::
 
 bool looks_bound_by_default(const std::vector<int>& own, const std::vector<int>& launcher,
                             const std::vector<CpuPlace>& places, bool hardware_threads) {
-  if (own.empty() || !std::includes(launcher.begin(), launcher.end(), own.begin(), own.end())) return false;
+  if (own.empty() || own == launcher) return false;
+  if (!std::includes(launcher.begin(), launcher.end(), own.begin(), own.end())) return true;
   if (hardware_threads && own.size() == 1) return true;
   std::map<int, CpuPlace> place;
   for (const auto& each : places) place[each.cpu] = each;
@@ -191,8 +192,7 @@ CpuGrant granted_cpus() {
     return grant;
   }
   const bool hardware_threads = std::getenv("OMPI_MCA_hwloc_base_use_hwthreads_as_cpus") != nullptr;
-  if (wide != grant.cpus && looks_bound_by_default(grant.cpus, wide, cpu_places(wide), hardware_threads))
-    grant.cpus = wide;
+  if (looks_bound_by_default(grant.cpus, wide, cpu_places(wide), hardware_threads)) grant.cpus = wide;
   return grant;
 }
 

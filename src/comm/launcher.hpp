@@ -39,8 +39,9 @@ class SingletonEnvironment {
 /// command line tells), and OpenMP's, whose places were laid out when this process was loaded.
 std::string binding_wish(const Environment& environment, const std::vector<std::string>& launcher_arguments);
 
-/// True when Open MPI by itself may have given a process `own` of the `launcher`'s CPUs: one whole core, or all of a
-/// NUMA node. What a wrapper like taskset gives beside it mostly looks otherwise. hardware_threads: mpirun counts them.
+/// True when Open MPI by itself may have given a process `own` of the `launcher`'s CPUs: one whole core, all of a NUMA
+/// node, or CPUs that are not the launcher's (release 4.1 counts cores from 0 also where `taskset` keeps mpirun to
+/// others). What a wrapper like taskset gives beside it mostly looks otherwise. hardware_threads: mpirun counts them.
 bool looks_bound_by_default(const std::vector<int>& own, const std::vector<int>& launcher,
                             const std::vector<CpuPlace>& places, bool hardware_threads);
 

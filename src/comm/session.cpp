@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <exception>
 #include <optional>
 #include <thread>
@@ -59,9 +60,13 @@ MpiSession::MpiSession(int* argc, char*** argv, bool gpus) {
   if (alone && launched > 1) refuse();
   std::optional<SingletonEnvironment> singleton;
   if (alone) singleton.emplace();
+  // Where `ulimit -f` stops Open MPI's shared memory, ranks may wait for one another for ever: better that the signal
+  // ends this process, and mpirun the rest.
+  const auto on_file_limit = alone ? nullptr : std::signal(SIGXFSZ, SIG_DFL);
   int provided = MPI_THREAD_SINGLE;
   if (MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS)
     throw CommError("MPI_Init_thread failed");
+  if (!alone) std::signal(SIGXFSZ, on_file_limit);
   singleton.reset();
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   if (provided < MPI_THREAD_SERIALIZED) throw CommError("this MPI library does not support MPI_THREAD_SERIALIZED");

@@ -95,9 +95,6 @@ class StreamsTest(unittest.TestCase):
             done = self.run_shell(f'"$@" {closed}', *launcher, *self.search)
             self.assertEqual(done.returncode, 0, done.stderr)  # the ranks print to mpirun, which takes it
             self.assert_found()
-        done = self.run_shell('ulimit -f 4; "$@"', *launcher, *self.search)
-        self.assertEqual(done.returncode, 2, done.stderr)
-        self.assertEqual(done.stderr.count("vixen: "), 1, done.stderr)
 
     def test_terminals_that_cannot_erase_get_plain_lines(self):
         for kind, escapes in ((None, False), ("", False), ("dumb", False), ("xterm", True)):

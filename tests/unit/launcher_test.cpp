@@ -104,7 +104,8 @@ TEST(DefaultBinding, IsAWholeCoreOrNode) {
   EXPECT_FALSE(looks({0, 1, 2}));
   EXPECT_FALSE(looks({0, 1, 4}));
   EXPECT_FALSE(looks({}));
-  EXPECT_FALSE(looks({0, 8}));
+  EXPECT_FALSE(looks(all));
+  EXPECT_TRUE(looks({0, 8}));  // not mpirun's: taskset -c 5 mpirun
   // mpirun itself was confined to one hardware thread of each core.
   EXPECT_TRUE(looks_bound_by_default({1}, {0, 1, 2, 3}, places, false));
 }

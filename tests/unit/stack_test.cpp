@@ -5,7 +5,6 @@
 #include <omp.h>
 #include <sys/resource.h>
 
-#include <array>
 #include <cstdlib>
 #include <thread>
 
@@ -14,8 +13,9 @@ namespace {
 
 /// Touches 2 MiB of the calling thread's stack.
 [[gnu::noinline]] int deep() {
-  volatile std::array<char, 2 << 20> block;
-  for (size_t i = 0; i < block.size(); i += 1024) block[i] = 1;
+  constexpr int kBytes = 2 << 20;
+  volatile char block[kBytes];
+  for (int i = 0; i < kBytes; i += 1024) block[i] = 1;
   return block[0];
 }
 
@@ -27,15 +27,14 @@ int work() {
   return sum;
 }
 
+int work_under_a_small_limit() {
+  const rlimit limit = {256 << 10, 256 << 10};
+  return setrlimit(RLIMIT_STACK, &limit) == 0 ? run_with_enough_stack(work) : 100;
+}
+
 TEST(EnoughStack, IsThereForThisThreadAndItsOwn) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");  // starts anew: no thread of OpenMP's is there yet
-  EXPECT_EXIT(
-      {
-        const rlimit limit = {256 << 10, 256 << 10};
-        if (setrlimit(RLIMIT_STACK, &limit) != 0) std::exit(100);
-        std::exit(run_with_enough_stack(work));
-      },
-      ::testing::ExitedWithCode(4), "");
+  EXPECT_EXIT(std::exit(work_under_a_small_limit()), ::testing::ExitedWithCode(4), "");
 }
 
 TEST(EnoughStack, ElsewhereTheBodyRunsHere) {
