@@ -9,8 +9,8 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
-#include "base/version.hpp"
 #include "base/standard_streams.hpp"
+#include "base/version.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"

@@ -33,7 +33,8 @@ std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& sessio
 }
 
 void log_cpus(const Config& config, const MpiSession& session) {
-  if (session.rank() == 0) spdlog::info("{}: {}", session.host(), session.cpus().text(static_cast<int>(config.threads)));
+  if (session.rank() == 0)
+    spdlog::info("{}: {}", session.host(), session.cpus().text(static_cast<int>(config.threads)));
 }
 
 std::filesystem::path model_folder(const std::string& run_dir) {

@@ -5,8 +5,8 @@
 
 #include "base/check.hpp"
 #include "base/log.hpp"
-#include "comm/on_root.hpp"
 #include "base/standard_streams.hpp"
+#include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/run_origin.hpp"
