@@ -19,7 +19,7 @@ mkdir -p "$work/jobs"
 "$python" "$here/make_tiny_run.py" --out "$work/jobs/tiny" || exit 1
 rc=0
 "$here/with_slurm.sh" "$work/lab" 2 1 "$python" -m pytest -q -p no:cacheprovider "$here/cluster_test.py" "$@" || rc=$?
-if [ "$(nproc)" -ge 2 ]; then
+if [ "$(getconf _NPROCESSORS_ONLN)" -ge 2 ]; then  # nproc would obey OMP_NUM_THREADS
   SLURM_LAB_TASK_PLUGIN=task/affinity "$here/with_slurm.sh" "$work/lab-affinity" 1 2 "$python" -m pytest -q -p no:cacheprovider \
     "$here/binding_test.py" "$@" || rc=$?
 fi
