@@ -32,9 +32,9 @@ def count_entry(output: str, status: str) -> dict[str, int]:
         if counts["failed"]:  # a case that failed on one rank only is counted as passed by the others
             total = max(int(n) for n in GTEST_RAN.findall(output))
             counts["passed"] = min(counts["passed"], total - counts["failed"] - counts["skipped"])
-    elif summary := PYTEST_SUMMARY.search(output):
+    elif summaries := PYTEST_SUMMARY.findall(output):  # an entry may run pytest several times
         for key, pattern in PYTEST_COUNT.items():
-            counts[key] = sum(int(n) for n in re.findall(pattern, summary.group(1)))
+            counts[key] = sum(int(n) for summary in summaries for n in re.findall(pattern, summary))
     elif summary := UNITTEST_SUMMARY.search(output):
         named = dict(item.split("=") for item in (summary.group(3) or "").split(", ") if item)
         counts["failed"] = sum(int(named.get(key, 0)) for key in ("failures", "errors", "unexpected successes"))
