@@ -219,6 +219,11 @@ class VixenEncoder(nn.Module):
                                position_ids=features["position_ids"]).last_hidden_state.float()
         if self.config["pooling"] == "last":
             pooled = states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
+        elif self.config["pooling"] == "cls":  # the first token, behind the pictures where those come first
+            tokens = mask.clone()
+            if self.fusion is None:
+                tokens[row, column] = 0
+            pooled = states[torch.arange(len(states), device=states.device), tokens.argmax(1)]
         else:
             live = mask.unsqueeze(-1)
             pooled = (states * live).sum(1) / live.sum(1)

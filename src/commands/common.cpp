@@ -16,6 +16,7 @@
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
 #include "model/adapter_files.hpp"
+#include "model/folder_settings.hpp"
 
 namespace vixen {
 
@@ -46,7 +47,11 @@ std::filesystem::path label_embeddings_file(const std::string& run_dir) {
 }
 
 Config with_run_settings(const Config& config) {
-  if (config.run.dir.empty()) return config;
+  if (config.run.dir.empty()) {
+    Config settled = config;
+    if (!config.model.path.empty()) settled.model = with_folder_settings(config.model, config.lora);
+    return settled;
+  }
   const auto folder = model_folder(config.run.dir);
   const bool adapters = std::filesystem::exists(folder / kAdapterConfigFile);
   if (!adapters && !std::filesystem::exists(folder / "config.json"))
@@ -74,6 +79,7 @@ Config with_run_settings(const Config& config) {
   merged.data.images = run.data.images;
   merged.data.propensity_a = run.data.propensity_a;
   merged.data.propensity_b = run.data.propensity_b;
+  merged.model = with_folder_settings(merged.model, merged.lora);
   if (merged.data.path.empty()) merged.data.path = run.data.path;
   return merged;
 }
@@ -100,6 +106,7 @@ std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset&
   loaded->encoder =
       make_encoder({config.model, config.lora, image_width(config, dataset), /*trainable=*/false}, loaded->store);
   check_fits(*loaded->encoder, dataset, pack_options(config, *loaded->encoder, dataset));
+  loaded->encoder->check_weights();
   loaded->store.allocate(device, config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
   loaded->encoder->load_weights(config.train.seed);
   return loaded;

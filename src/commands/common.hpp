@@ -26,7 +26,8 @@ void log_cpus(const Config& config, const MpiSession& session);
 /// With run.dir: the configuration to read that run's model with, what decides embeddings (model.*, lora.*, template.*,
 /// compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. A run of the whole backbone has
 /// its model in RUN/model; one of adapters has the adapters there (lora.adapter) and its base where it was
-/// (model.path). Without run.dir: the configuration itself. UserError when the run has no finished model, or its base
+/// (model.path). Without run.dir: the configuration itself. Pooling and mask
+/// as with_folder_settings settles them. UserError when the run has no finished model, or its base
 /// is gone.
 Config with_run_settings(const Config& config);
 

@@ -46,6 +46,7 @@ std::unique_ptr<LoadedEncoder> load_exact(const EncoderOptions& options, uint64_
   auto loaded = std::make_unique<LoadedEncoder>();
   loaded->encoder = make_encoder(options, loaded->store);
   const bool bf16 = options.trainable && stored_in_bfloat16(options.model.path);
+  loaded->encoder->check_weights();
   loaded->store.allocate(at::kCPU, bf16 ? at::kBFloat16 : at::kFloat);
   loaded->encoder->load_weights(seed);
   return loaded;

@@ -4,6 +4,7 @@
 
 #include "base/file.hpp"
 #include "commands/vixen_encoder_text.hpp"
+#include "model/folder_settings.hpp"
 #include "train/pack_options.hpp"
 
 namespace vixen {
@@ -51,7 +52,7 @@ void write_loader(const std::filesystem::path& folder, const ModelDescription& d
         {"text_slots", resolved.text_slots}}},
       {"padded_positions", pack.padded_positions},
       {"mask", description.causal() ? "causal" : "bidirectional"},
-      {"pooling", model.pooling == Pooling::kMean ? "mean" : "last"},
+      {"pooling", model.pooling == Pooling::kAuto ? "mean" : name_of(model.pooling)},
       {"images", nullptr},
       {"fusion", nullptr},
   };
@@ -104,7 +105,7 @@ void write_readme(const std::filesystem::path& folder, const std::string& format
 bool is_plain(const ModelDescription& d) {
   const SequenceTemplate& prompt = d.pack.prompt;
   return !d.decoder && d.image_width == 0 && !d.late_fusion() && !d.causal() && prompt.prompt_tokens() == 0 &&
-         d.model.pooling == Pooling::kMean && !d.pack.padded_positions;
+         d.model.pooling != Pooling::kLastToken && !d.pack.padded_positions;
 }
 
 }  // namespace vixen

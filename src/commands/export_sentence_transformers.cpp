@@ -3,6 +3,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/json_file.hpp"
 #include "commands/export_folder.hpp"
 
 namespace vixen {
@@ -14,22 +15,16 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kTransformer = "sentence_transformers.models.Transformer";
 constexpr const char* kPooling = "sentence_transformers.models.Pooling";
 constexpr const char* kNormalize = "sentence_transformers.models.Normalize";
+constexpr const char* kModel = "the JSON object of a Hugging Face model";
 constexpr const char* kLoader = "vixen_encoder.VixenEncoder";
-
-Json read_json(const std::filesystem::path& path) {
-  try {
-    return Json::parse(read_text(path));
-  } catch (const Json::exception& error) {
-    fail_user("{}: not JSON: {}", path.string(), error.what());
-  }
-}
 
 // AutoTokenizer shall read tokenizer.json as it is. Folders without tokenizer_config.json get one; its padding token is
 // the one of config.json's pad_token_id.
 void write_tokenizer_config(const std::filesystem::path& folder, int64_t max_length) {
   const auto path = folder / "tokenizer_config.json";
   if (std::filesystem::exists(path)) return;
-  const Json config = read_json(folder / "config.json"), tokenizer = read_json(folder / "tokenizer.json");
+  const Json config = read_json_object(folder / "config.json", kModel),
+             tokenizer = read_json_object(folder / "tokenizer.json", "a tokenizer");
   const int64_t pad = config.contains("pad_token_id") && config["pad_token_id"].is_number_integer()
                           ? config["pad_token_id"].get<int64_t>()
                           : 0;
@@ -66,11 +61,12 @@ void write_sentence_transformers(const std::filesystem::path& folder, const Mode
     write_json(folder / "sentence_bert_config.json",
                {{"max_seq_length", description.max_length}, {"do_lower_case", false}});
     make_folder(folder / "1_Pooling");
-    const Json config = read_json(folder / "config.json");
+    const Json config = read_json_object(folder / "config.json", kModel);
+    const bool cls = description.model.pooling == Pooling::kCls;
     const char* width = config.contains("hidden_size") ? "hidden_size" : "dim";  // DistilBERT's word
     write_json(folder / "1_Pooling" / "config.json", {{"word_embedding_dimension", config.at(width)},
-                                                      {"pooling_mode_cls_token", false},
-                                                      {"pooling_mode_mean_tokens", true},
+                                                      {"pooling_mode_cls_token", cls},
+                                                      {"pooling_mode_mean_tokens", !cls},
                                                       {"pooling_mode_max_tokens", false},
                                                       {"pooling_mode_mean_sqrt_len_tokens", false}});
     make_folder(folder / "2_Normalize");

@@ -20,6 +20,7 @@
 #include "commands/test_split.hpp"
 #include "config/parse.hpp"
 #include "eval/evaluator.hpp"
+#include "model/folder_settings.hpp"
 #include "model/safetensors.hpp"
 #include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
@@ -80,11 +81,13 @@ void check_room_for_run(const Config& config, Trainer& trainer, const Dataset& d
 
 }  // namespace
 
-int train_command(const Config& config, MpiSession& session) {
+int train_command(const Config& asked, MpiSession& session) {
   install_stop_handlers();
-  const std::shared_ptr<Communicator> comm = start_job(config, session);
+  const std::shared_ptr<Communicator> comm = start_job(asked, session);
+  Config config = asked;
   if (config.run.dir.empty()) fail_user("--run.dir is missing: give the folder that the run writes to");
   const auto dataset = open_dataset(config);
+  config.model = with_folder_settings(asked.model, asked.lora);  // the run records what it was trained with
   const auto lock = take_run_folder(config, *comm);
   auto trainer = std::unique_ptr<Trainer>();
   TrainerHooks hooks;

@@ -14,7 +14,7 @@ enum class Compute { kFloat32, kBfloat16 };             // model.compute: "fp32"
 enum class KernelChoice { kAuto, kReference, kFused };  // kernels.*
 enum class FilterMode { kBeforeCut, kOfficial };        // evaluate.filter: "before" | "official"
 enum class FreeVectorInit { kXavier, kClusterMean };    // prototype.init: "xavier" | "mean"
-enum class Pooling { kMean, kLastToken };               // model.pooling: "mean" | "last"
+enum class Pooling { kAuto, kMean, kLastToken, kCls };  // model.pooling: "auto" | "mean" | "last" | "cls"
 enum class Mask { kAuto, kCausal, kBidirectional };     // model.mask: "auto" | "causal" | "bidirectional"
 enum class Fusion { kEarly, kLate };                    // model.fusion: "early" | "late"
 enum class ImageAdapterKind { kLinear, kMlp };          // model.image_adapter: "linear" | "mlp"
@@ -47,7 +47,7 @@ struct ModelConfig {
   std::string path;    // Hugging Face folder
   int64_t layers = 0;  // first N layers; 0: all
   Compute compute = Compute::kFloat32;
-  Pooling pooling = Pooling::kMean;
+  Pooling pooling = Pooling::kAuto;  // auto: what the folder says, else mean
   double dropout = -1;          // hidden and attention dropout; < 0: what config.json says
   bool check_tokenizer = true;  // the data set must have been tokenised with this model's tokenizer
   Mask mask = Mask::kAuto;      // what a position sees; auto: causal in decoders, bidirectional in encoders

@@ -80,8 +80,9 @@ std::vector<Key> make_keys() {
        "Use the first N layers only; 0: all"},
       {"model.compute", VIXEN_ENUM(named(c.model.compute, {"fp32", "bf16"})), "", ours, {}, {},
        "Precision of the backbone's matrix products; weights, loss and sums are fp32 in both"},
-      {"model.pooling", VIXEN_ENUM(named(c.model.pooling, {"mean", "last"})), "", paper, {}, {},
-       "How positions become one embedding"},
+      {"model.pooling", VIXEN_ENUM(named(c.model.pooling, {"auto", "mean", "last", "cls"})), "", paper, {}, {},
+       "How positions become one embedding: their mean, the last one, or [CLS] (encoders); auto: as the folder's "
+       "sentence-transformers files say, else mean"},
       {"model.dropout", VIXEN_FIELD(model.dropout), "probability", official, kDropoutOrNone, {},
        "Hidden and attention dropout; negative: what config.json says"},
       {"model.check_tokenizer", VIXEN_FIELD(model.check_tokenizer), "", ours, {}, {},

@@ -5,10 +5,12 @@
 #include <boost/program_options.hpp>
 #include <functional>
 #include <map>
-#include <string_view>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/file_kind.hpp"
+#include "base/text.hpp"
+#include "config/ini.hpp"
 #include "config/keys.hpp"
 
 namespace vixen {
@@ -18,80 +20,37 @@ namespace options = boost::program_options;
 
 using Provenance = std::map<std::string, std::string>;  // key -> where its value came from
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r";
-  const size_t begin = text.find_first_not_of(kBlank);
-  if (begin == text.npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
-}
-
-/// The value of "key = value  # comment": quotes removed; # and ; begin a comment at the start or behind a blank.
-std::string ini_value(std::string_view text, const std::string& where) {
-  text = trimmed(text);
-  if (text.starts_with('"')) {
-    std::string value;
-    for (size_t at = 1; at < text.size(); ++at) {
-      if (text[at] == '"') {
-        const auto rest = trimmed(text.substr(at + 1));
-        if (rest.empty() || rest.front() == '#' || rest.front() == ';') return value;
-        fail_user("{}: found \"{}\" behind the closing quote, expected the end of the line", where, rest);
-      }
-      if (text[at] == '\\' && at + 1 < text.size()) ++at;
-      value += text[at];
-    }
-    fail_user("{}: found no closing quote, expected one on the same line", where);
-  }
-  for (size_t at = 0; at < text.size(); ++at) {
-    const bool at_word = at == 0 || text[at - 1] == ' ' || text[at - 1] == '\t';
-    if ((text[at] == '#' || text[at] == ';') && at_word) return std::string(trimmed(text.substr(0, at)));
-  }
-  return std::string(text);
-}
-
-/// Calls set(key, value, where) for every assignment of an INI text. Boost's INI reader loses line numbers and cuts
-/// values at any '#'; this one keeps both.
-void for_each_assignment(const std::string& text, const std::string& source,
-                         const std::function<void(const Key&, const std::string&, const std::string&)>& set) {
-  std::string section;
-  size_t line_number = 0;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const auto line = trimmed(std::string_view(text).substr(begin, end - begin));
-    begin = end + 1;
-    const std::string where = fmt::format("{}:{}", source, ++line_number);
-    if (line.empty() || line.front() == '#' || line.front() == ';') continue;
-    if (line.front() == '[') {
-      const size_t close = line.find(']');
-      if (close == line.npos) fail_user("{}: found \"{}\", expected [section]", where, line);
-      section = trimmed(line.substr(1, close - 1));
-      const auto names = key_names();
-      if (std::none_of(names.begin(), names.end(), [&](const auto& name) { return name.starts_with(section + "."); })) {
-        std::vector<std::string> sections;
-        for (const auto& key : all_keys()) sections.push_back(key.section());
-        fail_user("{}: unknown section [{}]{}", where, section, suggestion(section, sections));
-      }
-      continue;
-    }
-    const size_t equals = line.find('=');
-    if (equals == line.npos) fail_user("{}: found \"{}\", expected key = value", where, line);
-    const std::string member(trimmed(line.substr(0, equals)));
-    const std::string name = section.empty() ? member : section + "." + member;
-    const Key* key = find_key(name);
-    if (key == nullptr) fail_user("{}: unknown key {}{}", where, name, suggestion(name, key_names()));
-    set(*key, ini_value(line.substr(equals + 1), where), where);
-  }
-}
-
 void apply_file(Config& config, const std::string& path, Provenance& provenance) {
-  for_each_assignment(read_text(path), path, [&](const Key& key, const std::string& value, const std::string& where) {
+  const std::string text = read_text(path);
+  // A pointer, page or archive is named as what it is; any line of a text is judged below.
+  const std::string kind = what_it_is(path);
+  if (kind.starts_with("a ") || kind.starts_with("an HTML") || kind.starts_with("an XML"))
+    fail_user("{}: found {}, expected an INI file", shown(path), kind);
+  std::map<std::string, std::string> lines;  // of this file: key -> where it was set last
+  for_each_assignment(text, path, [&](const Key& key, const std::string& value, const std::string& where) {
     set_value(key, config, value, where);
-    provenance[key.name] = where;
+    // The later of two lines wins; --print-config shows both.
+    const auto [earlier, first] = lines.emplace(key.name, where);
+    provenance[key.name] = first ? where : fmt::format("{} (instead of {})", where, earlier->second);
+    earlier->second = where;
   });
 }
 
 bool is_boolean(const std::string& name) {
   const Key* key = find_key(name);
   return key != nullptr && type_of(*key) == "true|false";
+}
+
+bool is_option(const std::string& argument) {
+  if (!argument.starts_with("--")) return false;
+  const std::string name = argument.substr(2, argument.find('=') - 2);
+  return name == "config" || name == "help" || name == "print-config" || name == "text" || find_key(name) != nullptr;
+}
+
+/// "--section.key" of a value that is the next argument.
+bool takes_value(const std::string& argument) {
+  return is_option(argument) && (argument == "--config" || find_key(argument.substr(2)) != nullptr) &&
+         !is_boolean(argument.substr(2));
 }
 
 /// Arguments behind the command with "--text" spelt out and bare flags completed: "--run.resume" ->
@@ -104,10 +63,14 @@ std::vector<std::string> completed_arguments(int argc, const char* const* argv) 
     if (argument.starts_with("--text=")) argument = "--predict.text" + argument.substr(6);
     const bool flag = argument.starts_with("--") && is_boolean(argument.substr(2));
     const std::string next = i + 1 < argc ? argv[i + 1] : "";
+    if (argument.starts_with("\u2013") || argument.starts_with("\u2014") || argument.starts_with("\u2212"))
+      fail_user("command line: {}: found the dash of a word processor, expected --", shown(argument));
+    if (takes_value(argument) && is_option(next))
+      fail_user("command line: {}: found {} behind it, expected a value", argument, next);
     if (flag && next != "true" && next != "false") {
       const bool value = !next.empty() && !next.starts_with("-");
       const bool takes_files = find_command(argv[1]) != nullptr && find_command(argv[1])->takes_files;
-      if (value && !takes_files) fail_user("command line: {} {}: expected true or false", argument, next);
+      if (value && !takes_files) fail_user("command line: {} {}: expected true or false", argument, shown(next));
       argument += "=true";
     }
     arguments.push_back(std::move(argument));
@@ -131,10 +94,10 @@ options::options_description described_options() {
   if (const auto* fault = dynamic_cast<const options::error_with_option_name*>(&error)) {
     const std::string name = fault->get_option_name();
     if (dynamic_cast<const options::invalid_command_line_syntax*>(&error) != nullptr) {
-      fail_user("command line: {}: expected a value behind it", name);
+      fail_user("command line: {}: expected a value behind it", shown(name));
     }
   }
-  fail_user("command line: {}", error.what());
+  fail_user("command line: {}", shown(error.what()));
 }
 
 options::parsed_options parse_arguments(const std::vector<std::string>& arguments,
@@ -209,7 +172,8 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
   if (command == nullptr) {
     std::vector<std::string> names;
     for (const auto& known : all_commands()) names.push_back(known.name);
-    fail_user("unknown command {}{}: expected one of {}", first, suggestion(first, names), fmt::join(names, ", "));
+    fail_user("unknown command {}{}: expected one of {}", shown(first), suggestion(first, names),
+              fmt::join(names, ", "));
   }
   parsed.config.command = first;
 
@@ -225,7 +189,7 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
       auto known = key_names();
       known.insert(known.end(), {"config", "help", "print-config", "text"});
       const std::string nearest = nearest_name(name, known);
-      fail_user("command line: unknown key --{}{}", name,
+      fail_user("command line: unknown key --{}{}", shown(name),
                 nearest.empty() ? "" : fmt::format(" (did you mean --{}?)", nearest));
     } else if (name == "help") {
       parsed.help = true;
@@ -241,10 +205,12 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
     }
   }
   if (!command->takes_files && !parsed.positional.empty()) {
-    fail_user("command line: {}: vixen {} takes --section.key VALUE only", parsed.positional.front(), command->name);
+    fail_user("command line: {}: vixen {} takes --section.key VALUE only", shown(parsed.positional.front()),
+              command->name);
   }
   for (const auto* option : assignments) {  // after every file, wherever it stood
     const Key* key = find_key(option->string_key);
+    refuse_curly_quotes(option->value.at(0), "command line: --" + key->name);
     set_value(*key, parsed.config, option->value.at(0), "command line");
     provenance[key->name] = "command line";
   }

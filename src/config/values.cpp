@@ -5,10 +5,14 @@
 #include <numeric>
 
 #include "base/check.hpp"
+#include "base/text.hpp"
+#include "config/ini.hpp"
 #include "config/keys.hpp"
 
 namespace vixen {
 namespace {
+
+constexpr size_t kShownBytes = 200;  // of a value in a message
 
 template <typename... Visitors>
 struct Overloaded : Visitors... {
@@ -28,20 +32,14 @@ std::string join(const std::vector<std::string>& parts, const char* between) {
   return text;
 }
 
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
-
 /// Comma separated; empty text is an empty list. False when an element is no whole number.
 bool parse_list(std::string_view text, std::vector<int64_t>& list) {
   list.clear();
-  if (trimmed(text).empty()) return true;
+  if (without_blanks(text).empty()) return true;
   while (true) {
     const size_t comma = text.find(',');
     int64_t value = 0;
-    if (!parse_number(trimmed(text.substr(0, comma)), value)) return false;
+    if (!parse_number(without_blanks(text.substr(0, comma)), value)) return false;
     list.push_back(value);
     if (comma == text.npos) return true;
     text.remove_prefix(comma + 1);
@@ -50,8 +48,7 @@ bool parse_list(std::string_view text, std::vector<int64_t>& list) {
 
 /// INI text of a string: quoted where a plain reading would lose something.
 std::string quoted(const std::string& text) {
-  const bool plain = text.find_first_of("#;\"\\") == text.npos && trimmed(text).size() == text.size();
-  if (plain) return text;
+  if (!needs_quotes(text)) return text;
   std::string result = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') result += '\\';
@@ -117,7 +114,7 @@ std::string value_text(const Key& key, const Config& config) {
 
 void set_value(const Key& key, Config& config, const std::string& text, const std::string& where) {
   const auto refuse = [&](const std::string& expected) {
-    fail_user("{}: {} = {}: expected {}", where, key.name, text, expected);
+    fail_user("{}: {} = {}: expected {}", where, key.name, shown(text, kShownBytes), expected);
   };
   const auto check_range = [&](double value, const char* what) {
     if (!key.range) return;
@@ -131,7 +128,8 @@ void set_value(const Key& key, Config& config, const std::string& text, const st
     return static_cast<size_t>(found - names.begin());
   };
   if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 && c != '\t'; })) {
-    fail_user("{}: {}: expected a value on one line, found a control character in it", where, key.name);
+    fail_user("{}: {} = {}: found a control character in the value, expected none", where, key.name,
+              shown(text, kShownBytes));
   }
   std::visit(Overloaded{[&](std::string* value) {
                           if (!key.choices.empty()) choose(key.choices);
@@ -148,7 +146,8 @@ void set_value(const Key& key, Config& config, const std::string& text, const st
                         },
                         [&](double* value) {
                           double parsed = 0;
-                          if (!parse_number(text, parsed) || !std::isfinite(parsed)) refuse("a number");
+                          if (!parse_number(text, parsed) || !std::isfinite(parsed))
+                            refuse(text.find(',') == text.npos ? "a number" : "a number (with a point, not a comma)");
                           check_range(parsed, "a number");
                           *value = parsed;
                         },

@@ -1,4 +1,4 @@
-// Dispatch of mean pooling; last-position pooling and row normalisation, which are a few rows of work on any device.
+// Dispatch of mean pooling; pooling by one position and row normalisation, which are a few rows of work on any device.
 #include "kernels/pooling.hpp"
 
 #include "kernels/fused.hpp"
@@ -32,18 +32,28 @@ at::Tensor mean_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqle
   return x;
 }
 
+at::Tensor pick_pool(const at::Tensor& x, const at::Tensor& positions) {
+  VIXEN_CHECK(x.dim() == 2 && positions.dim() == 1, "x has {} dimensions, positions {}", x.dim(), positions.dim());
+  return x.index_select(0, positions).to(at::kFloat);
+}
+
+at::Tensor pick_pool_backward(const at::Tensor& grad, const at::Tensor& positions, int64_t n_positions,
+                              at::ScalarType dtype) {
+  VIXEN_CHECK(grad.dim() == 2 && grad.size(0) == positions.numel(), "{} gradients for {} positions", grad.size(0),
+              positions.numel());
+  at::Tensor x = at::zeros({n_positions, grad.size(1)}, grad.options().dtype(dtype));
+  return x.index_copy_(0, positions.to(at::kLong), grad.to(dtype));
+}
+
 at::Tensor last_pool(const at::Tensor& x, const at::Tensor& cu_seqlens) {
   VIXEN_CHECK(x.dim() == 2 && cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 1, "x has {} dimensions, {} offsets",
               x.dim(), cu_seqlens.numel());
-  return x.index_select(0, cu_seqlens.slice(0, 1) - 1).to(at::kFloat);
+  return pick_pool(x, cu_seqlens.slice(0, 1) - 1);
 }
 
 at::Tensor last_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqlens, int64_t n_positions,
                               at::ScalarType dtype) {
-  VIXEN_CHECK(grad.dim() == 2 && grad.size(0) + 1 == cu_seqlens.size(0), "{} gradients for {} offsets", grad.size(0),
-              cu_seqlens.numel());
-  at::Tensor x = at::zeros({n_positions, grad.size(1)}, grad.options().dtype(dtype));
-  return x.index_copy_(0, cu_seqlens.slice(0, 1).to(at::kLong) - 1, grad.to(dtype));
+  return pick_pool_backward(grad, cu_seqlens.slice(0, 1) - 1, n_positions, dtype);
 }
 
 Normalized normalize_rows(const at::Tensor& x) {

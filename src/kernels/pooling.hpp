@@ -11,6 +11,12 @@ at::Tensor mean_pool(const at::Tensor& x, const at::Tensor& cu_seqlens);
 at::Tensor mean_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqlens, int64_t n_positions,
                               at::ScalarType dtype);
 
+/// One position of each sequence: x [T, D], positions int64 [n] -> float32 [n, D].
+at::Tensor pick_pool(const at::Tensor& x, const at::Tensor& positions);
+/// grad [n, D] float32 -> gradient of x [T, D] in `dtype`, 0 elsewhere.
+at::Tensor pick_pool_backward(const at::Tensor& grad, const at::Tensor& positions, int64_t n_positions,
+                              at::ScalarType dtype);
+
 /// The last position of each sequence: x [T, D] -> float32 [n, D].
 at::Tensor last_pool(const at::Tensor& x, const at::Tensor& cu_seqlens);
 /// grad [n, D] float32 -> gradient of x [T, D] in `dtype`, 0 elsewhere.

@@ -15,6 +15,8 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/json_file.hpp"
+#include "base/text.hpp"
 #include "model/initialise.hpp"
 #include "model/weight_files.hpp"
 
@@ -24,6 +26,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kPrefix = "base_model.model.";
+constexpr double kLargestNumber = 1e30;  // of a setting
 constexpr const char* kEndA = ".lora_A.weight";
 constexpr const char* kEndB = ".lora_B.weight";
 // What models with a head put between PEFT's prefix and the backbone's names.
@@ -79,43 +82,51 @@ constexpr const char* kBaseChanging[] = {"pissa", "olora", "corda", "loftq", "lo
 class AdapterConfig {
  public:
   explicit AdapterConfig(const std::filesystem::path& folder) : file_((folder / kAdapterConfigFile).string()) {
-    try {
-      json_ = Json::parse(read_text(folder / kAdapterConfigFile));
-    } catch (const Json::exception& error) {
-      fail_user("{}: {}; expected the JSON object of a PEFT adapter", file_, error.what());
-    }
-    if (!json_.is_object()) fail_user("{}: found a JSON {}, expected an object", file_, json_.type_name());
+    json_ = read_json_object(folder / kAdapterConfigFile, "the JSON object of a PEFT adapter");
   }
 
   /// Refuses what is no plain LoRA.
   void check() const {
-    if (get("peft_type") != "LORA") fail_user("{}: peft_type is {}, expected \"LORA\"", file_, get("peft_type").dump());
-    if (is_set(get("bias"))) fail_user("{}: bias is {}, expected \"none\"", file_, get("bias").dump());
+    if (get("peft_type") != "LORA")
+      fail_user("{}: peft_type is {}, expected \"LORA\"", file_, shown_json(get("peft_type")));
+    if (is_set(get("bias"))) fail_user("{}: bias is {}, expected \"none\"", file_, shown_json(get("bias")));
     for (const char* key : kRefused)
       if (is_set(get(key)))
-        fail_user("{}: {} is {}, expected a plain LoRA adapter without it", file_, key, get(key).dump());
+        fail_user("{}: {} is {}, expected a plain LoRA adapter without it", file_, key, shown_json(get(key)));
     const Json init = get("init_lora_weights");
     for (const char* kind : kBaseChanging)
       if (init.is_string() && init.get<std::string>().starts_with(kind))
         fail_user("{}: init_lora_weights is {}, whose base weights are changed too: expected a plain LoRA adapter",
-                  file_, init.dump());
+                  file_, shown_json(init));
     check_pattern("rank_pattern", "r");
     check_pattern("alpha_pattern", "lora_alpha");
   }
 
   double number(const char* key) const {
     const Json value = get(key);
-    if (!value.is_number()) fail_user("{}: {} is {}, expected a number", file_, key, value.dump());
+    if (!value.is_number() || !std::isfinite(value.get<double>()) || std::abs(value.get<double>()) > kLargestNumber)
+      fail_user("{}: {} is {}, expected a number", file_, key, shown_json(value));
     return value.get<double>();
   }
   int64_t rank() const {
     const Json value = get("r");
     if (!value.is_number_integer() || value.get<int64_t>() < 1)
-      fail_user("{}: r is {}, expected a positive integer", file_, value.dump());
+      fail_user("{}: r is {}, expected a positive integer", file_, shown_json(value));
     return value.get<int64_t>();
   }
-  bool rank_stabilised() const { return get("use_rslora") == true; }
-  bool has(const char* key) const { return is_set(get(key)); }
+  bool rank_stabilised() const {
+    const Json value = get("use_rslora");
+    if (!value.is_null() && !value.is_boolean())
+      fail_user("{}: use_rslora is {}, expected true or false", file_, shown_json(value));
+    return value == true;
+  }
+  double dropout() const {
+    if (!is_set(get("lora_dropout"))) return 0;
+    const double value = number("lora_dropout");
+    if (value < 0 || value >= 1)
+      fail_user("{}: lora_dropout is {}, expected a number in [0, 1)", file_, shown_json(get("lora_dropout")));
+    return value;
+  }
 
  private:
   Json get(const char* key) const { return json_.contains(key) ? json_[key] : Json(); }
@@ -124,10 +135,11 @@ class AdapterConfig {
   void check_pattern(const char* pattern, const char* key) const {
     const Json values = get(pattern);
     if (!is_set(values)) return;
+    if (!values.is_object()) fail_user("{}: {} is {}, expected an object", file_, pattern, shown_json(values));
     for (const auto& [module, value] : values.items())
       if (value != get(key))
-        fail_user("{}: {}.{} is {}, expected the {} of {} for every module", file_, pattern, module, value.dump(), key,
-                  get(key).dump());
+        fail_user("{}: {}.{} is {}, expected the {} of {} for every module", file_, pattern, shown(module),
+                  shown_json(value), key, shown_json(get(key)));
   }
 
   std::string file_;
@@ -141,8 +153,8 @@ SafetensorsFile open_tensors(const std::filesystem::path& folder) {
   return SafetensorsFile(folder / kAdapterWeightFile);
 }
 
-// The words of lora.modules for the modules whose tensors are there.
-std::string modules_of(const std::filesystem::path& folder) {
+// The words of lora.modules for the modules whose tensors are there, each of this rank.
+std::string modules_of(const std::filesystem::path& folder, int64_t rank) {
   const SafetensorsFile file = open_tensors(folder);
   std::set<LoraModule> found;
   for (const std::string& name : file.names()) {
@@ -152,6 +164,10 @@ std::string modules_of(const std::filesystem::path& folder) {
     if (!word)
       fail_user("{}: tensor {} adapts a module that we do not know, expected attention and feed-forward projections",
                 (folder / kAdapterWeightFile).string(), name);
+    // Here, before matrices of the rank are allocated.
+    if (const at::Tensor a = file.tensor(name); a.dim() != 2 || a.size(0) != rank)
+      fail_user("{}: tensor {} has shape {}, expected {} rows: the r of {} beside it",
+                (folder / kAdapterWeightFile).string(), name, a.sizes().vec(), rank, kAdapterConfigFile);
     found.insert(word->module);
   }
   if (found.empty())
@@ -197,8 +213,8 @@ LoraConfig with_adapter_settings(const LoraConfig& config) {
   result.rank = adapter.rank();
   result.alpha = adapter.number("lora_alpha");
   result.scale = adapter.rank_stabilised() ? LoraScale::kRankStabilised : LoraScale::kClassic;
-  result.dropout = adapter.has("lora_dropout") ? adapter.number("lora_dropout") : 0;
-  result.modules = modules_of(folder);
+  result.dropout = adapter.dropout();
+  result.modules = modules_of(folder, result.rank);
   return result;
 }
 

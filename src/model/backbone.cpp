@@ -26,15 +26,23 @@ std::string old_norm_name(const std::string& name) {
   return name;
 }
 
-std::string find_name(const WeightFiles& files, const std::vector<std::string>& prefixes, const std::string& name) {
+std::string find_name(const WeightFiles& files, const std::vector<std::string>& prefixes, const std::string& name,
+                      const std::string& tied) {
   for (const std::string& prefix : prefixes)
     for (const std::string& candidate : {prefix + name, prefix + old_norm_name(name)})
       if (files.contains(candidate)) return candidate;
+  if (!tied.empty() && files.contains(tied)) return tied;
   std::vector<std::string> tried = prefixes;
   std::erase(tried, "");
   fail_user("{}: tensor {} is missing (with or without the prefix {})", files.file_of(name).string(), name,
             fmt::join(tried, ", "));
 }
+
+// A tensor of the files, of the shape that config.json gives it.
+struct Found {
+  std::string name;
+  at::Tensor tensor;
+};
 
 int64_t rows_of(const BackboneParameter& parameter, size_t tensor) {
   if (!parameter.rows.empty()) return parameter.rows.at(tensor);
@@ -45,6 +53,21 @@ std::vector<int64_t> shape_of(const BackboneParameter& parameter, size_t tensor)
   std::vector<int64_t> shape = parameter.shape;
   shape[0] = rows_of(parameter, tensor);
   return shape;
+}
+
+std::vector<Found> find_tensors(const WeightFiles& files, const std::vector<std::string>& prefixes,
+                                const BackboneParameter& parameter) {
+  std::vector<Found> all;
+  for (size_t part = 0; part < parameter.tensors.size(); ++part) {
+    const std::string name = find_name(files, prefixes, parameter.tensors[part], parameter.tied);
+    const at::Tensor tensor = files.tensor(name);
+    const auto expected = shape_of(parameter, part);
+    if (tensor.sizes() != at::IntArrayRef(expected))
+      fail_user("{}: tensor {} has shape {}, expected {} as config.json says", files.file_of(name).string(), name,
+                tensor.sizes().vec(), expected);
+    all.push_back({name, tensor});
+  }
+  return all;
 }
 
 FrozenKind kind_of(const BackboneParameter& parameter) {
@@ -73,6 +96,12 @@ FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::Sca
   return {dtype, cpu && !info.is_fused && stored == dtype};
 }
 
+void check_backbone(const std::vector<BackboneParameter>& parameters, const std::vector<std::string>& prefixes,
+                    const std::filesystem::path& folder) {
+  const WeightFiles files(folder);
+  for (const auto& parameter : parameters) find_tensors(files, prefixes, parameter);
+}
+
 void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
                    const std::vector<std::string>& prefixes, const std::filesystem::path& folder,
                    ParameterStore& store) {
@@ -83,34 +112,25 @@ void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
     const int index = first + static_cast<int>(i);
     VIXEN_CHECK(store.info(index).name == parameter.name, "parameter {} is registered as {}", parameter.name,
                 store.info(index).name);
-    std::vector<std::string> names;
-    std::vector<at::Tensor> tensors;
-    for (size_t part = 0; part < parameter.tensors.size(); ++part) {
-      names.push_back(find_name(files, prefixes, parameter.tensors[part]));
-      tensors.push_back(files.tensor(names.back()));
-      const auto expected = shape_of(parameter, part);
-      if (tensors.back().sizes() != at::IntArrayRef(expected))
-        fail_user("{}: tensor {} has shape {}, expected {} as config.json says", files.file_of(names.back()).string(),
-                  names.back(), tensors.back().sizes().vec(), expected);
-    }
+    const std::vector<Found> parts = find_tensors(files, prefixes, parameter);
     at::Tensor target;
     if (store.trained(index)) {
       target = store.value(index);
     } else {
       const auto form =
-          frozen_form(store.info(index), tensors[0].scalar_type(), store.compute_dtype(), device.is_cpu());
+          frozen_form(store.info(index), parts[0].tensor.scalar_type(), store.compute_dtype(), device.is_cpu());
       if (form.is_mapped) {
-        store.set_frozen(index, tensors[0]);
+        store.set_frozen(index, parts[0].tensor);
         continue;
       }
       target = at::empty(parameter.shape, at::TensorOptions().dtype(form.dtype).device(device));
       store.set_frozen(index, target);
     }
     int64_t row = 0;
-    for (size_t part = 0; part < tensors.size(); ++part) {
-      target.narrow(0, row, tensors[part].size(0)).copy_(tensors[part]);
-      row += tensors[part].size(0);
-      files.done_with(names[part]);
+    for (const auto& [name, tensor] : parts) {
+      target.narrow(0, row, tensor.size(0)).copy_(tensor);
+      row += tensor.size(0);
+      files.done_with(name);
     }
   }
 }

@@ -21,6 +21,7 @@ struct BackboneParameter {
   bool keep_float32 = false;                         // also when frozen: norms (not biases), BERT's embedding tables
   std::vector<std::string> tensors = {};             // Hugging Face's names, without prefix
   std::vector<int64_t> rows = {};                    // of each tensor; empty: all the same
+  std::string tied = {};                             // whole name of a tensor with the same values; empty: none
 };
 
 /// Registers the parameters in this order (kFrozen when frozen); returns the index of the first.
@@ -32,6 +33,10 @@ struct FrozenForm {
   bool is_mapped;        // a view of the file: one tensor in that dtype, on a CPU
 };
 FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype, bool cpu);
+
+/// UserError as load_backbone's, from config.json and the headers of the weights alone: before anything is allocated.
+void check_backbone(const std::vector<BackboneParameter>& parameters, const std::vector<std::string>& prefixes,
+                    const std::filesystem::path& folder);
 
 /// Fills the parameters registered from `first` on from the folder's weights, each name with one of `prefixes`
 /// ("" among them). Trained: into the buffers, as float32. Frozen: as frozen_form says, the mapped bytes themselves or

@@ -28,6 +28,10 @@ bool BackboneEncoder::wants_embedding_gradient(const PackedBatch& batch, int wor
   return store_->trained(word) || (batch.n_images() > 0 && store_->trained(images_->first_parameter()));
 }
 
+void BackboneEncoder::check_weights() const {
+  check_backbone(backbone(), prefixes(), options_.model.path);
+}
+
 void BackboneEncoder::load_weights(uint64_t seed) {
   load_backbone(backbone(), first_, prefixes(), options_.model.path, *store_);
   if (!options_.lora.adapter.empty())

@@ -15,6 +15,7 @@ namespace vixen {
 
 class BackboneEncoder : public Encoder {
  public:
+  void check_weights() const override;
   void load_weights(uint64_t seed) override;
   void set_recompute_layers(int64_t layers) override { recompute_layers_ = layers; }
   void save(const std::filesystem::path& folder) const override;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/check.hpp"
+#include "base/json_file.hpp"
 #include "model/model_json.hpp"
 
 namespace vixen {
@@ -53,6 +54,10 @@ const Names& names_of(BertKind kind) {
   return kind == BertKind::kBert ? kBertNames : kDistilBertNames;
 }
 
+void refuse_flag(const JsonObject& json, const char* key) {
+  if (json.flag(key, false)) fail_user("{}: {} is true, expected a plain encoder", json.file(), key);
+}
+
 }  // namespace
 
 BertConfig read_bert_config(const ModelConfig& model) {
@@ -62,8 +67,8 @@ BertConfig read_bert_config(const ModelConfig& model) {
   if (type != "bert" && type != "distilbert")
     fail_user("{}: model_type is '{}', expected one of: bert, distilbert", file, type);
 
-  if (model.pooling != Pooling::kMean)
-    fail_user("model.pooling: last found, expected mean for the {} of {}", type, file);
+  if (model.pooling == Pooling::kLastToken)
+    fail_user("model.pooling: last found, expected mean or cls for the {} of {}", type, file);
 
   if (model.mask == Mask::kCausal)
     fail_user("model.mask: causal found, expected auto or bidirectional for the {} of {}", type, file);
@@ -89,11 +94,30 @@ BertConfig read_bert_config(const ModelConfig& model) {
   if (const std::string found = json.text("position_embedding_type", "absolute"); found != "absolute")
     fail_user("{}: position_embedding_type is \"{}\", expected \"absolute\"", file, found);
 
+  refuse_flag(json, "add_cross_attention");
+  if (model.mask == Mask::kAuto && json.flag("is_decoder", false))
+    fail_user(
+        "{}: is_decoder is true, a model that reads from left to right: give --model.mask bidirectional to read "
+        "its weights as an encoder's",
+        file);
+  if (json.has("quantization_config"))
+    fail_user("{}: quantization_config found, expected a model with float weights", file);
+  if (json.has("pruned_heads") && !json.json()["pruned_heads"].empty())
+    fail_user("{}: pruned_heads is {}, expected a model with all its heads", file,
+              shown_json(json.json()["pruned_heads"]));
+  config.tied_embeddings = json.flag("tie_word_embeddings", true);
+
   config.hidden_dropout = json.fraction(names.hidden_dropout, 0.1);
   config.attention_dropout = json.fraction(names.attention_dropout, 0.1);
   if (model.dropout >= 0) config.hidden_dropout = config.attention_dropout = model.dropout;
   config.out_dropout = config.kind == BertKind::kBert ? config.hidden_dropout : 0;
 
+  check_weight_count(
+      file,
+      static_cast<double>(config.width) *
+          (static_cast<double>(config.vocabulary + config.positions) +
+           static_cast<double>(config.folder_layers) * static_cast<double>(4 * config.width + 2 * config.feed_forward)),
+      config.folder_layers);
   config.layers = model.layers == 0 ? config.folder_layers : model.layers;
   if (config.layers < 0 || config.layers > config.folder_layers)
     fail_user("model.layers: {} found, expected 0 (all) or at most the {} layers of {}", config.layers,
@@ -126,6 +150,9 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
   };
 
   table("embeddings.word_embeddings.weight", config.vocabulary);
+  // A masked language model's output matrix is the table: a file may hold it under that name alone.
+  if (config.tied_embeddings)
+    list.back().tied = config.kind == BertKind::kBert ? "cls.predictions.decoder.weight" : "vocab_projector.weight";
   table("embeddings.position_embeddings.weight", config.positions);
   if (config.types > 0) table("embeddings.token_type_embeddings.weight", config.types);
   norm("embeddings.LayerNorm", false);
@@ -169,6 +196,8 @@ std::string saved_config_text(const ModelConfig& model, const BertConfig& config
   json["architectures"] =
       nlohmann::ordered_json::array({config.kind == BertKind::kBert ? "BertModel" : "DistilBertModel"});
   json[names_of(config.kind).layers] = config.layers;
+  json.erase("auto_map");  // names code of the folder that we do not copy
+  if (json.contains("is_decoder")) json["is_decoder"] = false;
   for (const char* key : {"dtype", "torch_dtype"})  // of what we write, whatever the folder's was
     if (json.contains(key)) json[key] = dtype;
   return json.dump(2) + "\n";

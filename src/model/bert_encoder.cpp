@@ -17,6 +17,13 @@ constexpr uint32_t kFirstLayerSite = 1;
 constexpr uint32_t kSitesPerLayer = 4;
 constexpr uint32_t kFirstAdapterSite = 30000;
 
+// Where each sequence's first token stands, [CLS]: behind the pictures, when those come first. int64 [n].
+at::Tensor first_tokens(const PackedBatch& batch) {
+  const at::Tensor begins = batch.cu_seqlens.slice(0, 0, -1).to(at::kLong);
+  if (batch.n_images() == 0) return begins;
+  return batch.text_positions.index_select(0, at::searchsorted(batch.text_positions, begins));
+}
+
 }  // namespace
 
 // What a forward pass keeps.
@@ -141,7 +148,7 @@ at::Tensor BertEncoder::forward(const PackedBatch& batch, const PassContext& con
     x = layers_[i].forward(x, packed, kept && !again ? &kept->layers[i] : nullptr);
   }
   if (saved != nullptr) *saved = std::move(kept);
-  return mean_pool(x, batch.cu_seqlens);
+  return options_.model.pooling == Pooling::kCls ? pick_pool(x, first_tokens(batch)) : mean_pool(x, batch.cu_seqlens);
 }
 
 void BertEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,
@@ -156,7 +163,12 @@ void BertEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch, c
   };
   const bool to_embeddings = !empty && wants_embedding_gradient(batch, word_);
   at::Tensor grad;
-  if (!empty) grad = mean_pool_backward(grad_h, batch.cu_seqlens, batch.n_positions(), store_->compute_dtype());
+  if (!empty) {
+    const auto dtype = store_->compute_dtype();
+    grad = options_.model.pooling == Pooling::kCls
+               ? pick_pool_backward(grad_h, first_tokens(batch), batch.n_positions(), dtype)
+               : mean_pool_backward(grad_h, batch.cu_seqlens, batch.n_positions(), dtype);
+  }
   for (size_t i = layers_.size(); i-- > 0;) {
     if (!empty) {
       if (kept.again[i]) {

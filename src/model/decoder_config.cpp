@@ -120,6 +120,8 @@ DecoderConfig read_decoder_config(const ModelConfig& model) {
   if (!is_decoder(config.model_type))
     fail_user("{}: model_type is '{}', expected one of: {}", file, config.model_type, decoder_types());
   const std::string& type = config.model_type;
+  if (model.pooling == Pooling::kCls)
+    fail_user("model.pooling: cls found, expected mean or last for the {} of {}", type, file);
 
   config.width = json.size("hidden_size");
   config.heads = json.size("num_attention_heads");
@@ -147,11 +149,19 @@ DecoderConfig read_decoder_config(const ModelConfig& model) {
   config.vocabulary = json.size("vocab_size");
   config.positions = json.size("max_position_embeddings");
   config.norm_eps = json.positive("rms_norm_eps", 1e-6);
+  if (config.norm_eps >= 1) fail_user("{}: rms_norm_eps is {}, expected less than 1", file, config.norm_eps);
   if (const std::string activation = json.text("hidden_act", "silu"); activation != "silu")
     fail_user("{}: hidden_act is \"{}\", expected \"silu\"", file, activation);
   if (json.has("quantization_config"))
     fail_user("{}: quantization_config found, expected a model with float weights", file);
 
+  check_weight_count(file,
+                     static_cast<double>(config.width) * (static_cast<double>(config.vocabulary) +
+                                                          static_cast<double>(config.folder_layers) *
+                                                              (static_cast<double>(config.qkv_rows()) +
+                                                               static_cast<double>(config.heads * config.head_dim) +
+                                                               3 * static_cast<double>(config.feed_forward))),
+                     config.folder_layers);
   config.layers = model.layers == 0 ? config.folder_layers : model.layers;
   if (config.layers < 0 || config.layers > config.folder_layers)
     fail_user("model.layers: {} found, expected 0 (all) or at most the {} layers of {}", config.layers,
@@ -210,7 +220,7 @@ std::vector<BackboneParameter> backbone_parameters(const DecoderConfig& config) 
                   .shape = {config.vocabulary, d},
                   .in_products = false,
                   .tensors = {"embed_tokens.weight"},
-                  .rows = {}});
+                  .tied = config.tied_embeddings ? "lm_head.weight" : ""});
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     const std::string prefix = fmt::format("layers.{}.", layer);
     norm(prefix + "input_layernorm", d);
@@ -234,6 +244,8 @@ std::string saved_config_text(const ModelConfig& model, const DecoderConfig& con
     if (config.model_type == known.model_type)
       json["architectures"] = nlohmann::ordered_json::array({known.model_class});
   json["num_hidden_layers"] = config.layers;
+  json.erase("auto_map");  // names code of the folder that we do not copy
+  if (json.contains("is_causal")) json["is_causal"] = model.mask != Mask::kBidirectional;
   if (json.contains("layer_types") && json["layer_types"].is_array())
     while (static_cast<int64_t>(json["layer_types"].size()) > config.layers)
       json["layer_types"].erase(json["layer_types"].size() - 1);

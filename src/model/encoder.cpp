@@ -9,9 +9,11 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/sha256.hpp"
+#include "base/text.hpp"
 #include "model/adapter_files.hpp"
 #include "model/bert_encoder.hpp"
 #include "model/decoder_encoder.hpp"
+#include "model/folder_settings.hpp"
 #include "model/late_fusion_encoder.hpp"
 #include "model/model_json.hpp"
 
@@ -34,6 +36,33 @@ std::unique_ptr<Encoder> make_backbone(const EncoderOptions& options, ParameterS
   return std::make_unique<BertEncoder>(options, read_bert_config(options.model), store);
 }
 
+// UserError at a token that the model's table has no row for. A tokenizer may know more tokens than the table has rows
+// (added ones, for which nobody resized the model): only those count that a text uses.
+void check_tokens(int64_t rows, const Dataset& dataset, const SequenceTemplate& prompt) {
+  const std::string file = shown(dataset.path().string());
+  const auto fail = [&](const std::string& where, int64_t token) {
+    fail_user(
+        "{}: {} uses token {}, the model's table has {} rows (0 to {}): give the model more rows "
+        "(resize_token_embeddings of transformers), or prepare the data set with a tokenizer of its size",
+        file, where, token, rows, rows - 1);
+  };
+  for (const auto& [name, piece] :
+       {std::pair{"text_prefix", &prompt.text_prefix}, std::pair{"image_prefix", &prompt.image_prefix},
+        std::pair{"closing", &prompt.closing}})
+    for (const int32_t token : *piece)
+      if (token >= rows) fail(fmt::format("template.{}", name), token);
+  if (dataset.info().vocabulary <= rows) return;  // no token is as high
+  for (const auto& [name, table] : {std::pair{"label", &dataset.labels()}, std::pair{"train", &dataset.train()},
+                                    std::pair{"test", &dataset.test()}}) {
+    const auto& values = table->tokens.values;
+    const auto highest = std::max_element(values.begin(), values.end());
+    if (highest == values.end() || *highest < rows) continue;
+    const auto& offsets = table->tokens.offsets;
+    const auto row = std::upper_bound(offsets.begin(), offsets.end(), highest - values.begin()) - offsets.begin() - 1;
+    fail(fmt::format("{} row {} (\"{}\")", name, row, shown(table->text(row), 60)), *highest);
+  }
+}
+
 }  // namespace
 
 std::vector<std::filesystem::path> EncoderOptions::folders() const {
@@ -45,6 +74,7 @@ std::vector<std::filesystem::path> EncoderOptions::folders() const {
 std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterStore& store) {
   EncoderOptions settled = options;
   settled.lora = with_adapter_settings(options.lora);
+  if (settled.model.pooling == Pooling::kAuto) settled.model = with_folder_settings(options.model, options.lora);
   if (settled.model.fusion == Fusion::kEarly) return make_backbone(settled, store);
   EncoderOptions text = settled;
   text.image_width = 0;
@@ -53,13 +83,7 @@ std::unique_ptr<Encoder> make_encoder(const EncoderOptions& options, ParameterSt
 }
 
 void check_fits(const Encoder& encoder, const Dataset& dataset, const PackOptions& pack) {
-  const auto& info = dataset.info();
-  int64_t last_token = info.vocabulary - 1;
-  for (const auto* piece : {&pack.prompt.text_prefix, &pack.prompt.image_prefix, &pack.prompt.closing})
-    for (const int32_t token : *piece) last_token = std::max<int64_t>(last_token, token);
-  if (last_token >= encoder.vocabulary())
-    fail_user("{}: token ids up to {}, the model has a vocabulary of {}", dataset.path().string(), last_token,
-              encoder.vocabulary());
+  check_tokens(encoder.vocabulary(), dataset, pack.prompt);
   const int64_t longest = longest_sequence(dataset, pack);
   if (longest > encoder.max_positions())
     fail_user("{}: sequences of up to {} positions, the model has {}: prepare the data set with a smaller --max-length",

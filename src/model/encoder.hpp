@@ -33,6 +33,9 @@ class Encoder {
   virtual bool is_decoder() const { return false; }
   virtual int64_t n_layers() const = 0;
 
+  /// UserError naming file and tensor when the folder's weights are not those that its config.json describes. Reads
+  /// headers only, before store.allocate(): a wrong size is no failed allocation.
+  virtual void check_weights() const = 0;
   /// Fills the parameters from the folder's weights, and from lora.adapter or a keyed initialisation what the folder
   /// does not have (adapters, image adapter, fusion block). After store.allocate(); refreshes the compute copies.
   /// UserError names file and tensor when something is missing or has another shape.

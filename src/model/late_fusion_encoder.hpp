@@ -23,6 +23,7 @@ class LateFusionEncoder final : public Encoder {
   /// UserError when model.fusion_heads does not divide the width.
   LateFusionEncoder(const EncoderOptions& options, std::unique_ptr<Encoder> text, ParameterStore& store);
 
+  void check_weights() const override { text_->check_weights(); }
   void load_weights(uint64_t seed) override;
   int64_t width() const override { return text_->width(); }
   int64_t vocabulary() const override { return text_->vocabulary(); }

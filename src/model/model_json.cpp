@@ -1,28 +1,46 @@
 #include "model/model_json.hpp"
 
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "base/check.hpp"
-#include "base/file.hpp"
+#include "base/json_file.hpp"
+#include "base/text.hpp"
 
 namespace vixen {
+namespace {
+
+// Beyond any model; products of two or three such sizes and the bytes of tensors still fit 64 bits.
+constexpr int64_t kLargestSize = int64_t{1} << 28;
+// Beyond any setting; float32 holds its inverse.
+constexpr double kLargestNumber = 1e30;
+
+bool is_whole(const nlohmann::ordered_json& value, int64_t low, int64_t high) {
+  return value.is_number_unsigned() ? value.get<uint64_t>() <= static_cast<uint64_t>(high) &&
+                                          static_cast<int64_t>(value.get<uint64_t>()) >= low
+         : value.is_number_integer() ? value.get<int64_t>() >= low && value.get<int64_t>() <= high
+                                     : false;
+}
+
+}  // namespace
 
 std::filesystem::path model_json_path(const std::filesystem::path& model) {
   return std::filesystem::is_regular_file(model) ? model : model / "config.json";
 }
 
 nlohmann::ordered_json read_model_json(const std::filesystem::path& model) {
-  const std::filesystem::path path = model_json_path(model);
-  nlohmann::ordered_json json;
-  try {
-    json = nlohmann::ordered_json::parse(read_text(path));
-  } catch (const nlohmann::json::exception& error) {
-    fail_user("{}: {}; expected the JSON object of a Hugging Face model", path.string(), error.what());
-  }
-  if (!json.is_object())
-    fail_user("{}: found a JSON {}, expected the object of a Hugging Face model", path.string(), json.type_name());
-  return json;
+  return read_json_object(model_json_path(model), "the JSON object of a Hugging Face model");
+}
+
+void check_weight_count(const std::string& file, double weights, int64_t layers) {
+  constexpr double kMostWeights = 1e13;
+  constexpr int64_t kMostLayers = 10000;
+  if (layers > kMostLayers)
+    fail_user("{}: {} layers, expected at most {}: is the number of layers right?", shown(file), layers, kMostLayers);
+  if (weights > kMostWeights)
+    fail_user("{}: its sizes come to {:.1e} weights, expected at most {:.0e}: is one of them wrong?", shown(file),
+              weights, kMostWeights);
 }
 
 JsonObject::JsonObject(std::string file, std::string path, nlohmann::ordered_json json)
@@ -33,12 +51,15 @@ JsonObject JsonObject::of_model(const std::filesystem::path& model) {
 }
 
 void JsonObject::fail(const std::string& key, const char* expected) const {
-  if (!json_.contains(key)) fail_user("{}: key {}{} is missing, expected {}", file_, path_, key, expected);
-  fail_user("{}: {}{} is {}, expected {}", file_, path_, key, json_[key].dump(), expected);
+  const std::string file = shown(file_);
+  if (!json_.contains(key)) fail_user("{}: key {}{} is missing, expected {}", file, path_, key, expected);
+  fail_user("{}: {}{} is {}, expected {}", file, path_, key, shown_json(json_[key]), expected);
 }
 
 int64_t JsonObject::size(const std::string& key) const {
-  if (!has(key) || !json_[key].is_number_integer() || json_[key].get<int64_t>() < 1) fail(key, "a positive integer");
+  if (!has(key) || !json_[key].is_number_integer() || !is_whole(json_[key], 1, std::numeric_limits<int64_t>::max()))
+    fail(key, "a positive integer");
+  if (!is_whole(json_[key], 1, kLargestSize)) fail(key, "a size of a model, at most 2^28");
   return json_[key].get<int64_t>();
 }
 
@@ -48,12 +69,14 @@ int64_t JsonObject::size(const std::string& key, int64_t fallback) const {
 
 int64_t JsonObject::count(const std::string& key, int64_t fallback) const {
   if (!has(key)) return fallback;
-  if (!json_[key].is_number_integer() || json_[key].get<int64_t>() < 0) fail(key, "a non-negative integer");
+  if (!is_whole(json_[key], 0, std::numeric_limits<int64_t>::max())) fail(key, "a non-negative integer");
   return json_[key].get<int64_t>();
 }
 
 double JsonObject::positive(const std::string& key) const {
   if (!has(key) || !json_[key].is_number() || !(json_[key].get<double>() > 0)) fail(key, "a positive number");
+  if (const auto value = json_[key].get<double>(); value > kLargestNumber || value < 1 / kLargestNumber)
+    fail(key, "a number from 1e-30 to 1e30");
   return json_[key].get<double>();
 }
 
@@ -70,7 +93,7 @@ double JsonObject::fraction(const std::string& key, double fallback) const {
 
 double JsonObject::number(const std::string& key, double fallback) const {
   if (!has(key)) return fallback;
-  if (!json_[key].is_number()) fail(key, "a number");
+  if (!json_[key].is_number() || !std::isfinite(json_[key].get<double>())) fail(key, "a number");
   return json_[key].get<double>();
 }
 

@@ -14,6 +14,9 @@ std::filesystem::path model_json_path(const std::filesystem::path& model);
 /// What it holds. UserError: unreadable, no JSON object.
 nlohmann::ordered_json read_model_json(const std::filesystem::path& model);
 
+/// UserError when config.json describes more weights or layers than any model has: a size is wrong.
+void check_weight_count(const std::string& file, double weights, int64_t layers);
+
 /// An object of config.json: the file's own, or one inside it. A key whose value is null counts as absent.
 class JsonObject {
  public:
@@ -22,12 +25,12 @@ class JsonObject {
 
   bool has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
   bool is_null(const std::string& key) const { return json_.contains(key) && json_[key].is_null(); }
-  /// Positive integers; without fallback the key must be there.
+  /// Positive integers up to 2^28; without fallback the key must be there.
   int64_t size(const std::string& key) const;
   int64_t size(const std::string& key, int64_t fallback) const;
   /// Integers from 0 on.
   int64_t count(const std::string& key, int64_t fallback) const;
-  /// Finite numbers, above 0 or any.
+  /// Finite numbers, above 0 (and within 1e-30 to 1e30) or any.
   double positive(const std::string& key) const;
   double positive(const std::string& key, double fallback) const;
   /// In [0, 1).

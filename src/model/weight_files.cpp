@@ -5,28 +5,25 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
-#include "base/file.hpp"
+#include "base/json_file.hpp"
+#include "base/text.hpp"
 
 namespace vixen {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 // Tensor -> shard, as the index says it.
 std::map<std::string, std::string> read_index(const std::filesystem::path& path) {
-  const std::string file = path.string();
-  Json json;
-  try {
-    json = Json::parse(read_text(path));
-  } catch (const Json::exception& error) {
-    fail_user("{}: {}; expected the JSON object of a sharded checkpoint", file, error.what());
-  }
-  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
+  const std::string file = shown(path.string());
+  const Json json = read_json_object(path, "the JSON object of a sharded checkpoint");
+  if (!json.contains("weight_map") || !json["weight_map"].is_object())
     fail_user("{}: key weight_map is missing, expected an object of tensors and the shards that hold them", file);
   std::map<std::string, std::string> shards;
   for (const auto& [tensor, shard] : json["weight_map"].items()) {
     if (!shard.is_string() || std::filesystem::path(shard.get<std::string>()).filename() != shard.get<std::string>())
-      fail_user("{}: weight_map.{} is {}, expected the name of a file beside the index", file, tensor, shard.dump());
+      fail_user("{}: weight_map.{} is {}, expected the name of a file beside the index", file, shown(tensor),
+                shown_json(shard));
     shards[tensor] = shard.get<std::string>();
   }
   return shards;
@@ -45,6 +42,7 @@ WeightFiles::WeightFiles(const std::filesystem::path& folder) : main_file_(folde
       files_[name] = file;
       paths_[name] = main_file_;
     }
+    add_shared(*file);
     return;
   }
   std::map<std::string, std::shared_ptr<const SafetensorsFile>> opened;  // by shard
@@ -61,6 +59,17 @@ WeightFiles::WeightFiles(const std::filesystem::path& folder) : main_file_(folde
     files_[tensor] = file;
     paths_[tensor] = path;
   }
+  for (const auto& [shard, file] : opened) add_shared(*file);
+}
+
+void WeightFiles::add_shared(const SafetensorsFile& file) {
+  for (const auto& [name, kept] : file.metadata())
+    if (file.contains(kept) && files_.contains(kept) && !files_.contains(name)) shared_[name] = kept;
+}
+
+const std::string& WeightFiles::stored(const std::string& name) const {
+  const auto found = shared_.find(name);
+  return found == shared_.end() ? name : found->second;
 }
 
 std::vector<std::string> WeightFiles::names() const {
@@ -70,9 +79,9 @@ std::vector<std::string> WeightFiles::names() const {
 }
 
 at::Tensor WeightFiles::tensor(const std::string& name) const {
-  const auto found = files_.find(name);
+  const auto found = files_.find(stored(name));
   if (found == files_.end()) fail_user("{}: tensor {} is missing", main_file_.string(), name);
-  at::Tensor tensor = found->second->tensor(name);
+  at::Tensor tensor = found->second->tensor(stored(name));
   const auto dtype = tensor.scalar_type();
   if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16 && dtype != at::kDouble)
     fail_user("{}: tensor {} has dtype {}, expected float32, float16 or bfloat16", file_of(name).string(), name,
@@ -81,11 +90,11 @@ at::Tensor WeightFiles::tensor(const std::string& name) const {
 }
 
 void WeightFiles::done_with(const std::string& name) const {
-  files_.at(name)->done_with(name);
+  files_.at(stored(name))->done_with(stored(name));
 }
 
 std::filesystem::path WeightFiles::file_of(const std::string& name) const {
-  const auto found = paths_.find(name);
+  const auto found = paths_.find(stored(name));
   return found == paths_.end() ? main_file_ : found->second;
 }
 

@@ -46,6 +46,7 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
   encoder_ = make_encoder({config_.model, config_.lora, image_width(config_, dataset)}, store_);
   pack_ = vixen::pack_options(config_, *encoder_, dataset);
   check_fits(*encoder_, dataset, pack_);
+  encoder_->check_weights();
   if (config.train.method == Method::kPrime)
     prototypes_ = std::make_unique<LabelPrototypes>(config, dataset.labels().size(), encoder_->width(), store_, *comm_);
   choose_memory();

@@ -205,8 +205,9 @@ def test_lora_decoder_with_pictures(train):
     ("qwen2", ("--model.fusion", "late", "--model.fusion_heads", 4, "--model.image_adapter", "mlp")),
     ("bert", ("--model.fusion", "late", "--model.fusion_heads", 4)),
     ("bert", (*LORA, "--lora.modules", "q,v")),
+    ("bert", ("--model.pooling", "cls")),
     ("distilbert", ("--compat.padded_positions", "true",)),
-], ids=["last_token", "images_first", "padded_mlp", "decoder_late_fusion", "bert_late_fusion", "bert_lora", "distilbert_padded"])
+], ids=["last_token", "images_first", "padded_mlp", "decoder_late_fusion", "bert_late_fusion", "bert_lora", "bert_cls", "distilbert_padded"])
 def test_python_gives_the_same_embeddings(train, model, settings):
     run = train(model, *settings)
     expected = run.embed()
@@ -226,12 +227,18 @@ def test_python_gives_the_same_embeddings(train, model, settings):
     assert distance(without[bare], expected[bare]) <= TOLERANCE
 
 
-def test_text_encoder_is_plain_sentence_transformers(train):
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_text_encoder_is_plain_sentence_transformers(train, pooling):
     from sentence_transformers import SentenceTransformer
 
-    run = train("bert", "--data.images", "false")
+    run = train("bert", "--data.images", "false", "--model.pooling", pooling)
     expected = run.embed()
     folder = run.export("sentence-transformers", ranks=2)
+    # the folder that vixen wrote is one that it reads: an untrained model of the same pooling
+    out = run.out / "again.h5"
+    vixen("embed", "--data.path", run.data, "--model.path", folder, "--data.images", "false", "--embed.dtype", "fp32", "--out", out)
+    with h5py.File(out) as file:
+        assert distance(file["embeddings"][:], expected) <= TOLERANCE
     model = SentenceTransformer(str(folder), device="cpu")  # no code of ours is run
     assert distance(model.encode(run.inputs()[0], batch_size=4), expected) <= TOLERANCE
     assert model.max_seq_length == 10

@@ -147,6 +147,14 @@ TEST_F(AdapterFiles, FaultsOfTheSettings) {
   EXPECT_FAULT(with("use_dora", true), "use_dora is true");
   EXPECT_FAULT(with("fan_in_fan_out", true), "fan_in_fan_out is true");
   EXPECT_FAULT(with("modules_to_save", {"classifier"}), "modules_to_save");
+  EXPECT_FAULT(with("r", 0), "r is 0, expected a positive integer");
+  EXPECT_FAULT(with("r", 1000000000), "lora_A.weight has shape [3, 30], expected 1000000000 rows: the r of");
+  EXPECT_FAULT(with("r", 3.0), "r is 3.0, expected a positive integer");
+  EXPECT_FAULT(with("lora_alpha", 1e300), "lora_alpha is 1e+300, expected a number");
+  EXPECT_FAULT(with("lora_alpha", "8"), "lora_alpha is \"8\", expected a number");
+  EXPECT_FAULT(with("lora_dropout", 1.5), "lora_dropout is 1.5, expected a number in [0, 1)");
+  EXPECT_FAULT(with("use_rslora", "true"), "use_rslora is \"true\", expected true or false");
+  EXPECT_FAULT(with("rank_pattern", 3), "rank_pattern is 3, expected an object");
   EXPECT_FAULT(with("init_lora_weights", "pissa_niter_4"), "init_lora_weights is \"pissa_niter_4\"");
   EXPECT_FAULT(with("rank_pattern", {{"query", 8}}), "rank_pattern.query is 8, expected the r of 3 for every module");
   EXPECT_FAULT(with("alpha_pattern", {{"key", 1}}), "alpha_pattern.key is 1, expected the lora_alpha of 5");

@@ -153,6 +153,83 @@ TEST(Ini, MistakesNameFileLineAndTheNearestKey) {
             "c/x.ini:2: loss.tie_gradient = haf: expected one of half, zero (did you mean half?)");
 }
 
+TEST(Ini, ReadsWhatEditorsLeaveInAFile) {
+  const auto read = [](const std::string& text) {
+    Config config;
+    EXPECT_EQ(fault_of([&] { apply_ini(config, text, "f.ini"); }), "(no fault)") << text;
+    return config;
+  };
+  for (const char* end : {"\n", "\r\n", "\r"}) {
+    const std::string line = end;
+    const auto config =
+        read("[train]" + line + "epochs = 3" + line + "lr = 0.5" + line + line + "[run]" + line + "dir = x");
+    EXPECT_EQ(config.train.epochs, 3);
+    EXPECT_EQ(config.train.lr, 0.5);
+    EXPECT_EQ(config.run.dir, "x");
+  }
+  EXPECT_EQ(read("\xef\xbb\xbf[train]\nepochs = 3\n").train.epochs, 3) << "a byte order mark";
+  EXPECT_EQ(read("\xef\xbb\xbf# a comment\r\ntrain.epochs = 3\r\n").train.epochs, 3);
+  EXPECT_EQ(read("[train]\nepochs\u00a0=\u00a03\u00a0\n").train.epochs, 3) << "no-break spaces";
+  EXPECT_EQ(read("[train\u3000]\u2003# comment\n\u200bepochs = 3\u00a0# three\n").train.epochs, 3);
+  EXPECT_EQ(read("[cluster]\ndouble_at = 3,\u00a04\n").cluster.double_at, (std::vector<int64_t>{3, 4}));
+  EXPECT_EQ(read("[run]\ndir = \"\u00a0x\u00a0\"\n").run.dir, "\u00a0x\u00a0") << "kept within quotes";
+  EXPECT_EQ(read("[train];\nepochs = 3;4\n[train]\nepochs = 5").train.epochs, 5);
+}
+
+TEST(Ini, RefusesWhatItWouldLoseOrMisread) {
+  Config config;
+  const auto at = [&](const std::string& text) { return fault_of([&] { apply_ini(config, text, "f.ini"); }); };
+  EXPECT_EQ(at("[train] epochs = 3\n"),
+            "f.ini:1: found \"epochs = 3\" behind the section, expected the end of the line");
+  EXPECT_EQ(at("\r\r[train] x\r"), "f.ini:3: found \"x\" behind the section, expected the end of the line");
+  EXPECT_EQ(at("[run]\ndir = \"x\" y\n"),
+            "f.ini:2: found \"y\" behind the closing quote, expected the end of the line");
+  EXPECT_EQ(at("[train]\nepochs = \u201c3\u201d\n"),
+            "f.ini:2: found \u201c3\u201d in the quotes of a word processor, expected \" or none");
+  EXPECT_FAULT(at("[data]\npath = \u2018/x.h5\u2019\n"), "the quotes of a word processor");
+  EXPECT_EQ(at("[data]\npath = '/x.h5'\n"), "f.ini:2: found '/x.h5', expected double quotes or none");
+  EXPECT_FAULT(at("[cluster]\ndouble_at = 20, \\\n  40\n"), "f.ini:2: found \\ at the end of the line");
+  EXPECT_FAULT(at("[cluster]\ndouble_at = 20,\n  40\n"), "f.ini:2: cluster.double_at = 20,: expected whole numbers");
+  EXPECT_EQ(at("[train]\nlr = 0,0005\n"), "f.ini:2: train.lr = 0,0005: expected a number (with a point, not a comma)");
+  EXPECT_FAULT(at("[train]\nmemory_gb = 76GB\n"), "f.ini:2: train.memory_gb = 76GB: expected a number");
+  EXPECT_EQ(at(std::string("\xff\xfe[\0t\0", 6)),
+            "f.ini: found UTF-16 text, expected UTF-8: save the file in that encoding");
+  EXPECT_FAULT(at(std::string("[\0t\0r\0", 6)), "found UTF-16 text");
+  EXPECT_TRUE(same(config, Config())) << "a refused value changes nothing";
+}
+
+TEST(Ini, ShowsWhatATerminalHides) {
+  Config config;
+  const auto at = [&](const std::string& text) { return fault_of([&] { apply_ini(config, text, "f.ini"); }); };
+  EXPECT_EQ(at(std::string("[train]\nepochs = 3\0\n", 20)),
+            "f.ini:2: train.epochs = 3\\x00: found a control character in the value, expected none");
+  EXPECT_FAULT(at("[train]\nepo\u200bchs = 3\n"),
+               "f.ini:2: unknown key train.epo\\u200bchs (did you mean train.epochs?)");
+  EXPECT_FAULT(at("[train]\nepochs = 3\u200b0\n"), "train.epochs = 3\\u200b0: expected a whole number");
+  EXPECT_FAULT(at("[tr\u00adain]\n"), "unknown section [tr\\u00adain]");
+  EXPECT_FAULT(at("[train]\nlr = \xff\n"), "train.lr = \\xff: expected a number");
+  const std::string long_line = at(std::string(5000, 'x'));
+  EXPECT_LT(long_line.size(), 200u) << "a line is quoted up to its beginning";
+}
+
+TEST(Ini, QuotesWhatItWouldNotReadBack) {
+  for (const std::string value : {"\u201cx\u201d", "'x'", "\u00a0x", "x\u3000", "x\\", "\ufeffx"}) {
+    Config config, read;
+    config.run.dir = value;
+    apply_ini(read, to_ini(config, /*only_changed=*/true), "f.ini");
+    EXPECT_EQ(read.run.dir, value);
+  }
+}
+
+TEST(Ini, OtherFilesAreNamed) {
+  const IniFile pointer("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n");
+  EXPECT_FAULT(mistake({"bench", "--config", pointer.path()}), pointer.path() + ": found a Git LFS pointer");
+  const IniFile page("<!DOCTYPE html>\n<html></html>\n");
+  EXPECT_FAULT(mistake({"bench", "--config", page.path()}), ": found an HTML page");
+  const IniFile json("{\"train\": {\"epochs\": 3}}\n");
+  EXPECT_FAULT(mistake({"bench", "--config", json.path()}), ":1: found \"{\"train\"");
+}
+
 TEST(Values, OutOfRangeGivesOneLine) {
   Config config;
   const auto set = [&](const char* name, const char* text) {
@@ -172,7 +249,7 @@ TEST(Values, OutOfRangeGivesOneLine) {
   EXPECT_EQ(set("cluster.double_at", "1,-2"), "w: cluster.double_at = 1,-2: expected whole numbers at least 0");
   EXPECT_EQ(set("data.images", "yes"), "w: data.images = yes: expected one of true, false");
   EXPECT_EQ(set("data.split", "dev"), "w: data.split = dev: expected one of train, test");
-  EXPECT_EQ(set("run.dir", "a\nb"), "w: run.dir: expected a value on one line, found a control character in it");
+  EXPECT_EQ(set("run.dir", "a\nb"), "w: run.dir = a\\x0ab: found a control character in the value, expected none");
   EXPECT_TRUE(same(config, Config())) << "a refused value changes nothing";
   set_value(*find_key("cluster.double_at"), config, "", "w");
   EXPECT_TRUE(config.cluster.double_at.empty());
@@ -248,6 +325,27 @@ TEST(CommandLine, MistakesNameTheNearestName) {
   EXPECT_EQ(mistake({"search", "--search.corpus", "a", "--out", "b"}).find("vixen search needs --search.queries"), 0u);
   EXPECT_EQ(mistake({"bench", "--loss.margin_min", "0.4"}),
             "command line: loss.margin_min = 0.4: expected at most loss.margin_max = 0.3 (default)");
+}
+
+TEST(CommandLine, TheLaterOfTwoLinesWinsAndBothAreNamed) {
+  const IniFile file("[train]\nepochs = 3\nlr = 1\nepochs = 4\n");
+  const auto parsed = parse({"bench", "--config", file.path()});
+  EXPECT_EQ(parsed.config.train.epochs, 4);
+  EXPECT_FAULT(parsed.resolved_text, "\nepochs = 4  # " + file.path() + ":4 (instead of " + file.path() + ":2)\n");
+}
+
+TEST(CommandLine, NamesWhatAWordProcessorMadeOfIt) {
+  EXPECT_EQ(mistake({"bench", "\u2014train.lr", "1"}),
+            "command line: \u2014train.lr: found the dash of a word processor, expected --");
+  EXPECT_EQ(mistake({"bench", "--data.path", "\u201cx.h5\u201d"}),
+            "command line: --data.path: found \u201cx.h5\u201d in the quotes of a word processor, expected \" or none");
+  EXPECT_EQ(
+      mistake({"bench", "--train.lr\u00a0", "1"}).find("command line: unknown key --train.lr\\u00a0 (did you mean"),
+      0u);
+  EXPECT_EQ(mistake({"bench", "--train.lr", "--train.seed", "1"}),
+            "command line: --train.lr: found --train.seed behind it, expected a value");
+  EXPECT_EQ(parse({"bench", "--train.epochs", "3", "--train.epochs", "4"}).config.train.epochs, 4);
+  EXPECT_EQ(parse({"bench", "--run.dir=--x"}).config.run.dir, "--x");
 }
 
 TEST(CommandLine, InspectTakesFiles) {

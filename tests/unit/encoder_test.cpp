@@ -160,6 +160,30 @@ TEST(EncoderImages, ProjectionIsInitialisedBySeedWhenThereIsNoFile) {
 }
 
 // Names with a task head's prefix, TensorFlow's names of norms, halves, and tensors that nobody asked for.
+// [CLS] stands behind the pictures.
+TEST(EncoderPooling, ClsIsTheFirstToken) {
+  const auto options_with = [](Pooling pooling) {
+    EncoderOptions options;
+    options.model.path = tiny_model("tiny_bert").string();
+    options.model.dropout = 0;
+    options.model.pooling = pooling;
+    options.image_width = kTinyImageWidth;
+    return options;
+  };
+  LoadedEncoder cls(options_with(Pooling::kCls)), mean(options_with(Pooling::kMean)),
+      folder(options_with(Pooling::kAuto));
+  const PackedBatch one = tiny_batch({{5, 1, 0}}, kVocabulary);  // of a single token both are its state
+  EXPECT_TRUE(at::equal(cls.embed(one), mean.embed(one)));
+  const PackedBatch batch = tiny_batch({{1, 6, 0}, {2, 5, 2}, {3, 4, 0}, {4, 1, 3}}, kVocabulary);
+  EXPECT_TRUE(at::equal(folder.embed(batch), mean.embed(batch))) << "a folder that says nothing";
+  const at::Tensor h = cls.embed(batch);
+  EXPECT_GT((h - mean.embed(batch)).abs().max().item<double>(), 1e-2);
+  EXPECT_LE(packing_difference(cls, batch), 1e-5);
+  expect_encoder_gradients(cls, batch, {.training = true, .seed = 3, .step = 8}, {.step = 4e-3, .relative = 5e-3});
+  EXPECT_LE(chunks_difference(cls, batch, 2, {.training = true, .seed = 3, .step = 8}), 1e-5);
+  expect_nothing_of_no_sequences(cls);
+}
+
 TEST(EncoderFolder, OtherNamesAndDtypes) {
   const ModelFolder folder("tiny_bert");
   const auto path = folder.path() / "model.safetensors";
@@ -201,7 +225,21 @@ TEST(EncoderFolder, FaultsOfTheConfig) {
   EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": -3"), "hidden_size is -3, expected a positive integer");
   EXPECT_FAULT(with("\"vocab_size\": 101", "\"vocab_size\": \"many\""), "vocab_size is \"many\"");
   EXPECT_FAULT(with("\"vocab_size\"", "\"vocab_sise\""), "key vocab_size is missing");
-  EXPECT_FAULT(with("{", "["), "JSON");
+  EXPECT_FAULT(with("{", "["), "expected the JSON object of a Hugging Face model");
+  EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 30000000000"),
+               "hidden_size is 30000000000, expected a size of a model, at most 2^28");
+  EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 18446744073709551615"), "expected a positive integer");
+  EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 200000001"), "its sizes come to");
+  EXPECT_FAULT(with("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 100000"),
+               "100000 layers, expected at most 10000");
+  EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 3e1"), "hidden_size is 30.0, expected a positive integer");
+  EXPECT_FAULT(with("{", "{\"is_decoder\": true, "), "is_decoder is true, a model that reads from left to right");
+  EXPECT_FAULT(with("{", "{\"add_cross_attention\": true, "), "add_cross_attention is true, expected a plain encoder");
+  EXPECT_FAULT(with("{", "{\"pruned_heads\": {\"0\": [1]}, "), "pruned_heads is {\"0\":[1]}");
+  EXPECT_FAULT(with("{", "{\"quantization_config\": {}, "), "quantization_config found");
+  EXPECT_FAULT(with("{", "{\"auto_map\": {\"AutoModel\": \"x.Y\"}, "), "auto_map.AutoModel is \"x.Y\"");
+  EXPECT_FAULT(with("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu\", \"layer_norm_eps\": -1e-12"),
+               "layer_norm_eps is -1e-12");
   EXPECT_FAULT(fault("/nowhere/at/all"), "/nowhere/at/all/config.json");
   EXPECT_FAULT(fault(tiny_model("tiny_bert"), 4), "model.layers: 4 found");
 }
@@ -215,7 +253,8 @@ TEST(EncoderFolder, SettingsOfDecodersAreRefused) {
     ParameterStore store;
     return fault_of([&] { make_encoder(options, store); });
   };
-  EXPECT_FAULT(refused([](auto& o) { o.model.pooling = Pooling::kLastToken; }), "model.pooling: last found");
+  EXPECT_FAULT(refused([](auto& o) { o.model.pooling = Pooling::kLastToken; }),
+               "model.pooling: last found, expected mean or cls");
   EXPECT_FAULT(refused([](auto& o) { o.model.mask = Mask::kCausal; }), "model.mask: causal found");
   EXPECT_EQ(refused([](auto& o) { o.model.mask = Mask::kBidirectional; }), "(no fault)");
   const std::string modules = refused([](auto& o) {
@@ -241,6 +280,52 @@ TEST(EncoderFolder, FaultsOfTheWeights) {
   EXPECT_FAULT(fault(folder.path()), path.string());
   std::filesystem::remove(path);
   EXPECT_FAULT(fault(folder.path()), path.string());
+}
+
+TEST(EncoderFolder, WrongSizesAreFoundBeforeTheyAreAllocated) {
+  const ModelFolder folder("tiny_bert");
+  folder.edit_config("\"intermediate_size\": 52", "\"intermediate_size\": 20000000");  // 7 GB in three layers
+  EncoderOptions options;
+  options.model.path = folder.path().string();
+  ParameterStore store;
+  const auto encoder = make_encoder(options, store);
+  EXPECT_FAULT(fault_of([&] { encoder->check_weights(); }),
+               "has shape [52, 30], expected [20000000, 30] as config.json says");
+}
+
+TEST(EncoderFolder, AByteOrderMarkInTheConfig) {
+  const ModelFolder folder("tiny_bert");
+  folder.edit_config("{", "\xef\xbb\xbf{");
+  EXPECT_EQ(fault(folder.path()), "(no fault)");
+}
+
+// safetensors' save_model keeps one of two tensors that share memory, and says in the metadata which.
+TEST(EncoderFolder, TheTokenTableUnderTheNameOfALanguageModelsOutput) {
+  const PackedBatch batch = tiny_batch({{1, 6, 0}, {2, 5, 2}}, kVocabulary);
+  Loaded whole(tiny_model("tiny_bert"));
+  const at::Tensor expected = whole.embed(batch);
+  const std::string table = "embeddings.word_embeddings.weight";
+  const auto rename = [&](const std::filesystem::path& folder, const std::string& name,
+                          const std::map<std::string, std::string>& metadata) {
+    std::map<std::string, at::Tensor> tensors;
+    {
+      const SafetensorsFile file(folder / "model.safetensors");
+      for (const auto& tensor : file.names()) tensors[tensor] = file.tensor(tensor).clone();
+    }
+    tensors[name] = tensors.at(table);
+    tensors.erase(table);
+    write_safetensors(folder / "model.safetensors", tensors, metadata);
+  };
+  const ModelFolder tied("tiny_bert"), named("tiny_bert"), untied("tiny_bert"), unknown("tiny_bert");
+  rename(tied.path(), "cls.predictions.decoder.weight", {});
+  EXPECT_TRUE(at::equal(Loaded(tied.path()).embed(batch), expected));
+  rename(named.path(), "another", {{"format", "pt"}, {table, "another"}});
+  EXPECT_TRUE(at::equal(Loaded(named.path()).embed(batch), expected));
+  untied.edit_config("{", "{\"tie_word_embeddings\": false, ");
+  rename(untied.path(), "cls.predictions.decoder.weight", {});
+  EXPECT_FAULT(fault(untied.path()), "tensor " + table + " is missing");
+  rename(unknown.path(), "another", {{table, "a tensor that is not there"}});
+  EXPECT_FAULT(fault(unknown.path()), "tensor " + table + " is missing");
 }
 
 TEST(EncoderFolder, SequencesLongerThanItsPositions) {

@@ -111,9 +111,19 @@ TEST_F(ExportFolderTest, PlainModules) {
   EXPECT_EQ(modules[2]["type"], "sentence_transformers.models.Normalize");
   EXPECT_EQ(read("1_Pooling/config.json")["word_embedding_dimension"], 24);
   EXPECT_EQ(read("1_Pooling/config.json")["pooling_mode_mean_tokens"], true);
+  EXPECT_EQ(read("1_Pooling/config.json")["pooling_mode_cls_token"], false);
   EXPECT_EQ(read("sentence_bert_config.json")["max_seq_length"], 16);
   EXPECT_EQ(read("tokenizer_config.json")["pad_token"], "[PAD]");
   EXPECT_EQ(read("tokenizer_config.json")["model_max_length"], 16);
+
+  ModelDescription cls = text_encoder();
+  cls.model.pooling = Pooling::kCls;
+  EXPECT_TRUE(is_plain(cls));
+  write_sentence_transformers(folder_, cls);
+  EXPECT_EQ(read("1_Pooling/config.json")["pooling_mode_cls_token"], true);
+  EXPECT_EQ(read("1_Pooling/config.json")["pooling_mode_mean_tokens"], false);
+  write_loader(folder_, cls);
+  EXPECT_EQ(read("vixen_config.json")["pooling"], "cls");
 
   write("tokenizer_config.json", {{"kept", true}});
   write_sentence_transformers(folder_, text_encoder());

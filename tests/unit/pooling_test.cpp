@@ -61,6 +61,23 @@ TEST(Pooling, LastPositionOfEachSequence) {
   }
 }
 
+TEST(Pooling, OnePositionOfEachSequence) {
+  const std::vector<int64_t> picked{1, 3, 4};
+  const at::Tensor positions = at::tensor(picked), grad = random({3, 21}, 2);
+  for (const auto dtype : kStorages) {
+    const at::Tensor x = random({12, 21}, 3, dtype), pooled = pick_pool(x, positions);
+    const at::Tensor back = pick_pool_backward(grad, positions, 12, dtype);
+    EXPECT_EQ(pooled.scalar_type(), at::kFloat);
+    EXPECT_EQ(back.scalar_type(), dtype);
+    EXPECT_EQ(back.count_nonzero().item<int64_t>(), grad.to(dtype).count_nonzero().item<int64_t>());
+    for (int64_t i = 0; i < 3; ++i) {
+      const int64_t at = picked[static_cast<size_t>(i)];
+      EXPECT_TRUE(at::equal(pooled[i], x[at].to(at::kFloat)));
+      EXPECT_TRUE(at::equal(back[at], grad[i].to(dtype)));
+    }
+  }
+}
+
 TEST(Pooling, NormalizedRowsHaveNormOne) {
   at::Tensor x = random({5, 33}, 4);
   x[2].zero_();

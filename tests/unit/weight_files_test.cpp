@@ -137,6 +137,29 @@ TEST(WeightFiles, PrefixesOfModelsWithAHead) {
   EXPECT_TRUE(store.value(1).equal(value_of(1)));
 }
 
+TEST(WeightFiles, AWholeFileIsReadBesideAnIndex) {
+  const test::TempDir folder;
+  save(folder.path(), 1 << 20);
+  write_text_atomically(folder.path() / "model.safetensors.index.json",
+                        R"({"weight_map": {"table": "model-00001-of-00002.safetensors"}})");
+  std::ofstream(folder.path() / "optimizer.safetensors") << "abc";  // not a weight of the model
+  ParameterStore store;
+  load(folder.path(), false, store);
+  EXPECT_TRUE(store.value(1).equal(value_of(1)));
+}
+
+TEST(WeightFiles, OnlyShardsOfTheIndexAreOpened) {
+  const test::TempDir folder;
+  save(folder.path(), 200);
+  std::ofstream(folder.path() / "model-00001-of-00009.safetensors") << "abc";
+  EXPECT_EQ(fault(folder.path()), "(no fault)");
+  const auto index = folder.path() / "model.safetensors.index.json";
+  write_text_atomically(index, "\xef\xbb\xbf" + read_text(index));
+  EXPECT_EQ(fault(folder.path()), "(no fault)") << "a byte order mark";
+  write_text_atomically(index, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+  EXPECT_FAULT(fault(folder.path()), index.string() + ": found a Git LFS pointer");
+}
+
 TEST(WeightFiles, Faults) {
   const test::TempDir folder;
   EXPECT_FAULT(fault(folder.path()), (folder.path() / "model.safetensors").string() + ": missing");

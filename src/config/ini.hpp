@@ -1,0 +1,27 @@
+// The INI text that settings are written in: its lines, quotes, comments, and what editors leave in it.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "config/keys.hpp"
+
+namespace vixen {
+
+/// The text without what looks blank at its ends: spaces, tabs, no-break, zero-width and other Unicode blanks.
+std::string_view without_blanks(std::string_view text);
+
+/// Whether an INI value must stand in quotes to be read back as it is.
+bool needs_quotes(std::string_view value);
+
+/// UserError when the value stands in the quotes of a word processor, which nothing would take off.
+void refuse_curly_quotes(std::string_view value, const std::string& where);
+
+/// Calls set(key, value, where) for every assignment of an INI text. Lines end in \n, \r\n or \r; a UTF-8 byte order
+/// mark in front is skipped. `where` is "source:line". UserError naming it: unknown section or key, a line that is
+/// neither, text behind a section or a closing quote, UTF-16.
+void for_each_assignment(std::string_view text, const std::string& source,
+                         const std::function<void(const Key&, const std::string&, const std::string&)>& set);
+
+}  // namespace vixen
