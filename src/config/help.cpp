@@ -47,7 +47,11 @@ std::string general_help() {
   for (const auto& command : all_commands()) text += fmt::format("  {:<9} {}\n", command.name, command.summary);
   return text +
          "\nvixen COMMAND --help documents every key of a command.\n"
-         "--print-config shows the resolved INI, with where each value came from; later values win.\n"
+         "--print-config shows the resolved INI, with where each value came from; later values win: of files, of lines "
+         "in a\n"
+         "file, of options. An INI file is UTF-8: [section], key = value, \"quotes\" where a value needs them, # or ; "
+         "before\n"
+         "comments.\n"
          "exit codes: 0 done; 2 a mistake in what was given (one line says which); 75 stopped on request after saving: "
          "run\n"
          "the same command again; 1 anything else\n";

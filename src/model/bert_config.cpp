@@ -105,7 +105,6 @@ BertConfig read_bert_config(const ModelConfig& model) {
   if (json.has("pruned_heads") && !json.json()["pruned_heads"].empty())
     fail_user("{}: pruned_heads is {}, expected a model with all its heads", file,
               shown_json(json.json()["pruned_heads"]));
-  config.tied_embeddings = json.flag("tie_word_embeddings", true);
 
   config.hidden_dropout = json.fraction(names.hidden_dropout, 0.1);
   config.attention_dropout = json.fraction(names.attention_dropout, 0.1);
@@ -150,9 +149,6 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
   };
 
   table("embeddings.word_embeddings.weight", config.vocabulary);
-  // A masked language model's output matrix is the table: a file may hold it under that name alone.
-  if (config.tied_embeddings)
-    list.back().tied = config.kind == BertKind::kBert ? "cls.predictions.decoder.weight" : "vocab_projector.weight";
   table("embeddings.position_embeddings.weight", config.positions);
   if (config.types > 0) table("embeddings.token_type_embeddings.weight", config.types);
   norm("embeddings.LayerNorm", false);

@@ -23,10 +23,9 @@ struct BertConfig {
   int64_t feed_forward = 0;  // F
   int64_t layers = 0;        // in use: the first ones of the folder's
   int64_t folder_layers = 0;
-  int64_t vocabulary = 0;       // V
-  int64_t positions = 0;        // P
-  int64_t types = 0;            // rows of the type embeddings; 0: none
-  bool tied_embeddings = true;  // the token table is also the output matrix of a language model
+  int64_t vocabulary = 0;  // V
+  int64_t positions = 0;   // P
+  int64_t types = 0;       // rows of the type embeddings; 0: none
   double norm_eps = 1e-12;
   double hidden_dropout = 0;  // behind the embeddings and W2
   double out_dropout = 0;     // behind Wo

@@ -42,7 +42,6 @@ WeightFiles::WeightFiles(const std::filesystem::path& folder) : main_file_(folde
       files_[name] = file;
       paths_[name] = main_file_;
     }
-    add_shared(*file);
     return;
   }
   std::map<std::string, std::shared_ptr<const SafetensorsFile>> opened;  // by shard
@@ -59,17 +58,6 @@ WeightFiles::WeightFiles(const std::filesystem::path& folder) : main_file_(folde
     files_[tensor] = file;
     paths_[tensor] = path;
   }
-  for (const auto& [shard, file] : opened) add_shared(*file);
-}
-
-void WeightFiles::add_shared(const SafetensorsFile& file) {
-  for (const auto& [name, kept] : file.metadata())
-    if (file.contains(kept) && files_.contains(kept) && !files_.contains(name)) shared_[name] = kept;
-}
-
-const std::string& WeightFiles::stored(const std::string& name) const {
-  const auto found = shared_.find(name);
-  return found == shared_.end() ? name : found->second;
 }
 
 std::vector<std::string> WeightFiles::names() const {
@@ -79,9 +67,9 @@ std::vector<std::string> WeightFiles::names() const {
 }
 
 at::Tensor WeightFiles::tensor(const std::string& name) const {
-  const auto found = files_.find(stored(name));
+  const auto found = files_.find(name);
   if (found == files_.end()) fail_user("{}: tensor {} is missing", main_file_.string(), name);
-  at::Tensor tensor = found->second->tensor(stored(name));
+  at::Tensor tensor = found->second->tensor(name);
   const auto dtype = tensor.scalar_type();
   if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16 && dtype != at::kDouble)
     fail_user("{}: tensor {} has dtype {}, expected float32, float16 or bfloat16", file_of(name).string(), name,
@@ -90,11 +78,11 @@ at::Tensor WeightFiles::tensor(const std::string& name) const {
 }
 
 void WeightFiles::done_with(const std::string& name) const {
-  files_.at(stored(name))->done_with(stored(name));
+  files_.at(name)->done_with(name);
 }
 
 std::filesystem::path WeightFiles::file_of(const std::string& name) const {
-  const auto found = paths_.find(stored(name));
+  const auto found = paths_.find(name);
   return found == paths_.end() ? main_file_ : found->second;
 }
 

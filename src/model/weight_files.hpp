@@ -24,9 +24,7 @@ class WeightFiles {
   /// model.safetensors is read, as transformers does; no file is looked at that holds none of the tensors.
   explicit WeightFiles(const std::filesystem::path& folder);
 
-  /// Also under a name that safetensors' save_model left out because another tensor has the same values (the file's
-  /// metadata says which).
-  bool contains(const std::string& name) const { return files_.contains(stored(name)); }
+  bool contains(const std::string& name) const { return files_.contains(name); }
   std::vector<std::string> names() const;
   /// A view of the mapped bytes that keeps the mapping alive by itself: one copy in the page cache for all ranks of a
   /// node. UserError when missing or not a float (float32, float16, bfloat16 or float64).
@@ -37,13 +35,9 @@ class WeightFiles {
   std::filesystem::path file_of(const std::string& name) const;
 
  private:
-  void add_shared(const SafetensorsFile& file);
-  const std::string& stored(const std::string& name) const;  // what the files call it
-
   std::filesystem::path main_file_;
   std::map<std::string, std::shared_ptr<const SafetensorsFile>> files_;  // by tensor
   std::map<std::string, std::filesystem::path> paths_;                   // by tensor
-  std::map<std::string, std::string> shared_;                            // name left out -> tensor kept
 };
 
 }  // namespace vixen

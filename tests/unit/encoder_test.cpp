@@ -299,35 +299,6 @@ TEST(EncoderFolder, AByteOrderMarkInTheConfig) {
   EXPECT_EQ(fault(folder.path()), "(no fault)");
 }
 
-// safetensors' save_model keeps one of two tensors that share memory, and says in the metadata which.
-TEST(EncoderFolder, TheTokenTableUnderTheNameOfALanguageModelsOutput) {
-  const PackedBatch batch = tiny_batch({{1, 6, 0}, {2, 5, 2}}, kVocabulary);
-  Loaded whole(tiny_model("tiny_bert"));
-  const at::Tensor expected = whole.embed(batch);
-  const std::string table = "embeddings.word_embeddings.weight";
-  const auto rename = [&](const std::filesystem::path& folder, const std::string& name,
-                          const std::map<std::string, std::string>& metadata) {
-    std::map<std::string, at::Tensor> tensors;
-    {
-      const SafetensorsFile file(folder / "model.safetensors");
-      for (const auto& tensor : file.names()) tensors[tensor] = file.tensor(tensor).clone();
-    }
-    tensors[name] = tensors.at(table);
-    tensors.erase(table);
-    write_safetensors(folder / "model.safetensors", tensors, metadata);
-  };
-  const ModelFolder tied("tiny_bert"), named("tiny_bert"), untied("tiny_bert"), unknown("tiny_bert");
-  rename(tied.path(), "cls.predictions.decoder.weight", {});
-  EXPECT_TRUE(at::equal(Loaded(tied.path()).embed(batch), expected));
-  rename(named.path(), "another", {{"format", "pt"}, {table, "another"}});
-  EXPECT_TRUE(at::equal(Loaded(named.path()).embed(batch), expected));
-  untied.edit_config("{", "{\"tie_word_embeddings\": false, ");
-  rename(untied.path(), "cls.predictions.decoder.weight", {});
-  EXPECT_FAULT(fault(untied.path()), "tensor " + table + " is missing");
-  rename(unknown.path(), "another", {{table, "a tensor that is not there"}});
-  EXPECT_FAULT(fault(unknown.path()), "tensor " + table + " is missing");
-}
-
 TEST(EncoderFolder, SequencesLongerThanItsPositions) {
   Loaded loaded(tiny_model("tiny_bert"));
   EXPECT_FAULT(fault_of([&] {
