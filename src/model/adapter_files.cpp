@@ -166,8 +166,8 @@ std::string modules_of(const std::filesystem::path& folder, int64_t rank) {
                 (folder / kAdapterWeightFile).string(), name);
     // Here, before matrices of the rank are allocated.
     if (const at::Tensor a = file.tensor(name); a.dim() != 2 || a.size(0) != rank)
-      fail_user("{}: tensor {} has shape {}, expected {} rows: the r of {} beside it",
-                (folder / kAdapterWeightFile).string(), name, a.sizes().vec(), rank, kAdapterConfigFile);
+      fail_user("{}: tensor {} has shape {}, expected [{}, {}] by the r of {}", (folder / kAdapterWeightFile).string(),
+                name, a.sizes().vec(), rank, a.dim() == 2 ? a.size(1) : 0, kAdapterConfigFile);
     found.insert(word->module);
   }
   if (found.empty())

@@ -4,6 +4,7 @@
 
 #include "base/check.hpp"
 #include "base/json_file.hpp"
+#include "base/text.hpp"
 #include "model/model_json.hpp"
 
 namespace vixen {
@@ -65,7 +66,7 @@ BertConfig read_bert_config(const ModelConfig& model) {
   const std::string& file = json.file();
   const std::string type = json.text("model_type", "");
   if (type != "bert" && type != "distilbert")
-    fail_user("{}: model_type is '{}', expected one of: bert, distilbert", file, type);
+    fail_user("{}: model_type is '{}', expected one of: bert, distilbert", file, shown(type));
 
   if (model.pooling == Pooling::kLastToken)
     fail_user("model.pooling: last found, expected mean or cls for the {} of {}", type, file);
@@ -90,9 +91,9 @@ BertConfig read_bert_config(const ModelConfig& model) {
     config.norm_eps = json.fraction("layer_norm_eps", 1e-12);
   }
   if (const std::string found = json.text(names.activation, "gelu"); found != "gelu")
-    fail_user("{}: {} is \"{}\", expected \"gelu\" (the exact one)", file, names.activation, found);
+    fail_user("{}: {} is \"{}\", expected \"gelu\" (the exact one)", file, names.activation, shown(found));
   if (const std::string found = json.text("position_embedding_type", "absolute"); found != "absolute")
-    fail_user("{}: position_embedding_type is \"{}\", expected \"absolute\"", file, found);
+    fail_user("{}: position_embedding_type is \"{}\", expected \"absolute\"", file, shown(found));
 
   refuse_flag(json, "add_cross_attention");
   if (model.mask == Mask::kAuto && json.flag("is_decoder", false))

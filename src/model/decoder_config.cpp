@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
+#include "base/text.hpp"
 #include "model/model_json.hpp"
 
 namespace vixen {
@@ -69,7 +70,8 @@ void read_rope(const JsonObject& json, DecoderConfig& config) {
                  : type == "yarn"   ? Kind::kYarn
                                     : Kind::kNone;
   if (scaling.kind == Kind::kNone)
-    fail_user("{}: {}.rope_type is \"{}\", expected one of: default, linear, llama3, yarn", json.file(), key, type);
+    fail_user("{}: {}.rope_type is \"{}\", expected one of: default, linear, llama3, yarn", json.file(), key,
+              shown(type));
   if (scaling.kind != Kind::kLinear) {
     scaling.original_positions =
         json.size("original_max_position_embeddings", rope.size("original_max_position_embeddings", config.positions));
@@ -118,7 +120,7 @@ DecoderConfig read_decoder_config(const ModelConfig& model) {
   DecoderConfig config;
   config.model_type = json.text("model_type", "");
   if (!is_decoder(config.model_type))
-    fail_user("{}: model_type is '{}', expected one of: {}", file, config.model_type, decoder_types());
+    fail_user("{}: model_type is '{}', expected one of: {}", file, shown(config.model_type), decoder_types());
   const std::string& type = config.model_type;
   if (model.pooling == Pooling::kCls)
     fail_user("model.pooling: cls found, expected mean or last for the {} of {}", type, file);
@@ -151,7 +153,7 @@ DecoderConfig read_decoder_config(const ModelConfig& model) {
   config.norm_eps = json.positive("rms_norm_eps", 1e-6);
   if (config.norm_eps >= 1) fail_user("{}: rms_norm_eps is {}, expected less than 1", file, config.norm_eps);
   if (const std::string activation = json.text("hidden_act", "silu"); activation != "silu")
-    fail_user("{}: hidden_act is \"{}\", expected \"silu\"", file, activation);
+    fail_user("{}: hidden_act is \"{}\", expected \"silu\"", file, shown(activation));
   if (json.has("quantization_config"))
     fail_user("{}: quantization_config found, expected a model with float weights", file);
 

@@ -25,7 +25,8 @@ std::string model_type(const ModelConfig& model) {
   const JsonObject json = JsonObject::of_model(model.path);
   const std::string type = json.text("model_type", "");
   if (type != "bert" && type != "distilbert" && !is_decoder(type))
-    fail_user("{}: model_type is '{}', expected one of: bert, distilbert, {}", json.file(), type, decoder_types());
+    fail_user("{}: model_type is '{}', expected one of: bert, distilbert, {}", json.file(), shown(type),
+              decoder_types());
   return type;
 }
 

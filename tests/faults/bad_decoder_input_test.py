@@ -127,8 +127,18 @@ def test_weights_of_another_vocabulary(train, copy):
 
 
 def test_data_beyond_the_vocabulary(train, decoder, tmp_path):
-    path = damaged(decoder.data, tmp_path, lambda file: file.attrs.__setitem__("vocabulary", np.int64(1000)))
-    assert_refused(train(data__path=path), "damaged.h5", "999", f"vocabulary of {len(WORDS) + len(PROMPT) + 2}")
+    def more_tokens(file):
+        file.attrs["vocabulary"] = np.int64(1000)
+    known_to_the_tokenizer_only = damaged(decoder.data, tmp_path, more_tokens)
+    result = train(data__path=known_to_the_tokenizer_only)
+    assert result.returncode == 0, result.stderr
+
+    def used(file):
+        more_tokens(file)
+        file["train/tokens/values"][3] = 999
+    path = damaged(decoder.data, tmp_path, used)
+    rows = len(WORDS) + len(PROMPT) + 2
+    assert_refused(train(data__path=path, run__dir=tmp_path / "other"), "damaged.h5: train row ", "uses token 999", f"has {rows} rows (0 to {rows - 1})")
 
 
 def test_more_layers_than_there_are(train):
@@ -148,6 +158,34 @@ def test_unknown_rope_scaling(train, copy):
 def test_another_activation(train, copy):
     edit_config(copy, hidden_act="relu")
     assert_refused(train(model__path=copy), "config.json", "hidden_act", "relu", "silu")
+
+
+@pytest.mark.parametrize("text,expected", [
+    (b"\xff\xfe{\0}\0", "UTF-16"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+    (b"<!DOCTYPE html>\n<html>", "an HTML page"), (b"", "an empty file"), (b"[" * 400_000, "nested deeper than 100 levels"),
+    (b'{"model_type": "llama", "hidden_size": NaN}', "line 1"), (b'{"model_type": "llama", "rope_theta": 1e999}', "out of range"),
+    (b'{"model_type": "lla\xe2\x80\x8bma"}', "lla\\u200bma"), (b'{"model_type": "llama"}\0', "line 1"),
+], ids=["utf16", "lfs", "html", "empty", "deep", "nan", "infinite", "invisible", "nul"])
+def test_another_file_for_the_configuration(train, copy, text, expected):
+    (copy / "config.json").write_bytes(text)
+    assert_refused(train(model__path=copy), str(copy / "config.json"), expected)
+
+
+def test_a_byte_order_mark_before_the_configuration(train, copy):
+    for name in ("config.json", "model.safetensors.index.json"):
+        (copy / name).write_bytes(b"\xef\xbb\xbf" + (copy / name).read_bytes())
+    result = train(model__path=copy)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("key,value,expected", [
+    ("hidden_size", 1 << 40, "at most 2^28"), ("intermediate_size", 1 << 27, "[134217728, 32]"), ("num_hidden_layers", 1_000_000, "at most 10000"),
+    ("vocab_size", 1 << 26, "[67108864, 32]"), ("rms_norm_eps", -1e-6, "a positive number"), ("rope_theta", 1e300, "1e30"),
+    ("max_position_embeddings", 0, "a positive integer"), ("auto_map", {"AutoModel": "modeling_x.XModel"}, "--model.mask causal or bidirectional")])
+def test_numbers_that_no_model_has(train, copy, key, value, expected):
+    """Before anything of that size is allocated."""
+    edit_config(copy, **{key: value})
+    assert_refused(train(model__path=copy, lora__rank=0), str(copy), expected)
 
 
 def test_sequences_longer_than_the_model_s_positions(train, copy):
@@ -172,7 +210,7 @@ def test_adapter_of_another_rank_than_it_says(train, tmp_path):
     assert_refused(train(lora__adapter=adapter), "adapter_model.safetensors", "lora_", "[4, ", "[8, ")
 
 
-@pytest.mark.parametrize("key,value", [("peft_type", "IA3"), ("bias", "all"), ("use_dora", True), ("rank_pattern", {"q_proj": 2})])
+@pytest.mark.parametrize("key,value", [("r", 1_000_000_000), ("lora_alpha", 1e300), ("lora_dropout", -1), ("use_rslora", 1), ("peft_type", "IA3"), ("bias", "all"), ("use_dora", True), ("rank_pattern", {"q_proj": 2})])
 def test_adapter_of_a_kind_that_we_do_not_know(train, tmp_path, key, value):
     adapter = write_adapter(tmp_path / "adapter", word_llama(WORDS))
     path = adapter / "adapter_config.json"

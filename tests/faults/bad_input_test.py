@@ -74,9 +74,12 @@ def test_tokenizer_of_another_model(tiny, tmp_path):
 
 
 def test_tokens_the_model_does_not_know(tiny, tmp_path):
-    path = damaged(tiny.data, tmp_path, lambda file: file.attrs.__setitem__("vocabulary", np.int64(1000)))
+    def one_more(file):
+        file.attrs["vocabulary"] = np.int64(1000)
+        file["test/tokens/values"][-1] = 999
+    path = damaged(tiny.data, tmp_path, one_more)
     result = tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path}))
-    assert_refused(result, "damaged.h5", "999", "vocabulary of 45")
+    assert_refused(result, "damaged.h5: test row ", "uses token 999", "has 45 rows (0 to 44)")
 
 
 def test_unknown_key_names_the_nearest(tiny):
