@@ -12,6 +12,7 @@
 #include "commands/common.hpp"
 #include "commands/text_table.hpp"
 #include "model/adapter_files.hpp"
+#include "model/folder_settings.hpp"
 #include "model/prototype.hpp"
 #include "train/memory_plan.hpp"
 #include "train/time_plan.hpp"
@@ -147,6 +148,7 @@ int plan_command(const Config& asked, MpiSession& session) {
   if (asked.model.path.empty()) fail_user("--model.path is missing: give a Hugging Face folder, or a config.json");
   Config config = asked;
   config.lora = with_adapter_settings(asked.lora);
+  config.model = with_folder_settings(asked.model, asked.lora);
   std::unique_ptr<Dataset> dataset;
   if (!config.data.path.empty()) dataset = std::make_unique<Dataset>(config.data.path);
 
