@@ -173,7 +173,7 @@ TEST(Ini, ReadsWhatEditorsLeaveInAFile) {
   EXPECT_EQ(read("[train\u3000]\u2003# comment\n\u200bepochs = 3\u00a0# three\n").train.epochs, 3);
   EXPECT_EQ(read("[cluster]\ndouble_at = 3,\u00a04\n").cluster.double_at, (std::vector<int64_t>{3, 4}));
   EXPECT_EQ(read("[run]\ndir = \"\u00a0x\u00a0\"\n").run.dir, "\u00a0x\u00a0") << "kept within quotes";
-  EXPECT_EQ(read("[train];\nepochs = 3;4\n[train]\nepochs = 5").train.epochs, 5);
+  EXPECT_EQ(read("[train];\nepochs = 3 ;4\n[train]\nepochs = 5").train.epochs, 5);
 }
 
 TEST(Ini, RefusesWhatItWouldLoseOrMisread) {

@@ -288,7 +288,7 @@ TEST(DecoderConfig, FaultsInOneLine) {
       {"llama", "vocab_size", 1e10, "vocab_size is 10000000000.0, expected a positive integer"},
       {"llama", "vocab_size", 10000000000, "vocab_size is 10000000000, expected a size of a model, at most 2^28"},
       {"llama", "intermediate_size", 200000000000000, "expected a size of a model"},
-      {"llama", "head_dim", 200000000, "its sizes come to"},
+      {"qwen2", "hidden_size", 200000000, "its sizes come to"},
       {"llama", "num_hidden_layers", 20000, "20000 layers, expected at most 10000"},
       {"llama", "attention_bias", 1, "attention_bias is 1, expected true or false"},
       {"llama", "quantization_config", Json::object(), "quantization_config found"},

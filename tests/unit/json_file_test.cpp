@@ -40,7 +40,7 @@ TEST_F(JsonFileTest, WhatLiesThereInsteadIsNamed) {
   EXPECT_FAULT(fault(std::string("\xff\xfe{\0}\0", 6)), ": found UTF-16 text, expected a model in UTF-8");
   EXPECT_FAULT(fault("[1]"), ": found a JSON array, expected a model");
   EXPECT_FAULT(fault("{\"a\": NaN}"), "line 1");
-  EXPECT_FAULT(fault("{\"a\": 1e999}"), "out of range");
+  EXPECT_FAULT(fault("{\"a\": 1e999}"), "number overflow");
   const std::string message = fault("{\n\"a\u200b\": \"b\nc\"}");
   EXPECT_FAULT(message, "line 3");
   EXPECT_FAULT(message, "expected a model");
