@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vixen_tools.errors import UserError, reading, run_tool
-from vixen_tools.files import read_json, write_text
+from vixen_tools.files import LineReader, read_json, write_text
 from vixen_tools.outputs import claim_edit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +51,7 @@ class Overlay:
 
 def read_overlay(path: Path) -> Overlay:
     overlay, section = Overlay(), None
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in LineReader(path):
         line = line.strip()
         if line.startswith("#") and not overlay.sections:
             overlay.comments.append(line.lstrip("# "))
@@ -137,7 +137,8 @@ def stale_files(rows: list[Row]) -> list[str]:
 def published() -> dict[tuple[str, str], tuple[str, str]]:
     """(data set, backbone) -> the paper's figures without and with pictures."""
     lines = (OVERLAYS / "published.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    return {(dataset, backbone): (text, pictures) for dataset, backbone, text, pictures in (line.split("\t") for line in lines)}
+    with reading(OVERLAYS / "published.tsv", "a table of four columns"):
+        return {(dataset, backbone): (text, pictures) for dataset, backbone, text, pictures in (line.split("\t") for line in lines)}
 
 
 def default_binary() -> Path:
@@ -168,7 +169,8 @@ def plan_cells(plan: dict) -> list[str]:
 
 def around_table(page: Path) -> tuple[str, str]:
     """The page's text up to its table and from the table's end on."""
-    text = page.read_text(encoding="utf-8")
+    with reading(page, "a page of text"):
+        text = page.read_text(encoding="utf-8")
     begin, end = text.find(TABLE_BEGIN), text.find(TABLE_END, text.find(TABLE_BEGIN))
     if begin < 0 or end < 0:
         raise UserError(f"{page}: found no table to replace, expected the lines {TABLE_BEGIN} and {TABLE_END}")
