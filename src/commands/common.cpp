@@ -84,6 +84,19 @@ Config with_run_settings(const Config& config) {
   return merged;
 }
 
+namespace {
+
+/// unit [n, D]: rows of unit length. Weights were finite when they were read: what is not so now overflowed on the way.
+void check_embeddings(const at::Tensor& unit, int64_t first_row, const Config& config) {
+  const at::Tensor finite = unit.sum(1).isfinite();  // a NaN or infinity stays in the sum; of unit rows it is finite
+  if (finite.all().item<bool>()) return;
+  const auto row = finite.logical_not().nonzero()[0][0].item<int64_t>();
+  fail_user("{}: the model's output for row {} is NaN or infinity: its weights overflow in {}", config.model.path,
+            first_row + row, config.model.compute == Compute::kBfloat16 ? "bfloat16" : "float32");
+}
+
+}  // namespace
+
 std::unique_ptr<Dataset> open_dataset(const Config& config) {
   if (config.data.path.empty())
     fail_user("--data.path is missing: give the data set (DATA.h5, from tools/prepare_dataset.py)");
@@ -129,6 +142,7 @@ at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Confi
   encode_blocks(encoder, table, dataset.images(), range, options, [&](int64_t first, const at::Tensor& h) {
     unit.narrow(0, first - range.begin, h.size(0)).copy_(normalize_rows(h).y);
   });
+  check_embeddings(unit, range.begin, config);
   return unit;
 }
 
@@ -139,7 +153,7 @@ at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& da
   if (reader.columns() != encoder.width())
     fail_user("{}: /embeddings is {} wide, the model beside it {}", file.string(), reader.columns(), encoder.width());
   const auto range = RowShards(reader.rows(), comm.world_size()).range(comm.rank());
-  return reader.read(range, /*check_finite=*/true).to(at::kFloat).to(comm.device());
+  return reader.read_float(range).to(comm.device());
 }
 
 SearchOptions search_options(const Config& config, int64_t k, bool show_progress) {

@@ -13,6 +13,7 @@
 #include "commands/test_split.hpp"
 #include "data/hdf5_file.hpp"
 #include "data/hdf5_matrix.hpp"
+#include "eval/predictions_file.hpp"
 
 namespace vixen {
 namespace {
@@ -31,23 +32,6 @@ void check_content(const std::string& path, const Dataset& dataset) {
   }
 }
 
-TopK read_predictions(const std::string& path, const Dataset& dataset, RowRange range) {
-  const MatrixReader ids({path, "/indices"});
-  const MatrixReader scores({path, "/scores"});
-  if (ids.rows() != dataset.test().size())
-    fail_user("{}: /indices has {} rows, the test split of {} has {} queries", path, ids.rows(),
-              dataset.path().string(), dataset.test().size());
-  TopK predictions{ids.read(range, false).to(at::kLong), scores.read(range, /*check_finite=*/false).to(at::kFloat)};
-  const int64_t labels = dataset.labels().size();
-  const auto wrong = predictions.ids.ge(labels).logical_or(predictions.ids.lt(-1)).nonzero();
-  if (wrong.size(0) > 0) {
-    const auto row = wrong[0][0].item<int64_t>();
-    fail_user("{}: /indices row {} holds label {}, the data set has {} labels", path, range.begin + row,
-              predictions.ids[row][wrong[0][1].item<int64_t>()].item<int64_t>(), labels);
-  }
-  return predictions;
-}
-
 }  // namespace
 
 int evaluate_command(const Config& asked, MpiSession& session) {
@@ -62,7 +46,8 @@ int evaluate_command(const Config& asked, MpiSession& session) {
     dataset = std::make_unique<Dataset>(config.data.path);
     const auto range = RowShards(dataset->test().size(), comm->world_size()).range(comm->rank());
     on_root(*comm, [&] { check_content(config.evaluate.predictions, *dataset); });
-    const auto predictions = read_predictions(config.evaluate.predictions, *dataset, range);
+    const auto predictions =
+        read_predictions(config.evaluate.predictions, range, dataset->test().size(), dataset->labels().size());
     metrics = evaluate_predictions(predictions, range, *dataset, config, *comm, &bins);
   } else {
     config = with_run_settings(asked);

@@ -16,4 +16,11 @@ std::string inspect_checkpoint(const std::filesystem::path& folder);
 std::string inspect_run(const std::filesystem::path& folder);
 std::string inspect_safetensors(const std::filesystem::path& path);
 
+/// Of a model: its files, their headers checked; or every tensor, all values read.
+enum class Detail { kFiles, kTensors };
+/// A folder of weights (one file or shards), of adapters (with what is there of their base model), or what a run saved.
+std::string inspect_model(const std::filesystem::path& folder, Detail detail);
+/// Whether a folder holds files of weights that we know.
+bool is_model(const std::filesystem::path& folder);
+
 }  // namespace vixen

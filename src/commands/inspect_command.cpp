@@ -2,22 +2,25 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.hpp"
 #include "base/standard_streams.hpp"
+#include "base/text.hpp"
 #include "commands/commands.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
+#include "data/finite.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "data/hdf5_summary.hpp"
-#include "model/weight_files.hpp"
 
 namespace vixen {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Least and largest value, and for floats the lengths of rows; NaN and infinity are UserErrors.
+/// Least and largest value, and for floats the lengths of rows; NaN and infinity are UserErrors. In /scores of a
+/// ranking file -infinity stands where there is no label: it counts as 0.
 std::vector<std::string> value_cells(const fs::path& path, const std::string& dataset) {
   constexpr int64_t kChunkBytes = 64 << 20;
   const MatrixReader reader({path, dataset});
@@ -27,20 +30,23 @@ std::vector<std::string> value_cells(const fs::path& path, const std::string& da
   const int64_t chunk = std::max<int64_t>(1, kChunkBytes / row_bytes);
   double least = 0, most = 0, norms = 0;
   for (int64_t row = 0; row < reader.rows(); row += chunk) {
-    const at::Tensor rows = reader.read({row, std::min(reader.rows(), row + chunk)}, /*check_finite=*/true);
-    const at::Tensor values = floating ? rows.to(at::kFloat) : rows;
+    const RowRange range = {row, std::min(reader.rows(), row + chunk)};
+    at::Tensor rows = reader.read(range, /*check_finite=*/!dataset.ends_with("/scores"));
+    if (dataset.ends_with("/scores") && floating) {
+      rows.masked_fill_(rows.eq(-std::numeric_limits<double>::infinity()), 0);
+      if (const auto bad = first_not_finite(rows))
+        fail_user("{}: row {} holds {}, expected a score", reader.where(), row + bad->index / reader.columns(),
+                  bad->text);
+    }
+    // Lengths in float64: squares of small and large values leave the range of their own type.
+    const at::Tensor values = floating ? rows.to(at::kDouble) : rows;
     const double low = values.min().item<double>(), high = values.max().item<double>();
     least = row == 0 ? low : std::min(least, low);
     most = row == 0 ? high : std::max(most, high);
-    if (floating) norms += values.norm(2, {1}).sum(at::kDouble).item<double>();
+    if (floating) norms += values.norm(2, {1}).sum().item<double>();
   }
   return {fmt::format("{:.6g}", least), fmt::format("{:.6g}", most),
           floating ? fmt::format("{:.4f}", norms / static_cast<double>(reader.rows())) : "-"};
-}
-
-bool is_matrix(const Hdf5Summary::Item& item) {
-  const std::string types[] = {"float16", "float32", "float64", "int32", "int64"};
-  return item.shape.size() == 2 && std::find(std::begin(types), std::end(types), item.type) != std::end(types);
 }
 
 }  // namespace
@@ -53,19 +59,19 @@ std::string inspect_matrices(const fs::path& path) {
   size_t width = 0;
   for (const auto& [name, value] : summary.attributes) width = std::max(width, name.size());
   for (const auto& [name, value] : summary.attributes)
-    out += fmt::format("  {:<{}}  {}\n", name, width, shortened(value, 80));
+    out += fmt::format("  {:<{}}  {}\n", shown(name), width, shortened(value, 80));
   if (summary.datasets.empty()) return out + "  no datasets\n";
   if (!summary.attributes.empty()) out += "\n";
   TextTable table({"dataset", "type", "shape", "layout", "bytes", "least", "largest", "mean row norm"}, 4);
   for (const auto& item : summary.datasets) {
     std::string shape;
     for (const int64_t n : item.shape) shape += (shape.empty() ? "" : " x ") + with_commas(n);
-    std::vector<std::string> cells{item.path, item.type, shape, item.layout, human_bytes(item.bytes)};
-    if (is_matrix(item))
+    std::vector<std::string> cells{shown(item.path), item.type, shape, item.layout, human_bytes(item.bytes)};
+    if (item.is_matrix && item.type != "uint8")
       for (auto& cell : value_cells(path, item.path)) cells.push_back(std::move(cell));
     table.add(std::move(cells));
   }
-  return out + table.text() + "  checked: every value is in the file and finite\n";
+  return out + table.text() + "  checked: every value of a matrix is there and finite\n";
 }
 
 std::string inspect_path(const fs::path& path) {
@@ -75,9 +81,11 @@ std::string inspect_path(const fs::path& path) {
   if (fs::is_directory(status)) {
     if (fs::exists(path / "manifest.json")) return inspect_checkpoint(path);
     if (fs::exists(path / "config.ini")) return inspect_run(path);
-    if (fs::exists(path / kWeightFile)) return inspect_safetensors(path / kWeightFile);
-    fail_user("{}: neither a run (config.ini), a checkpoint (manifest.json) nor a model (model.safetensors)",
-              path.string());
+    if (is_model(path)) return inspect_model(path, Detail::kTensors);
+    fail_user(
+        "{}: neither a run (config.ini), a checkpoint (manifest.json), a model (model.safetensors or its index) nor "
+        "adapters (adapter_config.json)",
+        path.string());
   }
   if (path.extension() == ".safetensors") return inspect_safetensors(path);
   const bool data_set = is_hdf5(path) && summarise_hdf5(path).attribute("format") == "vixen-dataset";

@@ -1,16 +1,16 @@
 // The report on a data set: sizes, lengths, labels, pictures, propensities, examples.
 // N: queries of a split; L: labels; M: pictures.
-#include <ATen/Parallel.h>
+#include <ATen/ATen.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <atomic>
 #include <numeric>
 
 #include "base/check.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
 #include "data/dataset.hpp"
+#include "data/finite.hpp"
 #include "data/hdf5_summary.hpp"
 #include "eval/metrics.hpp"
 
@@ -80,23 +80,11 @@ std::string token_histogram(const Dataset& dataset) {
 
 /// Every half of the store; the first row with NaN or infinity is a UserError.
 void check_images(const ImageStore& images) {
-  std::atomic<int64_t> first{images.n_rows};
-  at::parallel_for(0, images.n_rows, 256, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end && row < first.load(std::memory_order_relaxed); ++row) {
-      const uint16_t* halves = images.rows + row * images.width;
-      unsigned any = 0;
-#pragma omp simd reduction(| : any)
-      for (int64_t i = 0; i < images.width; ++i) any |= static_cast<unsigned>((halves[i] & 0x7C00) == 0x7C00);
-      if (!any) continue;
-      int64_t seen = first.load();
-      while (row < seen && !first.compare_exchange_weak(seen, row)) {
-      }
-      return;
-    }
-  });
-  if (first.load() < images.n_rows)
+  if (images.n_rows == 0) return;
+  const at::Tensor rows = at::from_blob(const_cast<uint16_t*>(images.rows), {images.n_rows, images.width}, at::kHalf);
+  if (const auto bad = first_not_finite(rows))
     fail_user("{}: row {} holds NaN or infinity, expected finite values: embed that picture again", images.where,
-              first.load());
+              bad->index / images.width);
 }
 
 /// Pictures that no row refers to.

@@ -1,5 +1,4 @@
 // The reports on checkpoints, runs and tensors.
-#include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -11,8 +10,6 @@
 #include "base/file.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
-#include "model/adapter_files.hpp"
-#include "model/safetensors.hpp"
 #include "train/checkpoint.hpp"
 
 namespace vixen {
@@ -36,12 +33,6 @@ std::string key_lines(const json& object) {
   std::string out;
   for (const auto& [key, value] : object.items()) out += fmt::format("  {:<{}}  {}\n", key, width, brief(value));
   return out;
-}
-
-std::string shape_text(at::IntArrayRef shape) {
-  std::string text;
-  for (const int64_t n : shape) text += (text.empty() ? "" : " x ") + with_commas(n);
-  return text.empty() ? "scalar" : text;
 }
 
 /// The last complete line of metrics.jsonl and how many there are. Every line is parsed.
@@ -90,49 +81,7 @@ std::string metrics_text(const json& metrics) {
   return (rows.empty() ? "" : table.text()) + key_lines(rest);
 }
 
-/// A line for every file of weights of a finished model, each opened and its header checked, and what its adapters are.
-std::string model_lines(const fs::path& folder) {
-  std::string out;
-  if (const fs::path path = folder / kAdapterConfigFile; fs::exists(path)) {
-    const json adapter = read_object(path);
-    const json modules = adapter.value("target_modules", json::array());
-    out += fmt::format("\n{}: LoRA of rank {}, alpha {}{}, on {}; base model {}\n", folder.string(),
-                       brief(adapter.value("r", json(0))), brief(adapter.value("lora_alpha", json(0))),
-                       adapter.value("use_rslora", false) ? " (rsLoRA)" : "",
-                       modules.is_string() ? modules.get<std::string>() : modules.dump(),
-                       adapter.value("base_model_name_or_path", "?"));
-  }
-  std::vector<fs::path> files;
-  if (fs::is_directory(folder))
-    for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  for (const fs::path& path : files) {
-    const SafetensorsFile file(path);
-    out += fmt::format("\n{}: {} tensors, {}\n", path.string(), file.names().size(),
-                       human_bytes(static_cast<int64_t>(fs::file_size(path))));
-  }
-  return out;
-}
-
 }  // namespace
-
-std::string inspect_safetensors(const fs::path& path) {
-  const SafetensorsFile file(path);
-  TextTable table({"tensor", "dtype", "shape", "bytes", "non-finite"}, 3);
-  int64_t elements = 0, bytes = 0;
-  for (const std::string& name : file.names()) {
-    const at::Tensor tensor = file.tensor(name);
-    const int64_t bad = tensor.is_floating_point() ? tensor.isfinite().logical_not().sum().item<int64_t>() : 0;
-    if (bad > 0) fail_user("{}: tensor '{}' holds {} values that are NaN or infinite", path.string(), name, bad);
-    table.add({name, c10::toString(tensor.scalar_type()), shape_text(tensor.sizes()),
-               human_bytes(static_cast<int64_t>(tensor.nbytes())), "0"});
-    elements += tensor.numel();
-    bytes += static_cast<int64_t>(tensor.nbytes());
-  }
-  return fmt::format("{}: {} tensors, {} values, {}\n{}", path.string(), file.names().size(), with_commas(elements),
-                     human_bytes(bytes), table.text());
-}
 
 std::string inspect_checkpoint(const fs::path& folder) {
   const json manifest = read_manifest(folder, /*verify=*/true);
@@ -177,7 +126,7 @@ std::string inspect_run(const fs::path& folder) {
   std::sort(found.begin(), found.end());
   for (const fs::path& checkpoint : found)
     if (checkpoint.extension() != ".partial") out += "\n" + inspect_checkpoint(checkpoint);
-  return out + model_lines(folder / "model");
+  return fs::is_directory(folder / "model") ? out + "\n" + inspect_model(folder / "model", Detail::kFiles) : out;
 }
 
 }  // namespace vixen

@@ -108,8 +108,10 @@ int predict_command(const Config& asked, MpiSession& session) {
       attributes[kQueriesContent] = config.data.split == "train" ? identity.train : identity.test;
       if (same_labels) attributes[kLabelsContent] = identity.label;
     }
-    write_sharded(config.out, {{"/indices", {best.ids, at::kLong}}, {"/scores", {best.scores, at::kFloat}}}, shards,
-                  *comm, attributes);
+    write_sharded(
+        config.out,
+        {{"/indices", {best.ids, at::kLong}}, {"/scores", {best.scores, at::kFloat, Floats::kFiniteOrMinusInfinity}}},
+        shards, *comm, attributes);
   }
   if (comm->rank() == 0)
     spdlog::info("{}: the {} best labels of {} queries", config.out, config.predict.k, table.size());

@@ -34,22 +34,30 @@ Matrix open_matrix(const std::string& key, const std::string& text, int world_si
   const MatrixPath path = parse_matrix_path(text, "/embeddings");
   Matrix matrix{path.file.string() + ":" + path.dataset, std::make_unique<MatrixReader>(path), {}};
   if (!at::isFloatingType(matrix.reader->dtype())) {
-    fail_user("{}: holds {}; expected fp16, fp32 or fp64", matrix.name, at::toString(matrix.reader->dtype()));
+    fail_user("{}: holds {}, expected float16, float32 or float64", matrix.name, matrix.reader->type_name());
   }
   matrix.shards = RowShards(matrix.reader->rows(), world_size);
   return matrix;
 }
 
-/// This rank's rows as float32 on the communicator's device, normalised when asked for. A row of zeros stays so.
+/// Rows of unit length, float32, from rows of any float type; a row of zeros stays so. In float64 and from rows whose
+/// largest value is 1: squares of very small and very large values leave the range of either type.
+at::Tensor unit_rows(const at::Tensor& rows) {
+  const at::Tensor wide = rows.to(at::kDouble);
+  const auto or_one = [](const at::Tensor& divisor) { return divisor.masked_fill(divisor.eq(0), 1.0); };
+  const at::Tensor scaled = wide / or_one(wide.abs().amax(1, /*keepdim=*/true));
+  return (scaled / or_one(at::linalg_vector_norm(scaled, 2, at::IntArrayRef{1}, true))).to(at::kFloat);
+}
+
+/// This rank's rows as float32 on the communicator's device, normalised when asked for.
 at::Tensor read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
-  at::Tensor rows = matrix.reader->read(matrix.shards.range(comm.rank()), /*check_finite=*/true).to(at::kFloat);
-  if (cosine) {
-    rows = rows.contiguous();
-    for (int64_t begin = 0; begin < rows.size(0); begin += kNormaliseRows) {
-      at::Tensor block = rows.narrow(0, begin, std::min(kNormaliseRows, rows.size(0) - begin));
-      const at::Tensor norm = at::linalg_vector_norm(block, 2, at::IntArrayRef{1}, true, at::kDouble);
-      block.copy_(block.to(at::kDouble) / norm.masked_fill(norm.eq(0), 1.0));
-    }
+  const RowRange range = matrix.shards.range(comm.rank());
+  if (!cosine || matrix.reader->columns() == 0) return matrix.reader->read_float(range).to(comm.device());
+  at::Tensor rows = at::empty({range.size(), matrix.reader->columns()}, at::kFloat);
+  for (int64_t begin = range.begin; begin < range.end; begin += kNormaliseRows) {
+    const RowRange block = {begin, std::min(range.end, begin + kNormaliseRows)};
+    rows.narrow(0, begin - range.begin, block.size())
+        .copy_(unit_rows(matrix.reader->read(block, /*check_finite=*/true)));
   }
   return rows.to(comm.device());
 }
@@ -102,8 +110,10 @@ int search_command(const Config& config, MpiSession& session) {
   start = std::chrono::steady_clock::now();
   const TopK found = sharded_search(local_search, own_queries, options, *comm);
   const double seconds = comm->max_host(seconds_since(start));
-  write_sharded(config.out, {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat}}},
-                queries.shards, *comm, {{"created_by", created_by("search")}});
+  write_sharded(
+      config.out,
+      {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat, Floats::kFiniteOrMinusInfinity}}},
+      queries.shards, *comm, {{"created_by", created_by("search")}});
 
   if (comm->rank() == 0) {
     const auto m = static_cast<double>(queries.reader->rows());

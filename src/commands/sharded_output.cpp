@@ -8,7 +8,6 @@
 
 #include "base/check.hpp"
 #include "comm/on_root.hpp"
-#include "data/hdf5_matrix.hpp"
 
 namespace vixen {
 namespace {
@@ -46,7 +45,8 @@ void write_sharded(const std::filesystem::path& path, const std::map<std::string
   std::unique_ptr<MatrixWriter> writer;
   on_root(comm, [&] {
     writer = std::make_unique<MatrixWriter>(path, attributes);
-    for (const auto& [name, matrix] : datasets) writer->add(name, shards.n_rows(), matrix.local.size(1), matrix.dtype);
+    for (const auto& [name, matrix] : datasets)
+      writer->add(name, shards.n_rows(), matrix.local.size(1), matrix.dtype, matrix.floats);
   });
   // A full disk on rank 0 must not leave the others waiting in a collective: the first fault is kept and shared at the
   // end.

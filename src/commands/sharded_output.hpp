@@ -9,6 +9,7 @@
 #include <string>
 
 #include "comm/communicator.hpp"
+#include "data/hdf5_matrix.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {
@@ -20,6 +21,7 @@ inline constexpr int64_t kRankedBytes = 12;
 struct ShardedMatrix {
   at::Tensor local;
   at::ScalarType dtype;
+  Floats floats = Floats::kFinite;
 };
 
 /// Writes a file of datasets that all are dealt by `shards`, and string attributes of its root. Atomic; a failure of

@@ -1,9 +1,11 @@
 // Opens a data set: finds the contiguous datasets through HDF5, maps the file, checks every value that is an index.
 #include "data/dataset.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <list>
+#include <map>
 #include <optional>
 
 #include "base/check.hpp"
@@ -40,11 +42,11 @@ constexpr ElementType element_of<uint16_t>() {
 }  // namespace
 
 struct Dataset::Impl {
-  explicit Impl(const std::filesystem::path& file) : hdf5(file, Hdf5File::Mode::kRead), map(file) {}
+  explicit Impl(const std::filesystem::path& file) : hdf5(file, Hdf5File::Mode::kRead) {}
 
   Hdf5File hdf5;
-  MappedFile map;
-  std::list<std::vector<std::byte>> copies;  // of datasets that another writer placed at an odd address
+  std::map<std::filesystem::path, MappedFile> maps;  // the file, and those that external links lead to
+  std::list<std::vector<std::byte>> copies;          // of datasets that another writer placed at an odd address
   DatasetInfo info;
   SequenceTable train, test, labels;
   Ragged<int32_t> train_labels, test_labels, test_filter;
@@ -56,6 +58,7 @@ struct Dataset::Impl {
   void read_info();
   void read_identity();
   DatasetLocation locate(const std::string& dataset, ElementType type, size_t n_dims);
+  const std::byte* bytes_of(const DatasetLocation& location);
   template <typename T>
   std::span<const T> values(const std::string& dataset);
   template <typename T>
@@ -86,6 +89,9 @@ void Dataset::Impl::read_info() {
   info.max_images = hdf5.int_attribute("max_images");
   info.propensity_a = hdf5.double_attribute("propensity_a");
   info.propensity_b = hdf5.double_attribute("propensity_b");
+  for (const auto& [name, value] : {std::pair{"propensity_a", info.propensity_a}, {"propensity_b", info.propensity_b}})
+    if (!std::isfinite(value) || value < 0)
+      fail_user("{}: attribute '{}' is {}, expected a finite number of at least 0", file, name, value);
   if (info.vocabulary < 1) fail_user("{}: attribute 'vocabulary' is {}, expected at least 1", file, info.vocabulary);
   if (info.max_length < 1) fail_user("{}: attribute 'max_length' is {}, expected at least 1", file, info.max_length);
   if (info.max_images < 0) fail_user("{}: attribute 'max_images' is {}, expected at least 0", file, info.max_images);
@@ -112,24 +118,27 @@ void Dataset::Impl::read_identity() {
 }
 
 DatasetLocation Dataset::Impl::locate(const std::string& dataset, ElementType type, size_t n_dims) {
-  DatasetLocation location = hdf5.locate(dataset);
-  if (location.shape.size() != n_dims)
-    fail_user("{}: has {} dimensions, expected {}", hdf5.where(dataset), location.shape.size(), n_dims);
-  if (location.type != type)
-    fail_user("{}: holds {}, expected {}", hdf5.where(dataset), element_name(location.type), element_name(type));
-  if (location.elements() > 0 && !location.contiguous)
-    fail_user("{}: is chunked or compressed, expected a contiguous dataset: re-run prepare_dataset",
-              hdf5.where(dataset));
-  if (location.elements() > 0 && !location.allocated)
-    fail_user("{}: was never written: re-run prepare_dataset", hdf5.where(dataset));
-  return location;
+  const DatasetLocation found = hdf5.describe(dataset);
+  const std::string where = hdf5.where(dataset);
+  if (found.shape.size() != n_dims) fail_user("{}: has {} dimensions, expected {}", where, found.shape.size(), n_dims);
+  if (found.elements() > 0 && found.layout != DatasetLayout::kContiguous)
+    fail_user("{}: is {}, expected a contiguous dataset (not chunked, not compressed): re-run prepare_dataset", where,
+              layout_name(found.layout));
+  if (found.type != type || (found.elements() > 0 && !found.is_mappable))
+    fail_user("{}: holds {}, expected {}", where, found.type_name, element_name(type));
+  return hdf5.locate(dataset);
+}
+
+const std::byte* Dataset::Impl::bytes_of(const DatasetLocation& location) {
+  const auto map = maps.try_emplace(location.file, location.file).first;
+  return map->second.bytes().data() + location.offset_bytes;
 }
 
 template <typename T>
 std::span<const T> Dataset::Impl::values(const std::string& dataset) {
   const DatasetLocation location = locate(dataset, element_of<T>(), 1);
   if (location.elements() == 0) return {};
-  const std::byte* bytes = map.bytes().data() + location.offset_bytes;
+  const std::byte* bytes = bytes_of(location);
   if (reinterpret_cast<uintptr_t>(bytes) % alignof(T) != 0) {
     copies.emplace_back(bytes, bytes + location.size_bytes);
     bytes = copies.back().data();
@@ -166,8 +175,7 @@ void Dataset::Impl::read_images() {
   // An odd address cannot be repaired by a copy here: the store may be larger than memory.
   if (location.elements() > 0 && location.offset_bytes % 2 != 0)
     fail_user("{}: begins at odd byte {}: re-run prepare_dataset", hdf5.where(dataset), location.offset_bytes);
-  if (location.elements() > 0)
-    images.rows = reinterpret_cast<const uint16_t*>(map.bytes().data() + location.offset_bytes);
+  if (location.elements() > 0) images.rows = reinterpret_cast<const uint16_t*>(bytes_of(location));
 }
 
 void Dataset::Impl::read_prompts() {

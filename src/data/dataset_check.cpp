@@ -9,59 +9,24 @@
 #include <unordered_map>
 
 #include "base/check.hpp"
+#include "base/text.hpp"
+#include "data/first_where.hpp"
 
 namespace vixen {
 namespace {
-
-/// The smallest i in [0, n) with bad(i), or n. bad must be cheap and free of side effects.
-template <typename Bad>
-int64_t first_where(int64_t n, Bad bad) {
-  constexpr int64_t kGrain = 1 << 20, kBlock = 4096;  // below a grain, waking threads costs more
-  std::atomic<int64_t> first{n};
-  at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; block += kBlock) {
-      if (block >= first.load(std::memory_order_relaxed)) return;
-      const int64_t block_end = std::min(end, block + kBlock);
-      unsigned any = 0;
-#pragma omp simd reduction(| : any)
-      for (int64_t i = block; i < block_end; ++i) any |= static_cast<unsigned>(bad(i));
-      if (!any) continue;
-      int64_t found = block;
-      while (!bad(found)) ++found;
-      int64_t seen = first.load();
-      while (found < seen && !first.compare_exchange_weak(seen, found)) {
-      }
-      return;
-    }
-  });
-  return first.load();
-}
 
 /// The row that holds value number `index`.
 int64_t row_of(std::span<const int64_t> offsets, int64_t index) {
   return std::upper_bound(offsets.begin(), offsets.end(), index) - offsets.begin() - 1;
 }
 
-/// The first byte that does not belong to a well-formed UTF-8 character (RFC 3629), or the size.
+/// The first byte that does not belong to a well-formed UTF-8 character, or the size.
 size_t first_not_utf8(std::string_view text) {
-  const auto byte = [text](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
   size_t i = 0;
   while (i < text.size()) {
-    const unsigned first = byte(i), second = byte(i + 1);
-    const size_t length = first < 0x80   ? 1
-                          : first < 0xC2 ? 0
-                          : first < 0xE0 ? 2
-                          : first < 0xF0 ? 3
-                          : first < 0xF5 ? 4
-                                         : 0;
-    bool good = length > 0;
-    for (size_t j = 1; j < length; ++j) good = good && (byte(i + j) & 0xC0) == 0x80;
-    // Overlong forms, surrogates, and what is beyond U+10FFFF.
-    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) || (first == 0xF0 && second < 0x90) ||
-        (first == 0xF4 && second > 0x8F))
-      good = false;
-    if (!good) return i;
-    i += length;
+    const size_t bytes = first_character(text.substr(i)).bytes;
+    if (bytes == 0) break;
+    i += bytes;
   }
   return i;
 }

@@ -9,31 +9,18 @@
 #include <vector>
 
 #include "data/hdf5_handle.hpp"
+#include "data/hdf5_location.hpp"
+#include "data/hdf5_types.hpp"
 
 namespace vixen {
-
-/// Little-endian element types that the program reads and writes.
-enum class ElementType { kUint8, kFloat16, kFloat32, kFloat64, kInt32, kInt64, kOther };
-const char* element_name(ElementType type);
-int64_t element_bytes(ElementType type);  // 0 for kOther
-
-/// Where a dataset lies in its file.
-struct DatasetLocation {
-  std::vector<int64_t> shape;
-  ElementType type = ElementType::kOther;
-  bool contiguous = false;
-  bool allocated = false;    // contiguous, and space was given to it (an empty dataset has none)
-  int64_t offset_bytes = 0;  // from the start of the file, when allocated
-  int64_t size_bytes = 0;    // elements x element size
-  int64_t elements() const;
-};
 
 /// An open file. Every failure is a UserError naming the file, the dataset or attribute, what was found and expected.
 /// Not thread-safe for one object; different objects may be used from different threads.
 class Hdf5File {
  public:
   enum class Mode { kRead, kCreate, kModify };
-  Hdf5File(std::filesystem::path path, Mode mode);
+  /// named: what messages call the file, when that is not `path` (which may be a temporary one).
+  Hdf5File(std::filesystem::path path, Mode mode, std::filesystem::path named = {});
   ~Hdf5File();
   Hdf5File(const Hdf5File&) = delete;
   Hdf5File& operator=(const Hdf5File&) = delete;
@@ -47,15 +34,18 @@ class Hdf5File {
   int64_t int_attribute(const std::string& name) const;
   double double_attribute(const std::string& name) const;
 
-  /// Names of all attributes of `/`, sorted, each with its value as text ("?" when it is neither string nor number).
+  /// Names of all attributes of `/`, sorted, each with its value as text: a list as "[1, 2, 3]", "?" when it is neither
+  /// strings nor numbers.
   std::vector<std::pair<std::string, std::string>> attributes() const;
 
   bool has_dataset(const std::string& dataset) const;
-  /// Paths of all datasets below `/`, sorted by name.
+  /// Paths of all datasets below `/`, sorted by name, those behind soft and external links (which may lead nowhere)
+  /// included.
   std::vector<std::string> dataset_paths() const;
-  /// Checks that an allocated dataset ends within the file.
+  /// describe_dataset() and locate_dataset() of one that is there.
+  DatasetLocation describe(const std::string& dataset) const;
   DatasetLocation locate(const std::string& dataset) const;
-  /// Reads rows [first, first + count) of a dataset of any layout and a known type into `out`, unconverted.
+  /// Reads rows [first, first + count) of a located dataset of any layout and a known type into `out`, little-endian.
   void read_rows(const std::string& dataset, int64_t first, int64_t count, void* out) const;
 
   void set_attribute(const std::string& name, const std::string& value);
@@ -74,8 +64,12 @@ class Hdf5File {
   Hdf5Handle open_attribute(const std::string& name) const;
   void write_attribute(const std::string& name, hid_t type, const void* value);
 
-  std::filesystem::path path_;
+  /// Where a link on the way to a dataset leads, when that is nowhere; "" when it is another fault.
+  std::string dangling_link(const std::string& dataset) const;
+
+  std::filesystem::path path_, named_;
   Hdf5Handle file_;
+  Hdf5Handle access_;  // how datasets and links are opened
 };
 
 }  // namespace vixen

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -16,10 +15,13 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/same_file.hpp"
+#include "data/finite.hpp"
 #include "data/hdf5_file.hpp"
 
 namespace vixen {
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::optional<at::ScalarType> scalar_type(ElementType type) {
   switch (type) {
@@ -45,37 +47,8 @@ ElementType element_type(at::ScalarType type) {
   return ElementType::kOther;
 }
 
-/// The first row of `data` [n, d] with an exponent of all ones (NaN or infinity), or n.
-template <typename Bits>
-int64_t first_non_finite(const Bits* data, int64_t n, int64_t d, Bits exponent) {
-  std::atomic<int64_t> first{n};
-  at::parallel_for(0, n, std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, d)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end && row < first.load(std::memory_order_relaxed); ++row) {
-      unsigned any = 0;
-#pragma omp simd reduction(| : any)
-      for (int64_t i = row * d; i < (row + 1) * d; ++i) any |= static_cast<unsigned>((data[i] & exponent) == exponent);
-      if (!any) continue;
-      int64_t seen = first.load();
-      while (row < seen && !first.compare_exchange_weak(seen, row)) {
-      }
-      return;
-    }
-  });
-  return first.load();
-}
-
-int64_t first_non_finite(const at::Tensor& rows) {
-  const int64_t n = rows.size(0), d = rows.size(1);
-  switch (rows.scalar_type()) {
-    case at::kHalf:
-      return first_non_finite<uint16_t>(static_cast<const uint16_t*>(rows.const_data_ptr()), n, d, 0x7C00);
-    case at::kFloat:
-      return first_non_finite<uint32_t>(static_cast<const uint32_t*>(rows.const_data_ptr()), n, d, 0x7F800000u);
-    case at::kDouble:
-      return first_non_finite<uint64_t>(static_cast<const uint64_t*>(rows.const_data_ptr()), n, d, 0x7FF0000000000000u);
-    default:
-      return n;
-  }
+[[noreturn]] void refuse_value(const std::string& where, int64_t row, const std::string& value) {
+  fail_user("{}: row {} holds NaN or infinity ({}), expected finite values", where, row, value);
 }
 
 }  // namespace
@@ -103,12 +76,12 @@ MatrixReader::MatrixReader(const MatrixPath& path) : impl_(std::make_unique<Impl
   const DatasetLocation& location = impl_->location;
   const std::string where = impl_->file.where(impl_->dataset);
   if (location.shape.size() != 2)
-    fail_user("{}: has {} dimensions, expected 2 (rows, columns)", where, location.shape.size());
+    fail_user("{}: has {} dimensions{}, expected 2 (rows, columns)", where, location.shape.size(),
+              location.is_null ? " and no values (a null dataspace)" : "");
   const auto dtype = scalar_type(location.type);
-  if (!dtype)
-    fail_user("{}: holds {}, expected float16, float32, float64, int32 or int64", where, element_name(location.type));
+  if (!dtype) fail_user("{}: holds {}, expected float16, float32, float64, int32 or int64", where, location.type_name);
   impl_->dtype = *dtype;
-  if (location.allocated) impl_->map.emplace(path.file);
+  if (location.is_mappable) impl_->map.emplace(location.file);
 }
 
 MatrixReader::~MatrixReader() = default;
@@ -120,6 +93,10 @@ int64_t MatrixReader::columns() const {
 }
 at::ScalarType MatrixReader::dtype() const {
   return impl_->dtype;
+}
+
+const std::string& MatrixReader::type_name() const {
+  return impl_->location.type_name;
 }
 
 at::Tensor MatrixReader::read(RowRange range, bool check_finite) const {
@@ -138,19 +115,27 @@ at::Tensor MatrixReader::read(RowRange range, bool check_finite) const {
       impl_->file.read_rows(impl_->dataset, range.begin, range.size(), out.mutable_data_ptr());
     }
   }
-  if (check_finite) {
-    const int64_t row = first_non_finite(out);
-    if (row < out.size(0))
-      fail_user("{}: row {} holds NaN or infinity, expected finite values", impl_->file.where(impl_->dataset),
-                range.begin + row);
-  }
+  if (check_finite)
+    if (const auto bad = first_not_finite(out)) refuse_value(where(), range.begin + bad->index / columns(), bad->text);
   return out;
+}
+
+at::Tensor MatrixReader::read_float(RowRange range) const {
+  const at::Tensor rows = read(range, /*check_finite=*/true);
+  if (const auto bad = first_beyond_float32(rows))
+    fail_user("{}: row {} holds {}: scale the matrix", where(), range.begin + bad->index / columns(), bad->text);
+  return rows.to(at::kFloat);
+}
+
+std::string MatrixReader::where() const {
+  return impl_->file.where(impl_->dataset);
 }
 
 struct MatrixWriter::Impl {
   struct Target {
     int64_t rows, columns;
     at::ScalarType dtype;
+    Floats floats;
     int64_t offset_bytes;
   };
 
@@ -173,26 +158,25 @@ MatrixWriter::MatrixWriter(const std::filesystem::path& path, const std::map<std
   impl_->partial = partial_name(impl_->target);
   impl_->open = true;  // from here on the partial file goes when this constructor fails
   ::unlink(impl_->partial.c_str());
-  Hdf5File file(impl_->partial, Hdf5File::Mode::kCreate);
+  Hdf5File file(impl_->partial, Hdf5File::Mode::kCreate, path);
   for (const auto& [name, value] : attributes) file.set_attribute(name, value);
   file.close();
   impl_->descriptor = ::open(impl_->partial.c_str(), O_WRONLY | O_CLOEXEC);
-  if (impl_->descriptor < 0)
-    fail_user("{}: cannot open for writing: {}", impl_->partial.string(), std::strerror(errno));
+  if (impl_->descriptor < 0) fail_user("{}: cannot open for writing: {}", path.string(), std::strerror(errno));
 }
 
 MatrixWriter::~MatrixWriter() = default;
 
-void MatrixWriter::add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype) {
+void MatrixWriter::add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype, Floats floats) {
   VIXEN_CHECK(impl_->open && rows >= 0 && columns >= 0 && !impl_->targets.contains(dataset), "{} [{}, {}]", dataset,
               rows, columns);
   const int64_t shape[] = {rows, columns};
-  Hdf5File file(impl_->partial, Hdf5File::Mode::kModify);
+  Hdf5File file(impl_->partial, Hdf5File::Mode::kModify, impl_->path);
   file.create(dataset, shape, element_type(dtype));
   file.close();
   // The space lies in the file now (as a hole): rows go there directly, without HDF5, so that a full disk is an errno.
-  const Hdf5File finished(impl_->partial, Hdf5File::Mode::kRead);
-  impl_->targets[dataset] = {rows, columns, dtype, finished.locate(dataset).offset_bytes};
+  const Hdf5File finished(impl_->partial, Hdf5File::Mode::kRead, impl_->path);
+  impl_->targets[dataset] = {rows, columns, dtype, floats, finished.locate(dataset).offset_bytes};
 }
 
 void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Tensor& data) {
@@ -203,6 +187,11 @@ void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Te
               "{}: rows {} + {} x {} into [{}, {}]", dataset, first, data.size(0), data.size(1), target.rows,
               target.columns);
   const at::Tensor rows = data.to(at::kCPU, target.dtype).contiguous();
+  const bool may_be_missing = target.floats == Floats::kFiniteOrMinusInfinity;
+  const auto bad = first_not_finite(may_be_missing ? rows.masked_fill(rows.eq(-kInfinity), 0) : rows);
+  if (bad)
+    fail_user("{}: {} row {} would be written as {}: the values it was computed from are too large for their type",
+              impl_->path.string(), dataset, first + bad->index / target.columns, bad->text);
   const auto* bytes = static_cast<const char*>(rows.const_data_ptr());
   auto left = static_cast<size_t>(rows.nbytes());
   auto offset =
@@ -211,8 +200,7 @@ void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Te
     const ssize_t written = ::pwrite(impl_->descriptor, bytes, left, offset);
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0)
-      fail_user("{}: cannot write {}: {}", impl_->partial.string(), dataset,
-                std::strerror(written < 0 ? errno : ENOSPC));
+      fail_user("{}: cannot write {}: {}", impl_->path.string(), dataset, std::strerror(written < 0 ? errno : ENOSPC));
     bytes += written;
     offset += written;
     left -= static_cast<size_t>(written);
@@ -221,11 +209,11 @@ void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Te
 
 void MatrixWriter::close() {
   VIXEN_CHECK(impl_->open, "{} is closed", impl_->path.string());
-  if (::fsync(impl_->descriptor) != 0) fail_user("{}: cannot write: {}", impl_->partial.string(), std::strerror(errno));
+  if (::fsync(impl_->descriptor) != 0) fail_user("{}: cannot write: {}", impl_->path.string(), std::strerror(errno));
   ::close(std::exchange(impl_->descriptor, -1));
   std::error_code error;
   std::filesystem::rename(impl_->partial, impl_->target, error);
-  if (error) fail_user("{}: cannot rename to {}: {}", impl_->partial.string(), impl_->path.string(), error.message());
+  if (error) fail_user("{}: cannot write: {}", impl_->path.string(), error.message());
   impl_->open = false;
   const auto folder = impl_->target.parent_path();
   sync_path(folder.empty() ? std::filesystem::path(".") : folder);

@@ -20,22 +20,34 @@ struct MatrixPath {
 };
 MatrixPath parse_matrix_path(const std::string& text, const std::string& default_dataset);
 
-/// A 2-D dataset read by row ranges: fp16, fp32, fp64, int32 or int64 (any layout; contiguous ones are mapped).
+/// A 2-D dataset read by row ranges: fp16, fp32, fp64, int32 or int64 of either byte order and any layout; what is
+/// contiguous is mapped.
 class MatrixReader {
  public:
-  /// UserError naming file and dataset when missing, truncated, not 2-D or of another type.
+  /// UserError naming file and dataset when missing, not whole (locate_dataset()), not 2-D or of another type.
   explicit MatrixReader(const MatrixPath& path);
   ~MatrixReader();
   int64_t rows() const;
   int64_t columns() const;
   at::ScalarType dtype() const;
+  const std::string& type_name() const;  // as found: "int32", "big-endian float64"
   /// Rows [range.begin, range.end) in the file's dtype. With check_finite, a NaN or infinity is a UserError naming
   /// file, dataset and row.
   at::Tensor read(RowRange range, bool check_finite) const;
+  /// The same as float32, always checked: a float64 value beyond the range of float32 is a UserError too.
+  at::Tensor read_float(RowRange range) const;
+  /// "FILE:/dataset", as messages name it.
+  std::string where() const;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
+};
+
+/// Which floats a written dataset may hold.
+enum class Floats {
+  kFinite,
+  kFiniteOrMinusInfinity,  // scores: -infinity stands beside id -1, where there is no result
 };
 
 /// Writes a file of contiguous 2-D datasets by row ranges, atomically: the file appears under its name on close().
@@ -45,8 +57,10 @@ class MatrixWriter {
   explicit MatrixWriter(const std::filesystem::path& path, const std::map<std::string, std::string>& attributes = {});
   ~MatrixWriter();  // without close(): the temporary file is removed
   /// Adds a dataset [rows, columns] of kHalf, kFloat, kInt or kLong.
-  void add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype);
-  /// Writes rows [first, first + data.size(0)). data: CPU, contiguous, converted to the dataset's dtype.
+  void add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype,
+           Floats floats = Floats::kFinite);
+  /// Writes rows [first, first + data.size(0)). data: CPU, contiguous, converted to the dataset's dtype. A value that
+  /// is not finite in that dtype is a UserError: such a file would only fail later.
   void write(const std::string& dataset, int64_t first, const at::Tensor& data);
   void close();
 

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
@@ -27,7 +28,13 @@ std::vector<int64_t> label_counts(const Dataset& dataset) {
 std::vector<double> label_weights(const Config& config, const Dataset& dataset) {
   const double a = config.data.propensity_a >= 0 ? config.data.propensity_a : dataset.info().propensity_a;
   const double b = config.data.propensity_b >= 0 ? config.data.propensity_b : dataset.info().propensity_b;
-  return inverse_propensity(label_counts(dataset), dataset.train().size(), a, b);
+  auto weights = inverse_propensity(label_counts(dataset), dataset.train().size(), a, b);
+  const auto wrong = std::find_if(weights.begin(), weights.end(), [](double w) { return !std::isfinite(w); });
+  if (wrong != weights.end())
+    fail_user(
+        "{}: propensity constants A {} and B {} give label {} no finite weight, expected B above 0 (data.propensity_b)",
+        dataset.path().string(), a, b, wrong - weights.begin());
+  return weights;
 }
 
 int64_t widest_filter(const Dataset& dataset) {

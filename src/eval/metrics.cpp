@@ -48,7 +48,9 @@ struct Metrics::Layout {
 
 std::vector<double> inverse_propensity(std::span<const int64_t> label_counts, int64_t n_train, double a, double b) {
   VIXEN_CHECK(n_train > 0, "n_train = {}", n_train);
-  const double c = (std::log(static_cast<double>(n_train)) - 1.0) * std::pow(b + 1.0, a);
+  // Below three queries the factor is negative, and with it the weight of what was never seen: no propensity is
+  // above 1.
+  const double c = std::max(0.0, std::log(static_cast<double>(n_train)) - 1.0) * std::pow(b + 1.0, a);
   std::vector<double> weights(label_counts.size());
   std::transform(label_counts.begin(), label_counts.end(), weights.begin(),
                  [&](int64_t count) { return 1.0 + c * std::pow(static_cast<double>(count) + b, -a); });
@@ -183,6 +185,11 @@ std::map<std::string, double> Metrics::result() const {
   }
   values["MRR"] = percent(sums_[Layout::kMrr], rows);
   values["MAP"] = percent(sums_[Layout::kMap], rows);
+  for (auto& [name, value] : values) {
+    constexpr double kRounding = 1e-6;  // of sums over many queries
+    VIXEN_CHECK(value >= -kRounding && value <= 100 + kRounding, "{} = {}: a list held a label twice", name, value);
+    value = std::clamp(value, 0.0, 100.0);
+  }
   return values;
 }
 

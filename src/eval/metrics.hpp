@@ -11,8 +11,8 @@
 
 namespace vixen {
 
-/// Inverse propensity weights: w_l = 1 + (ln N - 1) (B+1)^A (n_l + B)^-A. counts: training queries of each label; N:
-/// training queries.
+/// Inverse propensity weights: w_l = 1 + max(0, ln N - 1) (B+1)^A (n_l + B)^-A, at least 1. counts: training queries of
+/// each label; N: training queries.
 std::vector<double> inverse_propensity(std::span<const int64_t> label_counts, int64_t n_train, double a, double b);
 
 /// Accumulates over test queries; ranks' accumulators add up (sums are plain doubles of counts and weights).
@@ -32,9 +32,9 @@ class Metrics {
   /// The keys of result(), sorted.
   static std::vector<std::string> names();
 
-  /// "P@1".."P@5", "R@1".."R@5", "R@10", "R@100", "nDCG@k", "PSP@k", "PSnDCG@k" (k = 1..5), "MRR", "MAP": percentages.
-  /// MRR: reciprocal place of the first hit, 0 without one. MAP: mean precision at the hits, over all true labels (not
-  /// only those found). Both read the whole list that was added.
+  /// "P@1".."P@5", "R@1".."R@5", "R@10", "R@100", "nDCG@k", "PSP@k", "PSnDCG@k" (k = 1..5), "MRR", "MAP": percentages
+  /// in [0, 100]. MRR: reciprocal place of the first hit, 0 without one. MAP: mean precision at the hits, over all true
+  /// labels (not only those found). Both read the whole list that was added.
   std::map<std::string, double> result() const;
 
   /// Deciles of labels by training frequency (0: rarest): labels, true pairs, hits within the top 5, P@5 and R@5 share.

@@ -27,8 +27,12 @@ int64_t saved_image_width(const std::filesystem::path& folder) {
   if (!std::filesystem::exists(path)) return 0;
   const SafetensorsFile file(path);
   for (const char* layer : {"", "0."})
-    if (const std::string name = fmt::format("{}{}weight", kPrefix, layer); file.contains(name))
-      return file.tensor(name).size(1);
+    if (const std::string name = fmt::format("{}{}weight", kPrefix, layer); file.contains(name)) {
+      const auto& shape = file.shape(name);
+      if (shape.size() != 2)
+        fail_user("{}: tensor {} has {} dimensions, expected 2", path.string(), name, shape.size());
+      return shape[1];
+    }
   fail_user("{}: found neither {}weight nor {}0.weight, expected one", path.string(), kPrefix, kPrefix);
 }
 

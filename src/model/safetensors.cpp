@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
@@ -16,6 +17,9 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "base/file_kind.hpp"
+#include "base/text.hpp"
+#include "data/finite.hpp"
 
 namespace vixen {
 namespace {
@@ -29,33 +33,46 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr size_t kLengthBytes = 8;
 constexpr const char* kMetadata = "__metadata__";
 
-constexpr std::pair<const char*, at::ScalarType> kDtypes[] = {
-    {"BOOL", at::kBool},
-    {"U8", at::kByte},
-    {"I8", at::kChar},
-    {"I16", at::kShort},
-    {"U16", at::kUInt16},
-    {"I32", at::kInt},
-    {"U32", at::kUInt32},
-    {"I64", at::kLong},
-    {"U64", at::kUInt64},
-    {"F16", at::kHalf},
-    {"BF16", at::kBFloat16},
-    {"F32", at::kFloat},
-    {"F64", at::kDouble},
-    {"F8_E4M3", at::kFloat8_e4m3fn},
-    {"F8_E5M2", at::kFloat8_e5m2},
+struct Dtype {
+  const char* name;
+  int64_t bits;
+  std::optional<at::ScalarType> torch;  // none: known to the format, not to us
 };
 
-std::optional<at::ScalarType> dtype_of(const std::string& name) {
-  for (const auto& [known, dtype] : kDtypes)
-    if (name == known) return dtype;
-  return std::nullopt;
+/// The dtypes of the reference implementation.
+constexpr Dtype kDtypes[] = {
+    {"BOOL", 8, at::kBool},
+    {"F4", 4, std::nullopt},
+    {"F6_E2M3", 6, std::nullopt},
+    {"F6_E3M2", 6, std::nullopt},
+    {"U8", 8, at::kByte},
+    {"I8", 8, at::kChar},
+    {"F8_E5M2", 8, at::kFloat8_e5m2},
+    {"F8_E4M3", 8, at::kFloat8_e4m3fn},
+    {"F8_E8M0", 8, std::nullopt},
+    {"F8_E4M3FNUZ", 8, std::nullopt},
+    {"F8_E5M2FNUZ", 8, std::nullopt},
+    {"I16", 16, at::kShort},
+    {"U16", 16, at::kUInt16},
+    {"F16", 16, at::kHalf},
+    {"BF16", 16, at::kBFloat16},
+    {"I32", 32, at::kInt},
+    {"U32", 32, at::kUInt32},
+    {"F32", 32, at::kFloat},
+    {"C64", 64, std::nullopt},
+    {"F64", 64, at::kDouble},
+    {"I64", 64, at::kLong},
+    {"U64", 64, at::kUInt64},
+};
+
+/// "element [2, 17]: NaN".
+std::string element_text(const BadValue& bad, at::IntArrayRef shape) {
+  return shape.empty() ? bad.text : fmt::format("element {}: {}", place_of(bad.index, shape), bad.text);
 }
 
 const char* name_of(at::ScalarType dtype) {
-  for (const auto& [name, known] : kDtypes)
-    if (dtype == known) return name;
+  for (const Dtype& known : kDtypes)
+    if (dtype == known.torch) return known.name;
   VIXEN_CHECK(false, "safetensors has no dtype for {}", c10::toString(dtype));
   return "";
 }
@@ -69,15 +86,19 @@ Json parse_header(const std::string& file, std::string_view text) {
       repeated = parsed.get<std::string>();
     return true;
   };
+  // JSON's reader takes a zero byte for the end of the text; the format knows no such padding.
+  if (const size_t zero = text.find('\0'); zero != std::string_view::npos)
+    fail_user("{}: damaged safetensors header: a zero byte at its byte {}, expected a JSON object, padded with blanks",
+              file, zero);
   Json header;
   try {
     header = Json::parse(text.begin(), text.end(), watch);
   } catch (const Json::exception& error) {
-    fail_user("{}: damaged safetensors header: {}; expected a JSON object", file, error.what());
+    fail_user("{}: damaged safetensors header: {}; expected a JSON object", file, shown(error.what()));
   }
   if (!header.is_object())
     fail_user("{}: damaged safetensors header: found a JSON {}, expected an object", file, header.type_name());
-  if (!repeated.empty()) fail_user("{}: damaged safetensors header: tensor {} occurs twice", file, repeated);
+  if (!repeated.empty()) fail_user("{}: damaged safetensors header: tensor {} occurs twice", file, shown(repeated));
   return header;
 }
 
@@ -90,73 +111,97 @@ uint64_t non_negative(const std::string& file, const std::string& tensor, const 
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(std::make_shared<const MappedFile>(path)) {
+struct SafetensorsFile::Checked {
+  std::mutex mutex;
+  std::set<std::string> names;
+};
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+    : file_(std::make_shared<const MappedFile>(path)), checked_(std::make_shared<Checked>()) {
   const std::string file = path.string();
   const auto bytes = file_->bytes();
   if (bytes.size() < kLengthBytes)
-    fail_user("{}: not a safetensors file: {} bytes, expected at least {}", file, bytes.size(), kLengthBytes);
+    fail_user("{}: not a safetensors file: {} bytes, expected at least {}{}", file, bytes.size(), kLengthBytes,
+              found_instead(path));
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
-  if (header_bytes > bytes.size() - kLengthBytes || header_bytes > kMaxHeaderBytes)
+  if (header_bytes > bytes.size() - kLengthBytes || header_bytes > kMaxHeaderBytes) {
+    const std::string kind = what_it_is(path);
+    if (!kind.empty()) fail_user("{}: not a safetensors file: found {}", file, kind);
     fail_user("{}: damaged safetensors header: its length reads {} bytes, expected at most {}", file, header_bytes,
               std::min<uint64_t>(bytes.size() - kLengthBytes, kMaxHeaderBytes));
+  }
   data_begin_ = kLengthBytes + header_bytes;
   const size_t data_bytes = bytes.size() - data_begin_;
-
   const Json header = parse_header(file, {reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, header_bytes});
   for (const auto& [name, fields] : header.items()) {
-    if (name == kMetadata) {
-      if (!fields.is_object()) fail_user("{}: damaged safetensors header: __metadata__ is not an object", file);
-      for (const auto& [key, value] : fields.items()) {
-        if (!value.is_string())
-          fail_user("{}: damaged safetensors header: __metadata__.{} is {}, expected a string", file, key,
-                    value.dump());
-        metadata_[key] = value.get<std::string>();
-      }
-      continue;
-    }
-    if (!fields.is_object() || !fields.contains("dtype") || !fields.contains("shape") ||
-        !fields.contains("data_offsets") || !fields["dtype"].is_string() || !fields["shape"].is_array() ||
-        !fields["data_offsets"].is_array() || fields["data_offsets"].size() != 2)
-      fail_user(
-          "{}: damaged safetensors header: tensor {} reads {}, expected {{\"dtype\", \"shape\", \"data_offsets\": "
-          "[begin, end]}}",
-          file, name, fields.dump());
-    Entry entry;
-    const auto dtype_name = fields["dtype"].get<std::string>();
-    const auto dtype = dtype_of(dtype_name);
-    if (!dtype)
-      fail_user(
-          "{}: tensor {} has dtype {}, expected one of BOOL, U8..U64, I8..I64, F8_E4M3, F8_E5M2, BF16, F16, F32, F64",
-          file, name, dtype_name);
-    entry.dtype = *dtype;
-    // The product of the dimensions is bounded as it grows, so that no shape overflows.
-    uint64_t expected_bytes = c10::elementSize(*dtype);
-    bool empty = false, too_large = false;
-    for (const auto& dimension : fields["shape"]) {
-      const uint64_t size = non_negative(file, name, "shape", dimension);
-      if (size > uint64_t{std::numeric_limits<int64_t>::max()}) too_large = true;
-      entry.shape.push_back(static_cast<int64_t>(size));
-      empty |= size == 0;
-      if (size > 0 && expected_bytes > std::numeric_limits<uint64_t>::max() / size) too_large = true;
-      expected_bytes *= size > 0 ? size : 1;
-    }
-    if (empty) expected_bytes = 0;
-    entry.begin = non_negative(file, name, "data_offsets", fields["data_offsets"][0]);
-    entry.end = non_negative(file, name, "data_offsets", fields["data_offsets"][1]);
-    if (entry.begin > entry.end || entry.end > data_bytes)
-      fail_user(
-          "{}: tensor {} lies at bytes [{}, {}) of the data, expected a range inside its {} bytes: is the file "
-          "truncated?",
-          file, name, entry.begin, entry.end, data_bytes);
-    if (too_large || entry.end - entry.begin != expected_bytes)
-      fail_user("{}: damaged safetensors header: tensor {} of {} {} holds {} bytes, expected {}", file, name,
-                dtype_name, entry.shape, entry.end - entry.begin,
-                too_large ? "fewer dimensions" : std::to_string(expected_bytes));
-    entries_.emplace(name, std::move(entry));
+    if (name == kMetadata)
+      read_metadata(fields);
+    else
+      read_entry(name, fields, data_bytes);
   }
+  check_ranges(data_bytes);
+}
 
-  // The format has no holes: ranges in order must meet and end with the file.
+void SafetensorsFile::read_metadata(const Json& fields) {
+  const std::string file = file_->path().string();
+  if (fields.is_null()) return;  // the reference implementation takes it for none
+  if (!fields.is_object()) fail_user("{}: damaged safetensors header: __metadata__ is not an object", file);
+  for (const auto& [key, value] : fields.items()) {
+    if (!value.is_string())
+      fail_user("{}: damaged safetensors header: __metadata__.{} is {}, expected a string", file, shown(key),
+                shown(value.dump(), 60));
+    metadata_[key] = value.get<std::string>();
+  }
+}
+
+void SafetensorsFile::read_entry(const std::string& name, const Json& fields, size_t data_bytes) {
+  const std::string file = file_->path().string(), tensor = shown(name);
+  if (!fields.is_object() || !fields.contains("dtype") || !fields.contains("shape") ||
+      !fields.contains("data_offsets") || !fields["dtype"].is_string() || !fields["shape"].is_array() ||
+      !fields["data_offsets"].is_array() || fields["data_offsets"].size() != 2)
+    fail_user(
+        "{}: damaged safetensors header: tensor {} reads {}, expected {{\"dtype\", \"shape\", \"data_offsets\": "
+        "[begin, "
+        "end]}}",
+        file, tensor, shown(fields.dump(), 100));
+  Entry entry;
+  entry.dtype_name = fields["dtype"].get<std::string>();
+  const auto known = std::find_if(std::begin(kDtypes), std::end(kDtypes),
+                                  [&](const Dtype& dtype) { return entry.dtype_name == dtype.name; });
+  if (known == std::end(kDtypes))
+    fail_user("{}: tensor {} has dtype {}, expected one of BOOL, U8..U64, I8..I64, F4..F64, BF16, C64", file, tensor,
+              shown(entry.dtype_name, 40));
+  entry.dtype = known->torch;
+  // The product of the dimensions is bounded as it grows, so that no shape overflows.
+  auto expected_bits = static_cast<uint64_t>(known->bits);
+  bool empty = false, too_large = false;
+  for (const auto& dimension : fields["shape"]) {
+    const uint64_t size = non_negative(file, tensor, "shape", dimension);
+    if (size > uint64_t{std::numeric_limits<int64_t>::max()}) too_large = true;
+    entry.shape.push_back(static_cast<int64_t>(size));
+    empty |= size == 0;
+    if (size > 0 && expected_bits > std::numeric_limits<uint64_t>::max() / size) too_large = true;
+    expected_bits *= size > 0 ? size : 1;
+  }
+  if (empty) expected_bits = 0;
+  entry.begin = non_negative(file, tensor, "data_offsets", fields["data_offsets"][0]);
+  entry.end = non_negative(file, tensor, "data_offsets", fields["data_offsets"][1]);
+  if (entry.begin > entry.end || entry.end > data_bytes)
+    fail_user(
+        "{}: tensor {} lies at bytes [{}, {}) of the data, expected a range inside its {} bytes: is the file "
+        "truncated?",
+        file, tensor, entry.begin, entry.end, data_bytes);
+  if (too_large || expected_bits % 8 != 0 || entry.end - entry.begin != expected_bits / 8)
+    fail_user("{}: damaged safetensors header: tensor {} of {} {} holds {} bytes, expected {}", file, tensor,
+              entry.dtype_name, entry.shape, entry.end - entry.begin,
+              too_large ? "fewer dimensions" : fmt::format("{}", static_cast<double>(expected_bits) / 8));
+  entries_.emplace(name, std::move(entry));
+}
+
+// The format has no holes: ranges in order must meet and end with the file.
+void SafetensorsFile::check_ranges(size_t data_bytes) const {
+  const std::string file = file_->path().string();
   std::vector<std::pair<const Entry*, const std::string*>> ordered;
   for (const auto& [name, entry] : entries_) ordered.emplace_back(&entry, &name);
   std::sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
@@ -166,7 +211,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(std:
   for (const auto& [entry, name] : ordered) {
     if (entry->begin != end)
       fail_user("{}: damaged safetensors header: tensor {} begins at byte {} of the data, {} (expected {})", file,
-                *name, entry->begin, entry->begin < end ? "inside the tensor before it" : "behind a hole", end);
+                shown(*name), entry->begin, entry->begin < end ? "inside the tensor before it" : "behind a hole", end);
     end = entry->end;
   }
   if (end != data_bytes)
@@ -185,7 +230,7 @@ bool SafetensorsFile::contains(const std::string& name) const {
 
 const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) fail_user("{}: tensor {} is missing", file_->path().string(), name);
+  if (found == entries_.end()) fail_user("{}: tensor {} is missing", file_->path().string(), shown(name));
   return found->second;
 }
 
@@ -195,17 +240,35 @@ std::span<const std::byte> SafetensorsFile::bytes_of(const Entry& entry) const {
 
 at::Tensor SafetensorsFile::tensor(const std::string& name) const {
   const Entry& found = entry(name);
+  if (!found.dtype)
+    fail_user("{}: tensor {} has dtype {}, which this program does not read: expected F32, F16, BF16 or F64",
+              file_->path().string(), shown(name), found.dtype_name);
   const auto bytes = bytes_of(found);
-  const auto options = at::TensorOptions().dtype(found.dtype);
+  const auto options = at::TensorOptions().dtype(*found.dtype);
   if (bytes.empty()) return at::empty(found.shape, options);
+  at::Tensor values;
   // The format does not promise alignment (only its usual writers do): unaligned elements are copied.
-  if (reinterpret_cast<uintptr_t>(bytes.data()) % c10::elementSize(found.dtype) != 0) {
-    at::Tensor copy = at::empty(found.shape, options);
-    std::memcpy(copy.data_ptr(), bytes.data(), bytes.size());
-    return copy;
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % c10::elementSize(*found.dtype) != 0) {
+    values = at::empty(found.shape, options);
+    std::memcpy(values.data_ptr(), bytes.data(), bytes.size());
+  } else {
+    values = at::from_blob(
+        const_cast<std::byte*>(bytes.data()), found.shape, [file = file_](void*) {}, options);
   }
-  return at::from_blob(
-      const_cast<std::byte*>(bytes.data()), found.shape, [file = file_](void*) {}, options);
+  check_finite(name, values);
+  return values;
+}
+
+void SafetensorsFile::check_finite(const std::string& name, const at::Tensor& values) const {
+  {
+    const std::lock_guard lock(checked_->mutex);
+    if (checked_->names.contains(name)) return;
+  }
+  if (const auto bad = first_beyond_float32(values))
+    fail_user("{}: tensor {} holds NaN or infinity ({}), expected finite weights", file_->path().string(), shown(name),
+              element_text(*bad, values.sizes()));
+  const std::lock_guard lock(checked_->mutex);
+  checked_->names.insert(name);
 }
 
 void SafetensorsFile::done_with(const std::string& name) const {
@@ -267,6 +330,11 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Safe
       const at::Tensor value = value_of(i).detach().to(at::kCPU).contiguous();
       VIXEN_CHECK(value.scalar_type() == entries[i].dtype && value.sizes() == at::IntArrayRef(entries[i].shape),
                   "tensor {} is not what was announced", entries[i].name);
+      if (const auto bad = first_not_finite(value))
+        fail_user(
+            "{}: tensor {} would be written with NaN or infinity ({}): training left the finite numbers; lower the "
+            "learning rates or use fp32",
+            path.string(), entries[i].name, element_text(*bad, value.sizes()));
       write(value.const_data_ptr(), value.nbytes());
     }
     if (std::fflush(file.get()) != 0) fail();

@@ -281,8 +281,8 @@ void Trainer::log_step(const StepResult& result, double lr_factor, int64_t queri
   const int64_t all_positions = comm_->sum_host(interval_.positions);
   const double loss = interval_.loss.item<double>() / static_cast<double>(interval_.steps);
   if (!std::isfinite(loss))
-    throw std::runtime_error(
-        fmt::format("the loss is {} at step {}: lower the learning rates or use fp32", loss, global_step()));
+    fail_user("{}: the loss is {} at step {}: lower the learning rates or use fp32", config_.run.dir, loss,
+              global_step());
   if (is_root() && log_) {
     const auto now = std::chrono::steady_clock::now();
     const double seconds = seconds_between(interval_start_, now);

@@ -362,6 +362,50 @@ TEST_F(DatasetFile, WrongTypesAndLayouts) {
   expect_mentions(error_of(path), {"/train/tokens/values", "chunked", "re-run prepare_dataset"});
 }
 
+TEST_F(DatasetFile, APartBehindAnExternalLinkIsReadFromItsOwnFile) {
+  const auto other = dir.path() / "other.h5";
+  write_toy_dataset(path);
+  std::filesystem::copy_file(path, other);
+  patch<int32_t>(other, "/train/tokens/values", 5, 77);  // at the same address in both files
+  const auto link = [&](const char* file_name) {
+    edit_file(path, [&](hid_t file) {
+      ASSERT_GE(H5Ldelete(file, "/train/tokens/values", H5P_DEFAULT), 0);
+      ASSERT_GE(
+          H5Lcreate_external(file_name, "/train/tokens/values", file, "/train/tokens/values", H5P_DEFAULT, H5P_DEFAULT),
+          0);
+    });
+  };
+  link("other.h5");
+  EXPECT_EQ(Dataset(path).train().tokens.values[5], 77);
+  link("gone.h5");
+  expect_mentions(error_of(path), {":/train/tokens/values: cannot be read", "in the file gone.h5, which is not there"});
+}
+
+TEST_F(DatasetFile, WhatWasNeverWrittenOrIsOfAnotherByteOrder) {
+  const auto replace = [&](hid_t type) {
+    write_toy_dataset(path);
+    edit_file(path, [&](hid_t file) {
+      ASSERT_GE(H5Ldelete(file, "/train/tokens/values", H5P_DEFAULT), 0);
+      const hsize_t n = 10;
+      const Hdf5Handle space(H5Screate_simple(1, &n, nullptr), H5Sclose);
+      const Hdf5Handle made(
+          H5Dcreate2(file, "/train/tokens/values", type, space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose);
+      ASSERT_TRUE(made.valid());
+    });
+  };
+  replace(H5T_STD_I32LE);
+  expect_mentions(error_of(path), {":/train/tokens/values: was never written"});
+  replace(H5T_STD_I32BE);
+  expect_mentions(error_of(path), {":/train/tokens/values: holds big-endian int32, expected int32"});
+}
+
+TEST_F(DatasetFile, PropensityConstantsAreNumbers) {
+  auto content = toy_content({});
+  content.info.propensity_a = std::numeric_limits<double>::quiet_NaN();
+  write_dataset(path, content);
+  expect_mentions(error_of(path), {"attribute 'propensity_a' is nan, expected a finite number"});
+}
+
 TEST(Transpose, MatchesBruteForce) {
   test::ToyRandom random(3);
   OwnedRagged rows;

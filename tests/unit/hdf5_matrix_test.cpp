@@ -14,6 +14,7 @@
 #include "data/hdf5_file.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "fixtures/fault.hpp"
+#include "fixtures/hdf5_builder.hpp"
 #include "fixtures/temp_dir.hpp"
 
 namespace vixen {
@@ -31,6 +32,13 @@ struct MatrixFile : testing::Test {
     writer.add("/embeddings", values.size(0), values.size(1), values.scalar_type());
     writer.write("/embeddings", 0, values);
     writer.close();
+  }
+  /// Past the writer's own check.
+  void overwrite(const at::Tensor& values) const {
+    const auto offset = Hdf5File(path, Hdf5File::Mode::kRead).locate("/embeddings").offset_bytes;
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(offset);
+    file.write(static_cast<const char*>(values.const_data_ptr()), static_cast<std::streamsize>(values.nbytes()));
   }
 };
 
@@ -121,19 +129,15 @@ TEST_F(MatrixFile, ReadsChunkedCompressedAndBigTypes) {
     EXPECT_EQ(reader.dtype(), at::kDouble);
     EXPECT_TRUE(at::equal(reader.read({1, 3}, true), values.slice(0, 1, 3)));
   }
-  make(H5T_IEEE_F64BE, values.const_data_ptr());
-  expect_mentions(error_of([&] {
-                    MatrixReader({path, "/embeddings"});
-                  }),
-                  {path.string() + ":/embeddings", "expected float16"});
 }
 
 TEST_F(MatrixFile, NonFiniteRowsAreNamed) {
   for (const auto dtype : {at::kHalf, at::kFloat})
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
       at::Tensor values = at::ones({50, 33}, dtype);
-      values[41][32] = bad;
       write(values);
+      values[41][32] = bad;
+      overwrite(values);
       const MatrixReader reader({path, "/embeddings"});
       expect_mentions(error_of([&] {
                         reader.read({40, 50}, true);
@@ -142,6 +146,55 @@ TEST_F(MatrixFile, NonFiniteRowsAreNamed) {
       EXPECT_NO_THROW(reader.read({40, 50}, false));
       EXPECT_NO_THROW(reader.read({0, 41}, true));
     }
+}
+
+TEST_F(MatrixFile, ValuesBeyondFloat32AreNoNaN) {
+  const auto write_doubles = [&](const at::Tensor& values) {
+    const test::Hdf5Builder file(path);
+    file.add("/embeddings", {{3, 2}, H5T_IEEE_F64LE, [](hid_t) {}, values.const_data_ptr(), H5T_NATIVE_DOUBLE});
+  };
+  at::Tensor values = at::ones({3, 2}, at::kDouble);
+  values[1][0] = -1e200;
+  write_doubles(values);
+  {
+    const MatrixReader large({path, "/embeddings"});
+    EXPECT_TRUE(at::equal(large.read({0, 3}, true), values));  // finite they are
+    expect_mentions(error_of([&] {
+                      large.read_float({0, 3});
+                    }),
+                    {path.string() + ":/embeddings: row 1 holds -1e+200, beyond the range of float32"});
+  }
+  values[1][0] = std::numeric_limits<float>::max();
+  values[2][1] = 1e-310;  // becomes 0
+  write_doubles(values);
+  EXPECT_TRUE(at::equal(MatrixReader({path, "/embeddings"}).read_float({0, 3}), values.to(at::kFloat)));
+  values[1][0] = static_cast<double>(std::numeric_limits<float>::max()) * (1 + 0x1p-24);  // rounds to infinity
+  write_doubles(values);
+  expect_mentions(error_of([&] { MatrixReader({path, "/embeddings"}).read_float({0, 3}); }), {"row 1", "beyond"});
+}
+
+TEST_F(MatrixFile, NonFiniteValuesAreNotWritten) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const auto attempt = [&](float value, at::ScalarType dtype, Floats floats) {
+    return test::fault_of([&] {
+      MatrixWriter writer(path);
+      writer.add("/scores", 9, 2, dtype, floats);
+      at::Tensor values = at::ones({4, 2});
+      values[1][1] = value;
+      writer.write("/scores", 5, values);
+      writer.close();
+    });
+  };
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+    expect_mentions(attempt(bad, at::kFloat, Floats::kFinite), {path.string() + ": /scores row 6 would be written as"});
+    EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+  }
+  expect_mentions(attempt(1e6f, at::kHalf, Floats::kFinite), {"/scores row 6 would be written as infinity"});
+  expect_mentions(attempt(kInfinity, at::kFloat, Floats::kFiniteOrMinusInfinity), {"written as infinity"});
+  expect_mentions(attempt(std::numeric_limits<float>::quiet_NaN(), at::kFloat, Floats::kFiniteOrMinusInfinity),
+                  {"written as NaN"});
+  EXPECT_EQ(attempt(-kInfinity, at::kFloat, Floats::kFiniteOrMinusInfinity), "(no fault)");
+  EXPECT_EQ(MatrixReader({path, "/scores"}).read({6, 7}, false)[0][1].item<float>(), -kInfinity);
 }
 
 TEST_F(MatrixFile, ClearErrors) {
@@ -161,7 +214,14 @@ TEST_F(MatrixFile, ClearErrors) {
   }
   expect_mentions(error_of([&] { MatrixReader({path, "/vector"}); }), {"has 1 dimensions, expected 2"});
   expect_mentions(error_of([&] { MatrixReader({path, "/bytes"}); }), {"holds uint8, expected float16"});
-  expect_mentions(error_of([&] { MatrixWriter(dir.path() / "no" / "m.h5"); }), {"m.h5", "No such file or directory"});
+  const auto message = error_of([&] { MatrixWriter(dir.path() / "no" / "m.h5"); });
+  expect_mentions(message, {"m.h5: ", "No such file or directory"});  // the name that was given, not the temporary one
+  EXPECT_EQ(message.find(".partial"), std::string::npos) << message;
+  std::ofstream(path) << "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
+  expect_mentions(error_of([&] {
+                    MatrixReader({path, "/embeddings"});
+                  }),
+                  {"not an HDF5 file", "found a Git LFS pointer"});
 }
 
 TEST_F(MatrixFile, AFullDiskIsOneLine) {
@@ -178,7 +238,11 @@ TEST_F(MatrixFile, AFullDiskIsOneLine) {
         writer.write("/embeddings", 0, at::ones({100, 100}));
         writer.close();
       } catch (const UserError& error) {
-        std::exit(std::string(error.what()).find(path.string()) == std::string::npos ? 4 : 2);
+        const std::string message = error.what();
+        const bool clear =
+            message.starts_with(path.string() + ":") && message.find("File too large") != std::string::npos;
+        if (!clear) std::fprintf(stderr, "%s\n", error.what());
+        std::exit(clear ? 2 : 4);
       }
       std::exit(0);
     };

@@ -12,6 +12,7 @@
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "fixtures/fault.hpp"
+#include "fixtures/hdf5_builder.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "model/safetensors.hpp"
 #include "train/checkpoint_files.hpp"
@@ -92,21 +93,95 @@ TEST_F(Inspect, Matrices) {
   }
   expect_mentions(inspect_path(path), {"/indices", "int64", "3 x 2", "/scores", "float32", "5.0000", "contiguous"});
   {
-    MatrixWriter writer(path);
-    writer.add("/embeddings", 3, 2, at::kHalf);
-    writer.write("/embeddings", 0, at::full({3, 2}, std::numeric_limits<float>::infinity()));
+    const float values[] = {1, 2, 3, std::numeric_limits<float>::infinity()};
+    test::Hdf5Builder(path).add("/embeddings", {{2, 2}, H5T_IEEE_F32LE, [](hid_t) {}, values});
+  }
+  expect_mentions(error_of(path), {"/embeddings: row 1", "NaN or infinity"});
+  {
+    MatrixWriter writer(path);  // where there are fewer labels than asked for
+    writer.add("/scores", 1, 3, at::kFloat, Floats::kFiniteOrMinusInfinity);
+    writer.write("/scores", 0, at::tensor({2.f, 1.f, -std::numeric_limits<float>::infinity()}).view({1, 3}));
     writer.close();
   }
-  expect_mentions(error_of(path), {"/embeddings: row 0", "NaN or infinity"});
+  expect_mentions(inspect_path(path), {"/scores", "1 x 3"});
+}
+
+TEST_F(Inspect, MatricesAmongOtherThings) {
+  const auto path = dir.path() / "m.h5";
+  const float values[] = {3, 4, 6, 8};
+  {
+    const test::Hdf5Builder file(path, 1024);
+    file.add("/embeddings", {{2, 2}, H5T_IEEE_F32LE, [](hid_t) {}, values});
+    file.add("/cube", {{1, 2, 2}});
+    const hsize_t three[] = {3};
+    const Hdf5Handle list(H5Screate_simple(1, three, nullptr), H5Sclose), null(H5Screate(H5S_NULL), H5Sclose);
+    const Hdf5Handle text(H5Tcopy(H5T_C_S1), H5Tclose), short_text(H5Tcopy(H5T_C_S1), H5Tclose);
+    H5Tset_size(text.get(), H5T_VARIABLE);
+    H5Tset_size(short_text.get(), 4);
+    const char* words[] = {"one", "t\nwo", nullptr};
+    const int64_t numbers[] = {1, -2, 3};
+    const auto attribute = [&](const char* name, hid_t type, hid_t space, const void* value) {
+      const Hdf5Handle made(H5Acreate2(file.get(), name, type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+      ASSERT_TRUE(made.valid());
+      if (value != nullptr) {
+        ASSERT_GE(H5Awrite(made.get(), type, value), 0);
+      }
+    };
+    attribute("numbers", H5T_NATIVE_INT64, list.get(), numbers);
+    attribute("words", text.get(), list.get(), static_cast<const void*>(words));
+    attribute("short", short_text.get(), list.get(), "abcdxy\0\0\0\0\0\0");
+    attribute("nothing", short_text.get(), null.get(), nullptr);
+    H5Lcreate_soft("/embeddings", file.get(), "/alias", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lcreate_external("gone.h5", "/x", file.get(), "/outside", H5P_DEFAULT, H5P_DEFAULT);
+    const Hdf5Handle made(
+        H5Dcreate2(file.get(), "/null", text.get(), null.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose);
+  }
+  const std::string text = inspect_path(path);
+  expect_mentions(
+      text, {"numbers  [1, -2, 3]\n", "words    [one, t\\x0awo, ]\n", "short    [abcd, xy, ]\n", "nothing  (empty)\n",
+             "/alias", "/outside", "a link that leads nowhere", "/cube", "1 x 2 x 2", "/null", "strings"});
+  expect_mentions(text, {"/embeddings  float32  2 x 2      contiguous", "7.5000"});
+  { test::Hdf5Builder(path).add("/embeddings", {{2, 2}}); }
+  expect_mentions(error_of(path), {":/embeddings: was never written"});
 }
 
 TEST_F(Inspect, Safetensors) {
   const auto path = dir.path() / "model.safetensors";
   write_safetensors(path, {{"a.weight", at::ones({2, 3})}, {"b", at::ones({4}, at::kLong)}});
   for (const auto& what : {path, dir.path()})
-    expect_mentions(inspect_path(what), {"2 tensors, 10 values", "a.weight", "2 x 3", "Float", "Long"});
+    expect_mentions(inspect_path(what),
+                    {"2 tensors, 10 values", "a.weight", "2 x 3", "F32", "I64", "every value is finite"});
   std::fstream(path, std::ios::in | std::ios::out | std::ios::binary).write("\xff\xff\xff\xff", 4);
   expect_mentions(error_of(path), {path.string()});
+}
+
+TEST_F(Inspect, ModelInShards) {
+  write_safetensors(dir.path() / "model-00001-of-00002.safetensors", {{"a.weight", at::ones({2, 3})}});
+  write_safetensors(dir.path() / "model-00002-of-00002.safetensors", {{"b.weight", at::ones({5}, at::kHalf)}});
+  const auto index = dir.path() / "model.safetensors.index.json";
+  std::ofstream(index) << R"({"weight_map": {"a.weight": "model-00001-of-00002.safetensors",)"
+                       << R"("b.weight": "model-00002-of-00002.safetensors"}})";
+  std::ofstream(dir.path() / "config.json") << R"({"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 3})";
+  const std::string text = inspect_path(dir.path());
+  expect_mentions(text, {"model, bert, layers 2, width 3", "model-00001-of-00002.safetensors: 1 tensors, 6 values",
+                         "a.weight", "model-00002-of-00002.safetensors: 1 tensors, 5 values", "F16"});
+  std::filesystem::remove(dir.path() / "model-00002-of-00002.safetensors");
+  expect_mentions(error_of(dir.path()), {"model-00002-of-00002.safetensors", "missing"});
+}
+
+TEST_F(Inspect, AdaptersAndTheirBase) {
+  const auto base = dir.path() / "base", adapters = dir.path() / "adapters";
+  std::filesystem::create_directories(base);
+  std::filesystem::create_directories(adapters);
+  write_safetensors(adapters / "adapter_model.safetensors", {{"x.lora_A.weight", at::ones({2, 3})}});
+  std::ofstream(adapters / "adapter_config.json") << nlohmann::json{
+      {"r", 2}, {"lora_alpha", 4}, {"target_modules", {"q_proj"}}, {"base_model_name_or_path", base.string()}};
+  expect_mentions(inspect_path(adapters), {"LoRA of rank 2, alpha 4, on [\"q_proj\"]", "(not a folder on this machine)",
+                                           "adapter_model.safetensors: 1 tensors, 6 values"});
+  write_safetensors(base / "model.safetensors", {{"a", at::ones({4})}});
+  std::ofstream(base / "config.json") << R"({"model_type": "qwen3"})";
+  expect_mentions(inspect_path(adapters),
+                  {"base model " + base.string() + ": qwen3", "  model.safetensors: 1 tensors, "});
 }
 
 TEST_F(Inspect, RunFolder) {

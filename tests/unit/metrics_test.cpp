@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+
+#include "base/check.hpp"
 
 namespace vixen {
 namespace {
@@ -20,6 +23,38 @@ TEST(Metrics, InversePropensityFollowsTheFormula) {
   }
   EXPECT_GT(weights[0], weights[1]);
   EXPECT_GT(weights[1], weights[2]);
+}
+
+TEST(Metrics, NoWeightIsBelowOne) {
+  for (const int64_t n_train : {1, 2, 3})
+    for (const double weight : inverse_propensity(Ids{0, 1, 2}, n_train, 0.55, 1.5)) EXPECT_GE(weight, 1) << n_train;
+}
+
+TEST(Metrics, ALabelTwiceIsABugOfTheCaller) {
+  Metrics metrics({1, 1, 1}, {1, 1, 1});
+  metrics.add(Ids{0, 0, 0}, Truth{0});
+  EXPECT_THROW(metrics.result(), BugError);
+}
+
+TEST(Metrics, StayBetween0And100) {
+  // Every ordered choice of up to 5 of 5 labels against every truth.
+  const std::vector<double> weights = {1, 2.5, 4, 7, 60};
+  for (unsigned truth_bits = 0; truth_bits < 32; ++truth_bits) {
+    Truth truth;
+    for (int32_t i = 0; i < 5; ++i)
+      if ((truth_bits >> i & 1) != 0) truth.push_back(i);
+    Ids order = {0, 1, 2, 3, 4};
+    do {
+      for (size_t length = 0; length <= 5; ++length) {
+        Metrics metrics(weights, {5, 4, 3, 2, 1});
+        metrics.add(std::span(order).first(length), truth);
+        for (const auto& [name, value] : metrics.result()) {
+          ASSERT_GE(value, 0) << name;
+          ASSERT_LE(value, 100) << name;
+        }
+      }
+    } while (std::next_permutation(order.begin(), order.end()));
+  }
 }
 
 TEST(Metrics, OneQueryByHand) {
