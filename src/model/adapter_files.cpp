@@ -167,7 +167,7 @@ std::string modules_of(const std::filesystem::path& folder, int64_t rank) {
     // Here, before matrices of the rank are allocated.
     if (const at::Tensor a = file.tensor(name); a.dim() != 2 || a.size(0) != rank)
       fail_user("{}: tensor {} has shape {}, expected [{}, {}] by the r of {}", (folder / kAdapterWeightFile).string(),
-                name, a.sizes().vec(), rank, a.dim() == 2 ? a.size(1) : 0, kAdapterConfigFile);
+                name, a.sizes().vec(), rank, a.dim() == 2 ? a.size(1) : 0, (folder / kAdapterConfigFile).string());
     found.insert(word->module);
   }
   if (found.empty())
