@@ -48,9 +48,9 @@ struct ModelConfig {
   int64_t layers = 0;  // first N layers; 0: all
   Compute compute = Compute::kFloat32;
   Pooling pooling = Pooling::kAuto;  // auto: what the folder says, else mean
-  double dropout = -1;          // hidden and attention dropout; < 0: what config.json says
-  bool check_tokenizer = true;  // the data set must have been tokenised with this model's tokenizer
-  Mask mask = Mask::kAuto;      // what a position sees; auto: causal in decoders, bidirectional in encoders
+  double dropout = -1;               // hidden and attention dropout; < 0: what config.json says
+  bool check_tokenizer = true;       // the data set must have been tokenised with this model's tokenizer
+  Mask mask = Mask::kAuto;           // what a position sees; auto: causal in decoders, bidirectional in encoders
   Fusion fusion = Fusion::kEarly;
   int64_t fusion_heads = 8;  // late fusion: heads of the cross-attention block
   ImageAdapterKind image_adapter = ImageAdapterKind::kLinear;
