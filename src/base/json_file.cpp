@@ -54,6 +54,9 @@ nlohmann::ordered_json read_json(const std::filesystem::path& path, const std::s
   if (json.starts_with("\xff\xfe"sv) || json.starts_with("\xfe\xff"sv))
     fail_user("{}: found UTF-16 text, expected {} in UTF-8", file, expected);
   if (json.starts_with("\xef\xbb\xbf"sv)) json.remove_prefix(3);
+  // The parser takes a NUL for the end of the text.
+  if (const size_t nul = json.find('\0'); nul != json.npos)
+    fail_user("{}: found a NUL at byte {}, expected {}", file, nul + (text.size() - json.size()), expected);
   if (depth_of(json) > kDeepest)
     fail_user("{}: found JSON nested deeper than {} levels, expected {}", file, kDeepest, expected);
   try {

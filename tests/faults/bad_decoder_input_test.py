@@ -164,7 +164,7 @@ def test_another_activation(train, copy):
     (b"\xff\xfe{\0}\0", "UTF-16"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
     (b"<!DOCTYPE html>\n<html>", "an HTML page"), (b"", "an empty file"), (b"[" * 400_000, "nested deeper than 100 levels"),
     (b'{"model_type": "llama", "hidden_size": NaN}', "line 1"), (b'{"model_type": "llama", "rope_theta": 1e999}', "number overflow"),
-    (b'{"model_type": "lla\xe2\x80\x8bma"}', "lla\\u200bma"), (b'{"model_type": "llama"}\0', "line 1"),
+    (b'{"model_type": "lla\xe2\x80\x8bma"}', "lla\\u200bma"), (b'{"model_type": "llama"}\0', "a NUL at byte 23"),
 ], ids=["utf16", "lfs", "html", "empty", "deep", "nan", "infinite", "invisible", "nul"])
 def test_another_file_for_the_configuration(train, copy, text, expected):
     (copy / "config.json").write_bytes(text)

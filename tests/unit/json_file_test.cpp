@@ -38,6 +38,7 @@ TEST_F(JsonFileTest, WhatLiesThereInsteadIsNamed) {
                ": found a Git LFS pointer");
   EXPECT_FAULT(fault("<!doctype html>\n<html>"), ": found an HTML page");
   EXPECT_FAULT(fault(std::string("\xff\xfe{\0}\0", 6)), ": found UTF-16 text, expected a model in UTF-8");
+  EXPECT_FAULT(fault(std::string("{}\0{}", 5)), ": found a NUL at byte 2, expected a model");
   EXPECT_FAULT(fault("[1]"), ": found a JSON array, expected a model");
   EXPECT_FAULT(fault("{\"a\": NaN}"), "line 1");
   EXPECT_FAULT(fault("{\"a\": 1e999}"), "number overflow");
