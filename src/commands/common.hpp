@@ -19,8 +19,8 @@ namespace vixen {
 /// (commands/preflight.hpp). Collective.
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
 
-/// Tells the threads and CPUs of the ranks on rank 0's node (info). For commands that compute, once mistakes are out of
-/// the way: those are one line.
+/// Tells the threads and CPUs of the ranks on rank 0's node (info). Commands call it when they have seen all of their
+/// input: a mistake in that is one line.
 void log_cpus(const Config& config, const MpiSession& session);
 
 /// With run.dir: the configuration to read that run's model with, what decides embeddings (model.*, lora.*, template.*,

@@ -24,9 +24,9 @@ int embed_command(const Config& asked, MpiSession& session) {
   const auto dataset = open_dataset(config);
   const auto model = load_encoder(config, *dataset, comm->device());
 
-  log_cpus(config, session);
   const bool labels = config.embed.side == "labels";
   const auto& table = labels ? dataset->labels() : query_table(config, *dataset);
+  log_cpus(config, session);
   const auto dtype = config.embed.dtype == "fp16" ? at::kHalf : at::kFloat;
   on_root(*comm, [&] {
     check_room(config.out, table.size() * model->encoder->width() * static_cast<int64_t>(c10::elementSize(dtype)),

@@ -95,7 +95,6 @@ int search_command(const Config& config, MpiSession& session) {
   }
 
   on_root(*comm, [&] { check_room(config.out, queries.reader->rows() * config.search.k * kRankedBytes, "rankings"); });
-  log_cpus(config, session);
   auto options = search_options(config, config.search.k, comm->rank() == 0);
   auto start = std::chrono::steady_clock::now();
   const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);
@@ -107,6 +106,7 @@ int search_command(const Config& config, MpiSession& session) {
       make_local_search(config, read_shard(corpus, config.search.cosine, *comm), labels.begin, local_options);
   const double load_seconds = comm->max_host(seconds_since(start));
 
+  log_cpus(config, session);
   start = std::chrono::steady_clock::now();
   const TopK found = sharded_search(local_search, own_queries, options, *comm);
   const double seconds = comm->max_host(seconds_since(start));

@@ -103,8 +103,8 @@ int train_command(const Config& asked, MpiSession& session) {
   hooks.folder_lost = [&] { return lock != nullptr && lock->lost(); };
   trainer = std::make_unique<Trainer>(config, *dataset, label_weights(config, *dataset), comm, std::move(hooks));
   check_room_for_run(config, *trainer, *dataset, *comm);
-  log_cpus(config, session);
   trainer->start();
+  log_cpus(config, session);
   // Only now: a command that contradicts the run's checkpoint has failed above and left the run's own settings alone.
   on_root(*comm, [&] {
     write_text_atomically(std::filesystem::path(config.run.dir) / "config.ini", to_ini(config, /*only_changed=*/false));
