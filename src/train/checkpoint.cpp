@@ -93,7 +93,13 @@ void load_table(const std::string& name, CheckpointState::Table& table, int rank
                               saved.at("shards").at(writer).at(1).get<int64_t>()};
     const RowRange common = {std::max(own.begin, written.begin), std::min(own.end, written.end)};
     if (common.size() <= 0) continue;
-    const auto stored = files.open(checkpoint::shard_name(writer, world_size)).tensor(name);
+    const std::string shard = checkpoint::shard_name(writer, world_size);
+    const auto stored = files.open(shard).tensor(name);
+    auto expected = shape;
+    expected.insert(expected.begin(), written.size());
+    if (stored.sizes() != at::IntArrayRef(expected))
+      fail_user("{}: tensor {} has shape [{}], expected [{}] as {} says", (folder / shard).string(), name,
+                fmt::join(stored.sizes(), ", "), fmt::join(expected, ", "), checkpoint::kManifest);
     if (stored.scalar_type() != table.local.scalar_type()) {
       table.local = at::empty_like(table.local, table.local.options().dtype(stored.scalar_type()));
     }

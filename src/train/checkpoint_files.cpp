@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <optional>
 
 #include "base/check.hpp"
@@ -15,6 +16,7 @@ namespace vixen::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 
 constexpr std::string_view kStep = "step-";
 constexpr const char* kFormat = "vixen checkpoint";
@@ -40,6 +42,68 @@ std::string hash_of(std::string_view text) {
 std::string closing_lines(std::string_view body) {
   return fmt::format(",\n \"checksum\": \"{}\"\n}}\n", hash_of(body));
 }
+
+// A manifest's values, each asked for by its key; a fault is a UserError that names file and key. Only a program that
+// writes the right checksum under something else gets here: another version, or an editor who mended the checksum.
+class Manifest {
+ public:
+  explicit Manifest(std::string file) : file_(std::move(file)) {}
+
+  const json& at(const json& object, const std::string& key) const {
+    if (!object.is_object() || !object.contains(key))
+      fail_user("{}: key {} is missing, expected a checkpoint as this version writes it", file_, key);
+    return object.at(key);
+  }
+  const json& object_at(const json& object, const std::string& key) const {
+    return must(at(object, key), at(object, key).is_object(), key, "an object");
+  }
+  const json& list_at(const json& object, const std::string& key) const {
+    return must(at(object, key), at(object, key).is_array(), key, "a list");
+  }
+  int64_t count(const json& value, const std::string& key) const {
+    constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    must(value, value.is_number_unsigned() && value.get<uint64_t>() <= kMost, key, "a whole number, at least 0");
+    return value.get<int64_t>();
+  }
+
+  void check(const json& manifest) const {
+    count(at(manifest, "step"), "step");
+    const int64_t world_size = count(at(manifest, "world_size"), "world_size");
+    must(at(manifest, "world_size"), world_size >= 1 && world_size <= std::numeric_limits<int>::max(), "world_size",
+         "a number of ranks");
+    object_at(manifest, "scalars");
+    for (const auto& [name, file] : object_at(manifest, "files").items()) {
+      count(at(file, "bytes"), "bytes");
+      must(at(file, "checksum"), at(file, "checksum").is_string(), "checksum", "a string");
+    }
+    for (const auto& [name, table] : object_at(manifest, "tables").items()) check_table(name, table, world_size);
+  }
+
+ private:
+  const json& must(const json& value, bool good, const std::string& key, const char* expected) const {
+    if (!good) fail_user("{}: {} is a JSON {}, expected {}", file_, key, value.type_name(), expected);
+    return value;
+  }
+
+  // Rows that no shard holds would keep whatever was in memory.
+  void check_table(const std::string& name, const json& table, int64_t world_size) const {
+    const int64_t rows = count(at(table, "rows"), "rows");
+    for (const auto& size : list_at(table, "row_shape")) count(size, "row_shape");
+    const auto& shards = list_at(table, "shards");
+    int64_t end = 0;
+    bool whole = static_cast<int64_t>(shards.size()) == world_size;
+    for (const auto& shard : shards) {
+      must(shard, shard.is_array() && shard.size() == 2, "shards", "pairs of rows");
+      whole = whole && count(shard[0], "shards") == end && count(shard[1], "shards") >= end;
+      end = count(shard[1], "shards");
+    }
+    if (!whole || end != rows)
+      fail_user("{}: table {}: the shards of {} ranks do not hold its {} rows one after another", file_, name,
+                world_size, rows);
+  }
+
+  std::string file_;
+};
 
 }  // namespace
 
@@ -89,12 +153,17 @@ nlohmann::json parse_manifest(const fs::path& path) {
   const std::string body = text.substr(0, end);
   if (text.substr(end) != closing_lines(body))
     fail_user("{}: damaged: its content does not have the checksum on its last line", name);
-  const auto manifest = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object() || manifest.value("format", "") != kFormat)
+  const auto shallow = [&](int depth, json::parse_event_t, json&) {
+    constexpr int kDeepest = 100;  // copying and printing recurse
+    if (depth > kDeepest) fail_user("{}: nested deeper than {} levels", name, kDeepest);
+    return true;
+  };
+  const auto manifest = json::parse(text, shallow, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || !manifest.contains("format") || manifest.at("format") != kFormat)
     fail_user("{}: found another format, expected \"{}\"", name, kFormat);
-  if (manifest.value("version", 0) != kVersion) {
-    fail_user("{}: found version {}, expected {}", name, manifest.value("version", 0), kVersion);
-  }
+  if (!manifest.contains("version") || manifest.at("version") != kVersion)
+    fail_user("{}: found version {}, expected {}", name, manifest.value("version", json()).dump(), kVersion);
+  Manifest(name).check(manifest);
   return manifest;
 }
 

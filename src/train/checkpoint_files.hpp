@@ -28,7 +28,9 @@ std::vector<uint64_t> complete_steps(const std::filesystem::path& run_dir);
 
 /// The manifest with a last line that holds the checksum of everything before it.
 std::string manifest_text(const nlohmann::json& manifest);
-/// Reads and checks it: checksum, format, version. UserError naming the file.
+/// Reads and checks it: checksum, format, version, and that what every reader asks for is there (step, world_size,
+/// scalars, tables whose shards follow one another over all rows, files with size and checksum). UserError naming file
+/// and key.
 nlohmann::json parse_manifest(const std::filesystem::path& path);
 
 /// {"bytes", "checksum"} of a file.
