@@ -6,6 +6,8 @@
 //   fuzz_readers KIND --write-seeds FOLDER
 //   fuzz_readers --kinds
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
+#include <execinfo.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -64,6 +66,7 @@ struct Progress {
   std::atomic<uint64_t> index{0};  // the input under test
   std::atomic<int64_t> started_ms{0};
   std::atomic<uint64_t> accepted{0}, refused{0}, n_faults{0};
+  char trace[160] = {};  // where the worker fell, said by itself
   Fault faults[kMostFaults];
 
   void add(uint64_t at, const std::string& message) {
@@ -86,6 +89,39 @@ std::string make_input(const Target& target, const std::vector<std::string>& see
   const size_t steps = 1 + random.below(random.one_in(3) ? 12 : 3);
   for (size_t i = 0; i < steps && input.size() < kMostInputBytes; ++i) input = target.mutate(input, random);
   return input;
+}
+
+// The calls under a crash, or under the watcher's request of a worker that hangs, into `trace`: enough to tell faults
+// apart. Not safe in a signal handler by the book; the process ends behind it either way.
+Progress* shared = nullptr;
+void note_calls(int signal) {
+  void* frames[24];
+  const int count = backtrace(frames, 24);
+  size_t used = 0;
+  int named = 0;
+  for (int i = 2; i < count && named < 3; ++i) {
+    Dl_info info;
+    if (dladdr(frames[i], &info) == 0 || info.dli_sname == nullptr) continue;
+    const int status = std::snprintf(shared->trace + used, sizeof shared->trace - used, " < %.40s", info.dli_sname);
+    used = std::min(used + static_cast<size_t>(std::max(status, 0)), sizeof shared->trace - 1);
+    ++named;
+  }
+  std::signal(signal, SIG_DFL);
+  raise(signal);
+}
+
+void catch_crashes() {
+#ifndef VIXEN_FUZZ_SANITIZED         // which says more
+  static char other_stack[1 << 16];  // for a stack that ran over
+  stack_t stack = {};
+  stack.ss_sp = other_stack;
+  stack.ss_size = sizeof other_stack;
+  sigaltstack(&stack, nullptr);
+  struct sigaction action = {};
+  action.sa_handler = note_calls;
+  action.sa_flags = SA_ONSTACK;
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL, SIGXCPU}) sigaction(signal, &action, nullptr);
+#endif
 }
 
 uint64_t data_bytes() {
@@ -111,6 +147,7 @@ void limit_worker() {
 
 [[noreturn]] void work(const Options& options, Progress& progress, uint64_t first, Clock::time_point end) {
   limit_worker();
+  catch_crashes();
   const auto seeds = options.target->seeds();
   for (uint64_t i = first; i < options.count && Clock::now() < end; ++i) {
     const std::string input = make_input(*options.target, seeds, options.seed, i);
@@ -151,8 +188,9 @@ int watch(pid_t worker, const Progress& progress, bool& hung) {
     if (waitpid(worker, &status, WNOHANG) == worker) return status;
     const int64_t started = progress.started_ms;
     if (started > 0 && static_cast<double>(now_ms() - started) > kMostSeconds * 1000) {
+      kill(worker, hung ? SIGKILL : SIGXCPU);  // first to say where it is
       hung = true;
-      kill(worker, SIGKILL);
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -165,7 +203,7 @@ std::string signature(const std::string& message) {
     const bool digit = std::isdigit(static_cast<unsigned char>(c)) != 0;
     if (!digit || text.empty() || text.back() != '#') text += digit ? '#' : c;
   }
-  return text.substr(0, 110);
+  return text.substr(0, 160);
 }
 
 void keep_input(const Options& options, uint64_t index) {
@@ -183,6 +221,7 @@ int run(const Options& options) {
   void* memory = mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
   auto& progress = *new (memory) Progress;
+  shared = &progress;
   const auto begin = Clock::now();
   const auto end = begin + std::chrono::duration_cast<Clock::duration>(
                                std::chrono::duration<double>(std::min(options.seconds, 1e6)));
@@ -193,9 +232,11 @@ int run(const Options& options) {
     bool hung = false;
     const int status = watch(worker, progress, hung);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) break;
-    progress.add(progress.index, hung                  ? fmt::format("no answer within {} s", kMostSeconds)
-                                 : WIFSIGNALED(status) ? fmt::format("crash: {}", strsignal(WTERMSIG(status)))
-                                                       : fmt::format("crash: exit code {}", WEXITSTATUS(status)));
+    const std::string what = hung                  ? fmt::format("no answer within {} s", kMostSeconds)
+                             : WIFSIGNALED(status) ? fmt::format("crash: {}", strsignal(WTERMSIG(status)))
+                                                   : fmt::format("crash: exit code {}", WEXITSTATUS(status));
+    progress.add(progress.index, what + progress.trace);
+    progress.trace[0] = '\0';
     if (progress.started_ms == 0) throw std::logic_error("the worker fell before its first input");
     first = progress.index + 1;
   }

@@ -12,7 +12,7 @@ namespace vixen::fuzz {
 std::string in_newest_format(const std::filesystem::path& path);
 
 /// Files with a 2-D dataset /embeddings, [6, 5] float32 unless said: contiguous, compact, chunked, compressed, with
-/// checksums, big-endian, float16, float64, int64, never written, behind a soft link, in the newest format.
+/// checksums, float64, int64, behind a soft link, in the newest format.
 std::vector<std::string> matrix_files();
 
 }  // namespace vixen::fuzz
