@@ -7,7 +7,27 @@
 #include <cstdlib>
 #include <memory>
 
-namespace vixen::detail {
+#include "base/text.hpp"
+
+namespace vixen {
+namespace {
+
+/// A line that a terminal shows as it is. Where something long was quoted, the beginning (what and where) and the end
+/// (what to do) stay.
+std::string one_line(const std::string& message) {
+  constexpr size_t kMost = 2000, kEnd = 500;
+  std::string line = shown(message);
+  if (line.size() <= kMost) return line;
+  size_t end = line.size() - kEnd;
+  while (end < line.size() && (static_cast<unsigned char>(line[end]) & 0xC0) == 0x80) ++end;  // a character is whole
+  return shown(line, kMost - kEnd) + line.substr(end);
+}
+
+}  // namespace
+
+UserError::UserError(const std::string& message) : std::runtime_error(one_line(message)) {}
+
+namespace detail {
 namespace {
 
 /// One frame a line, "binary(function+offset) [address]": addr2line turns an offset into a source line.
@@ -27,4 +47,5 @@ void fail_check(const char* condition, const char* file, int line, const std::st
                              message, call_trace()));
 }
 
-}  // namespace vixen::detail
+}  // namespace detail
+}  // namespace vixen

@@ -10,10 +10,11 @@
 namespace vixen {
 
 /// A mistake the user can mend: main prints what() as one line on stderr and exits with 2.
-/// The message names the file, key or row; what was found; and what was expected.
+/// The message names the file, key or row; what was found; and what was expected. It is one line whatever came from
+/// outside into it: escaped as shown() does, and cut in the middle beyond some thousand bytes.
 class UserError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit UserError(const std::string& message);
 };
 
 /// A broken invariant of the program itself: main prints it with its source position and exits with 1.
