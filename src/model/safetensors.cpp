@@ -82,6 +82,8 @@ Json parse_header(const std::string& file, std::string_view text) {
   std::set<std::string> seen;
   std::string repeated;
   const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    constexpr int kDeepest = 10;  // the format has three levels; printing a value recurses
+    if (depth > kDeepest) fail_user("{}: damaged safetensors header: nested deeper than {} levels", file, kDeepest);
     if (event == Json::parse_event_t::key && depth == 1 && !seen.insert(parsed.get<std::string>()).second)
       repeated = parsed.get<std::string>();
     return true;

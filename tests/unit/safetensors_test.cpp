@@ -193,6 +193,14 @@ TEST_F(Safetensors, BadJson) {
   EXPECT_FAULT(fault(), "damaged safetensors header");
 }
 
+TEST_F(Safetensors, NestedTooDeep) {
+  const auto nested = [](size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  write_raw("{\"a\":" + nested(5) + "}", 0);
+  EXPECT_FAULT(fault(), "tensor a reads [[[[[]]]]]");
+  write_raw("{\"a\":" + nested(200000) + "}", 0);  // a reader that recurses would run out of stack
+  EXPECT_FAULT(fault(), "nested deeper than 10 levels");
+}
+
 TEST_F(Safetensors, BadFields) {
   write_raw(R"({"a":7})", 0);
   EXPECT_FAULT(fault(), "tensor a");
