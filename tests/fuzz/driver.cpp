@@ -32,6 +32,7 @@
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
+#include <sanitizer/common_interface_defs.h>
 #define VIXEN_FUZZ_SANITIZED 1
 extern "C" const char* __asan_default_options() {
   return "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=2048:handle_abort=1";
@@ -94,31 +95,42 @@ std::string make_input(const Target& target, const std::vector<std::string>& see
 // The calls under a crash, or under the watcher's request of a worker that hangs, into `trace`: enough to tell faults
 // apart. Not safe in a signal handler by the book; the process ends behind it either way.
 Progress* shared = nullptr;
-void note_calls(int signal) {
-  void* frames[24];
-  const int count = backtrace(frames, 24);
+void note_calls() {
+  void* frames[32];
+  const int count = backtrace(frames, 32);
   size_t used = 0;
   int named = 0;
-  for (int i = 2; i < count && named < 3; ++i) {
+  for (int i = 2; i < count && named < 4; ++i) {
     Dl_info info;
     if (dladdr(frames[i], &info) == 0 || info.dli_sname == nullptr) continue;
-    const int status = std::snprintf(shared->trace + used, sizeof shared->trace - used, " < %.40s", info.dli_sname);
+    const std::string_view name = info.dli_sname;
+    if (name.starts_with("__") || name.starts_with("_ZN6__asan") || name.starts_with("_ZN11__sanitizer") ||
+        name.starts_with("_ZN7__ubsan"))
+      continue;  // of the C library and the sanitizers
+    const int status = std::snprintf(shared->trace + used, sizeof shared->trace - used, " < %.36s", info.dli_sname);
     used = std::min(used + static_cast<size_t>(std::max(status, 0)), sizeof shared->trace - 1);
     ++named;
   }
+}
+
+void on_signal(int signal) {
+  note_calls();
   std::signal(signal, SIG_DFL);
   raise(signal);
 }
 
 void catch_crashes() {
-#ifndef VIXEN_FUZZ_SANITIZED         // which says more
+#ifdef VIXEN_FUZZ_SANITIZED
+  __sanitizer_set_death_callback(note_calls);
+  std::signal(SIGXCPU, on_signal);
+#else
   static char other_stack[1 << 16];  // for a stack that ran over
   stack_t stack = {};
   stack.ss_sp = other_stack;
   stack.ss_size = sizeof other_stack;
   sigaltstack(&stack, nullptr);
   struct sigaction action = {};
-  action.sa_handler = note_calls;
+  action.sa_handler = on_signal;
   action.sa_flags = SA_ONSTACK;
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL, SIGXCPU}) sigaction(signal, &action, nullptr);
 #endif
@@ -196,6 +208,12 @@ int watch(pid_t worker, const Progress& progress, bool& hung) {
   }
 }
 
+// HDF5 1.10 neither checks a global heap's objects nor the references to them (where strings of any length lie): a
+// damaged one crashes or hangs inside the library, before any of our checks can be asked. Newer HDF5 refuses it.
+bool is_known(std::string_view message) {
+  return message.find("H5HG_") != message.npos;
+}
+
 // Faults of one kind: the message without its numbers and names.
 std::string signature(const std::string& message) {
   std::string text;
@@ -242,19 +260,22 @@ int run(const Options& options) {
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const uint64_t n_faults = progress.n_faults;
-  fmt::print("{:<14} {:>8} {:>9} {:>9} {:>7} {:>8.1f}\n", options.target->name,
+  const uint64_t n_listed = std::min<uint64_t>(n_faults, kMostFaults);
+  const auto n_known = static_cast<uint64_t>(std::count_if(progress.faults, progress.faults + n_listed,
+                                                           [](const Fault& fault) { return is_known(fault.message); }));
+  fmt::print("{:<14} {:>8} {:>9} {:>9} {:>7} {:>7} {:>8.1f}\n", options.target->name,
              progress.accepted + progress.refused + n_faults, progress.accepted.load(), progress.refused.load(),
-             n_faults, seconds);
+             n_known, n_faults - n_known, seconds);
   std::map<std::string, std::vector<const Fault*>> kinds;
-  for (uint64_t i = 0; i < std::min<uint64_t>(n_faults, kMostFaults); ++i)
-    kinds[signature(progress.faults[i].message)].push_back(&progress.faults[i]);
+  for (uint64_t i = 0; i < n_listed; ++i) kinds[signature(progress.faults[i].message)].push_back(&progress.faults[i]);
   for (const auto& [text, faults] : kinds) {
     std::string message = faults.front()->message;
     std::replace(message.begin(), message.end(), '\n', ' ');
-    fmt::print("  {} x, first input {}: {}\n", faults.size(), faults.front()->index, message);
+    fmt::print("  {}{} x, first input {}: {}\n", is_known(message) ? "known: " : "", faults.size(),
+               faults.front()->index, message);
     for (size_t i = 0; i < std::min<size_t>(faults.size(), 3); ++i) keep_input(options, faults[i]->index);
   }
-  return n_faults > 0 ? 1 : 0;
+  return n_faults > n_known ? 1 : 0;
 }
 
 int replay(const Target& target, const std::vector<std::string>& files) {
