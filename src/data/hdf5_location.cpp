@@ -48,6 +48,13 @@ fs::path file_of(hid_t dataset, const fs::path& opened, const std::string& where
   return fs::equivalent(name, opened, error) ? opened : fs::path(name);
 }
 
+/// HDF5 reads as much as the shape asks for, whatever was stored.
+void check_storage(hid_t dataset, const DatasetLocation& location, const std::string& where) {
+  const hsize_t stored = H5Dget_storage_size(dataset);
+  if (stored < static_cast<hsize_t>(location.size_bytes))
+    fail_user("{}: damaged: its shape needs {} bytes, {} are given to it", where, location.size_bytes, stored);
+}
+
 void locate_contiguous(hid_t dataset, DatasetLocation& location, const std::string& where) {
   const haddr_t offset = H5Dget_offset(dataset);
   if (offset == HADDR_UNDEF)
@@ -60,9 +67,6 @@ void locate_contiguous(hid_t dataset, DatasetLocation& location, const std::stri
       __builtin_add_overflow(static_cast<int64_t>(offset), location.size_bytes, &end) || error || end > file_bytes)
     fail_user("{}: the file is truncated: the dataset begins at byte {} and has {} bytes, the file ends at byte {}",
               where, offset, location.size_bytes, file_bytes);
-  if (H5Dget_storage_size(dataset) < static_cast<hsize_t>(location.size_bytes))
-    fail_user("{}: damaged: its shape needs {} bytes, {} are given to it", where, location.size_bytes,
-              H5Dget_storage_size(dataset));
   location.offset_bytes = static_cast<int64_t>(offset);
 }
 
@@ -121,8 +125,10 @@ DatasetLocation locate_dataset(hid_t dataset, const fs::path& opened, const std:
   switch (location.layout) {
     case DatasetLayout::kContiguous:
       locate_contiguous(dataset, location, where);
+      check_storage(dataset, location, where);
       break;
     case DatasetLayout::kCompact:
+      check_storage(dataset, location, where);
       break;
     case DatasetLayout::kChunked:
       check_filters(creation.get(), where);

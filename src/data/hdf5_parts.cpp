@@ -1,6 +1,8 @@
 // HDF5 reads fill values where a part is missing, without a word: so every part is looked for first.
 #include "data/hdf5_parts.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
@@ -237,6 +239,15 @@ void check_chunks(hid_t dataset, hid_t creation, const std::vector<int64_t>& sha
   if (found < expected)
     fail_user("{}: {} of its {} chunks were never written: write it again (whatever made the file did not finish)",
               where, expected - found, expected);
+  if (H5Pget_nfilters(creation) != 0) return;
+  // HDF5 reads a whole chunk, whatever was stored of it.
+  const Hdf5Handle type(H5Dget_type(dataset), H5Tclose);
+  hsize_t needed = found * H5Tget_size(type.get());
+  bool fits = true;
+  for (const hsize_t size : chunk) fits = fits && !__builtin_mul_overflow(needed, size, &needed);
+  if (!fits || H5Dget_storage_size(dataset) != needed)
+    fail_user("{}: damaged: its {} chunks take {} bytes, their shape [{}] needs {}", where, found,
+              H5Dget_storage_size(dataset), fmt::join(chunk, ", "), fits ? std::to_string(needed) : "more");
 }
 
 void check_external_storage(hid_t creation, int64_t size_bytes, const fs::path& opened, const std::string& where) {

@@ -16,7 +16,8 @@ namespace vixen {
 /// A filter of a chunked dataset that this HDF5 library cannot undo, by its name.
 void check_filters(hid_t creation, const std::string& where);
 
-/// Chunks of a dataset of this shape (no dimension 0) that were never written: reading would give fill values.
+/// Chunks of a dataset of this shape (no dimension 0) that were never written (reading would give fill values), or,
+/// where no filter changes their size, have another size than their shape.
 void check_chunks(hid_t dataset, hid_t creation, const std::vector<int64_t>& shape, const std::string& where);
 
 /// Files of external storage that are missing or too short for `size_bytes`. `file`: the one that holds the dataset.
