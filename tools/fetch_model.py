@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vixen_tools.content import what_it_is
-from vixen_tools.errors import UserError, one_line, reading, run_tool
+from vixen_tools.errors import OF_OUTPUT, UserError, one_line, reading, run_tool
 from vixen_tools.files import publish, work_folder
 from vixen_tools.gguf_model import DTYPES, convert, is_converted
 from vixen_tools.model_folder import check_checksums, check_folder
@@ -98,6 +99,9 @@ def copy_model(source: Path, target: Path) -> None:
         shutil.copytree(source, target, ignore=skip)
     except shutil.Error as error:
         path, _, refused = error.args[0][0]
+        if number := re.search(r"\[Errno (\d+)\]", str(refused)):
+            if int(number.group(1)) in OF_OUTPUT:
+                raise OSError(int(number.group(1)), refused) from None
         raise UserError(f"{path}: cannot be copied: {one_line(refused, 200)}") from None
 
 

@@ -22,6 +22,8 @@ from .terminal import escape, guarded_output
 
 TOOLS = str(Path(__file__).resolve().parents[1])
 LINE_LIMIT = 1000
+#: errno that only writing brings
+OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Invisible, though no category says so: fillers, the blank Braille cell, joiners and variation selectors.
 _INVISIBLE = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)}
 
@@ -33,20 +35,42 @@ class UserError(Exception):
 def run_tool(main: Callable[[], int | None]) -> None:
     """Runs a tool's main and ends the process where it fails. Exit code: what main returns; 2 after a UserError or what the
     operating system refuses (files, standard output, memory, a package that is missing); 130 after Ctrl-C; 1 with a trace after a bug."""
-    hooks = warnings.formatwarning, sys.unraisablehook
-    warnings.formatwarning = lambda text, *_: f"warning: {shown(one_line(text))}\n"
+    formatwarning, warnings.formatwarning = warnings.formatwarning, lambda text, *_: f"warning: {shown(one_line(text))}\n"
     try:
-        with guarded_output():
+        with guarded_output(), _echoes_dropped() as echoes:
             code, message = _outcome(main)
             if message:
                 print(f"error: {_cut(shown(message))}", file=sys.stderr)
-                # a file that cannot be flushed says so once more when it is collected
-                sys.unraisablehook = lambda _: None
                 gc.collect()
     finally:
-        warnings.formatwarning, sys.unraisablehook = hooks
+        warnings.formatwarning = formatwarning
+    if echoes:
+        # HDF5 crashes when it ends with a file that it could neither write nor close
+        os._exit(code or 2)
     if code:
         sys.exit(code)
+
+
+@contextmanager
+def _echoes_dropped() -> Iterator[list[BaseException]]:
+    """Drops what a file that cannot be flushed says once more, and again, when it is collected: it was raised where it was written.
+
+    The list holds what was dropped. h5py goes through both hooks.
+    """
+    hooks, dropped = (sys.excepthook, sys.unraisablehook), []
+
+    def drop(error: BaseException | None, otherwise: Callable[[], None]) -> None:
+        if isinstance(error, (OSError, RuntimeError)):
+            dropped.append(error)
+        else:
+            otherwise()
+
+    sys.excepthook = lambda kind, error, trace: drop(error, lambda: hooks[0](kind, error, trace))
+    sys.unraisablehook = lambda echo: drop(echo.exc_value, lambda: hooks[1](echo))
+    try:
+        yield dropped
+    finally:
+        sys.excepthook, sys.unraisablehook = hooks
 
 
 def _outcome(main: Callable[[], int | None]) -> tuple[int, str]:
@@ -183,7 +207,7 @@ def _is_of_output(error: BaseException, number: int, out: Path) -> bool:
     if isinstance(name, (str, bytes)):
         path = Path(os.fsdecode(name))
         return path == out or out.parent in path.parents and any(part.startswith(f".{out.name[:30]}") for part in path.parts)
-    return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS) or "write failed" in str(error)
+    return number in OF_OUTPUT or "write failed" in str(error)
 
 
 def _is_format_error(error: OSError) -> bool:

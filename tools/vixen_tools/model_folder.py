@@ -18,6 +18,7 @@ from .files import read_json, sha256
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 METADATA = "__metadata__"
+DEPTH = 100  # of a JSON file, as in src/base/json_file.cpp
 # dtype of a float tensor -> how its bits are read, and the bits of its exponent: all set, it is an infinity or no number
 FLOATS = {"F16": (np.dtype("<u2"), 0x7C00), "BF16": (np.dtype("<u2"), 0x7F80), "F32": (np.dtype("<u4"), 0x7F800000),
           "F64": (np.dtype("<u8"), 0x7FF0000000000000)}
@@ -42,6 +43,8 @@ def check_folder(folder: Path, name: str, checksums: dict[str, str], values: boo
     config, files = read_object(folder / CONFIG), check_weights(folder, name)
     known = isinstance(config.get("model_type"), str) and config["model_type"] in TABLES
     if known:
+        if config.get("quantization_config") is not None:
+            raise UserError(f"{folder / CONFIG}: quantization_config found, expected a model with float weights")
         check_table(folder, config, files)
     check_checksums(folder, checksums)
     if values:
@@ -139,4 +142,10 @@ def read_object(path: Path) -> dict:
     value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: is a JSON {type(value).__name__}, expected an object")
+    level, depth = [value], 0
+    while level:  # breadth first: the depth is not that of our own calls
+        depth += 1
+        if depth > DEPTH:
+            raise UserError(f"{path}: not JSON: nested too deeply, expected at most {DEPTH} levels")
+        level = [child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent) if isinstance(child, (dict, list))]
     return value
