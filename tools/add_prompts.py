@@ -17,7 +17,8 @@ import numpy as np
 from vixen_tools.dataset_builder import FORMAT, FORMAT_VERSION
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import publish, work_folder
-from vixen_tools.hdf5_file import modify_hdf5, open_hdf5
+from vixen_tools.hdf5_file import open_hdf5
+from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.outputs import claim_edit
 from vixen_tools.prompts import GROUP, read_prompts, write_prompts
 from vixen_tools.tokens import TextTokenizer
@@ -38,9 +39,10 @@ def rewrite(path: Path, prompts: dict[str, list[int]], bos_token: int) -> None:
     with work_folder(path) as folder:
         temporary = folder / "data.h5"
         shutil.copyfile(path, temporary)
-        with reading(path, "a readable HDF5 data set"), modify_hdf5(temporary) as file:
-            if GROUP in file:
-                del file[GROUP]
+        with hdf5_output(temporary, "r+") as file:
+            with reading(path, "a readable HDF5 data set"):
+                if GROUP in file:
+                    del file[GROUP]
             write_prompts(file, prompts)
             file.attrs["bos_token"] = np.int64(bos_token)
         publish(temporary, path, edited=True)

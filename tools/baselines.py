@@ -14,7 +14,8 @@ from vixen_tools import VERSION
 from vixen_tools.arguments import finite, whole
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import publish, work_folder, write_text
-from vixen_tools.hdf5_file import create_hdf5, open_hdf5, read_dataset, write_contiguous
+from vixen_tools.hdf5_file import open_hdf5, read_dataset, write_contiguous
+from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.metrics import format_table, inverse_propensity, ranking_metrics
 from vixen_tools.outputs import claim
 from vixen_tools.progress import Progress
@@ -150,7 +151,7 @@ def predict(texts: Texts, model: TfIdf, weights: tuple[float, float], k: int, ba
 def write_predictions(out: Path, indices: np.ndarray, scores: np.ndarray) -> None:
     """/indices int64 and /scores float32, [N, K]: what `vixen evaluate --evaluate.predictions` reads."""
     with work_folder(out) as work:
-        with create_hdf5(work / "predictions.h5") as file:
+        with hdf5_output(work / "predictions.h5", "w") as file:
             file.attrs["created_by"] = CREATED_BY
             write_contiguous(file, "indices", indices.shape, np.int64, [indices])
             write_contiguous(file, "scores", scores.shape, np.float32, [scores])

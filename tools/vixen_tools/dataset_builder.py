@@ -16,7 +16,8 @@ import numpy as np
 from .content_hash import hash_of
 from .errors import UserError
 from .files import publish, work_folder
-from .hdf5_file import create_hdf5, write_contiguous
+from .hdf5_file import write_contiguous
+from .hdf5_output import hdf5_output
 from .image_rows import ImageStore
 from .progress import Progress
 from .prompts import write_prompts
@@ -143,7 +144,7 @@ class DatasetBuilder:
         counts = {f"{name} rows": side.spools["tokens"].rows for name, side in self._sides.items()}
         n_images = self._images.close_uses()
         max_images = max(side.spools["images"].longest for side in self._sides.values())
-        with create_hdf5(temporary) as file:
+        with hdf5_output(temporary, "w") as file:
             self._write_attributes(file, max_images)
             for name, side in self._sides.items():
                 hashes = [value for part, spool in side.spools.items() for value in self._write_ragged(file, f"{name}/{part}", spool)]

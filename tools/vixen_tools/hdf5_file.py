@@ -12,19 +12,8 @@ from .content_hash import ContentHash
 from .errors import UserError, one_line, reading, reason
 from .hdf5_heaps import check_heaps
 
-ALIGNMENT_BYTES = 64
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf", 32001: "blosc",
             32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
-
-
-def create_hdf5(path: Path) -> h5py.File:
-    """A new file in which every dataset begins at a multiple of 64 bytes, readable by HDF5 1.8 and later."""
-    return h5py.File(path, "w", libver=("earliest", "v108"), alignment_threshold=1, alignment_interval=ALIGNMENT_BYTES)
-
-
-def modify_hdf5(path: Path) -> h5py.File:
-    """Opens an existing file for changes; new datasets are aligned as create_hdf5's."""
-    return h5py.File(path, "r+", libver=("earliest", "v108"), alignment_threshold=1, alignment_interval=ALIGNMENT_BYTES)
 
 
 def write_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type, blocks: Iterable[np.ndarray]) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 
 from .content_hash import ContentHash, hash_of
 from .errors import UserError, one_line, reading
-from .hdf5_file import create_hdf5, holds, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
+from .hdf5_file import holds, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
+from .hdf5_output import hdf5_output
 from .npy_rows import NpyRows
 
 BLOCK_ROWS = 4096
@@ -168,7 +169,7 @@ def write_images(path: Path, names: list[str], width: int, blocks: Iterator[np.n
     """Writes an IMAGES.h5; blocks float [.., width] in the order of the sorted names."""
     import h5py
 
-    with create_hdf5(path) as file:
+    with hdf5_output(path, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = np.int64(FORMAT_VERSION)
         file.attrs["model"] = model
@@ -187,7 +188,7 @@ def write_compact_images(path: Path, source: ImagesFile, values: np.ndarray, mod
     if bad.any():
         raise UserError(f"{source.describe(int(np.argmax(bad)))} is not finite")
     scale = np.maximum(np.abs(values).max(0), 1e-12).astype(np.float32) / 127
-    with h5py.File(path, "w", libver=("earliest", "v108")) as file:
+    with hdf5_output(path, "w", aligned=False) as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = np.int64(FORMAT_VERSION)
         file.attrs["model"] = model

@@ -21,7 +21,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
 from mutations import damaged, damaged_text, with_png_sums, with_tar_sums  # noqa: E402
-from vixen_tools.hdf5_file import create_hdf5, open_hdf5  # noqa: E402
+from vixen_tools.hdf5_file import open_hdf5  # noqa: E402
+from vixen_tools.hdf5_output import hdf5_output  # noqa: E402
 from vixen_tools.image_rows import ImagesFile, ImageStore, write_compact_images, write_images  # noqa: E402
 from vixen_tools.npy_rows import NpyRows  # noqa: E402
 from vixen_tools.official import MatrixLines  # noqa: E402
@@ -229,7 +230,7 @@ def _read_archive(path: Path) -> None:
 
 
 def _prompt_seeds(folder: Path) -> list[bytes]:
-    with create_hdf5(folder / "seed.h5") as file:
+    with hdf5_output(folder / "seed.h5", "w") as file:
         write_prompts(file, {"This product text": [1, 2, 3], "and its image": [4]})
     return [(folder / "seed.h5").read_bytes()]
 
