@@ -19,9 +19,9 @@ CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 METADATA = "__metadata__"
 DEPTH = 100  # of a JSON file, as in src/base/json_file.cpp
-# dtype of a float tensor -> how its bits are read, and the bits of its exponent: all set, it is an infinity or no number
+# dtype of a float tensor -> how its bits are read, and the least of them (without the sign) that is no finite float32
 FLOATS = {"F16": (np.dtype("<u2"), 0x7C00), "BF16": (np.dtype("<u2"), 0x7F80), "F32": (np.dtype("<u4"), 0x7F800000),
-          "F64": (np.dtype("<u8"), 0x7FF0000000000000)}
+          "F64": (np.dtype("<u8"), 0x47EFFFFFF0000000)}
 # model_type that the program reads -> the embedding table's name and the prefix it may have
 TABLES = {"bert": ("embeddings.word_embeddings.weight", "bert."), "distilbert": ("embeddings.word_embeddings.weight", "distilbert."),
           **{decoder: ("embed_tokens.weight", "model.") for decoder in ("qwen2", "qwen3", "llama", "mistral")}}
@@ -125,14 +125,14 @@ def check_finite(path: Path, floats_only: bool) -> None:
                 if floats_only:
                     raise UserError(f"{path}: tensor {name} has dtype {entry['dtype']}, expected one of {', '.join(FLOATS)}")
                 continue
-            bits, exponent = FLOATS[entry["dtype"]]
+            bits, infinite = FLOATS[entry["dtype"]]
             first, last = entry["data_offsets"]
             file.seek(begin + first)
             for offset in range(0, last - first, BLOCK_BYTES):
                 block = np.frombuffer(file.read(min(BLOCK_BYTES, last - first - offset)), bits)
-                found = block & bits.type(exponent)
-                if found.size and found.max() == exponent:
-                    place = offset // bits.itemsize + int(np.argmax(found == exponent))
+                size = block & bits.type(np.iinfo(bits).max >> 1)  # without the sign, bits order as magnitudes do
+                if size.size and size.max() >= infinite:
+                    place = offset // bits.itemsize + int(np.argmax(size >= infinite))
                     where = ", ".join(map(str, np.unravel_index(place, entry["shape"]))) if entry["shape"] else ""
                     raise UserError(f"{path}: tensor {name} holds a NaN or an infinity at [{where}], expected finite weights: damaged?")
 
