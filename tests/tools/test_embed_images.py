@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
+import shutil
 import tarfile
 import zipfile
 
@@ -143,15 +145,90 @@ def test_resumes_after_an_interruption(tools, siglip, tmp_path):
     assert not list(tmp_path.glob(".out.h5*"))
 
 
-def test_transparency_is_over_white(tools):
-    from vixen_tools.pictures import Preprocess, decode
+def test_partial_work_is_of_the_content(tools, siglip, tmp_path):
+    """Work goes on only with the very pictures that it was begun with, whatever their file's name and time."""
+    fill(tmp_path / "raw", "zip")
+    archive, out = tmp_path / "raw/images.zip", tmp_path / "out.h5"
+    options = ["--raw", tmp_path / "raw", "--model", siglip, "--batch", 2, "--workers", 0, "--precision", "fp32", "--device", "cpu", "--out", out]
+    files = pictures()
+    broken, done = sorted(files)[7], sorted(files)[0]
 
-    buffer = io.BytesIO()
-    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    picture.putpixel((1, 1), (10, 20, 30, 255))
-    picture.save(buffer, "png")
-    pixels = decode(buffer.getvalue(), Preprocess(4, int(Image.Resampling.BICUBIC)))
-    assert pixels[0, 0].tolist() == [255, 255, 255] and pixels[1, 1].tolist() == [10, 20, 30]
+    def pack(**changes: bytes) -> None:
+        stamp = archive.stat()
+        with zipfile.ZipFile(archive, "w") as new:
+            for name, data in {**files, **changes}.items():
+                new.writestr(f"images/{name}", data)
+        os.utime(archive, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    pack(**{broken: b"nothing"})
+    assert broken in tools.fails("embed_images.py", *options)
+    pack(**{done: files[sorted(files)[2]]})  # a picture that is done is another one now
+    assert "going on" not in tools.run("embed_images.py", *options).stderr
+    values = read(out)[1]
+    np.testing.assert_allclose(values[0], values[2], rtol=2e-3, atol=2e-3)
+    pack(**{broken: b"nothing"})
+    assert broken in tools.fails("embed_images.py", *options)
+    pack()  # one that was not done yet is another one
+    assert "going on after 6 pictures" in tools.run("embed_images.py", *options).stderr
+    pack(**{broken: b"nothing"})
+    assert broken in tools.fails("embed_images.py", *options)
+    pack()
+    import vixen_tools.picture_decode
+
+    note = next(tmp_path.glob(".out.h5*.json"))
+    assert set(json.loads(note.read_text())) == {"fingerprint", "batches", "content"}
+    number, vixen_tools.picture_decode.DECODER = vixen_tools.picture_decode.DECODER, -1  # other rules for pixels
+    try:
+        assert "going on" not in tools.run("embed_images.py", *options).stderr
+    finally:
+        vixen_tools.picture_decode.DECODER = number
+
+
+def test_said_before_the_model_is_loaded(tools, tmp_path, monkeypatch):
+    fill(tmp_path / "raw", "folder")
+    import vixen_tools.vision
+
+    def load(*_):
+        raise AssertionError("too late")
+
+    monkeypatch.setattr(vixen_tools.vision, "open_model", load)
+
+    def fails(**changes) -> str:
+        options = {"raw": tmp_path / "raw", "out": tmp_path / "out.h5", **changes}
+        return tools.fails("embed_images.py", *(part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)))
+
+    assert "--device nonsense: expected cpu, cuda or cuda:N" in fails(device="nonsense")
+    assert "--device meta: expected cpu, cuda or cuda:N" in fails(device="meta")
+    assert "--device cuda:99: there is no such GPU here" in fails(device="cuda:99")
+    assert "--batch 0" in fails(batch=0) and "--input-size" in fails(input_size=-1)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "notes.txt: exists and was not made by vixen" in fails(out=tmp_path / "notes.txt")
+    assert "is an input" in fails(out=tmp_path / "raw/images/set0/00.png") or "lies in an input" in fails(out=tmp_path / "raw/images/set0/00.png")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    out = tmp_path / "held.h5"
+    with open(tmp_path / ".held.h5.partial.f16", "wb") as held:
+        import fcntl
+
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.undo()
+        assert "held.h5: another embed_images.py is writing it" in fails(out=out, input_size=32, device="cpu", workers=0)
+
+
+@pytest.mark.parametrize("file, change, expected", [
+    ("preprocessor_config.json", {"do_normalize": False}, "has do_normalize False, expected true"),
+    ("preprocessor_config.json", {"rescale_factor": 1}, "has rescale_factor 1, expected 1/255"),
+    ("preprocessor_config.json", {"image_std": [0, 1, 1]}, "has image_std [0, 1, 1], expected three numbers"),
+    ("preprocessor_config.json", {"image_mean": 0.5}, "has image_mean 0.5"), ("preprocessor_config.json", {"resample": 17}, "has resample 17"),
+    ("preprocessor_config.json", {"size": 224}, "has size 224"), ("preprocessor_config.json", None, "preprocessor_config.json: holds a JSON list"),
+    ("config.json", None, "config.json: holds a JSON list, expected an object"),
+])
+def test_model_settings(tools, siglip, tmp_path, file, change, expected):
+    fill(tmp_path / "raw", "folder")
+    model = tmp_path / "model"
+    shutil.copytree(siglip, model)
+    settings = json.loads((model / file).read_text())
+    (model / file).write_text(json.dumps([] if change is None else {**settings, **change}))
+    assert expected in tools.fails("embed_images.py", "--raw", tmp_path / "raw", "--model", model, "--out", tmp_path / "out.h5", "--device", "cpu")
 
 
 def test_bad_inputs(tools, siglip, tmp_path):

@@ -166,6 +166,190 @@ def test_bad_rows(tools, raw, model, tmp_path, line, expected):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]  # nothing half-written stays
 
 
+@pytest.mark.parametrize("key, value, expected", [
+    ("target_ind", "[1, 18446744073709551617]", "label 18446744073709551617 is out of range, expected the line of a label"),
+    ("target_ind", "[1, -9223372036854775809]", "label -9223372036854775809 is out of range"),
+    ("target_ind", "[1, 1%s]" % ("0" * 400), "label a number of 1,329 bits is out of range"),
+    ("target_ind", "[1, true]", "'target_ind' holds true"), ("target_ind", "[1, 2.0]", "'target_ind' holds 2.0"),
+    ("target_ind", '[1, "2"]', "'target_ind' holds \"2\""), ("target_ind", "[1, NaN]", "'target_ind' holds NaN"),
+    ("target_rel", "[1.0, null]", "'target_rel' holds null, expected numbers, 0 or more"),
+    ("target_rel", "[1.0, NaN]", "'target_rel' holds NaN"), ("target_rel", "[1.0, Infinity]", "'target_rel' holds Infinity"),
+    ("target_rel", "[1.0, -1]", "'target_rel' holds -1"), ("target_rel", '[1.0, "0"]', "'target_rel' holds \"0\""),
+    ("target_rel", "[1.0, [0]]", "'target_rel' holds [0]"), ("target_rel", "null", "'target_rel' is None, expected a list of 2"),
+    ("target_rel", "[1.0]", "'target_rel' is 1 entries"), ("title", "[" * 100000 + "]" * 100000, "not JSON: nested too deeply"),
+])
+def test_bad_label_numbers(tools, raw, model, tmp_path, key, value, expected):
+    row = {"title": '"car"', "target_ind": "[1, 2]", "target_rel": "[1.0, 1.0]", key: value}
+    (raw / "trn.json.gz").write_bytes(gzip.compress(("{" + ", ".join(f'"{k}": {v}' for k, v in row.items()) + "}\n").encode()))
+    error = tools.fails("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    assert "trn.json.gz:1: " in error and expected in error
+
+
+def test_relevance_that_is_read(tools, raw, model, tmp_path):
+    write_lines(raw / "trn.json.gz", [{"title": "car", "target_ind": [0, 1, 2], "target_rel": [True, 0.0, 1e-9]},
+                                      {"title": "car", "target_ind": [0, 1, 2], "target_rel": [-0.0, False, 10**400]}])
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert rows(file, "train/labels") == [[0, 2], [2]]
+
+
+def test_byte_order_marks_and_line_ends(tools, raw, model, tmp_path):
+    options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5"]
+    lines = (raw / "lbl.json").read_bytes()
+    (raw / "lbl.json").write_bytes(b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n"))
+    (raw / "filter_labels_test.txt").write_bytes(b"\xef\xbb\xbf1 2\r\n")
+    tools.run("prepare_dataset.py", *options)
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert texts(file, "label") == ["car", "house", "tree"] and rows(file, "test/filter") == [[], [2]]
+    (raw / "lbl.json").write_bytes(lines.replace(b"\n", b"\r").rstrip())
+    assert "lbl.json:1: its line ends are a carriage return alone, expected a line feed" in tools.fails("prepare_dataset.py", *options)
+    (raw / "lbl.json").write_bytes(lines.decode().encode("utf-16"))
+    assert "lbl.json:1: is UTF-16 text, expected utf-8" in tools.fails("prepare_dataset.py", *options)
+    (raw / "lbl.json").write_bytes(lines)
+    (raw / "filter_labels_test.txt").write_text("\u0661 2\n")
+    assert "filter_labels_test.txt:1: is '\u0661 2', expected 'row label'" in tools.fails("prepare_dataset.py", *options)
+    for text in ("1_0 2", "1 2 3", "1.0 2", "0x1 2", "1" * 40 + " 2"):
+        (raw / "filter_labels_test.txt").write_text(text)
+        assert "filter_labels_test.txt:1: is '" in tools.fails("prepare_dataset.py", *options)
+
+
+def test_two_files_of_a_side(tools, raw, model, tmp_path):
+    (raw / "lbl.json.gz").write_bytes(gzip.compress((raw / "lbl.json").read_bytes()))
+    error = tools.fails("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    assert "toy: has lbl.json.gz and lbl.json: expected one of them" in error
+
+
+@pytest.mark.parametrize("text, shows", [("\u200b\u200b", False), ("\ufeff", False), ("\u00ad \u200d", False), ("\ufe0f", False), ("\u3164", False),
+                                         ("\x01", False), ("\u00a0", None), ("\0", None), ("\x85", None), (".", True), ("\ue000", True),
+                                         ("\u0301", True), ("\u200ba", True), ("\u732b", True)])
+def test_texts_that_show_nothing(tools, raw, model, tmp_path, text, shows):
+    """Blanks alone are no text; invisible characters alone are kept, but said."""
+    options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5"]
+    write_lines(raw / "lbl.json", [{"title": "car"}, {"title": text}, {"title": text}])
+    if shows is None:
+        assert "lbl.json:2: 2 rows with no text" in tools.fails("prepare_dataset.py", *options)
+        return
+    said = "lbl.json: kept 2 whose text is of invisible characters alone, the first at line 2" in tools.run("prepare_dataset.py", *options).stderr
+    assert said == (not shows)
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert texts(file, "label") == ["car", text, text]
+
+
+def test_nul_and_nel_become_blanks(tools, raw, model, tmp_path):
+    write_lines(raw / "lbl.json", [{"title": "red\0car"}, {"title": "red\x85car"}, {"title": "tree\0"}])
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert texts(file, "label") == ["red car", "red car", "tree"]
+        assert rows(file, "label/tokens")[1] == [2, IDS["red"], IDS["car"], 3]
+
+
+def test_picture_names_that_look_alike(tools, raw, model, tmp_path):
+    def fails(wanted: str, there: str) -> str:
+        (tmp_path / "images.h5").unlink(missing_ok=True)
+        write_images(tmp_path / "images.h5", [there])
+        write_lines(raw / "trn.json.gz", [query("red car", [0], images=[wanted])])
+        return tools.fails("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5", "--images", tmp_path / "images.h5")
+
+    for wanted, there, shown in (("caf\u00e9.png", "cafe\u0301.png", ("caf\\xe9.png", "cafe\\u0301.png")), ("A.PNG", "a.png", ("A.PNG", "a.png")),
+                                 ("images/a.png", "a.png", ("images/a.png", "a.png")), ("./a.png", "a.png", ("./a.png", "a.png"))):
+        assert f"trn.json.gz:1: picture '{shown[0]}' is not in {tmp_path}/images.h5, but '{shown[1]}' is" in fails(wanted, there)
+    assert "picture '\\ud83d.png' is not in" in fails("\ud83d.png", "a.png")
+    assert "picture 'a.png\\x00' is not in" in fails("a.png\0", "a.png")
+
+
+def test_content_hashes(tools, raw, model, tmp_path):
+    """As docs/data-format.md says, and of the content alone: neither of the name of the file nor of what made it."""
+    import xxhash
+
+    values = write_images(tmp_path / "images.h5", ["a.png", "b.png", "c.png"])
+    options = ["--raw", raw, "--model", model, "--images", tmp_path / "images.h5"]
+    tools.run("prepare_dataset.py", *options, "--out", tmp_path / "a.h5")
+
+    def expected(file, names: list[str]) -> str:
+        parts = [xxhash.xxh3_64_intdigest(file[name][:].tobytes()) for name in names]
+        return xxhash.xxh3_64_hexdigest(b"".join(part.to_bytes(8, "little") for part in parts))
+
+    def hashes(path) -> dict[str, str]:
+        with h5py.File(path) as file:
+            return {name: value for name, value in file.attrs.items() if name.startswith("content_")}
+
+    with h5py.File(tmp_path / "a.h5") as file:
+        def pairs(side: str, *parts: str) -> list[str]:
+            return [f"{side}/{part}/{half}" for part in parts for half in ("offsets", "values")]
+
+        assert hashes(tmp_path / "a.h5") == {
+            "content_label": expected(file, pairs("label", "tokens", "images", "texts")),
+            "content_train": expected(file, pairs("train", "tokens", "images", "texts", "labels")),
+            "content_test": expected(file, pairs("test", "tokens", "images", "texts", "labels", "filter")),
+            "content_images": expected(file, ["images/embeddings"])}
+    with h5py.File(tmp_path / "images.h5") as file:
+        assert file.attrs["content_embeddings"] == expected(file, ["embeddings"]) == hashes(tmp_path / "a.h5")["content_images"]
+    tools.run("prepare_dataset.py", *options, "--out", tmp_path / "b.h5", "--name", "other", "--prompt", "red car")
+    assert hashes(tmp_path / "a.h5") == hashes(tmp_path / "b.h5")
+    (raw / "filter_labels_test.txt").write_text("1 2\n")
+    tools.run("prepare_dataset.py", *options, "--out", tmp_path / "b.h5")
+    different = {name for name, value in hashes(tmp_path / "a.h5").items() if hashes(tmp_path / "b.h5")[name] != value}
+    assert different == {"content_test"}
+    with h5py.File(tmp_path / "images.h5", "r+") as file:
+        file["embeddings"][1, 1] = values[1, 1] + 1
+    error = tools.fails("prepare_dataset.py", *options, "--out", tmp_path / "b.h5")
+    assert "images.h5: /embeddings has the content " in error and "damaged, or changed since it was made" in error
+
+
+def test_propensity_that_is_no_number(tools, raw, model, tmp_path):
+    for value in ("nan", "inf", "-1"):
+        arguments = "--raw", raw, "--model", model, "--out", tmp_path / "data.h5", f"--propensity-a={value}"
+        error = tools.run("prepare_dataset.py", *arguments, code=2).stderr.strip().splitlines()[-1]
+        assert "--propensity-a" in error and "expected" in error and not (tmp_path / "data.h5").exists()
+
+
+def test_images_file_that_is_not_right(tools, raw, model, tmp_path):
+    path = tmp_path / "images.h5"
+    options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5", "--images", path]
+
+    def fails(change) -> str:
+        path.unlink(missing_ok=True)
+        write_images(path, ["a.png", "b.png", "c.png"])
+        with h5py.File(path, "r+") as file:
+            change(file)
+        return tools.fails("prepare_dataset.py", *options)
+
+    def replace(name, **how):
+        def change(file):
+            del file[name]
+            file.create_dataset(name, **how)
+        return change
+
+    assert "images.h5: /embeddings is int32 (3, 4), expected" in fails(replace("embeddings", data=np.zeros((3, 4), np.int32)))
+    assert "/embeddings: holds complex64" in fails(replace("embeddings", data=np.zeros((3, 4), np.complex64)))
+    assert "/embeddings: its values were never written" in fails(replace("embeddings", shape=(3, 4), dtype="f2"))
+    assert "/names: holds int64 (3,), expected strings" in fails(replace("names", data=np.arange(3)))
+    assert "/names is (2,), expected one for each of the 3 rows" in fails(replace("names", data=["a.png", "b.png"]))
+    assert "has no dataset /names" in fails(lambda file: file.__delitem__("names"))
+    assert "attribute 'version' is" in fails(lambda file: file.attrs.__setitem__("version", [1, 2]))
+
+    def compact(scale):
+        def change(file):
+            replace("embeddings", data=np.ones((3, 4), np.int8))(file)
+            file["scale"] = np.array(scale, np.float32)
+            del file.attrs["content_embeddings"]
+        return change
+
+    assert "/scale is not finite at column 2" in fails(compact([1, 1, np.nan, 1]))
+    assert "/scale is missing or of the wrong size" in fails(compact([1, 1]))
+    assert "/embeddings row 0 is not finite as float16" in fails(compact([1, 1, 1e30, 1]))
+    for dtype in (">f2", np.float32, np.float64):  # other floats are read right
+        path.unlink()
+        values = write_images(path, ["a.png", "b.png", "c.png"])
+        with h5py.File(path, "r+") as file:
+            replace("embeddings", data=values.astype(dtype))(file)
+            if dtype != ">f2":  # the hash is of the stored values, little-endian
+                del file.attrs["content_embeddings"]
+        tools.run("prepare_dataset.py", *options)
+        with h5py.File(tmp_path / "data.h5") as file:
+            np.testing.assert_array_equal(file["images/embeddings"][:], values)
+
+
 def test_damaged_files(tools, raw, model, tmp_path):
     options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5"]
     whole = gzip.compress("".join(json.dumps(query(f"car {i}", [0])) + "\n" for i in range(20000)).encode())

@@ -14,7 +14,8 @@ _EDGE_BYTES = 64 << 20  # looked through at either end of a large file: attribut
 
 
 def check_heaps(path: Path) -> None:
-    """UserError where a heap holds a free range of no bytes, behind which libhdf5 looks for the next object for ever."""
+    """UserError where a heap holds a free range of no bytes, behind which libhdf5 looks for the next object for ever, or an object that
+    does not end in it."""
     with open(path, "rb") as file:
         size = path.stat().st_size
         if not size:
@@ -35,6 +36,6 @@ def _check_heap(path: Path, data: mmap.mmap, begin: int) -> None:
     place = begin + _HEADER_BYTES
     while place + _HEADER_BYTES <= end:
         number, _, _, size = struct.unpack_from("<HHIQ", data, place)
-        if number == 0 and size == 0:
-            raise UserError(f"{path}: not a readable HDF5 file: the heap of strings at byte {begin} is damaged")
         place += size if number == 0 else _HEADER_BYTES + -(-size // 8) * 8
+        if number == 0 and size == 0 or place > end:
+            raise UserError(f"{path}: not a readable HDF5 file: the heap of strings at byte {begin} is damaged")

@@ -66,7 +66,10 @@ def _what_it_is(data: bytes) -> str:
         return "a HEIC picture (convert it to JPEG or PNG)"
     if b"<svg" in data[:1024]:
         return "an SVG drawing (convert it to PNG)"
-    return what_bytes_are(data) or f"{len(data):,} bytes that begin with {data[:8].hex(' ')}"
+    found = what_bytes_are(data)
+    if found and found.endswith("picture"):
+        return f"damaged where {found} begins"
+    return found or f"{len(data):,} bytes that begin with {data[:8].hex(' ')}"
 
 
 def _mend_transparency(picture: Image.Image) -> None:

@@ -39,7 +39,16 @@ class _Type:
             return data
         if dtype.kind not in "biufUS" or not dtype.itemsize:
             raise ValueError(f"holds an array of {one_line(dtype, 40)}")
-        return np.frombuffer(data.encode("latin-1") if isinstance(data, str) else data, dtype).tolist()
+        return _listed(np.frombuffer(data.encode("latin-1") if isinstance(data, str) else data, dtype))
+
+
+def _listed(values: np.ndarray) -> list:
+    """tolist(), which makes texts of whatever code points lie there."""
+    if values.dtype.kind == "U" and values.size:
+        points = np.frombuffer(values.tobytes(), values.dtype.byteorder.replace("|", "=") + "u4")
+        if points.max() > 0x10FFFF:
+            raise ValueError(f"holds a text with the character {points.max():#x}, which is none")
+    return values.tolist()
 
 
 class _Array:
@@ -107,7 +116,7 @@ def _entries(path: Path) -> list:
             with reading(path, "a readable map in a .npy file"):
                 if not dtype.hasobject:
                     entries = np.load(file, allow_pickle=False)
-                    shape, items = entries.shape, entries.tolist()
+                    shape, items = entries.shape, _listed(entries)
                 else:
                     file.seek(begin)
                     entries = _unpickled(file)

@@ -37,9 +37,9 @@ class PictureSource:
         self.path = found[0]
         if len(found) > 1:
             print(f"{raw}: has {' and '.join(path.name for path in found)}: {self.path.name} is used, the rest is not", file=sys.stderr)
-        self._container = open_container(self.path)
-        self.sequential = isinstance(self._container, Tar)
-        members = self._nameable(self._container.scan())
+        self.container = open_container(self.path)
+        self.sequential = isinstance(self.container, Tar)
+        members = self._nameable(self.container.scan())
         self._members_by_name = {member.name: member for member in members}
         if len(self._members_by_name) != len(members):
             self._refuse_same_name(members)
@@ -58,7 +58,7 @@ class PictureSource:
         names: list[str] = []
         contents: list[bytes] = []
         count = 0
-        for name, data in self._container.contents(skip * size, self._members_by_name):
+        for name, data in self.container.contents(skip * size, self._members_by_name):
             count += 1
             names.append(name)
             contents.append(data)
@@ -80,7 +80,7 @@ class PictureSource:
 
     def read(self, name: str) -> bytes:
         """A picture's file, of a source that is not sequential."""
-        return self._container.read(self.member(name))
+        return self.container.read(self.member(name))
 
     def _nameable(self, members: list[Member]) -> list[Member]:
         kept = [member for member in members if _is_unicode(member.name)]
@@ -108,20 +108,20 @@ def _is_unicode(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-_containers: dict[Path, Folder | Zip] = {}  # of a worker process
+_containers: dict[Path, Folder | Zip | Tar] = {}  # of a worker process
 
 
-def decode_batch(path: Path | str, members: list[str], contents: list[bytes] | None, how: Preprocess) -> np.ndarray:
-    """uint8 [b, S, S, 3] of the pictures. Runs in a worker process."""
-    path = Path(path)
+def decode_batch(source: Path | str | Folder | Zip | Tar, members: list[str], contents: list[bytes] | None, how: Preprocess) -> np.ndarray:
+    """uint8 [b, S, S, 3] of the pictures. source: where they are read; a path in a worker process, which opens it once."""
+    container = _container(Path(source)) if isinstance(source, (Path, str)) else source
     out = np.empty((len(members), how.size, how.size, 3), np.uint8)
     for i, member in enumerate(members):
-        data = contents[i] if contents is not None else _container(path).read(member)
-        out[i] = decode(data, how, member_of(path, member))
+        data = contents[i] if contents is not None else container.read(member)
+        out[i] = decode(data, how, member_of(container.path, member))
     return out
 
 
-def _container(path: Path) -> Folder | Zip:
+def _container(path: Path) -> Folder | Zip | Tar:
     if path not in _containers:
         _containers[path] = open_container(path)
     return _containers[path]
@@ -134,7 +134,7 @@ def decoded_batches(source: PictureSource, how: Preprocess, size: int, skip: int
     tasks = ((names, ([source.member(name) for name in names], contents, how)) for names, contents in source.batches(size, skip))
     if workers == 0:
         for names, task in tasks:
-            yield names, decode_batch(path, *task)
+            yield names, decode_batch(source.container, *task)
         return
     # spawn: forking a process that runs torch's threads may hang
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

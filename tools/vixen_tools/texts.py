@@ -17,7 +17,7 @@ def clean_text(text: str) -> str:
 
 def is_invisible(text: str) -> bool:
     """Whether every character of a text that is not empty shows nothing: zero-width, format and control characters, blanks, fillers."""
-    return not text[0].isalnum() and all(map(_shows_nothing, text))
+    return not (text[0].isascii() and text[0].isalnum()) and all(map(_shows_nothing, text))
 
 
 def _shows_nothing(character: str) -> bool:

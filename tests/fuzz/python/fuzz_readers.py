@@ -23,7 +23,7 @@ from pathlib import Path
 from kinds import KINDS, Kind
 from vixen_tools.errors import UserError
 
-CPU_SECONDS, SECONDS = 5, 60  # of one input
+CPU_SECONDS, SECONDS = 20, 120  # of one input: a picture of 100 million pixels takes several
 MEMORY_BYTES = 2 << 30  # of one input, above what the process has
 CHUNK = 500  # inputs that one child process reads: what kills it costs only a restart
 ACCEPTED, REFUSED, FAULT = b"a", b"r", b"f"
