@@ -48,7 +48,9 @@ class ImagesFile:
     def find(self, names: list[str]) -> np.ndarray:
         """Rows int64 [n] of the names, -1 where there is none."""
         # a lone surrogate stands in no file, and numpy would cut a zero byte off
-        wanted = np.array([b"\xff" if "\0" in name else name.encode("utf-8", "surrogatepass") for name in names])
+        if not "".join(names).isprintable():
+            names = [name if _is_stored_as_it_is(name) else "\ufffe" for name in names]
+        wanted = np.array([name.encode() for name in names])
         if not self.rows or not len(wanted):
             return np.full(len(wanted), -1, np.int64)
         place = np.searchsorted(self._names, wanted)
@@ -110,6 +112,10 @@ class ImagesFile:
             name = out[row].decode("utf-8", "surrogateescape")
             raise UserError(f"{self.path}: /names is not sorted or not distinct at row {row} ('{one_line(name, 200)}')")
         return out
+
+
+def _is_stored_as_it_is(name: str) -> bool:
+    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 class ImageStore:

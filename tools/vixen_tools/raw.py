@@ -16,7 +16,7 @@ from .image_rows import ImagesFile
 
 ENDINGS = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 TEXT_CHOICES = ("title", "title+content")
-_LARGEST = (1 << 63) - 1
+_INTEGERS = frozenset({int})
 
 
 def find_raw(folder: Path, stem: str) -> Path:
@@ -104,20 +104,25 @@ def _labels(where: str, row: dict) -> np.ndarray:
     if not isinstance(indices, list):
         found = "is missing" if "target_ind" not in row else f"is {one_line(indices, 40)}"
         raise UserError(f"{where}: 'target_ind' {found}, expected a list of label numbers")
-    for value in indices:
-        if type(value) is not int:
-            raise UserError(f"{where}: 'target_ind' holds {_found(value)}, expected whole numbers")
-        if not -_LARGEST <= value <= _LARGEST:
-            raise UserError(f"{where}: label {_found(value)} is out of range, expected the line of a label")
+    if not _INTEGERS.issuperset(map(type, indices)):
+        wrong = next(value for value in indices if type(value) is not int)
+        raise UserError(f"{where}: 'target_ind' holds {_found(wrong)}, expected whole numbers")
+    try:
+        labels = np.array(indices, np.int64)
+    except OverflowError:
+        wrong = max(indices, key=abs)
+        raise UserError(f"{where}: label {_found(wrong)} is out of range, expected the line of a label") from None
     if "target_rel" not in row:
-        return np.array(indices, np.int64)
+        return labels
     if not isinstance(relevance, list) or len(relevance) != len(indices):
         found = f"{len(relevance)} entries" if isinstance(relevance, list) else one_line(relevance, 40)
         raise UserError(f"{where}: 'target_rel' is {found}, expected a list of {len(indices)} as in 'target_ind'")
+    if relevance.count(1.0) == len(relevance):
+        return labels
     for weight in relevance:
         if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:  # also a NaN
             raise UserError(f"{where}: 'target_rel' holds {_found(weight)}, expected numbers, 0 or more")
-    return np.array([index for index, weight in zip(indices, relevance) if weight != 0], np.int64)
+    return labels[[weight != 0 for weight in relevance]]
 
 
 def _found(value: object) -> str:
