@@ -229,7 +229,7 @@ def test_texts_that_show_nothing(tools, raw, model, tmp_path, text, shows):
     if shows is None:
         assert "lbl.json:2: 2 rows with no text" in tools.fails("prepare_dataset.py", *options)
         return
-    said = "lbl.json: kept 2 whose text is of invisible characters alone, the first at line 2" in tools.run("prepare_dataset.py", *options).stderr
+    said = "lbl.json: kept 2 whose text is of invisible characters alone, or nothing to the tokenizer, the first at line 2" in tools.run("prepare_dataset.py", *options).stderr
     assert said == (not shows)
     with h5py.File(tmp_path / "data.h5") as file:
         assert texts(file, "label") == ["car", text, text]
@@ -454,3 +454,17 @@ def test_memory_is_bounded(raw, model, tmp_path):
     passed = (tmp_path / "data.h5").stat().st_size
     assert passed > 140e6
     assert large_peak - small_peak < 30e6, (small_peak, large_peak, passed)
+
+
+def test_texts_that_are_nothing_to_the_tokenizer(tools, raw, model, tmp_path):
+    from tokenizers import Tokenizer, normalizers
+
+    (tmp_path / "model").mkdir()
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Replace("~", "")
+    tokenizer.save(str(tmp_path / "model/tokenizer.json"))
+    write_lines(raw / "lbl.json", [{"title": "car"}, {"title": "tree"}, {"title": "~"}])
+    result = tools.run("prepare_dataset.py", "--raw", raw, "--model", tmp_path / "model", "--out", tmp_path / "data.h5")
+    assert "lbl.json: kept 1 whose text is of invisible characters alone, or nothing to the tokenizer, the first at line 3" in result.stderr
+    with h5py.File(tmp_path / "data.h5") as file:
+        assert rows(file, "label/tokens")[2] == [2, 3]

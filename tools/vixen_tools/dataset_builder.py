@@ -169,8 +169,6 @@ class DatasetBuilder:
             if not item.text and not self._policy.keep_texts:
                 self._empty_texts.add(item.line)
                 keep[i] = False
-            elif item.text and is_invisible(item.text):
-                self._invisible.add(item.line)
             if name == "label":
                 continue
             item.labels = self._map_labels(source, item)
@@ -191,6 +189,9 @@ class DatasetBuilder:
 
     def _encode(self, source: Path, items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
         lengths, ids = self._tokenizer.encode([item.text for item in items])
+        for item, length in zip(items, lengths.tolist()):
+            if item.text and (length <= self._tokenizer.special or is_invisible(item.text)):
+                self._invisible.add(item.line)
         if len(lengths) and not lengths.all():
             line = items[int(np.argmin(lengths))].line
             raise UserError(f"{source}:{line}: the tokenizer makes no token of this text, expected at least one")
@@ -216,8 +217,8 @@ class DatasetBuilder:
             self.dropped[f"{name} rows with {what}"] = fault.count
             print(f"{source}: dropped {fault.count:,} with {what}, the first at line {fault.first_line}", file=sys.stderr)
         if self._invisible.count:
-            print(f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, the first at line "
-                  f"{self._invisible.first_line}", file=sys.stderr)
+            print(f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, or nothing to the tokenizer, "
+                  f"the first at line {self._invisible.first_line}", file=sys.stderr)
 
     def _write_attributes(self, file, max_images: int) -> None:
         tokenizer, meta = self._tokenizer, self._meta

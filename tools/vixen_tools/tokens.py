@@ -36,9 +36,9 @@ class TextTokenizer:
         with self._reading():
             # not from_file: a byte order mark in front is left out, as of every JSON file
             self._tokenizer = Tokenizer.from_buffer(self._path.read_bytes().removeprefix(codecs.BOM_UTF8))
-            special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        if max_length is not None and max_length <= special:
-            raise UserError(f"--max-length {max_length}: expected more than the {special} special tokens of {self._path}")
+            self.special = self._tokenizer.num_special_tokens_to_add(is_pair=False)  # around every text
+        if max_length is not None and max_length <= self.special:
+            raise UserError(f"--max-length {max_length}: expected more than the {self.special} special tokens of {self._path}")
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         with self._reading():
