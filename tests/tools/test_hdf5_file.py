@@ -124,6 +124,10 @@ def test_damage(tmp_path):
         path.write_bytes(data[:size] + number.to_bytes(4, "little") + data[size + 4 :])
         with open_hdf5(path) as file, pytest.raises(UserError, match=f"/x: damaged: its chunk at .0, 0. has {number} bytes"):
             whole_dataset(file, "x")
+    for signature in (b"SNOD", b"HEAP"):  # of the root group: even whether a name is there cannot be said
+        path.write_bytes(data.replace(signature, b"XXXX"))
+        with open_hdf5(path) as file, pytest.raises(UserError, match="a.h5:/x: not readable: "):
+            holds(file, "x")
     made(path, lambda file: file.attrs.__setitem__("text", "some text")).close()
     data = path.read_bytes()
     heap = data.index(b"GCOL")

@@ -468,3 +468,13 @@ def test_texts_that_are_nothing_to_the_tokenizer(tools, raw, model, tmp_path):
     assert "lbl.json: kept 1 whose text is of invisible characters alone, or nothing to the tokenizer, the first at line 3" in result.stderr
     with h5py.File(tmp_path / "data.h5") as file:
         assert rows(file, "label/tokens")[2] == [2, 3]
+
+
+def test_compact_pictures_that_are_not_finite(tools, raw, model, tmp_path):
+    from vixen_tools.image_rows import write_images as write
+
+    values = np.ones((4, 3), np.float16)
+    values[2, 1] = np.nan
+    write(tmp_path / "images.h5", ["a.png", "b.png", "c.png", "d.png"], 3, iter([values]), "test", 32, "test")
+    error = tools.fails("compact_images.py", "--raw", raw, "--images", tmp_path / "images.h5", "--out", tmp_path / "small.h5", "--dimensions", 2)
+    assert "images.h5: /embeddings row 2 is not finite" in error and not (tmp_path / "small.h5").exists()
