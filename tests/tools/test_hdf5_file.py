@@ -144,6 +144,12 @@ def test_damage(tmp_path):
         read_attribute(file, "x", str)
 
 
+def test_long_strings(tmp_path):
+    for length in (1, 4000, 5000, 17 << 20):
+        with made(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=["a" * length, "b"])) as file:
+            assert [len(text) for text in read_dataset(file, "x", "S", 1)] == [length, 1]
+
+
 def test_locks_do_not_stop_a_reader(tmp_path):
     made(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=VALUES)).close()
     with open(tmp_path / "a.h5", "rb") as held:

@@ -238,10 +238,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _hdf5_maker(path: Path) -> bool:
-    import h5py
+    from .hdf5_file import open_hdf5
 
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             return created_by_vixen(file.attrs.get("created_by"))
     except Exception:  # damaged in whatever way: nothing says that it is vixen's
         return False
