@@ -109,8 +109,11 @@ def _grey_to_rgb(picture: Image.Image, is_pgm: bool, where: str) -> Image.Image:
     if not (low >= 0 and high <= limit):  # also a NaN
         raise UserError(f"{where}: holds grey values from {low:g} to {high:g} (mode {picture.mode}), expected 0..65535, or as floats "
                         "0..1 or 0..255: save it with 8 bits a colour")
-    grey = np.rint(values * scale)
-    transparent = picture.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    with reading(where, _READABLE):  # a large one may not fit into memory
+        transparent = picture.info.get("transparency")
+        is_white = values == transparent if isinstance(transparent, int) else None
+        values *= scale
+        grey = np.rint(values, out=values).astype(np.uint8)
+        if is_white is not None:
+            grey[is_white] = 255
+        return Image.fromarray(grey).convert("RGB")
