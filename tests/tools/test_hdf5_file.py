@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import xxhash
 from vixen_tools.errors import UserError
-from vixen_tools.hdf5_file import create_hdf5, holds, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
+from vixen_tools.hdf5_file import holds, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
+from vixen_tools.hdf5_output import hdf5_output
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -159,7 +160,7 @@ def test_locks_do_not_stop_a_reader(tmp_path):
 
 
 def test_content_hash_is_of_the_stored_bytes(tmp_path):
-    with create_hdf5(tmp_path / "a.h5") as file:
+    with hdf5_output(tmp_path / "a.h5", "w") as file:
         got = write_contiguous(file, "x", (4, 3), np.int32, iter([VALUES[:1].astype(np.int64), VALUES[1:].astype(">i4")]))
         assert write_contiguous(file, "empty", (0, 0), np.float16, iter([])) == xxhash.xxh3_64_intdigest(b"")
         np.testing.assert_array_equal(file["x"][:], VALUES)
