@@ -19,9 +19,9 @@ import time
 
 from vixen_tools import VERSION
 from vixen_tools.arguments import whole
-from vixen_tools.errors import UserError, reading, run_tool
+from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import write_text
-from vixen_tools.hdf5_file import open_hdf5
+from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import claim
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -52,8 +52,8 @@ def unit(rows):
 
 
 def load(path):
-    with reading(path, "an HDF5 file with /embeddings"), open_hdf5(path) as file:
-        return unit(file["/embeddings"][:].astype("float32"))
+    with open_hdf5(path) as file:
+        return unit(read_dataset(file, "embeddings", "f", 2).astype("float32"))
 
 
 def save(path, rows):
@@ -65,8 +65,6 @@ def save(path, rows):
 
 def run_vixen(options, folder):
     """Seconds of the search alone, ids and scores."""
-    import h5py
-
     out = folder / "found.h5"
     command = [options.binary, "search", "--search.corpus", str(folder / "corpus.h5"), "--search.queries", str(folder / "queries.h5"),
                "--search.k", str(options.k), "--search.prefilter", options.prefilter, "--search.cosine", "false",
@@ -75,8 +73,8 @@ def run_vixen(options, folder):
     if done.returncode != 0:
         raise UserError(f"{' '.join(command)}: ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     report = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-    with h5py.File(out) as file:
-        return report["search_seconds"], file["/indices"][:], file["/scores"][:]
+    with open_hdf5(out) as file:
+        return report["search_seconds"], read_dataset(file, "indices", "i", 2), read_dataset(file, "scores", "f", 2)
 
 
 def compare(corpus, queries, ours, theirs):

@@ -141,24 +141,34 @@ def open_pair(data: Path, predictions: Path) -> Iterator[tuple]:
         if not holds(ranked, "indices"):
             raise UserError(f"{predictions}: no /indices: expected a file written by `vixen predict`")
         indices = whole_dataset(ranked, "indices", "iu", 2)
+        scores = whole_dataset(ranked, "scores", "f", 2)
+        if scores.shape != indices.shape:
+            raise UserError(f"{predictions}: /scores has the shape {scores.shape}, expected {indices.shape} as /indices has")
         with reading(data, "a readable HDF5 data set"):
-            yield dataset, indices
+            yield dataset, indices, scores
 
 
-def check_ranking(labels: np.ndarray, n_labels: int, predictions: Path, row: int) -> None:
-    """UserError unless a row of /indices names labels, each once; -1 where the list ends."""
+def check_ranking(labels: np.ndarray, scores: np.ndarray, n_labels: int, predictions: Path, row: int) -> None:
+    """UserError unless a row of /indices names labels, each once, -1 only behind them, and their scores are finite and do not rise."""
     named = labels[labels != -1]
+    if (labels[: len(named)] == -1).any():
+        raise UserError(f"{predictions}: /indices row {row} holds -1 before a label, expected -1 only where the list ends")
     if len(named) and not (0 <= named.min() and named.max() < n_labels):
         wrong = named.min() if named.min() < 0 else named.max()
         raise UserError(f"{predictions}: /indices row {row} names label {wrong}, expected -1..{n_labels - 1}")
     values, counts = np.unique(named, return_counts=True)
     if len(values) < len(named):
         raise UserError(f"{predictions}: /indices row {row} names label {values[int(counts.argmax())]} {counts.max()} times, expected each once")
+    ranked = scores[: len(named)].astype(np.float64)
+    if not np.isfinite(ranked).all():
+        raise UserError(f"{predictions}: /scores row {row} holds {ranked[~np.isfinite(ranked)][0]}, expected finite numbers")
+    if (np.diff(ranked) > 0).any():
+        raise UserError(f"{predictions}: /scores row {row} rises, expected the best label first (of distances, write the negative)")
 
 
 def read_examples(data: Path, split: str, predictions: Path, count: int, depth: int, seed: int) -> list[Example]:
     """`count` random queries of the split with their first `depth` predictions."""
-    with open_pair(data, predictions) as (dataset, indices):
+    with open_pair(data, predictions) as (dataset, indices, scores):
         texts, label_texts = ((whole_dataset(dataset, f"{side}/texts/offsets", "i", 1), whole_dataset(dataset, f"{side}/texts/values", "u", 1))
                               for side in (split, "label"))
         true_labels = whole_dataset(dataset, f"{split}/labels/values", "i", 1)
@@ -172,8 +182,8 @@ def read_examples(data: Path, split: str, predictions: Path, count: int, depth: 
         for row in picked.tolist():
             truth = set(true_labels[int(offsets[row]) : int(offsets[row + 1])].tolist())
             with reading(predictions, "a readable HDF5 file of predictions"):
-                labels = np.asarray(indices[row])
-            check_ranking(labels, n_labels, predictions, row)
+                labels, row_scores = np.asarray(indices[row]), np.asarray(scores[row])
+            check_ranking(labels, row_scores, n_labels, predictions, row)
             ranking = [int(label) for label in labels[:depth] if label >= 0]
             examples.append(Example(
                 row, ragged_text(texts, row),

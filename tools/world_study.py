@@ -15,13 +15,13 @@ import re
 import subprocess
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from seed_study import default_binary, inputs_of
 from vixen_tools.arguments import whole
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import write_text
+from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
 
 STOPPED_ON_REQUEST = 75
@@ -61,8 +61,8 @@ def top_at(binary: Path, ranks: int, k: int, folder: Path, options: list[str]) -
         run(binary, ranks, "embed", *sources, "--embed.side", side, "--embed.dtype", "fp32", "--out", file)
     out = folder / "top.h5"
     run(binary, ranks, "search", "--search.corpus", files["labels"], "--search.queries", files["queries"], "--search.k", k, "--out", out)
-    with h5py.File(out) as file:
-        return file["indices"][:], file["scores"][:]
+    with open_hdf5(out) as file:
+        return read_dataset(file, "indices", "i", 2), read_dataset(file, "scores", "f", 2)
 
 
 def claim_ranks(folder: Path) -> None:

@@ -28,8 +28,9 @@ std::string reason(int error) {
 /// An open file descriptor, closed at the end of its scope.
 class Descriptor {
  public:
+  /// Never waits: the other end of a pipe may never come. Regular files know no O_NONBLOCK.
   Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0)
-      : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, mode)) {}
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }

@@ -57,7 +57,7 @@ nlohmann::ordered_json read_json(const std::filesystem::path& path, const std::s
   // The parser takes a NUL for the end of the text.
   if (const size_t nul = json.find('\0'); nul != json.npos)
     fail_user("{}: found a NUL at byte {}, expected {}", file, nul + (text.size() - json.size()), expected);
-  if (depth_of(json) > kDeepest)
+  if (is_deep_json(json))
     fail_user("{}: found JSON nested deeper than {} levels, expected {}", file, kDeepest, expected);
   try {
     return Json::parse(json.begin(), json.end());
@@ -74,6 +74,10 @@ nlohmann::ordered_json read_json_object(const std::filesystem::path& path, const
   if (!json.is_object())
     fail_user("{}: found a JSON {}, expected {}", shown(path.string()), json.type_name(), expected);
   return json;
+}
+
+bool is_deep_json(std::string_view text) {
+  return depth_of(text) > kDeepest;
 }
 
 std::string shown_json(const nlohmann::ordered_json& value) {

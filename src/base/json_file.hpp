@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 namespace vixen {
 
@@ -14,6 +15,9 @@ nlohmann::ordered_json read_json(const std::filesystem::path& path, const std::s
 
 /// The same where it must be an object.
 nlohmann::ordered_json read_json_object(const std::filesystem::path& path, const std::string& expected);
+
+/// Whether objects and arrays in a JSON text lie deeper in each other than in any real file.
+bool is_deep_json(std::string_view text);
 
 /// A value as a message shows it: on one line, invisible characters escaped, cut when it is long.
 std::string shown_json(const nlohmann::ordered_json& value);

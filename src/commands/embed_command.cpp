@@ -26,7 +26,6 @@ int embed_command(const Config& asked, MpiSession& session) {
 
   const bool labels = config.embed.side == "labels";
   const auto& table = labels ? dataset->labels() : query_table(config, *dataset);
-  log_cpus(config, session);
   const auto dtype = config.embed.dtype == "fp16" ? at::kHalf : at::kFloat;
   on_root(*comm, [&] {
     check_room(config.out, table.size() * model->encoder->width() * static_cast<int64_t>(c10::elementSize(dtype)),
@@ -36,6 +35,7 @@ int embed_command(const Config& asked, MpiSession& session) {
       check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "prototypes are those of the run's labels");
     }
   });
+  log_cpus(config, session);
   const auto rows = config.embed.prototypes
                         ? label_shard(*model->encoder, config, *dataset, *comm)
                         : embed_shard(*model->encoder, table, config, *dataset, *comm, "encode " + config.embed.side);

@@ -58,9 +58,9 @@ int evaluate_command(const Config& asked, MpiSession& session) {
         const auto n_labels = MatrixReader({label_embeddings_file(config.run.dir), "/embeddings"}).rows();
         check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "metrics need the data set of the run");
       });
+    log_cpus(config, session);
     const auto labels = label_shard(*model->encoder, config, *dataset, *comm);
     metrics = evaluate_test_split(*model->encoder, labels, *dataset, config, *comm, &bins);
-    log_cpus(config, session);
   }
   metrics["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (comm->rank() == 0) {

@@ -10,6 +10,7 @@
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
 #include "data/dataset.hpp"
+#include "data/dataset_identity.hpp"
 #include "data/finite.hpp"
 #include "data/hdf5_summary.hpp"
 #include "eval/metrics.hpp"
@@ -87,6 +88,16 @@ void check_images(const ImageStore& images) {
               bad->index / images.width);
 }
 
+/// A stored hash that is not the content's is a UserError: runs would take another data set for theirs.
+void check_identity(const Dataset& dataset) {
+  if (!dataset.identity_is_stored()) return;
+  const DatasetIdentity found = compute_identity(dataset);
+  for (const auto& part : identity_parts())
+    if (const auto& stored = dataset.identity().*part.member; stored != found.*part.member)
+      fail_user("{}: attribute {} reads {}, its {} have {}: written to after it was made; make it again",
+                dataset.path().string(), identity_attribute(part), stored, part.words, found.*part.member);
+}
+
 /// Pictures that no row refers to.
 int64_t unused_images(const Dataset& dataset) {
   std::vector<bool> used(static_cast<size_t>(dataset.images().n_rows), false);
@@ -141,6 +152,7 @@ std::string inspect_dataset(const std::filesystem::path& path) {
   const DatasetInfo& info = dataset.info();
   const ImageStore& images = dataset.images();
   check_images(images);
+  check_identity(dataset);
 
   std::string out = fmt::format("{}: data set '{}', {}\n", path.string(), info.name,
                                 human_bytes(static_cast<int64_t>(std::filesystem::file_size(path))));
@@ -195,9 +207,10 @@ std::string inspect_dataset(const std::filesystem::path& path) {
   out += token_histogram(dataset) + "\n";
   out += examples(dataset, dataset.train(), dataset.train_labels(), "train");
   out += examples(dataset, dataset.test(), dataset.test_labels(), "test");
-  out +=
+  out += fmt::format(
       "\n  checked: schema, offsets, token ids, label ids and their order, image rows, "
-      "finite picture embeddings, prompts\n";
+      "finite picture embeddings, prompts{}\n",
+      dataset.identity_is_stored() ? ", content hashes" : "");
   return out;
 }
 

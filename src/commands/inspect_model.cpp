@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "base/file.hpp"
-#include "base/file_kind.hpp"
+#include "base/json_file.hpp"
 #include "base/text.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
@@ -20,18 +19,12 @@ namespace vixen {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text;
   for (const int64_t n : shape) text += (text.empty() ? "" : " x ") + with_commas(n);
   return text.empty() ? "scalar" : text;
-}
-
-json read_object(const fs::path& path) {
-  auto parsed = json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) fail_user("{}: not a JSON object{}", path.string(), found_instead(path));
-  return parsed;
 }
 
 /// A value of a configuration as it stands there, "?" when it is missing.
@@ -43,7 +36,7 @@ std::string brief(const json& object, const char* key) {
 
 /// "bert, 6 layers, width 384, vocabulary 30522" of a config.json, as far as it says so.
 std::string architecture(const fs::path& config) {
-  const json model = read_object(config);
+  const json model = read_json_object(config, "a model's config.json");
   std::string text = brief(model, "model_type");
   const std::pair<const char*, const char*> keys[] = {{"num_hidden_layers", "layers"},
                                                       {"n_layers", "layers"},
@@ -82,11 +75,11 @@ std::string file_lines(const fs::path& folder) {
 
 /// Rank, modules and base of adapters, and the files of that base where it is on this machine.
 std::string adapter_lines(const fs::path& path) {
-  const json adapter = read_object(path);
+  const json adapter = read_json_object(path, "a PEFT adapter's configuration");
   const std::string base = brief(adapter, "base_model_name_or_path");
-  std::string out = fmt::format("  LoRA of rank {}, alpha {}{}, on {}\n  base model {}", brief(adapter, "r"),
-                                brief(adapter, "lora_alpha"), adapter.value("use_rslora", false) ? " (rsLoRA)" : "",
-                                brief(adapter, "target_modules"), base);
+  std::string out = fmt::format(
+      "  LoRA of rank {}, alpha {}{}, on {}\n  base model {}", brief(adapter, "r"), brief(adapter, "lora_alpha"),
+      adapter.value("use_rslora", json()) == true ? " (rsLoRA)" : "", brief(adapter, "target_modules"), base);
   if (!fs::exists(fs::path(base) / "config.json")) return out + " (not a folder on this machine)\n";
   return out + ": " + architecture(fs::path(base) / "config.json") + "\n" + file_lines(base);
 }

@@ -8,6 +8,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/json_file.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
 #include "train/checkpoint.hpp"
@@ -43,17 +44,11 @@ std::pair<json, int64_t> read_metrics_lines(const fs::path& path) {
   for (std::string line; std::getline(file, line);) {
     if (line.empty()) continue;
     ++n;
-    auto parsed = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    auto parsed = is_deep_json(line) ? json() : json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!parsed.is_object()) fail_user("{}: line {} is not a JSON object: '{}'", path.string(), n, shortened(line, 60));
     last = std::move(parsed);
   }
   return {last, n};
-}
-
-json read_object(const fs::path& path) {
-  auto parsed = json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) fail_user("{}: not a JSON object", path.string());
-  return parsed;
 }
 
 /// Metrics in rows of k = 1..5 where they have a k, the rest below.
@@ -116,7 +111,8 @@ std::string inspect_run(const fs::path& folder) {
     out += fmt::format("\n  metrics.jsonl: {} lines{}\n", with_commas(n), n > 0 ? ", the last one:" : "");
     if (n > 0) out += key_lines(last);
   }
-  if (fs::exists(metrics)) out += "\n  metrics.json\n" + metrics_text(read_object(metrics));
+  if (fs::exists(metrics))
+    out += "\n  metrics.json\n" + metrics_text(read_json_object(metrics, "metrics as `vixen evaluate` writes them"));
   const fs::path checkpoints = folder / "checkpoints";
   std::vector<fs::path> found;
   if (fs::is_directory(checkpoints))

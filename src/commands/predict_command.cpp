@@ -86,8 +86,8 @@ int predict_command(const Config& asked, MpiSession& session) {
   const bool filters = config.data.split == "test" && same_labels;
   const int64_t widest = filters ? widest_filter(*dataset) : 0;
 
-  const auto queries = embed_shard(*model->encoder, table, config, *dataset, *comm, "encode queries");
   log_cpus(config, session);
+  const auto queries = embed_shard(*model->encoder, table, config, *dataset, *comm, "encode queries");
   const auto options = search_options(config, config.predict.k + widest, comm->rank() == 0);
   const LabelIndex index(labels, RowShards(n_labels, comm->world_size()).range(comm->rank()).begin, options);
   auto best = sharded_search(index, queries, options, *comm);

@@ -92,6 +92,10 @@ Json parse_header(const std::string& file, std::string_view text) {
   if (const size_t zero = text.find('\0'); zero != std::string_view::npos)
     fail_user("{}: damaged safetensors header: a zero byte at its byte {}, expected a JSON object, padded with blanks",
               file, zero);
+  // It would also step over a byte order mark or blanks in front; the reference implementation takes neither.
+  if (!text.starts_with('{'))
+    fail_user("{}: damaged safetensors header: found \"{}\" at its start, expected a JSON object", file,
+              shown(text.substr(0, std::max<size_t>(1, first_character(text).bytes))));
   Json header;
   try {
     header = Json::parse(text.begin(), text.end(), watch);

@@ -103,7 +103,10 @@ class Trainer {
   /// Whether all ranks stop here, because one was asked to. UserError when the folder is lost. Collective.
   bool stop_agreed();
   CheckpointState state();
-  void adopt(const CheckpointState& state);
+  /// resume() from one checkpoint. UserError, or a JSON exception where its manifest holds a value of another kind.
+  void resume_from(const std::filesystem::path& folder);
+  /// Takes up what `folder` held.
+  void adopt(const CheckpointState& state, const std::filesystem::path& folder);
   int64_t total_steps() const { return config_.train.epochs * planner_->steps_per_epoch(); }
   bool is_root() const { return comm_->rank() == 0; }
 

@@ -1,5 +1,6 @@
 // What of a run is saved, and how a run is taken up again.
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include <sstream>
 
@@ -9,6 +10,7 @@
 #include "config/parse.hpp"
 #include "data/dataset_identity.hpp"
 #include "model/weight_fingerprint.hpp"
+#include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -135,8 +137,21 @@ CheckpointState Trainer::state() {
   return state;
 }
 
-void Trainer::adopt(const CheckpointState& state) {
+void Trainer::adopt(const CheckpointState& state, const std::filesystem::path& folder) {
   const auto& scalars = state.scalars;
+  const auto dense = [&](const char* name) -> const at::Tensor& {
+    const auto found = state.dense.find(name);
+    if (found == state.dense.end())
+      fail_user("{}: damaged: has no tensor {}, expected one", (folder / checkpoint::kDense).string(), name);
+    return found->second;
+  };
+  const auto restore = [&](at::Tensor target, const char* name) {
+    const at::Tensor& saved = dense(name);
+    if (saved.sizes() != target.sizes())
+      fail_user("{}: damaged: tensor {} has shape [{}], expected [{}]", (folder / checkpoint::kDense).string(), name,
+                fmt::join(saved.sizes(), ", "), fmt::join(target.sizes(), ", "));
+    target.copy_(saved);
+  };
   epoch_ = scalars.at("epoch").get<int64_t>();
   index_ = scalars.at("index").get<int64_t>();
   cluster_size_ = scalars.at("cluster_size").get<int64_t>();
@@ -146,13 +161,13 @@ void Trainer::adopt(const CheckpointState& state) {
     best_metric_ = scalars.at("best_metric").get<double>();
     best_step_ = scalars.at("best_step").get<uint64_t>();
   }
-  store_.flat_values().copy_(state.dense.at("parameters"));
-  optimiser_->exp_avg().copy_(state.dense.at("exp_avg"));
-  optimiser_->exp_avg_sq().copy_(state.dense.at("exp_avg_sq"));
-  if (scalars.at("has_leaves").get<bool>()) leaves_ = state.dense.at("leaves").clone();
+  restore(store_.flat_values(), "parameters");
+  restore(optimiser_->exp_avg(), "exp_avg");
+  restore(optimiser_->exp_avg_sq(), "exp_avg_sq");
+  if (scalars.at("has_leaves").get<bool>()) leaves_ = dense("leaves").clone();
   bank_->local().copy_(state.tables.at("bank").local);
   if (prototypes_) {
-    prototypes_->cluster_of_label() = state.dense.at("cluster_of_label").clone();
+    prototypes_->cluster_of_label() = dense("cluster_of_label").clone();
     prototypes_->free_vectors().local().copy_(state.tables.at("free_vectors").local);
     optimiser_->table_exp_avg().copy_(state.tables.at("free_vectors.exp_avg").local);
     optimiser_->table_exp_avg_sq().copy_(state.tables.at("free_vectors.exp_avg_sq").local);
@@ -166,6 +181,19 @@ bool Trainer::resume() {
   const auto newest = is_root() && config_.run.resume ? newest_checkpoint(config_.run.dir) : std::nullopt;
   const std::filesystem::path folder = comm_->broadcast_host(newest ? newest->string() : std::string(), 0);
   if (folder.empty()) return false;
+  try {
+    resume_from(folder);
+  } catch (const nlohmann::json::exception& error) {  // a value that is absent, or of another type
+    fail_user("{}: {}: not what this version of `vixen train` writes", (folder / checkpoint::kManifest).string(),
+              error.what());
+  }
+  if (is_root())
+    spdlog::info("resuming from {} (epoch {}, step {} of {})", folder.string(), epoch_ + 1, global_step(),
+                 total_steps());
+  return true;
+}
+
+void Trainer::resume_from(const std::filesystem::path& folder) {
   const auto manifest = read_manifest(folder, /*verify=*/false);
   const auto& scalars = manifest.at("scalars");
   check_settings(scalars.at("settings").get<std::string>(), decisive_settings(config_), folder);
@@ -177,11 +205,7 @@ bool Trainer::resume() {
 
   auto loaded = state();
   load_checkpoint(folder, loaded, *comm_);
-  adopt(loaded);
-  if (is_root())
-    spdlog::info("resuming from {} (epoch {}, step {} of {})", folder.string(), epoch_ + 1, global_step(),
-                 total_steps());
-  return true;
+  adopt(loaded, folder);
 }
 
 void Trainer::save() {

@@ -42,7 +42,7 @@ def test_outputs_that_overflow_are_not_written(tiny, tmp_path):
     model = model_with(tiny, tmp_path / "model", "encoder.layer.1.output.LayerNorm.weight", (), 3e38)
     result = tiny.run("embed", "--data.path", tiny.data, "--model.path", model, "--embed.side", "labels", "--out",
                       tmp_path / "out.h5")
-    assert_refused(result, str(model), "NaN or infinity", "overflow")
+    assert_refused(result, str(model), "NaN or infinity", "overflow", at_work=True)
     assert list(tmp_path.glob("out*")) == []
 
 
@@ -50,8 +50,7 @@ def test_training_that_diverges_between_log_lines(tiny, tmp_path):
     options = tiny.train_options(tmp_path / "run", **{"train.lr": 1e30, "train.clip_norm": 0, "run.log_every_steps": 1000000,
                                                       "train.evaluate_every_epochs": 0, "model.compute": "fp32"})
     result = tiny.run("train", *options)
-    assert result.returncode == 2, result.stderr
-    assert len([line for line in result.stderr.splitlines() if line.startswith("vixen: ")]) == 1, result.stderr
+    assert_refused(result, at_work=True)
     assert not (tmp_path / "run/model/config.json").exists()
 
 

@@ -65,6 +65,15 @@ def test_resume_on_a_data_set_made_anew(tiny, tmp_path, words, change):
     assert tiny.run("train", *tiny.train_options(run, **options, **{"data.path": same})).returncode == 0
 
 
+def test_inspect_finds_a_data_set_written_to_since(tiny, tmp_path):
+    path = tmp_path / "data.h5"
+    shutil.copy(tiny.data, path)
+    assert "content hashes" in tiny.run("inspect", path).stdout
+    with h5py.File(path, "a") as file:
+        file["label/texts/values"][0] += 1
+    assert_refused(tiny.run("inspect", path), str(path), "content_label", "make it again")
+
+
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("finished") / "run"

@@ -1,5 +1,6 @@
 """What the tests of bad input share: data sets with a fault, and that a fault ends in one line."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,9 +9,10 @@ import h5py
 import numpy as np
 
 
-def assert_refused(result: subprocess.CompletedProcess, *expected: str) -> None:
+def assert_refused(result: subprocess.CompletedProcess, *expected: str, at_work: bool = False) -> None:
+    """One line that holds all of `expected`, exit code 2. at_work: log lines may stand before it."""
     assert result.returncode == 2, f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    lines = [line for line in result.stderr.splitlines() if line.strip() and not (at_work and re.match(r"\[\d\d:\d\d:\d\d\] ", line))]
     assert len(lines) == 1, f"one line expected:\n{result.stderr}"
     for text in expected:
         assert text in lines[0], f"'{text}' expected in: {lines[0]}"

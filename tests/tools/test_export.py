@@ -270,7 +270,7 @@ def test_faiss_index(train):
     folder = run.out / "folder"
     folder.mkdir()
     vixen("export", "--run.dir", run.folder, "--export.format", "faiss", "--out", folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["labels.faiss", "labels.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["labels.faiss", "labels.txt", "labels.vixen.json"]
 
 
 def test_mistakes(train, place):
@@ -279,7 +279,7 @@ def test_mistakes(train, place):
     file = run.out / "file"
     file.write_text("")
     assert f"--out {file}: is a file" in mistake(*export, file, "--export.format", "merged")
-    assert "own model folder" in mistake(*export, run.folder / "model", "--export.format", "merged")
+    assert "is a part of the run" in mistake(*export, run.folder / "model", "--export.format", "merged")
     assert "no finished model" in mistake("export", "--run.dir", run.out / "none", "--out", run.out / "x")
     assert "--out" in mistake("export", "--run.dir", run.folder)
     assert "--run.dir" in mistake("export", "--out", run.out / "x")

@@ -33,6 +33,7 @@ def world(tmp_path):
         ragged(file.create_group("label/texts"), [list(text.encode()) for text in LABELS], np.uint8)
     with h5py.File(tmp_path / "predictions.h5", "w") as file:
         file["indices"] = np.array([[1, 0], [2, -1], [0, 1]], np.int64)
+        file["scores"] = np.array([[0.5, 0.25], [0.5, -np.inf], [0.5, 0.25]], np.float32)
         file["scores"] = np.zeros((3, 2), np.float32)
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -65,10 +66,11 @@ def whole(world):
 QUERY_OPTIONS = ("--data", "{world}/data.h5", "--predictions", "{world}/predictions.h5")
 
 
-def ranking(world, rows):
+def ranking(world, rows, scores=((0.5, 0.25),) * 3):
     """Predictions in place of the world's."""
     with h5py.File(world / "predictions.h5", "w") as file:
         file["indices"] = np.array(rows)
+        file["scores"] = np.array(scores, np.float32)
 
 
 def test_the_terminal_shows_rows_and_marked_predictions(world):
@@ -125,6 +127,10 @@ def test_mistakes_are_one_line_and_exit_code_2(world, change, options, message):
     (lambda world: ranking(world, [[1, 0], [2, 2], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label 2 2 times, expected each once"),
     (lambda world: ranking(world, [[1, 0], [2, 4], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label 4, expected -1\.\.3"),
     (lambda world: ranking(world, [[1, 0], [2, -2], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label -2, expected -1\.\.3"),
+    (lambda world: ranking(world, [[1, 0], [-1, 2], [0, 1]]), QUERY_OPTIONS, r"/indices row 1 holds -1 before a label, expected -1 only where"),
+    (lambda world: ranking(world, [[1, 0]] * 3, [[2, 1], [1, 2], [2, 1]]), QUERY_OPTIONS, r"/scores row 1 rises, expected the best label first"),
+    (lambda world: ranking(world, [[1, 0]] * 3, [[2, 1], [2, np.nan], [2, 1]]), QUERY_OPTIONS, r"/scores row 1 holds nan, expected finite numbers"),
+    (lambda world: ranking(world, [[1, 0]] * 3, [[2, 1]] * 2), QUERY_OPTIONS, r"/scores has the shape \(2, 2\), expected \(3, 2\) as /indices has"),
     (lambda world: ranking(world, [[1.0, 0], [2, 1], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5:/indices: holds float64 \(3, 2\), expected whole numbers"),
     (lambda world: (world / "raw/tst.json.gz").write_bytes(gzip.compress(b'{"images": 5}\n')), (*QUERY_OPTIONS, "--raw", "{world}/raw"),
      r"tst\.json\.gz:1: 'images' is 5, expected a list of file names"),

@@ -23,8 +23,10 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/parity"))
+sys.path[:0] = [str(ROOT / "tests/parity"), str(ROOT / "tools")]
 import rendering  # noqa: E402
+from vixen_tools.errors import run_tool  # noqa: E402
+from vixen_tools.hdf5_file import open_hdf5, read_attribute, read_dataset  # noqa: E402
 
 from process_memory import memory_of, reset_peak  # noqa: E402
 
@@ -39,8 +41,8 @@ class Rows:
     image_rows: np.ndarray
 
     @staticmethod
-    def read(group: h5py.Group) -> "Rows":
-        return Rows(group["tokens/offsets"][:], group["tokens/values"][:], group["images/offsets"][:], group["images/values"][:])
+    def read(file: h5py.File, side: str) -> "Rows":
+        return Rows(*(read_dataset(file, f"{side}/{name}", "iu", 1) for name in ("tokens/offsets", "tokens/values", "images/offsets", "images/values")))
 
     def padded_tokens(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Token ids [B, T] (pads 0) and their mask."""
@@ -109,11 +111,11 @@ class Trainer:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.random = options, np.random.default_rng(0)
-        with h5py.File(options.data) as file:
-            self.queries, self.labels = Rows.read(file["train"]), Rows.read(file["label"])
-            self.truth = file["train/labels/offsets"][:], file["train/labels/values"][:]
-            self.max_length, self.slots = int(file.attrs["max_length"]), int(file.attrs["max_images"])
-            self.embeddings = file["images/embeddings"][:] if self.slots else np.zeros((0, 0), np.float16)
+        with open_hdf5(options.data) as file:
+            self.queries, self.labels = (Rows.read(file, side) for side in ("train", "label"))
+            self.truth = tuple(read_dataset(file, f"train/labels/{part}", "iu", 1) for part in ("offsets", "values"))
+            self.max_length, self.slots = read_attribute(file, "max_length", int, 0), read_attribute(file, "max_images", int, 0)
+            self.embeddings = read_dataset(file, "images/embeddings", "f", 2) if self.slots else np.zeros((0, 0), np.float16)
         torch.manual_seed(0)
         self.encoder = PaddedEncoder(options, self.embeddings.shape[1])
         width, n_labels = self.encoder.width, len(self.labels.token_offsets) - 1
@@ -184,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

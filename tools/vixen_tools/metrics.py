@@ -12,8 +12,8 @@ RECALL_PLACES = (10, 100)
 
 
 def inverse_propensity(counts: np.ndarray, n_train: int, a: float, b: float) -> np.ndarray:
-    """float64 [L]: 1 + (ln N - 1) (B+1)^A (n_l + B)^-A."""
-    c = (np.log(n_train) - 1) * (b + 1) ** a
+    """float64 [L]: 1 + max(0, ln N - 1) (B+1)^A (n_l + B)^-A; no propensity is above 1, also below three queries."""
+    c = max(0.0, np.log(n_train) - 1) * (b + 1) ** a
     return 1 + c * (counts.astype(np.float64) + b) ** -a
 
 
