@@ -34,7 +34,6 @@ def world(tmp_path):
     with h5py.File(tmp_path / "predictions.h5", "w") as file:
         file["indices"] = np.array([[1, 0], [2, -1], [0, 1]], np.int64)
         file["scores"] = np.array([[0.5, 0.25], [0.5, -np.inf], [0.5, 0.25]], np.float32)
-        file["scores"] = np.zeros((3, 2), np.float32)
     raw = tmp_path / "raw"
     raw.mkdir()
     with gzip.open(raw / "tst.json.gz", "wt") as file:
@@ -104,8 +103,7 @@ def test_without_options_it_shows_the_run_alone(world):
     (lambda world: None, ("--row", "x"), r"--row x: expected NAME=METRICS\.json"),
     (lambda world: None, ("--row", "x=absent.json"), r"absent\.json: no such file"),
     (lambda world: (world / "run/metrics.jsonl").write_text('{"step": 1, "loss": 2}\noops\n'), ("--out", "{world}/page.html"), r"metrics\.jsonl: line 2: not JSON"),
-    (lambda world: h5py.File(world / "predictions.h5", "w").create_dataset("indices", data=np.zeros((5, 2), np.int64)),
-     ("--data", "{world}/data.h5", "--predictions", "{world}/predictions.h5"), r"predictions\.h5: /indices has 5 rows, .*data\.h5 has 3 test queries"),
+    (lambda world: ranking(world, np.zeros((5, 2), np.int64), np.zeros((5, 2))), ("--data", "{world}/data.h5", "--predictions", "{world}/predictions.h5"), r"predictions\.h5: /indices has 5 rows, .*data\.h5 has 3 test queries"),
 ])
 def test_mistakes_are_one_line_and_exit_code_2(world, change, options, message):
     change(world)
