@@ -92,7 +92,20 @@ TEST_F(MiniLm, EmbedsAsTransformers) {
   EXPECT_GT(smallest_cosine(rounded, golden_.tensor("float64")), 0.999);
 }
 
-// The same bits on one thread and on two: embeddings and gradients of a batch large enough for both to work.
+// Whether the library's own products of this many rows change with the number of threads: oneDNN's with AMX tiles
+// divide the inner dimension of small ones among idle threads, which changes the order of the sums.
+bool products_depend_on_threads(at::ScalarType dtype, int64_t rows) {
+  const int64_t inner = 1536, columns = 384;  // MiniLM's widest
+  const at::Tensor a = at::arange(rows * inner, at::kFloat).sin_().view({rows, inner}).to(dtype);
+  const at::Tensor b = at::arange(inner * columns, at::kFloat).cos_().view({inner, columns}).to(dtype);
+  at::set_num_threads(1);
+  const at::Tensor one = at::mm(a, b);
+  at::set_num_threads(2);
+  return !at::mm(a, b).equal(one);
+}
+
+// The same bits on one thread and on two: embeddings and gradients of a batch large enough for both to work. Where the
+// library's products differ by themselves, their rounding is what may differ.
 TEST_F(MiniLm, ThreadsDoNotMatter) {
   const PackedBatch once = golden_batch(golden_);
   constexpr int64_t kRepeats = 8;
@@ -118,8 +131,15 @@ TEST_F(MiniLm, ThreadsDoNotMatter) {
     };
     const auto [h1, grads1] = run(1);
     const auto [h2, grads2] = run(2);
-    EXPECT_TRUE(h1.equal(h2));
-    EXPECT_TRUE(grads1.equal(grads2));
+    const auto dtype = compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
+    if (products_depend_on_threads(dtype, batch.tokens.size(0))) {
+      ASSERT_EQ(compute, Compute::kBfloat16);
+      EXPECT_LE((h1 - h2).norm().item<double>(), 2e-3 * h1.norm().item<double>());
+      EXPECT_LE((grads1 - grads2).norm().item<double>(), 5e-3 * grads1.norm().item<double>());
+    } else {
+      EXPECT_TRUE(h1.equal(h2));
+      EXPECT_TRUE(grads1.equal(grads2));
+    }
     EXPECT_GT(grads1.abs().max().item<float>(), 0);
   }
   at::set_num_threads(threads);
