@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="compact IMAGES.h5 to write")
     parser.add_argument("--dimensions", type=whole(), default=384, help="principal components kept (default 384)")
     options = parser.parse_args()
-    out = claim(options.out, {"--raw": options.raw, "--images": options.images})
+    out = claim(options.out, {"--raw": options.raw, "--images": options.images}, shared=("--raw",))
     images = ImagesFile(options.images)
     if not 1 <= options.dimensions <= images.width:
         raise UserError(f"--dimensions {options.dimensions}: expected 1..{images.width}, the width of {options.images}")

@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     check_options(options)
     folder = options.dir
-    out = claim(options.out, {"--dir": folder, "--model": options.model})
+    out = claim(options.out, {"--dir": folder, "--model": options.model}, shared=("--dir",))
     for stem in STEMS.values():
         find_text(folder, stem)
     for stem in ("trn", "tst"):

@@ -62,7 +62,7 @@ def main() -> None:
     add_common_options(parser)
     options = parser.parse_args()
     check_options(options)
-    out = claim(options.out, {"--raw": options.raw, "--model": options.model, "--images": options.images})
+    out = claim(options.out, {"--raw": options.raw, "--model": options.model, "--images": options.images}, shared=("--raw",))
     paths = {side: find_raw(options.raw, stem) for side, stem in (("label", "lbl"), ("train", "trn"), ("test", "tst"))}
     filter_path = find_filter(options.raw)
     tokenizer = TextTokenizer(options.model, options.max_length)

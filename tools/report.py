@@ -239,7 +239,7 @@ def main() -> None:
     # the page may lie in the run's folder, among what else was made of it
     inputs = {"--run": [options.run / name for name in ("metrics.json", "metrics.jsonl", "config.ini")], "--row": [path for _, path in named],
               "--baselines": options.baselines, "--data": options.data, "--predictions": options.predictions, "--raw": options.raw}
-    out = claim(options.out, inputs) if options.out else None
+    out = claim(options.out, inputs, shared=("--raw",)) if options.out else None
     rows = read_rows(named, options.baselines)
     print(terminal_table(rows))
     examples: list[Example] = []

@@ -69,12 +69,14 @@ def world(tools, raw, tmp_path_factory) -> World:
 
 @dataclass
 class Tool:
-    """A tool with an output: its arguments without it, its inputs (files, and folders in which nothing may be put)."""
+    """A tool with an output: its arguments without it, its inputs (files, folders in which nothing may be put, and the one in which
+    outputs may stand beside what is read)."""
 
     name: str
     arguments: Callable[[World], list]
     files: Callable[[World], list[Path]]
     folders: Callable[[World], list[Path]] = lambda world: []
+    shared: Callable[[World], Path | None] = lambda world: None
     option: str = "--out"
     works: bool = True  # within this test: without a network, a run, or a measurement
     folder: bool = False  # the output is one
@@ -89,14 +91,16 @@ class Tool:
 TRAIN = lambda world: ["--", "--data.path", world.data, "--model.path", world.model, "--config", world.run / "config.ini"]  # noqa: E731
 TOOLS_WITH_OUTPUTS = [
     Tool("prepare_dataset.py", lambda w: ["--raw", w.raw, "--model", w.model, "--images", w.images],
-         lambda w: [w.images, w.raw / "trn.json.gz", w.raw / "lbl.json", w.model / "tokenizer.json"], lambda w: [w.raw, w.model]),
+         lambda w: [w.images, w.raw / "trn.json.gz", w.raw / "lbl.json", w.model / "tokenizer.json"], lambda w: [w.model], lambda w: w.raw),
     Tool("import_official.py", lambda w: ["--dir", w.official, "--model", w.model],
-         lambda w: [w.official / "trn.raw.txt", w.official / "tst_X_Y.txt", w.model / "tokenizer.json"], lambda w: [w.official, w.model]),
-    Tool("compact_images.py", lambda w: ["--raw", w.raw, "--images", w.images, "--dimensions", 2], lambda w: [w.images, w.raw / "trn.json.gz"], lambda w: [w.raw]),
+         lambda w: [w.official / "trn.raw.txt", w.official / "tst_X_Y.txt", w.model / "tokenizer.json"], lambda w: [w.model], lambda w: w.official),
+    Tool("compact_images.py", lambda w: ["--raw", w.raw, "--images", w.images, "--dimensions", 2], lambda w: [w.images, w.raw / "trn.json.gz"], lambda w: [],
+         lambda w: w.raw),
     Tool("baselines.py", lambda w: ["--data", w.data], lambda w: [w.data]),
     Tool("baselines.py", lambda w: ["--data", w.data], lambda w: [w.data], option="--metrics"),
     Tool("report.py", lambda w: ["--run", w.run, "--data", w.data, "--predictions", w.predictions, "--raw", w.raw],
-         lambda w: [w.data, w.predictions, w.run / "metrics.json", w.run / "config.ini", w.run / "metrics.jsonl", w.raw / "tst.jsonl"], lambda w: [w.raw]),
+         lambda w: [w.data, w.predictions, w.run / "metrics.json", w.run / "config.ini", w.run / "metrics.jsonl", w.raw / "tst.jsonl"], lambda w: [],
+         lambda w: w.raw),
     Tool("fetch_model.py", lambda w: [w.model], lambda w: [], lambda w: [w.model], folder=True),
     Tool("bench_search.py", lambda w: ["--corpus", w.predictions, "--queries", w.data], lambda w: [w.predictions, w.data], option="--json", works=False),
     Tool("bench/lora_step.py", lambda w: ["--model", w.model, "--data", w.data, "--systems", "peft"], lambda w: [w.data, w.model / "config.json"],
@@ -159,6 +163,21 @@ def test_nothing_is_put_into_an_input_or_in_place_of_its_parents(tools, world, t
         refuse(tools, tool, world, link / "new", "lies in an input")
         link.unlink()
     refuse(tools, tool, world, world.root, "holds an input")
+
+
+@every_tool
+def test_an_output_may_stand_beside_raw_files(tools, world, tool):
+    folder = tool.shared(world)
+    if folder is None or not tool.works:
+        pytest.skip("reads no folder in which people keep outputs")
+    before = world.snapshot()
+    for _ in range(2):  # the second time it replaces its own
+        tools.run(tool.name, *call(tool, world, folder / "own.h5"))
+    after = world.snapshot()
+    assert after.pop(str((folder / "own.h5").relative_to(world.root))) and after == before
+    refuse(tools, tool, world, folder / "below" / "own.h5", "lies in an input")
+    (folder / "notes.txt").write_text("mine")
+    refuse(tools, tool, world, folder / "notes.txt", "lies in an input")
 
 
 @every_tool

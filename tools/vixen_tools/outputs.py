@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from . import VERSION
@@ -29,14 +29,16 @@ Inputs = Mapping[str, Path | Iterable[Path] | None]
 """What a tool reads, by the option that names it: {"--raw": folder, "--images": None, ...}."""
 
 
-def claim(out: Path, inputs: Inputs, option: str = "--out", others: Inputs | None = None, bytes_needed: int = 0) -> Path:
+def claim(out: Path, inputs: Inputs, option: str = "--out", others: Inputs | None = None, bytes_needed: int = 0,
+          shared: Collection[str] = ()) -> Path:
     """The path at which the file `out` can be written: where it leads to when it is a link, else itself. Nothing is changed.
 
     UserError: it is an input or another output (`others`), lies in an input folder, is something else than a file that vixen made or
-    an empty one, its folder cannot be written, or has less than `bytes_needed` free.
+    an empty one, its folder cannot be written, or has less than `bytes_needed` free. shared: options whose folder people keep their
+    outputs in as well: a new file, or one that vixen made, may stand in it beside what is read.
     """
     real = _real(out, option)
-    _hold_against_inputs(out, real, inputs, option)
+    _hold_against_inputs(out, real, inputs, option, shared)
     for name, path in _flat(others or {}):
         if _same(real, path):
             raise UserError(f"{option} {out}: is the output {name} {path} as well: give another {option}")
@@ -131,7 +133,7 @@ def _real(out: Path, option: str) -> Path:
     return real
 
 
-def _hold_against_inputs(out: Path, real: Path, inputs: Inputs, option: str) -> None:
+def _hold_against_inputs(out: Path, real: Path, inputs: Inputs, option: str, shared: Collection[str] = ()) -> None:
     for name, path in _flat(inputs):
         if not path.exists():
             continue
@@ -141,9 +143,10 @@ def _hold_against_inputs(out: Path, real: Path, inputs: Inputs, option: str) -> 
         if any(_same(real, parent) for parent in path.resolve().parents):
             raise UserError(f"{option} {out}: holds {found}")
         if path.is_dir():
-            if any(_same(parent, path) for parent in real.parents):
+            beside = name in shared and _same(real.parent, path) and (not os.path.lexists(real) or real.is_file() and made_by_vixen(real))
+            if not beside and any(_same(parent, path) for parent in real.parents):
                 raise UserError(f"{option} {out}: lies in {found}")
-            if real.is_file() and (linked := _entry_of(path, real)):
+            if not beside and real.is_file() and (linked := _entry_of(path, real)):
                 raise UserError(f"{option} {out}: is a part of {found} (as {linked})")
 
 
