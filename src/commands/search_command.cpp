@@ -21,7 +21,7 @@
 namespace vixen {
 namespace {
 
-constexpr int64_t kNormaliseRows = 65536;  // bounds the memory of normalising
+constexpr int64_t kNormaliseRows = 4096;  // small enough that its float64 copies are kept by the allocator
 
 struct Matrix {
   std::string name;
@@ -40,13 +40,20 @@ Matrix open_matrix(const std::string& key, const std::string& text, int world_si
   return matrix;
 }
 
-/// Rows of unit length, float32, from rows of any float type; a row of zeros stays so. In float64 and from rows whose
-/// largest value is 1: squares of very small and very large values leave the range of either type.
+at::Tensor or_one(const at::Tensor& divisor) {
+  return divisor.masked_fill(divisor.eq(0), 1.0);  // a row of zeros stays so
+}
+
+at::Tensor row_norms(const at::Tensor& rows) {
+  return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, /*keepdim=*/true, at::kDouble);
+}
+
+/// Rows of unit length, float32, from rows of any float type.
 at::Tensor unit_rows(const at::Tensor& rows) {
-  const at::Tensor wide = rows.to(at::kDouble);
-  const auto or_one = [](const at::Tensor& divisor) { return divisor.masked_fill(divisor.eq(0), 1.0); };
-  const at::Tensor scaled = wide / or_one(wide.abs().amax(1, /*keepdim=*/true));
-  return (scaled / or_one(at::linalg_vector_norm(scaled, 2, at::IntArrayRef{1}, true))).to(at::kFloat);
+  at::Tensor wide = rows.to(at::kDouble);
+  // Squares of the other types' values stay in float64's range; its own may leave it.
+  if (rows.scalar_type() == at::kDouble) wide = wide / or_one(wide.abs().amax(1, /*keepdim=*/true));
+  return (wide / or_one(row_norms(rows.scalar_type() == at::kDouble ? wide : rows))).to(at::kFloat);
 }
 
 /// This rank's rows as float32 on the communicator's device, normalised when asked for.
