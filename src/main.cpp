@@ -1,11 +1,13 @@
 // vixen: picks the command, opens the session, maps exceptions to exit codes (0 done, 2 the user's mistake, 75 stopped
 // on request, 1 anything else).
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <string>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/stack.hpp"
 #include "base/standard_streams.hpp"
@@ -46,6 +48,10 @@ int run_job(const ParsedCommand& parsed, int argc, char** argv) {
     return run_command(parsed, session);
   } catch (const UserError& error) {
     return report_mistake(session, control.get(), error.what(), kUserMistake);
+  } catch (const std::filesystem::filesystem_error& error) {
+    if (const auto message = said_by_system(error))
+      return report_mistake(session, control.get(), UserError(*message).what(), kUserMistake);
+    session.abort(kBug, error.what());
   } catch (const StoppedOnRequest&) {
     return kStopped;
   } catch (const std::exception& error) {
@@ -56,8 +62,9 @@ int run_job(const ParsedCommand& parsed, int argc, char** argv) {
 int run_command_line(int argc, char** argv, bool& excerpts) {
   try {
     const ParsedCommand parsed = parse_command_line(argc, argv);
-    excerpts = parsed.help || parsed.print_config;
-    if (!excerpts) return run_job(parsed, argc, argv);
+    const bool text_only = parsed.help || parsed.print_config;
+    excerpts = text_only || parsed.config.command == "inspect" || parsed.config.command == "plan";
+    if (!text_only) return run_job(parsed, argc, argv);
     print_text(parsed.help ? help_text(parsed.config.command) : parsed.resolved_text);
     return 0;
   } catch (const std::exception& error) {

@@ -17,7 +17,7 @@ import numpy as np
 from vixen_tools.dataset_builder import FORMAT, FORMAT_VERSION
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import publish, work_folder
-from vixen_tools.hdf5_file import open_hdf5
+from vixen_tools.hdf5_file import open_hdf5, read_attribute
 from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.outputs import claim_edit
 from vixen_tools.prompts import GROUP, read_prompts, write_prompts
@@ -25,12 +25,12 @@ from vixen_tools.tokens import TextTokenizer
 
 
 def check_dataset(path: Path, file: h5py.File, tokenizer: TextTokenizer) -> None:
-    found = file.attrs.get("format"), file.attrs.get("version")
+    found = read_attribute(file, "format", str), read_attribute(file, "version", int)
     if found != (FORMAT, FORMAT_VERSION):
         raise UserError(f"{path}: attributes format and version are {found[0]!r}, {found[1]!r}, expected '{FORMAT}', {FORMAT_VERSION}")
-    made_with = str(file.attrs.get("tokenizer_sha256"))
+    made_with = read_attribute(file, "tokenizer_sha256", str, "")
     if made_with != tokenizer.sha256:
-        raise UserError(f"{path}: tokenised with a tokenizer.json of SHA-256 {made_with[:12]} ({file.attrs.get('tokenizer')}), "
+        raise UserError(f"{path}: tokenised with a tokenizer.json of SHA-256 {made_with[:12]} ({read_attribute(file, 'tokenizer', str)}), "
                         f"the model {tokenizer.name} has {tokenizer.sha256[:12]}: give the model that the data set was made with")
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     tokenizer = TextTokenizer(options.model, None)
     data = claim_edit(options.data, {"--model": options.model}, "DATA.h5", 0)
-    with reading(options.data, "a readable HDF5 data set"), open_hdf5(options.data) as file:
+    with open_hdf5(options.data) as file:
         check_dataset(options.data, file, tokenizer)
         prompts = read_prompts(options.data, file)
         complete = "bos_token" in file.attrs

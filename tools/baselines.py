@@ -14,7 +14,7 @@ from vixen_tools import VERSION
 from vixen_tools.arguments import finite, whole
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import publish, work_folder, write_text
-from vixen_tools.hdf5_file import open_hdf5, read_dataset, write_contiguous
+from vixen_tools.hdf5_file import open_hdf5, read_attribute, read_dataset, write_contiguous
 from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.metrics import format_table, inverse_propensity, ranking_metrics
 from vixen_tools.outputs import claim
@@ -31,12 +31,13 @@ class Texts:
 
     def __init__(self, path: Path):
         self.path = path
-        with reading(path, "a readable HDF5 data set"), open_hdf5(path) as file:
+        with open_hdf5(path) as file:
             self._read(path, file)
 
     def _read(self, path: Path, file) -> None:
-        if file.attrs.get("format") != "vixen-dataset" or file.attrs.get("version") != 1:
-            raise UserError(f"{path}: is {file.attrs.get('format')} version {file.attrs.get('version')}, expected vixen-dataset 1")
+        found = read_attribute(file, "format", str), read_attribute(file, "version", int)
+        if found != ("vixen-dataset", 1):
+            raise UserError(f"{path}: is {found[0]} version {found[1]}, expected vixen-dataset 1")
         self.train, self.test, self.label = (self._texts(file, f"{side}/texts") for side in ("train", "test", "label"))
         self.train_labels, self.test_labels, self.filter = (self._rows(file, f"{side}/{part}", len(rows)) for side, part, rows in (
             ("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test)))
@@ -44,22 +45,27 @@ class Texts:
             if len(values) and not (0 <= values.min() and values.max() < len(self.label)):
                 wrong = values.min() if values.min() < 0 else values.max()
                 raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{len(self.label) - 1}")
-        self.propensity = float(file.attrs["propensity_a"]), float(file.attrs["propensity_b"])
+        self.propensity = tuple(read_attribute(file, f"propensity_{name}", float) for name in "ab")
+        if None in self.propensity:
+            raise UserError(f"{path}: has no attributes propensity_a and propensity_b, expected both")
 
     def _rows(self, file, name: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets and values int64 of ragged rows, n_rows of them."""
+        """Offsets and values of ragged rows, n_rows of them."""
         offsets = read_dataset(file, f"{name}/offsets", "i", 1)
         values = read_dataset(file, f"{name}/values", "iu", 1)
         if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
             raise UserError(f"{self.path}: /{name}/offsets do not divide the {len(values)} values: damaged")
         if n_rows not in (None, len(offsets) - 1):
             raise UserError(f"{self.path}: /{name} has {len(offsets) - 1} rows, expected {n_rows} as in texts")
-        return offsets, values.astype(np.int64)
+        return offsets, values
 
     def _texts(self, file, name: str) -> list[str]:
         offsets, values = self._rows(file, name)
-        data = values.astype(np.uint8).tobytes()
-        return [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:])]
+        if values.dtype != np.uint8:
+            raise UserError(f"{self.path}: /{name}/values holds {values.dtype}, expected uint8")
+        data = values.tobytes()
+        with reading(f"{self.path}: /{name}/values", "UTF-8 text"):
+            return [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:])]
 
 
 def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

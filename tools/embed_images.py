@@ -13,6 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import xxhash
@@ -36,15 +37,24 @@ class Partial:
     that are done: with another one the work begins anew. A picture that is not done yet may change, as a damaged one must.
     """
 
+    @staticmethod
+    def rows_path(out: Path) -> Path:
+        return out.with_name(beside(out, "partial.f16"))
+
+    @staticmethod
+    def bytes_on_disk(out: Path) -> int:
+        """What an earlier call's rows take up."""
+        path = Partial.rows_path(out.resolve())
+        return path.stat().st_blocks * 512 if path.is_file() else 0
+
     def __init__(self, out: Path, source: PictureSource, batch: int, width: int, fingerprint: str):
         self._note_path = out.with_name(beside(out, "partial.json"))
-        self._rows_path = out.with_name(beside(out, "partial.f16"))
+        self._rows_path = self.rows_path(out)
         self._source, self._batch, self._width, self._fingerprint = source, batch, width, fingerprint
         self._rows = len(source.names)
         self._places = {name: row for row, name in enumerate(source.names)}
         out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        self._lock(out)
+        self._file = self._open_locked(out)
         self._done = xxhash.xxh3_64()
         self.batches = self._read_note()
         self._file.truncate(self._rows * width * 2)
@@ -77,17 +87,28 @@ class Partial:
             yield np.frombuffer(self._file.read(count * self._width * 2), np.float16).reshape(count, self._width)
 
     def remove(self) -> None:
-        self._file.close()
-        self._rows_path.unlink(missing_ok=True)
+        # names first, lock last: whoever opened the file before sees that it has no name any more
         self._note_path.unlink(missing_ok=True)
+        self._rows_path.unlink(missing_ok=True)
+        self._file.close()
 
-    def _lock(self, out: Path) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another embed_images.py is writing it: wait for it, or give another --out") from None
-        except OSError:  # a file system without locks
-            pass
+    def _open_locked(self, out: Path) -> BinaryIO:
+        """The file of the rows with this process' lock, which is that of its name, not of one just removed."""
+        while True:
+            file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise UserError(f"{out}: another embed_images.py is writing it: wait for it, or give another --out") from None
+            except OSError:  # a file system without locks
+                return file
+            try:
+                if os.fstat(file.fileno()).st_ino == os.stat(self._rows_path).st_ino:
+                    return file
+            except FileNotFoundError:
+                pass
+            file.close()
 
     def _add_done(self, names: list[str]) -> None:
         for name in names:
@@ -182,7 +203,7 @@ def choose_device(wanted: str | None):
 
 def fingerprint(source: PictureSource, model, batch: int, dtype) -> str:
     """Of what decides a row and its place besides the pictures' content."""
-    described = [DECODER, model.name, model.preprocess.size, model.preprocess.resample, model.width, batch, str(dtype), source.order]
+    described = [DECODER, model.name, model.content(), model.preprocess.size, model.preprocess.resample, model.width, batch, str(dtype), source.order]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
@@ -195,8 +216,9 @@ def embed(options: argparse.Namespace, cores: int) -> None:
 
     from vixen_tools.vision import choose_precision, expected_width, open_model
 
-    # the rows twice: those of the unfinished work, and the output
-    out = claim(options.out, inputs, bytes_needed=4 * expected_width(options.model) * len(source.names))
+    # the rows twice: those of the unfinished work, of which an earlier call may have left some, and the output
+    rows_bytes = 2 * expected_width(options.model) * len(source.names)
+    out = claim(options.out, inputs, bytes_needed=max(rows_bytes, 2 * rows_bytes - Partial.bytes_on_disk(options.out)))
     dtype = choose_precision(options.precision, device)
     threads = 1
     if device.type == "cpu":

@@ -8,6 +8,7 @@ needs no network and no other file. Queries are drawn at random (--seed), not ch
 from __future__ import annotations
 
 import argparse
+import codecs
 import configparser
 import json
 import math
@@ -20,7 +21,7 @@ import numpy as np
 
 from vixen_tools.arguments import whole
 from vixen_tools.errors import UserError, one_line, reading, reason, run_tool
-from vixen_tools.files import LineReader, read_json, write_text
+from vixen_tools.files import read_json, write_text
 from vixen_tools.hdf5_file import holds, open_hdf5, read_dataset, whole_dataset
 from vixen_tools.outputs import claim
 from vixen_tools.report_html import Page, render
@@ -96,14 +97,9 @@ def read_log(run: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     lines = []
-    with open(path, "rb") as file:
-        file.seek(0, 2)
-        whole_bytes = file.tell()
-        if whole_bytes:
-            file.seek(-1, 2)
-        is_whole = not whole_bytes or file.read(1) == b"\n"
-    texts = list(LineReader(path))
-    for number, text in texts if is_whole else texts[:-1]:
+    # read once: a run that goes on writes meanwhile
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    for number, text in enumerate(content.split(b"\n")[:-1], 1):
         try:
             line = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -130,8 +126,9 @@ def read_settings(run: Path) -> dict[str, str]:
 def ragged_text(texts, row: int) -> str:
     """Row of a pair of datasets (offsets, values)."""
     offsets, values = texts
-    first, last = (int(value) for value in offsets[row : row + 2])
-    return bytes(values[first:last]).decode("utf-8", errors="replace")
+    with reading(f"{offsets.file.filename}:{offsets.name}", "readable"):
+        first, last = (int(value) for value in offsets[row : row + 2])
+        return bytes(values[first:last]).decode("utf-8", errors="replace")
 
 
 @contextmanager
@@ -144,8 +141,7 @@ def open_pair(data: Path, predictions: Path) -> Iterator[tuple]:
         scores = whole_dataset(ranked, "scores", "f", 2)
         if scores.shape != indices.shape:
             raise UserError(f"{predictions}: /scores has the shape {scores.shape}, expected {indices.shape} as /indices has")
-        with reading(data, "a readable HDF5 data set"):
-            yield dataset, indices, scores
+        yield dataset, indices, scores
 
 
 def check_ranking(labels: np.ndarray, scores: np.ndarray, n_labels: int, predictions: Path, row: int) -> None:
@@ -180,7 +176,8 @@ def read_examples(data: Path, split: str, predictions: Path, count: int, depth: 
         picked = np.sort(np.random.default_rng(seed).choice(eligible, size=min(count, len(eligible)), replace=False)) if len(eligible) else eligible
         examples = []
         for row in picked.tolist():
-            truth = set(true_labels[int(offsets[row]) : int(offsets[row + 1])].tolist())
+            with reading(data, "a readable HDF5 data set"):
+                truth = set(true_labels[int(offsets[row]) : int(offsets[row + 1])].tolist())
             with reading(predictions, "a readable HDF5 file of predictions"):
                 labels, row_scores = np.asarray(indices[row]), np.asarray(scores[row])
             check_ranking(labels, row_scores, n_labels, predictions, row)

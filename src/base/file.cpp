@@ -17,6 +17,7 @@
 
 #include "base/check.hpp"
 #include "base/same_file.hpp"
+#include "base/text.hpp"
 
 namespace vixen {
 namespace {
@@ -111,7 +112,7 @@ std::string replace_all(std::string text, const std::string& from, const std::st
   try {
     throw;
   } catch (const UserError& error) {
-    throw UserError(replace_all(error.what(), temporary.string(), path.string()));
+    throw UserError(replace_all(error.what(), shown(temporary.string()), shown(path.string())));
   } catch (const std::system_error& error) {
     const auto& code = error.code();
     const bool posix = code.category() == std::generic_category() || code.category() == std::system_category();
@@ -172,6 +173,11 @@ void make_folder(const std::filesystem::path& folder) {
   if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
 }
 
+std::optional<std::string> said_by_system(const std::filesystem::filesystem_error& error) {
+  if (!is_users_fault(error.code().value())) return std::nullopt;
+  return fmt::format("{}: {}", shown(error.path1().string()), error.code().message());
+}
+
 void sync_path(const std::filesystem::path& path) {
   const Descriptor file(path, O_RDONLY);
   if (!file.valid()) fail_user("cannot open {}: {}", path.string(), reason(errno));
@@ -192,8 +198,9 @@ void check_room(const std::filesystem::path& path, int64_t bytes, const std::str
   struct statvfs status = {};
   if (::statvfs(folder.c_str(), &status) != 0 || status.f_blocks == 0) return;  // some file systems do not say
   constexpr int64_t kHeader = 1 << 20;
-  const auto free = static_cast<int64_t>(uint64_t{status.f_bavail} * status.f_frsize);
-  if (bytes + kHeader <= free) return;
+  int64_t free = 0;
+  if (__builtin_mul_overflow(status.f_bavail, status.f_frsize, &free)) return;  // "no end of room"
+  if (bytes <= free - kHeader) return;
   fail_user("{}: {} need about {:.1f} MB, its file system has {:.1f} MB free: make room, or give another place",
             path.string(), what, static_cast<double>(bytes + kHeader) / 1e6, static_cast<double>(free) / 1e6);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -57,6 +58,10 @@ void make_folder(const std::filesystem::path& folder);
 /// UserError naming `path` when its file system has less room than `bytes` (and a little more): "PATH: needs about ...,
 /// ... free". `what` says of what: "the embeddings". Unknown room counts as enough.
 void check_room(const std::filesystem::path& path, int64_t bytes, const std::string& what);
+
+/// "PATH: reason" of what a standard library call met on the user's machine (permissions, names, disks); nothing for a
+/// fault of our own.
+std::optional<std::string> said_by_system(const std::filesystem::filesystem_error& error);
 
 /// fsync of a file or folder; throws UserError (path, reason) on failure.
 void sync_path(const std::filesystem::path& path);

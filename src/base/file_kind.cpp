@@ -92,8 +92,7 @@ std::string what_it_is(const std::filesystem::path& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (std::filesystem::is_directory(status)) return "a folder";
-  if (!std::filesystem::is_regular_file(status))
-    return std::filesystem::exists(status) ? "something else than a file" : "";
+  if (!std::filesystem::is_regular_file(status)) return std::filesystem::exists(status) ? "not a regular file" : "";
   std::ifstream file(path, std::ios::binary);
   if (!file) return "";
   std::string buffer(kRead, '\0');

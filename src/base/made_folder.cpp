@@ -68,6 +68,16 @@ fs::path free_name(const fs::path& target) {
 
 }  // namespace
 
+namespace {
+
+/// Python compiles an export's loader beside it; NFS keeps an open file that was removed.
+bool left_by_the_system(const fs::path& name) {
+  return name.filename().string().starts_with(".nfs") ||
+         std::any_of(name.begin(), name.end(), [](const fs::path& part) { return part == "__pycache__"; });
+}
+
+}  // namespace
+
 std::string folder_made_by(const fs::path& folder) {
   const json found = read_marker(folder);
   if (!found.is_object() || !found.contains("created_by") || !found["created_by"].is_string()) return "";
@@ -88,7 +98,7 @@ std::string why_not_replaceable(const fs::path& folder) {
   for (const auto& name : listed)
     if (name.is_string()) ours.insert(name.get<std::string>());
   for (const auto& name : names)
-    if (!ours.contains(name))
+    if (!ours.contains(name) && !left_by_the_system(name))
       return fmt::format("holds {}, which vixen did not write: move it away, or give another folder", name);
   return "";
 }

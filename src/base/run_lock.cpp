@@ -8,6 +8,8 @@
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <mutex>
@@ -27,6 +29,11 @@ namespace {
 
 constexpr size_t kBeatDigits = 12;
 
+/// renameat2() that replaces nothing, where the kernel and the file system have it.
+bool move_without_replacing(const fs::path& from, const fs::path& to) {
+  return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0;
+}
+
 std::string first_line(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error)) return "";
@@ -38,9 +45,11 @@ std::string first_line(const fs::path& path) {
   }
 }
 
-/// Field 22 of /proc/PID/stat, behind the last ')' of the command's name; -1 when there is no such process.
+/// Field 22 of /proc/PID/stat, behind the last ')' of the command's name.
 int64_t start_of_process(int64_t pid) {
   const std::string line = first_line(fmt::format("/proc/{}/stat", pid));
+  // /proc may hide other users' processes (mount option hidepid); signals tell that there is one.
+  if (line.empty() && (::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM)) return kHiddenProcess;
   size_t at = line.rfind(')');
   if (at == line.npos) return -1;
   for (int field = 2; field < 22; ++field) {
@@ -112,12 +121,15 @@ std::optional<LockHolder> parse_holder(const std::string& text) {
   }
 }
 
-/// The lock file's text, "" when it is not there (any more).
+/// The lock file's text, "" when it is not there (any more). UserError when it is, and may not be read: its holder may
+/// live.
 std::string read_lock(const fs::path& path) {
   try {
     return read_text(path);
   } catch (const UserError&) {
-    return "";
+    struct stat status = {};
+    if (::stat(path.c_str(), &status) != 0 && errno == ENOENT) return "";
+    throw;
   }
 }
 
@@ -156,7 +168,11 @@ HolderState state_of(const LockHolder& holder, const LockHolder& asking,
                      const std::function<int64_t(int64_t)>& process_start) {
   const bool same_processes = !holder.boot_id.empty() && holder.boot_id == asking.boot_id &&
                               holder.pid_namespace == asking.pid_namespace && holder.host == asking.host;
-  if (same_processes) return process_start(holder.pid) == holder.pid_start ? HolderState::kLive : HolderState::kDead;
+  if (same_processes) {
+    const int64_t start = process_start(holder.pid);
+    if (start == kHiddenProcess) return HolderState::kUnknown;
+    return start == holder.pid_start ? HolderState::kLive : HolderState::kDead;
+  }
   if (!holder.slurm_job.empty() && holder.slurm_job == asking.slurm_job && holder.slurm_restart < asking.slurm_restart)
     return HolderState::kDead;
   return HolderState::kUnknown;
@@ -200,7 +216,10 @@ struct RunLock::Impl {
       if (exclusive >= 0) {
         ::close(descriptor);
         descriptor = exclusive;
-        if (!write_at_start(descriptor, text_of(self))) link_error = errno;
+        if (!write_at_start(descriptor, text_of(self))) {
+          link_error = errno == 0 ? EIO : errno;  // a short write says nothing
+          ::unlink(path.c_str());
+        }
       }
     }
     ::unlink(own.c_str());
@@ -231,8 +250,16 @@ struct RunLock::Impl {
     const fs::path moved = aside("dead");
     if (::rename(path.c_str(), moved.c_str()) != 0) return;  // gone already
     const auto found = parse_holder(read_lock(moved)), expected = parse_holder(seen);
-    if (found && expected && found->token != expected->token) ::link(moved.c_str(), path.c_str());
-    ::unlink(moved.c_str());
+    const bool is_another = found && expected && found->token != expected->token;
+    if (is_another && (move_without_replacing(moved, path) || ::link(moved.c_str(), path.c_str()) == 0)) {
+      ::unlink(moved.c_str());  // the second name of a link
+      return;
+    }
+    std::error_code error;
+    if (is_another && !fs::exists(path, error))
+      ::rename(moved.c_str(), path.c_str());  // a file system that knows neither
+    else
+      ::unlink(moved.c_str());
   }
 
   void take() {
@@ -262,16 +289,25 @@ struct RunLock::Impl {
         fail_user("{} is in use by {}: wait for it, stop it, or give another --run.dir", path.parent_path().string(),
                   who);
       }
-      options.say(fmt::format("{}: its holder, {}, is no more: going on", path.string(), who));
+      options.say(fmt::format("{}: the process that held it has ended ({}): continuing", path.string(), who));
       remove_dead(seen);
     }
     fail_user("{} changes hands again and again: several jobs are started on this folder", path.string());
   }
 
-  bool holds_it() const {
+  enum class Held { kYes, kNo, kUnknown };
+
+  /// Unknown while a file server does not answer.
+  Held held() const {
     struct stat own = {}, there = {};
-    if (::fstat(descriptor, &own) != 0 || ::stat(path.c_str(), &there) != 0) return false;
-    return own.st_ino == there.st_ino && own.st_dev == there.st_dev;
+    if (::stat(path.c_str(), &there) != 0) return errno == ENOENT ? Held::kNo : Held::kUnknown;
+    if (::fstat(descriptor, &own) == 0 && own.st_ino == there.st_ino && own.st_dev == there.st_dev) return Held::kYes;
+    try {  // some network file systems make numbers up: the token decides
+      const auto holder = parse_holder(read_lock(path));
+      return holder && holder->token == self.token ? Held::kYes : Held::kNo;
+    } catch (const UserError&) {
+      return Held::kUnknown;
+    }
   }
 
   void keep_alive() {
@@ -279,7 +315,8 @@ struct RunLock::Impl {
     int missed = 0;
     while (!ended.wait_for(lock, options.beat, [this] { return ending; })) {
       // Twice in a row: a job that breaks another's lock may hold ours in its hands for a moment.
-      missed = holds_it() ? 0 : missed + 1;
+      const Held now = held();
+      if (now != Held::kUnknown) missed = now == Held::kYes ? 0 : missed + 1;
       if (missed >= 2) {
         is_lost = true;
         return;
@@ -305,7 +342,7 @@ RunLock::~RunLock() {
   }
   impl_->ended.notify_all();
   impl_->beating.join();
-  if (!impl_->is_lost && impl_->holds_it()) ::unlink(impl_->path.c_str());
+  if (!impl_->is_lost && impl_->held() == Impl::Held::kYes) ::unlink(impl_->path.c_str());
   ::close(impl_->descriptor);
 }
 

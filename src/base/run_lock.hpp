@@ -35,8 +35,10 @@ struct LockHolder {
 LockHolder this_holder();
 
 enum class HolderState { kLive, kDead, kUnknown };
+/// A process of another user, of which the system shows only that it is there.
+inline constexpr int64_t kHiddenProcess = -2;
 /// What `asking` can know of `holder` without watching it. process_start(pid): start time of a process of this machine,
-/// -1 when there is none.
+/// -1 when there is none, kHiddenProcess.
 HolderState state_of(const LockHolder& holder, const LockHolder& asking,
                      const std::function<int64_t(int64_t)>& process_start);
 
@@ -45,7 +47,7 @@ class RunLock {
  public:
   struct Options {
     std::chrono::milliseconds beat{5000};
-    int watched_beats = 3;  // a holder that nothing else is known of is dead after so many without a change
+    int watched_beats = 6;  // a holder that nothing else is known of is dead after so many without a change
     std::function<void(const std::string&)> say = [](const std::string&) {};  // told before watching
   };
 

@@ -140,11 +140,21 @@ SingletonEnvironment::~SingletonEnvironment() {
   if (!slurm_step_.empty()) setenv(kSlurmStep, slurm_step_.c_str(), 1);
 }
 
+namespace {
+
+/// "", FALSE of OMP_PROC_BIND, none and disabled of KMP_AFFINITY.
+bool is_no(std::string_view value) {
+  std::string lower;
+  for (const char c : value) lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower.empty() || lower == "false" || lower == "none" || lower == "disabled";
+}
+
+}  // namespace
+
 std::string binding_wish(const Environment& environment, const std::vector<std::string>& launcher_arguments) {
   for (const char* name : {"GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND"}) {
     const char* value = environment(name);
-    if (value != nullptr && *value != '\0' && std::string_view(value) != "false")
-      return fmt::format("{}={}", name, value);
+    if (value != nullptr && !is_no(value)) return fmt::format("{}={}", name, value);
   }
   if (environment("OMPI_COMM_WORLD_SIZE") == nullptr) return {};
   for (const char* prefix : {"OMPI_MCA_", "PRTE_MCA_"}) {

@@ -1,9 +1,11 @@
 // Shared failure of work done by one or all ranks.
 #include "comm/on_root.hpp"
 
+#include <filesystem>
 #include <string>
 
 #include "base/check.hpp"
+#include "base/file.hpp"
 
 namespace vixen {
 namespace {
@@ -13,6 +15,9 @@ std::string message_of(const std::function<void()>& work) {
     work();
   } catch (const UserError& error) {
     return error.what();
+  } catch (const std::filesystem::filesystem_error& error) {
+    if (const auto message = said_by_system(error)) return *message;
+    throw;
   }
   return {};
 }

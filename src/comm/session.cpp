@@ -29,6 +29,15 @@ namespace vixen {
 namespace {
 std::atomic<bool> g_session_exists{false};
 
+/// /proc/self/cgroup; "" where there is none: no quota then.
+std::string own_cgroups() {
+  try {
+    return read_text("/proc/self/cgroup");
+  } catch (const UserError&) {
+    return "";
+  }
+}
+
 /// Vectors of any lengths from every rank of a communicator, in its order. Collective.
 std::vector<std::vector<int>> gather_numbers(MPI_Comm comm, const std::vector<int>& own) {
   int size = 1;
@@ -89,7 +98,7 @@ MpiSession::MpiSession(int* argc, char*** argv, bool gpus) {
   int wish = grant.wish.empty() ? 0 : 1;
   VIXEN_MPI(MPI_Allreduce(MPI_IN_PLACE, &wish, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
   const auto slurm = slurm_limits();
-  const int quota = cpu_quota(read_text("/proc/self/cgroup"));
+  const int quota = cpu_quota(own_cgroups());
   RankCpus own{rank_, grant.cpus, gpus ? gpu_numa_node(local_rank_) : -1, quota, slurm.task, wish != 0};
   if (slurm.node > 0) own.node_limit = quota > 0 ? std::min(quota, slurm.node) : slurm.node;
   std::vector<RankCpus> ranks;

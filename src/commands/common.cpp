@@ -142,7 +142,7 @@ at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Confi
   encode_blocks(encoder, table, dataset.images(), range, options, [&](int64_t first, const at::Tensor& h) {
     unit.narrow(0, first - range.begin, h.size(0)).copy_(normalize_rows(h).y);
   });
-  check_embeddings(unit, range.begin, config);
+  on_every_rank(comm, [&] { check_embeddings(unit, range.begin, config); });
   return unit;
 }
 
@@ -153,7 +153,9 @@ at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& da
   if (reader.columns() != encoder.width())
     fail_user("{}: /embeddings is {} wide, the model beside it {}", file.string(), reader.columns(), encoder.width());
   const auto range = RowShards(reader.rows(), comm.world_size()).range(comm.rank());
-  return reader.read_float(range).to(comm.device());
+  at::Tensor rows;
+  on_every_rank(comm, [&] { rows = reader.read_float(range); });
+  return rows.to(comm.device());
 }
 
 SearchOptions search_options(const Config& config, int64_t k, bool show_progress) {

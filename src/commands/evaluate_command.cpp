@@ -21,10 +21,10 @@ namespace {
 /// Rows and ids mean something on one data set only: predictions say which, those of other programs need not.
 void check_content(const std::string& path, const Dataset& dataset) {
   const Hdf5File file(path, Hdf5File::Mode::kRead);
-  const auto& identity = dataset.identity();
-  for (const auto& [attribute, words, expected] :
-       {std::tuple{kQueriesContent, "test queries", identity.test}, {kLabelsContent, "labels", identity.label}}) {
+  for (const auto& [attribute, words, part] : {std::tuple{kQueriesContent, "test queries", &DatasetIdentity::test},
+                                               {kLabelsContent, "labels", &DatasetIdentity::label}}) {
     if (!file.has_attribute(attribute)) continue;
+    const std::string& expected = dataset.identity().*part;
     const std::string found = file.string_attribute(attribute);
     if (found != expected)
       fail_user("{}: was predicted for other {} (content {}) than those of {} ({})", path, words, found,
@@ -46,8 +46,11 @@ int evaluate_command(const Config& asked, MpiSession& session) {
     dataset = std::make_unique<Dataset>(config.data.path);
     const auto range = RowShards(dataset->test().size(), comm->world_size()).range(comm->rank());
     on_root(*comm, [&] { check_content(config.evaluate.predictions, *dataset); });
-    const auto predictions =
-        read_predictions(config.evaluate.predictions, range, dataset->test().size(), dataset->labels().size());
+    TopK predictions;
+    on_every_rank(*comm, [&] {
+      predictions =
+          read_predictions(config.evaluate.predictions, range, dataset->test().size(), dataset->labels().size());
+    });
     metrics = evaluate_predictions(predictions, range, *dataset, config, *comm, &bins);
   } else {
     config = with_run_settings(asked);

@@ -94,7 +94,7 @@ void check_identity(const Dataset& dataset) {
   const DatasetIdentity found = compute_identity(dataset);
   for (const auto& part : identity_parts())
     if (const auto& stored = dataset.identity().*part.member; stored != found.*part.member)
-      fail_user("{}: attribute {} reads {}, its {} have {}: written to after it was made; make it again",
+      fail_user("{}: attribute {} reads {}, its {} have {}: modified since it was made; make it again",
                 dataset.path().string(), identity_attribute(part), stored, part.words, found.*part.member);
 }
 

@@ -76,11 +76,13 @@ std::string file_lines(const fs::path& folder) {
 /// Rank, modules and base of adapters, and the files of that base where it is on this machine.
 std::string adapter_lines(const fs::path& path) {
   const json adapter = read_json_object(path, "a PEFT adapter's configuration");
-  const std::string base = brief(adapter, "base_model_name_or_path");
-  std::string out = fmt::format(
-      "  LoRA of rank {}, alpha {}{}, on {}\n  base model {}", brief(adapter, "r"), brief(adapter, "lora_alpha"),
-      adapter.value("use_rslora", json()) == true ? " (rsLoRA)" : "", brief(adapter, "target_modules"), base);
-  if (!fs::exists(fs::path(base) / "config.json")) return out + " (not a folder on this machine)\n";
+  const std::string key = "base_model_name_or_path";
+  const std::string base = adapter.contains(key) && adapter[key].is_string() ? adapter[key].get<std::string>() : "";
+  std::string out =
+      fmt::format("  LoRA of rank {}, alpha {}{}, on {}\n  base model {}", brief(adapter, "r"),
+                  brief(adapter, "lora_alpha"), adapter.value("use_rslora", json()) == true ? " (rsLoRA)" : "",
+                  brief(adapter, "target_modules"), brief(adapter, key.c_str()));
+  if (base.empty() || !fs::exists(fs::path(base) / "config.json")) return out + " (not a folder on this machine)\n";
   return out + ": " + architecture(fs::path(base) / "config.json") + "\n" + file_lines(base);
 }
 

@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -38,11 +40,21 @@ std::string head_of(const fs::path& file) {
   return head;
 }
 
+/// The Python tools that write files (tools/vixen_tools/outputs.py has the same list).
+constexpr const char* kTools[] = {
+    "add_prompts", "baselines",    "bench_search", "compact_images",  "embed_images", "fetch_model", "import_official",
+    "lora_step",   "make_configs", "report",       "prepare_dataset", "seed_study",   "world_study"};
+
 /// "vixen embed 0.1.0", or a tool's "prepare_dataset.py 0.1.0".
 bool is_our_name(const std::string& created_by) {
-  if (created_by.starts_with("vixen ")) return true;
-  const size_t end = created_by.find(".py ");
-  return end != created_by.npos && created_by.find_first_not_of("abcdefghijklmnopqrstuvwxyz_0123456789") == end;
+  const size_t version = created_by.rfind(' ');
+  int major = 0, minor = 0, patch = 0;
+  if (version == created_by.npos || std::sscanf(created_by.c_str() + version, " %d.%d.%d", &major, &minor, &patch) != 3)
+    return false;
+  const std::string maker = created_by.substr(0, version);
+  if (maker == "vixen" || (maker.starts_with("vixen ") && find_command(maker.substr(6)) != nullptr)) return true;
+  return std::any_of(std::begin(kTools), std::end(kTools),
+                     [&](const char* tool) { return maker == tool + std::string(".py"); });
 }
 
 std::string path_of(const Key& key, Config config) {
@@ -152,23 +164,39 @@ std::vector<InputPath> inputs_of(const Config& config) {
   return inputs;
 }
 
+namespace {
+
+/// Of an index's files: the name without .faiss or .txt.
+fs::path index_stem(const fs::path& file) {
+  const std::string ending = file.extension().string();
+  return ending == ".faiss" || ending == ".txt" ? file.parent_path() / file.stem() : file;
+}
+
+fs::path with_ending(fs::path stem, const char* ending) {
+  return stem += ending;
+}
+
+}  // namespace
+
 fs::path record_beside(const fs::path& file) {
-  fs::path record = file;
-  record.replace_extension(".vixen.json");
-  return record;
+  return with_ending(index_stem(file), ".vixen.json");
 }
 
 std::vector<fs::path> index_files(const fs::path& out) {
   std::error_code error;
   const fs::path index = fs::is_directory(out, error) ? out / "labels.faiss" : out;
-  fs::path texts = index;
-  texts.replace_extension(".txt");
+  const fs::path texts = with_ending(index_stem(index), ".txt");
+  if (texts == index)
+    fail_user("--out {}: is the name of the list of texts beside an index: give NAME.faiss", out.string());
   return {index, texts, record_beside(index)};
 }
 
 bool made_by_vixen(const fs::path& file) {
   const std::string head = head_of(file);
-  if (head.empty()) return true;
+  if (head.empty()) {  // nothing in it, or not ours to read
+    std::error_code error;
+    return fs::file_size(file, error) == 0 && !error;
+  }
   if (head.starts_with("\x89HDF\r\n\x1a\n")) return is_our_hdf5(file);
   if (is_listed_beside(file)) return true;
   if (head.find_first_not_of(" \t\r\n") != head.npos && head[head.find_first_not_of(" \t\r\n")] == '{')
@@ -184,7 +212,7 @@ void check_output_file(const std::string& named, const fs::path& out, const std:
   if (fs::is_directory(status)) fail_user("{} {}: is a folder, expected the name of a file", named, out.string());
   if (!out.has_filename()) fail_user("{} {}: ends as a folder's name does, expected a file's", named, out.string());
   if (fs::exists(status) && !fs::is_regular_file(status))
-    fail_user("{} {}: is a device, pipe or socket, expected a file", named, out.string());
+    fail_user("{} {}: is not a regular file: give another name", named, out.string());
   for (const auto& input : inputs)
     if (same_file(target, input.path)) fail_input(named, out, input, "is the input");
   check_against_run(named, target, inputs);

@@ -76,7 +76,8 @@ int predict_command(const Config& asked, MpiSession& session) {
     same_labels = labels_are_the_runs(config.run.dir, *dataset, n_labels);
     if (config.predict.text)
       check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "label names need the data set of the run");
-    check_room(config.out, query_table(config, *dataset).size() * config.predict.k * kRankedBytes, "predictions");
+    check_room(config.out, ranked_bytes("predict.k", query_table(config, *dataset).size(), config.predict.k),
+               "predictions");
   });
   same_labels = comm->max_host(static_cast<int64_t>(same_labels)) != 0;
 

@@ -6,7 +6,8 @@
 namespace vixen {
 
 /// UserError for outputs that must not or cannot be written, and for options that could only fail at the end. Local:
-/// one process asks for all. Changes nothing on disk.
+/// one process asks for all. Leaves nothing on disk: whether a file can be made is tried by making
+/// one, which is removed.
 void preflight(const Config& config);
 
 }  // namespace vixen

@@ -21,6 +21,7 @@
 namespace vixen {
 namespace {
 
+constexpr int64_t kReadRows = 65536;      // at a time: chunks of a compressed matrix are unpacked once or twice
 constexpr int64_t kNormaliseRows = 4096;  // small enough that its float64 copies are kept by the allocator
 
 struct Matrix {
@@ -56,16 +57,27 @@ at::Tensor unit_rows(const at::Tensor& rows) {
   return (wide / or_one(row_norms(rows.scalar_type() == at::kDouble ? wide : rows))).to(at::kFloat);
 }
 
+at::Tensor read_unit_rows(const MatrixReader& reader, RowRange range) {
+  at::Tensor unit = at::empty({range.size(), reader.columns()}, at::kFloat);
+  for (int64_t begin = range.begin; begin < range.end; begin += kReadRows) {
+    const RowRange block = {begin, std::min(range.end, begin + kReadRows)};
+    const at::Tensor rows = reader.read(block, /*check_finite=*/true);
+    for (int64_t row = 0; row < block.size(); row += kNormaliseRows) {
+      const int64_t n = std::min(kNormaliseRows, block.size() - row);
+      unit.narrow(0, begin - range.begin + row, n).copy_(unit_rows(rows.narrow(0, row, n)));
+    }
+  }
+  return unit;
+}
+
 /// This rank's rows as float32 on the communicator's device, normalised when asked for.
 at::Tensor read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
   const RowRange range = matrix.shards.range(comm.rank());
-  if (!cosine || matrix.reader->columns() == 0) return matrix.reader->read_float(range).to(comm.device());
-  at::Tensor rows = at::empty({range.size(), matrix.reader->columns()}, at::kFloat);
-  for (int64_t begin = range.begin; begin < range.end; begin += kNormaliseRows) {
-    const RowRange block = {begin, std::min(range.end, begin + kNormaliseRows)};
-    rows.narrow(0, begin - range.begin, block.size())
-        .copy_(unit_rows(matrix.reader->read(block, /*check_finite=*/true)));
-  }
+  at::Tensor rows;
+  on_every_rank(comm, [&] {
+    rows = cosine && matrix.reader->columns() > 0 ? read_unit_rows(*matrix.reader, range)
+                                                  : matrix.reader->read_float(range);
+  });
   return rows.to(comm.device());
 }
 
@@ -101,7 +113,9 @@ int search_command(const Config& config, MpiSession& session) {
               corpus.name, corpus.reader->columns());
   }
 
-  on_root(*comm, [&] { check_room(config.out, queries.reader->rows() * config.search.k * kRankedBytes, "rankings"); });
+  on_root(*comm, [&] {
+    check_room(config.out, ranked_bytes("search.k", queries.reader->rows(), config.search.k), "rankings");
+  });
   auto options = search_options(config, config.search.k, comm->rank() == 0);
   auto start = std::chrono::steady_clock::now();
   const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);

@@ -40,6 +40,14 @@ void stream_to_root(const at::Tensor& local, const RowShards& shards, Communicat
   }
 }
 
+int64_t ranked_bytes(const std::string& option, int64_t rows, int64_t k) {
+  constexpr int64_t kPlaceBytes = 12;
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(rows, k, &bytes) || __builtin_mul_overflow(bytes, kPlaceBytes, &bytes))
+    fail_user("{} = {}: {} rankings of that length are more than any file holds", option, k, rows);
+  return bytes;
+}
+
 void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
                    const RowShards& shards, Communicator& comm, const std::map<std::string, std::string>& attributes) {
   std::unique_ptr<MatrixWriter> writer;

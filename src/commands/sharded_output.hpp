@@ -14,8 +14,9 @@
 
 namespace vixen {
 
-/// Bytes of one place of a ranking on disk: an int64 id and a float32 score.
-inline constexpr int64_t kRankedBytes = 12;
+/// Bytes of a ranking of `rows` x `k` on disk: an int64 id and a float32 score a place. UserError naming the option
+/// that gave k where that is more than can be counted.
+int64_t ranked_bytes(const std::string& option, int64_t rows, int64_t k);
 
 /// One dataset of the file: this rank's rows [local rows, columns] and the dtype on disk.
 struct ShardedMatrix {

@@ -53,9 +53,8 @@ std::string compound_name(hid_t type) {
 }
 
 std::string enum_name(hid_t type) {
-  int ignored = 0;
-  const bool boolean = H5Tget_nmembers(type) == 2 && H5Tget_member_index(type, "TRUE") >= 0 &&
-                       (ignored = H5Tget_member_index(type, "FALSE")) >= 0;
+  const bool boolean =
+      H5Tget_nmembers(type) == 2 && H5Tget_member_index(type, "TRUE") >= 0 && H5Tget_member_index(type, "FALSE") >= 0;
   return boolean ? "booleans" : "enumerated values";
 }
 

@@ -165,9 +165,9 @@ std::string modules_of(const std::filesystem::path& folder, int64_t rank) {
       fail_user("{}: tensor {} adapts a module that we do not know, expected attention and feed-forward projections",
                 (folder / kAdapterWeightFile).string(), name);
     // Here, before matrices of the rank are allocated.
-    if (const at::Tensor a = file.tensor(name); a.dim() != 2 || a.size(0) != rank)
+    if (const auto& shape = file.shape(name); shape.size() != 2 || shape[0] != rank)
       fail_user("{}: tensor {} has shape {}, expected [{}, {}] by the r of {}", (folder / kAdapterWeightFile).string(),
-                name, a.sizes().vec(), rank, a.dim() == 2 ? a.size(1) : 0, (folder / kAdapterConfigFile).string());
+                name, shape, rank, shape.size() == 2 ? shape[1] : 0, (folder / kAdapterConfigFile).string());
     found.insert(word->module);
   }
   if (found.empty())

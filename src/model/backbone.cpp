@@ -38,12 +38,6 @@ std::string find_name(const WeightFiles& files, const std::vector<std::string>& 
             fmt::join(tried, ", "));
 }
 
-// A tensor of the files, of the shape that config.json gives it.
-struct Found {
-  std::string name;
-  at::Tensor tensor;
-};
-
 int64_t rows_of(const BackboneParameter& parameter, size_t tensor) {
   if (!parameter.rows.empty()) return parameter.rows.at(tensor);
   return parameter.shape.at(0) / static_cast<int64_t>(parameter.tensors.size());
@@ -55,17 +49,18 @@ std::vector<int64_t> shape_of(const BackboneParameter& parameter, size_t tensor)
   return shape;
 }
 
-std::vector<Found> find_tensors(const WeightFiles& files, const std::vector<std::string>& prefixes,
-                                const BackboneParameter& parameter) {
-  std::vector<Found> all;
+// Names in the files of a parameter's tensors, each of the shape that config.json gives it. Reads headers only.
+std::vector<std::string> find_tensors(const WeightFiles& files, const std::vector<std::string>& prefixes,
+                                      const BackboneParameter& parameter) {
+  std::vector<std::string> all;
   for (size_t part = 0; part < parameter.tensors.size(); ++part) {
     const std::string name = find_name(files, prefixes, parameter.tensors[part], parameter.tied);
-    const at::Tensor tensor = files.tensor(name);
+    const auto& shape = files.shape(name);
     const auto expected = shape_of(parameter, part);
-    if (tensor.sizes() != at::IntArrayRef(expected))
+    if (shape != expected)
       fail_user("{}: tensor {} has shape {}, expected {} as config.json says", files.file_of(name).string(), name,
-                tensor.sizes().vec(), expected);
-    all.push_back({name, tensor});
+                shape, expected);
+    all.push_back(name);
   }
   return all;
 }
@@ -112,15 +107,17 @@ void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
     const int index = first + static_cast<int>(i);
     VIXEN_CHECK(store.info(index).name == parameter.name, "parameter {} is registered as {}", parameter.name,
                 store.info(index).name);
-    const std::vector<Found> parts = find_tensors(files, prefixes, parameter);
+    std::vector<std::pair<std::string, at::Tensor>> parts;
+    for (const std::string& name : find_tensors(files, prefixes, parameter))
+      parts.emplace_back(name, files.tensor(name));
     at::Tensor target;
     if (store.trained(index)) {
       target = store.value(index);
     } else {
       const auto form =
-          frozen_form(store.info(index), parts[0].tensor.scalar_type(), store.compute_dtype(), device.is_cpu());
+          frozen_form(store.info(index), parts[0].second.scalar_type(), store.compute_dtype(), device.is_cpu());
       if (form.is_mapped) {
-        store.set_frozen(index, parts[0].tensor);
+        store.set_frozen(index, parts[0].second);
         continue;
       }
       target = at::empty(parameter.shape, at::TensorOptions().dtype(form.dtype).device(device));

@@ -337,7 +337,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Safe
                   "tensor {} is not what was announced", entries[i].name);
       if (const auto bad = first_not_finite(value))
         fail_user(
-            "{}: tensor {} would be written with NaN or infinity ({}): training left the finite numbers; lower the "
+            "{}: tensor {} would be written with NaN or infinity ({}): the weights diverged in training; lower the "
             "learning rates or use fp32",
             path.string(), entries[i].name, element_text(*bad, value.sizes()));
       write(value.const_data_ptr(), value.nbytes());

@@ -67,14 +67,17 @@ std::vector<std::string> WeightFiles::names() const {
 }
 
 at::Tensor WeightFiles::tensor(const std::string& name) const {
+  shape(name);
+  return files_.at(name)->tensor(name);
+}
+
+const std::vector<int64_t>& WeightFiles::shape(const std::string& name) const {
   const auto found = files_.find(name);
   if (found == files_.end()) fail_user("{}: tensor {} is missing", main_file_.string(), name);
-  at::Tensor tensor = found->second->tensor(name);
-  const auto dtype = tensor.scalar_type();
-  if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16 && dtype != at::kDouble)
-    fail_user("{}: tensor {} has dtype {}, expected float32, float16 or bfloat16", file_of(name).string(), name,
-              c10::toString(dtype));
-  return tensor;
+  const std::string& dtype = found->second->dtype_name(name);
+  if (dtype != "F32" && dtype != "F16" && dtype != "BF16" && dtype != "F64")
+    fail_user("{}: tensor {} has dtype {}, expected float32, float16 or bfloat16", file_of(name).string(), name, dtype);
+  return found->second->shape(name);
 }
 
 void WeightFiles::done_with(const std::string& name) const {

@@ -29,6 +29,8 @@ class WeightFiles {
   /// A view of the mapped bytes that keeps the mapping alive by itself: one copy in the page cache for all ranks of a
   /// node. UserError when missing or not a float (float32, float16, bfloat16 or float64).
   at::Tensor tensor(const std::string& name) const;
+  /// From the header alone. UserError as of tensor().
+  const std::vector<int64_t>& shape(const std::string& name) const;
   /// The tensor was copied: its pages may leave this process' memory.
   void done_with(const std::string& name) const;
   /// The file that holds a tensor, for messages; the folder's main file when there is none.

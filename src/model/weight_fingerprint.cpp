@@ -84,6 +84,7 @@ json weight_fingerprint(const fs::path& folder) {
 
 std::string fingerprint_difference(const json& was, const json& is) {
   if (was.contains("config") && was.at("config") != is.at("config")) return "config.json";
+  if (!was.contains("weights") || !was.at("weights").is_object()) return "the record of its weights";
   const json& before = was.at("weights");
   const json& now = is.at("weights");
   for (const auto& [name, file] : before.items()) {

@@ -1,8 +1,10 @@
 // metrics.jsonl and event file.
 #include "train/metrics_log.hpp"
 
+#include <cerrno>
 #include <ctime>
 #include <string>
+#include <system_error>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
@@ -20,7 +22,8 @@ void drop_lines_after(const std::filesystem::path& path, int64_t step) {
   while (std::getline(file, line)) {
     const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     // A line cut by a crash does not parse: it is one of those that will be written again.
-    if (object.is_discarded() || object.value("step", int64_t{0}) > step)
+    const bool is_step = object.is_object() && object.contains("step") && object["step"].is_number_integer();
+    if (!object.is_object() || (is_step && object["step"].get<int64_t>() > step))
       changed = true;
     else
       kept += line + "\n";
@@ -33,7 +36,7 @@ void drop_lines_after(const std::filesystem::path& path, int64_t step) {
 MetricsLog::MetricsLog(const std::filesystem::path& run_dir, int64_t resume_step) : path_(run_dir / "metrics.jsonl") {
   drop_lines_after(path_, resume_step);
   file_.open(path_, std::ios::app);
-  if (!file_) fail_user("{}: cannot be opened for writing", path_.string());
+  if (!file_) fail_user("cannot write {}: {}", path_.string(), std::generic_category().message(errno));
   events_ = std::make_unique<EventFileWriter>(run_dir, resume_step + 1);
 }
 
@@ -41,7 +44,7 @@ MetricsLog::~MetricsLog() = default;
 
 void MetricsLog::write(const nlohmann::json& line) {
   file_ << line.dump() << std::endl;
-  if (!file_) fail_user("{}: cannot be written (disk full?)", path_.string());
+  if (!file_) fail_user("cannot write {}: {}", path_.string(), std::generic_category().message(errno));
   const auto step = line.at("step").get<int64_t>();
   for (const auto& [key, value] : line.items()) {
     if (value.is_number() && key != "step") events_->scalar(key, step, value.get<double>());

@@ -198,14 +198,18 @@ void Trainer::after_step() {
 
 bool Trainer::stop_agreed() {
   const bool limit = config_.run.stop_after_steps > 0 && steps_here_ >= config_.run.stop_after_steps;
-  constexpr int64_t kGoOn = 0, kStop = 1, kLost = 2;
+  return folder_agreed(limit || stop_requested() != 0);
+}
+
+bool Trainer::folder_agreed(bool wants) {
+  constexpr int64_t kNo = 0, kYes = 1, kLost = 2;
   const bool lost = hooks_.folder_lost && hooks_.folder_lost();
-  const int64_t agreed = comm_->max_host(lost ? kLost : limit || stop_requested() != 0 ? kStop : kGoOn);
+  const int64_t agreed = comm_->max_host(lost ? kLost : wants ? kYes : kNo);
   if (agreed == kLost)
     fail_user(
         "{}: another job has taken this run over (its lock is in the folder now): ending here, nothing is written",
         config_.run.dir);
-  return agreed == kStop;
+  return agreed == kYes;
 }
 
 void Trainer::end_epoch() {
@@ -251,6 +255,7 @@ std::map<std::string, double> Trainer::finish() {
     update_centroids(prototypes_->centroids(), *bank_, queries_of_label_.view(), *comm_);
   }
   const auto labels = label_representations();
+  folder_agreed(false);
   if (hooks_.save_model) hooks_.save_model(*encoder_, labels);
   auto metrics = hooks_.evaluate ? hooks_.evaluate(*encoder_, labels) : std::map<std::string, double>{};
   if (is_root() && log_) log_->write({{"step", global_step()}, {"epoch", epoch_}, {"metrics", metrics}});

@@ -102,7 +102,12 @@ class Trainer {
   void evaluate_epoch();
   /// Whether all ranks stop here, because one was asked to. UserError when the folder is lost. Collective.
   bool stop_agreed();
+  /// Whether any rank wants something. UserError on all when the folder is lost: nothing may be written then.
+  /// Collective.
+  bool folder_agreed(bool wants);
   CheckpointState state();
+  /// The tensors of state() alone.
+  CheckpointState tensors();
   /// resume() from one checkpoint. UserError, or a JSON exception where its manifest holds a value of another kind.
   void resume_from(const std::filesystem::path& folder);
   /// Takes up what `folder` held.

@@ -104,7 +104,7 @@ void check_weights(const nlohmann::json& scalars, const char* key, const std::st
 }  // namespace
 
 CheckpointState Trainer::state() {
-  CheckpointState state;
+  CheckpointState state = tensors();
   state.step = static_cast<uint64_t>(global_step());
   state.scalars = {{"epoch", epoch_},
                    {"index", index_},
@@ -121,6 +121,11 @@ CheckpointState Trainer::state() {
     state.scalars["best_metric"] = *best_metric_;
     state.scalars["best_step"] = *best_step_;
   }
+  return state;
+}
+
+CheckpointState Trainer::tensors() {
+  CheckpointState state;
   state.dense["parameters"] = store_.flat_values();
   state.dense["exp_avg"] = optimiser_->exp_avg();
   state.dense["exp_avg_sq"] = optimiser_->exp_avg_sq();
@@ -203,18 +208,19 @@ void Trainer::resume_from(const std::filesystem::path& folder) {
   // What the run began with, also where this command does not name it any more.
   if (scalars.contains("adapter")) adapter_fingerprint_ = scalars.at("adapter");
 
-  auto loaded = state();
+  auto loaded = tensors();
   load_checkpoint(folder, loaded, *comm_);
   adopt(loaded, folder);
 }
 
 void Trainer::save() {
+  folder_agreed(false);
   save_checkpoint(config_.run.dir, state(), *comm_);
   if (is_root()) prune_checkpoints(config_.run.dir, config_.run.keep_last, best_step_);
 }
 
 int64_t Trainer::checkpoint_bytes() {
-  const auto now = state();
+  const auto now = tensors();
   const auto bytes = [](const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); };
   int64_t own = 0;
   for (const auto& [name, table] : now.tables) own += bytes(table.local);

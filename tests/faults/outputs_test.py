@@ -152,6 +152,10 @@ def test_an_index_beside_other_files(tiny, place, tmp_path):
     (tmp_path / "third.txt").write_text("mine\n")
     assert_refused(tiny.run(*command, "--out", tmp_path / "third.faiss"), "third.txt", "not made by vixen")
     assert not (tmp_path / "third.faiss").exists()
+    for name in ("a.v1", "a.v2"):  # only .faiss is an ending
+        assert tiny.run(*command, "--out", tmp_path / name).returncode == 0
+        assert (tmp_path / f"{name}.txt").exists() and (tmp_path / f"{name}.vixen.json").exists()
+    assert_refused(tiny.run(*command, "--out", tmp_path / "names.txt"), "names.txt", "NAME.faiss")
 
 
 @pytest.mark.parametrize("name", [name for name in INPUTS if name != "bench"])

@@ -99,7 +99,7 @@ def test_predictions(tools, raw, model, tmp_path):
     for name, place, value, expected in (("train/labels/values", 0, 3, "/train/labels/values holds label 3, expected 0..2"),
                                          ("test/filter/values", 0, -1, "/test/filter/values holds label -1, expected 0..2"),
                                          ("test/labels/offsets", 1, 9, "/test/labels/offsets do not divide the 2 values"),
-                                         ("label/texts/values", 0, 255, "not a readable HDF5 data set: 'utf-8' codec can't decode byte 0xff")):
+                                         ("label/texts/values", 0, 255, "/label/texts/values: not UTF-8 text: 'utf-8' codec can't decode byte 0xff")):
         with h5py.File(tmp_path / "data.h5", "r+") as file:
             kept, file[name][place] = file[name][place], value
         assert f"data.h5: {expected}" in fails()

@@ -145,6 +145,27 @@ def test_resumes_after_an_interruption(tools, siglip, tmp_path):
     assert not list(tmp_path.glob(".out.h5*"))
 
 
+def test_partial_work_is_of_the_model(tools, siglip, tmp_path):
+    """Another model in a folder of the same name, and a row of the first model's would stay."""
+    from safetensors.numpy import load_file, save_file
+
+    fill(tmp_path / "raw", "folder")
+    models = [tmp_path / place / "model" for place in "ab"]
+    for model in models:
+        shutil.copytree(siglip, model)
+    weights = load_file(models[1] / "model.safetensors")
+    save_file({name: value * 1.5 for name, value in weights.items()}, models[1] / "model.safetensors", {"format": "pt"})
+    options = ["--raw", tmp_path / "raw", "--batch", 2, "--workers", 0, "--precision", "fp32", "--device", "cpu"]
+    tools.run("embed_images.py", *options, "--model", models[1], "--out", tmp_path / "whole.h5")
+    broken = tmp_path / "raw" / "images" / sorted(pictures())[7]
+    data = broken.read_bytes()
+    broken.write_bytes(b"nothing")
+    tools.fails("embed_images.py", *options, "--model", models[0], "--out", tmp_path / "out.h5")
+    broken.write_bytes(data)
+    assert "going on" not in tools.run("embed_images.py", *options, "--model", models[1], "--out", tmp_path / "out.h5").stderr
+    np.testing.assert_array_equal(read(tmp_path / "out.h5")[1], read(tmp_path / "whole.h5")[1])
+
+
 def test_partial_work_is_of_the_content(tools, siglip, tmp_path):
     """Work goes on only with the very pictures that it was begun with, whatever their file's name and time."""
     fill(tmp_path / "raw", "zip")

@@ -36,6 +36,26 @@ def test_it_holds_what_h5py_s_own_file_holds(tmp_path):
         assert sorted(file) == ["group0", "group2", "more"] and file["more"].id.get_offset() % 64 == 0
 
 
+def test_metadata_that_could_not_be_written_is_not_read_back(tmp_path):
+    """HDF5 evicts groups while it goes on, and finds them damaged where the write was refused."""
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(TOOLS)!r})
+from pathlib import Path
+from vixen_tools.hdf5_output import hdf5_output
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))
+try:
+    with hdf5_output(Path({str(tmp_path / "x.h5")!r}), "w") as file:
+        for i in range(3000):
+            file.create_group(str(i))
+except OSError as error:
+    print(error.strerror)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "File too large\n", "")
+
+
 @pytest.mark.parametrize("kilobytes", [1, 4, 8, 9, 16])
 def test_a_data_set_that_cannot_be_written_whole(raw, model, tmp_path, kilobytes):
     """Where the limit falls into the spools, the values, or what HDF5 writes when it closes."""

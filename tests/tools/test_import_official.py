@@ -95,6 +95,7 @@ def test_harmful_pickle_is_refused(tools, official, model, tmp_path):
 
 @pytest.mark.parametrize("name, content, expected", [
     ("trn_X_Y.txt", "3 3\n0:1\n0:1\n0:1\n", "trn_X_Y.txt:1: header says 3 columns, but there are 2 labels"),
+    ("trn_X_Y.txt", "-5 2\n0:1\n0:1\n0:1\n", "trn_X_Y.txt:1: header says -5 rows, expected 0 or more"),
     ("trn_X_Y.txt", "3\n", "trn_X_Y.txt:1: header is '3', expected 'rows columns'"),
     ("trn_X_Y.txt", "3 2\n0:1\n2:1\n0:1\n", "trn_X_Y.txt:3: label 2 is out of range, expected 0..1"),
     ("trn_X_Y.txt", "3 2\n0:1\n0:1\n", "trn_X_Y.txt: ends after 2 rows, its header says 3"),

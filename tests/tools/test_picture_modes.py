@@ -106,7 +106,27 @@ def test_first_frame_of_an_animation():
         assert pixel(saved(frames[0], kind, save_all=True, append_images=frames[1:], **more)) == [255, 0, 0]
 
 
+def tiff(bits: int, photometric: int, values: bytes, sample_format: int = 1) -> bytes:
+    """A grey TIFF of 4 x 4, uncompressed. photometric: 0 where zero is white, 1 where it is black; sample_format: 2 for signed."""
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: photometric, 273: 8 + 2 + 12 * 10 + 4, 277: 1, 278: 4, 279: len(values), 339: sample_format}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + values
+
+
 @pytest.mark.parametrize("data, expected", [
+    (tiff(8, 0, bytes([200] * 16)), 55),
+    (tiff(16, 1, np.full(16, 65535, "<u2").tobytes()), 255),
+    (tiff(16, 0, np.full(16, 65535, "<u2").tobytes()), 0),
+    (tiff(16, 0, np.full(16, 16384, "<u2").tobytes()), 191),
+    (tiff(12, 1, b"\xff" * 24), 255),
+    (tiff(32, 0, np.full(16, 0.25, "<f4").tobytes(), 3), 191),
+])
+def test_grey_of_a_tiff_as_its_tags_say(data, expected):
+    assert pixel(data) == [expected] * 3
+
+
+@pytest.mark.parametrize("data, expected", [
+    (tiff(16, 1, np.full(16, 32767, "<i2").tobytes(), 2), "holds signed grey values of 16 bits, expected unsigned ones"),
     (b"", "it is empty"),
     (b"<html><body>404</body></html>", "it is an HTML page"),
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer"),

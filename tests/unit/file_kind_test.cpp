@@ -47,7 +47,7 @@ TEST(FileKind, IsToldByTheFirstBytes) {
 TEST(FileKind, OtherThingsThanFiles) {
   const test::TempDir folder;
   EXPECT_EQ(what_it_is(folder.path()), "a folder");
-  EXPECT_EQ(what_it_is("/dev/null"), "something else than a file");
+  EXPECT_EQ(what_it_is("/dev/null"), "not a regular file");
   EXPECT_EQ(what_it_is(folder.path() / "gone"), "");
 }
 

@@ -65,6 +65,13 @@ TEST_F(MadeFolderTest, WhatOthersPutThereStandsInTheWayAndIsKept) {
   EXPECT_EQ(read_text(target_ / "a.txt"), "two");
 }
 
+TEST_F(MadeFolderTest, WhatPythonCompiledBesideAnExportIsNobodysFile) {
+  make("one");
+  make_folder(target_ / "__pycache__");
+  write_text_atomically(target_ / "__pycache__" / "loader.cpython-311.pyc", "compiled");
+  EXPECT_EQ(why_not_replaceable(target_), "");
+}
+
 TEST_F(MadeFolderTest, AForeignFolderIsNotReplaceableAnEmptyOneIs) {
   EXPECT_EQ(why_not_replaceable(target_), "");
   fs::create_directories(target_);

@@ -186,8 +186,10 @@ TEST(RunLockState, WhatIsKnownWithoutWatching) {
   holder.pid_start = 99;
   const auto runs = [](int64_t) { return int64_t{99}; };
   const auto gone = [](int64_t) { return int64_t{-1}; };
+  const auto hidden = [](int64_t) { return kHiddenProcess; };
   EXPECT_EQ(state_of(holder, asking, runs), HolderState::kLive);
   EXPECT_EQ(state_of(holder, asking, gone), HolderState::kDead);
+  EXPECT_EQ(state_of(holder, asking, hidden), HolderState::kUnknown);
   // The same host name after a restart, or a container beside us: numbers of processes mean nothing here.
   for (auto member : {&LockHolder::boot_id, &LockHolder::pid_namespace, &LockHolder::host}) {
     LockHolder other = holder;

@@ -203,7 +203,7 @@ TEST(WeightFiles, Faults) {
     return fault(folder.path());
   };
   EXPECT_FAULT(with("k.weight", at::ones({5, 6})), "tensor k.weight has shape [5, 6], expected [4, 6]");
-  EXPECT_FAULT(with("norm", at::ones({6}, at::kInt)), "tensor norm has dtype Int, expected float32");
+  EXPECT_FAULT(with("norm", at::ones({6}, at::kInt)), "tensor norm has dtype I32, expected float32");
 }
 
 }  // namespace

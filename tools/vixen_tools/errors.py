@@ -45,22 +45,26 @@ def run_tool(main: Callable[[], int | None]) -> None:
     finally:
         warnings.formatwarning = formatwarning
     if echoes:
+        if not code:
+            code = 2
+            print(f"error: an HDF5 file was not written whole: {_cut(shown(reason(echoes[0])))}", file=sys.stderr)
+        sys.stderr.flush()
         # HDF5 crashes when it ends with a file that it could neither write nor close
-        os._exit(code or 2)
+        os._exit(code)
     if code:
         sys.exit(code)
 
 
 @contextmanager
 def _echoes_dropped() -> Iterator[list[BaseException]]:
-    """Drops what a file that cannot be flushed says once more, and again, when it is collected: it was raised where it was written.
+    """Drops what an HDF5 file that cannot be flushed says once more, and again, when it is collected: it was raised where it was written.
 
     The list holds what was dropped. h5py goes through both hooks.
     """
     hooks, dropped = (sys.excepthook, sys.unraisablehook), []
 
     def drop(error: BaseException | None, otherwise: Callable[[], None]) -> None:
-        if isinstance(error, (OSError, RuntimeError)):
+        if isinstance(error, (OSError, RuntimeError)) and _is_raised_by_h5py(error):
             dropped.append(error)
         else:
             otherwise()
@@ -71,6 +75,13 @@ def _echoes_dropped() -> Iterator[list[BaseException]]:
         yield dropped
     finally:
         sys.excepthook, sys.unraisablehook = hooks
+
+
+def _is_raised_by_h5py(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith("h5py")
 
 
 def _outcome(main: Callable[[], int | None]) -> tuple[int, str]:

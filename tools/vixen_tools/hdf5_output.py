@@ -41,7 +41,12 @@ def hdf5_output(path: Path, mode: str, aligned: bool = True) -> Iterator[h5py.Fi
     64 bytes. What the file system refuses is an OSError at the latest when it is closed."""
     alignment = {"alignment_threshold": 1, "alignment_interval": ALIGNMENT_BYTES} if aligned else {}
     with _Store(path, {"w": "w+", "r+": "r+"}[mode]) as store:
-        with h5py.File(store, mode, libver=("earliest", "v108"), **alignment) as file:
-            yield file
+        try:
+            with h5py.File(store, mode, libver=("earliest", "v108"), **alignment) as file:
+                yield file
+        except Exception:
+            # HDF5 reads back what could not be written, and finds it damaged
+            if store.failure is None:
+                raise
         if store.failure is not None:
-            raise store.failure
+            raise store.failure from None

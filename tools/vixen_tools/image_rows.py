@@ -50,9 +50,11 @@ class ImagesFile:
         # a lone surrogate stands in no file, and numpy would cut a zero byte off
         if not "".join(names).isprintable():
             names = [name if _is_stored_as_it_is(name) else "\ufffe" for name in names]
-        wanted = np.array([name.encode() for name in names])
-        if not self.rows or not len(wanted):
-            return np.full(len(wanted), -1, np.int64)
+        if not self.rows or not len(names):
+            return np.full(len(names), -1, np.int64)
+        # one longer than all that are stored would have numpy widen a copy of them
+        widest = self._names.dtype.itemsize
+        wanted = np.array([key if len(key := name.encode()) <= widest else b"" for name in names], self._names.dtype)
         place = np.searchsorted(self._names, wanted)
         place[place == self.rows] = 0
         return np.where(self._names[place] == wanted, place, -1)

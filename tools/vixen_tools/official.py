@@ -85,6 +85,8 @@ class MatrixLines:
         if len(numbers) != 2 or not all(is_number(number) for number in numbers):
             raise UserError(f"{self.path}:1: header is '{one_line(header, 40)}', expected 'rows columns'")
         rows, columns = map(int, numbers)
+        if rows < 0:
+            raise UserError(f"{self.path}:1: header says {rows} rows, expected 0 or more")
         if columns != self._n_labels:
             raise UserError(f"{self.path}:1: header says {columns} columns, but there are {self._n_labels} labels")
         count = 0

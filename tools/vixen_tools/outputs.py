@@ -21,7 +21,9 @@ from .errors import UserError
 MARKER = ".vixen.json"
 TSV_HEAD = b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n"
 GENERATOR = '<meta name="generator" content="vixen'
-_MAKER = re.compile(r"vixen |[a-z0-9_]+\.py ")
+_TOOLS = ("add_prompts", "baselines", "bench_search", "compact_images", "embed_images", "fetch_model", "import_official", "lora_step",
+          "make_configs", "prepare_dataset", "report", "seed_study", "world_study")
+_MAKER = re.compile(rf"(?:vixen(?: [a-z]+)?|(?:{'|'.join(_TOOLS)})\.py) \d+\.\d+\.\d+\b")
 _LARGEST_JSON = 64 << 20
 _MOST_ENTRIES = 10000
 
@@ -57,9 +59,9 @@ def claim_folder(out: Path, inputs: Inputs, option: str = "--out", bytes_needed:
 
 
 def claim_collection(out: Path, inputs: Inputs, option: str = "--out") -> Path:
-    """As claim(), of a folder in which a study keeps folders of its own beside whatever else is there."""
+    """As claim(), of a folder in which a study keeps folders of its own beside whatever else is there, inputs too."""
     real = _real(out, option)
-    _hold_against_inputs(out, real, inputs, option)
+    _hold_against_inputs(out, real, inputs, option, may_hold=True)
     if os.path.lexists(real) and not real.is_dir():
         raise UserError(f"{option} {out}: exists and is no folder: give another {option}")
     _check_room(out, real, option, 0)
@@ -133,14 +135,14 @@ def _real(out: Path, option: str) -> Path:
     return real
 
 
-def _hold_against_inputs(out: Path, real: Path, inputs: Inputs, option: str, shared: Collection[str] = ()) -> None:
+def _hold_against_inputs(out: Path, real: Path, inputs: Inputs, option: str, shared: Collection[str] = (), may_hold: bool = False) -> None:
     for name, path in _flat(inputs):
         if not path.exists():
             continue
         found = f"an input ({name} {path}): give another {option}"
         if _same(real, path):
             raise UserError(f"{option} {out}: is {found}")
-        if any(_same(real, parent) for parent in path.resolve().parents):
+        if not may_hold and any(_same(real, parent) for parent in path.resolve().parents):
             raise UserError(f"{option} {out}: holds {found}")
         if path.is_dir():
             beside = name in shared and _same(real.parent, path) and (not os.path.lexists(real) or real.is_file() and made_by_vixen(real))
@@ -196,6 +198,8 @@ def _check_folder(out: Path, real: Path, option: str) -> None:
     folders = {parent.as_posix() for name in listed for parent in Path(name).parents}
     for path in sorted(real.rglob("*")):
         name = path.relative_to(real).as_posix()
+        if "__pycache__" in name.split("/") or path.name.startswith(".nfs"):  # Python's and NFS's own
+            continue
         if name not in (folders if path.is_dir() and not path.is_symlink() else listed):
             raise UserError(f"{option} {out}: holds {name}, which vixen did not write: give another {option}, or remove it")
 

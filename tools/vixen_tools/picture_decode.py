@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from .content import what_bytes_are
 from .errors import UserError, reading
 
-DECODER = 2
+DECODER = 3
 """Number of the rules below: part of what decides an embedding, so that work begun under other rules is not gone on with."""
 
 # Pillow logs some damage besides raising it
@@ -42,15 +42,32 @@ def decode(data: bytes, how: Preprocess, where: str = "picture") -> np.ndarray:
     with reading(where, _READABLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd but readable files
         with _open(data, where) as picture:
-            is_pgm = picture.format == "PPM"
+            is_pgm, stored = picture.format == "PPM", _stored_grey(picture)
             _mend_transparency(picture)
             picture.load()
             turned = ImageOps.exif_transpose(picture)
-    rgb = _grey_to_rgb(turned, is_pgm, where) if turned.mode in ("I", "F") or turned.mode.startswith("I;16") else _to_rgb(turned, where)
+    rgb = _grey_to_rgb(turned, is_pgm, stored, where) if turned.mode in ("I", "F") or turned.mode.startswith("I;16") else _to_rgb(turned, where)
     if rgb.size != (how.size, how.size):
         with reading(where, _READABLE):
             rgb = rgb.resize((how.size, how.size), how.resample)
     return np.asarray(rgb)
+
+
+@dataclass(frozen=True)
+class _StoredGrey:
+    """What a TIFF says of its grey, and Pillow leaves to its user."""
+
+    bits: int = 16
+    is_signed: bool = False
+    zero_is_white: bool = False
+
+
+def _stored_grey(picture: Image.Image) -> _StoredGrey:
+    if picture.format != "TIFF":
+        return _StoredGrey()
+    tags = picture.tag_v2
+    first = lambda tag, default: value[0] if isinstance(value := tags.get(tag, default), tuple) else value  # noqa: E731
+    return _StoredGrey(first(258, 1), first(339, 1) == 2, first(262, 1) == 0)
 
 
 def _open(data: bytes, where: str) -> Image.Image:
@@ -94,14 +111,17 @@ def _to_rgb(picture: Image.Image, where: str) -> Image.Image:
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
-def _grey_to_rgb(picture: Image.Image, is_pgm: bool, where: str) -> Image.Image:
+def _grey_to_rgb(picture: Image.Image, is_pgm: bool, stored: _StoredGrey, where: str) -> Image.Image:
     """Grey of more than 8 bits, which Pillow's own convert() would cut off at 255."""
     with reading(where, _READABLE):
         values = np.asarray(picture).astype(np.float32)
     low, high = float(values.min()), float(values.max())
+    if stored.is_signed and stored.bits <= 16:
+        raise UserError(f"{where}: holds signed grey values of {stored.bits} bits, expected unsigned ones: save it with 8 bits a colour")
     # Pillow scales a PGM of more than 8 bits to 16; the 32 bits of a TIFF may hold 8 or 16
     if picture.mode != "F" and (picture.mode != "I" or is_pgm or high > 255):
-        scale, limit = 255 / 65535, 65535
+        limit = 2**stored.bits - 1 if 8 < stored.bits < 16 else 65535
+        scale = 255 / limit
     elif picture.mode == "F" and high <= 1:
         scale, limit = 255.0, 1
     else:
@@ -113,6 +133,8 @@ def _grey_to_rgb(picture: Image.Image, is_pgm: bool, where: str) -> Image.Image:
         transparent = picture.info.get("transparency")
         is_white = values == transparent if isinstance(transparent, int) else None
         values *= scale
+        if stored.zero_is_white:
+            np.subtract(255, values, out=values)
         grey = np.rint(values, out=values).astype(np.uint8)
         if is_white is not None:
             grey[is_white] = 255

@@ -83,6 +83,9 @@ class PictureSource:
         return self.container.read(self.member(name))
 
     def _nameable(self, members: list[Member]) -> list[Member]:
+        for member in members:
+            if "\0" in member.name:
+                raise UserError(f"{self.path}: picture '{one_line(member.name, 200)}': has a zero byte in its name: pack the pictures anew")
         kept = [member for member in members if _is_unicode(member.name)]
         if len(kept) < len(members):
             first = next(member.name for member in members if not _is_unicode(member.name))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xxhash
 from PIL import Image
 
 from .errors import UserError, one_line, reading
@@ -37,6 +38,7 @@ class VisionModel:
     name: str
     width: int
     preprocess: Preprocess
+    _model: torch.nn.Module
 
     def __init__(self, device: torch.device, dtype: torch.dtype, mean, std):
         self._device, self._dtype = device, dtype
@@ -47,10 +49,23 @@ class VisionModel:
 
     @torch.inference_mode()
     def embed(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 [b, S, S, 3] -> float32 [b, I]."""
-        pixels = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)  # channels last as it lies
-        pixels = torch.addcmul(self._shift, pixels.float(), self._scale)
-        return self._forward(pixels).float().cpu().numpy()
+        """uint8 [b, S, S, 3] -> float32 [b, I]. What memory does not hold is a UserError."""
+        try:
+            pixels = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)  # channels last as it lies
+            pixels = torch.addcmul(self._shift, pixels.float(), self._scale)
+            return self._forward(pixels).float().cpu().numpy()
+        except RuntimeError as error:  # torch has a type of its own for this on a GPU only
+            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+                raise
+            raise UserError(f"a batch of {len(pictures)} pictures at {self.preprocess.size} px does not fit into the memory of "
+                            f"{self._device}: try a smaller --batch") from None
+
+    def content(self) -> str:
+        """A hash of what decides an embedding: weights, mean and standard deviation of colours, device."""
+        content = xxhash.xxh3_64(self._device.type.encode())
+        for tensor in (self._scale, self._shift, *self._model.state_dict().values()):
+            content.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return content.hexdigest()
 
     def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
