@@ -212,7 +212,7 @@ void check_output_file(const std::string& named, const fs::path& out, const std:
   if (fs::is_directory(status)) fail_user("{} {}: is a folder, expected the name of a file", named, out.string());
   if (!out.has_filename()) fail_user("{} {}: ends as a folder's name does, expected a file's", named, out.string());
   if (fs::exists(status) && !fs::is_regular_file(status))
-    fail_user("{} {}: is not a regular file: give another name", named, out.string());
+    fail_user("{} {}: is a device, pipe or socket: give the name of a file", named, out.string());
   for (const auto& input : inputs)
     if (same_file(target, input.path)) fail_input(named, out, input, "is the input");
   check_against_run(named, target, inputs);

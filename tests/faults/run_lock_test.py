@@ -87,17 +87,17 @@ def test_a_requeued_job_takes_its_own_place_at_once(tiny, tmp_path):
     environment = {**os.environ, "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
     result = subprocess.run(long_run(tiny, run, **{"run.stop_after_steps": 2}), capture_output=True, text=True, timeout=60, env=environment)
     assert result.returncode == 75, result.stderr
-    assert "is no more" in result.stderr and "watching" not in result.stderr
+    assert "the process that held it has ended" in result.stderr and "watching" not in result.stderr
 
 
-def test_a_silent_holder_elsewhere_is_watched_for_fifteen_seconds(tiny, tmp_path):
+def test_a_silent_holder_elsewhere_is_watched_for_thirty_seconds(tiny, tmp_path):
     run = tmp_path / "run"
     remote_lock(run)
     begin = time.monotonic()
     result = subprocess.run(long_run(tiny, run, **{"run.stop_after_steps": 2}), capture_output=True, text=True, timeout=90)
     assert result.returncode == 75, result.stderr
-    assert "watching it for 15 s" in result.stderr and "host far (SLURM job 7)" in result.stderr
-    assert time.monotonic() - begin > 15
+    assert "watching it for 30 s" in result.stderr and "host far (SLURM job 7)" in result.stderr
+    assert time.monotonic() - begin > 30
 
 
 def test_a_job_whose_folder_was_taken_over_ends(tiny, tmp_path):
