@@ -66,10 +66,6 @@ fs::path free_name(const fs::path& target) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 /// Python compiles an export's loader beside it; NFS keeps an open file that was removed.
 bool left_by_the_system(const fs::path& name) {
   return name.filename().string().starts_with(".nfs") ||

@@ -107,6 +107,13 @@ std::vector<std::string> arguments_of(pid_t process) {
   return arguments;
 }
 
+/// "", FALSE of OMP_PROC_BIND, none and disabled of KMP_AFFINITY.
+bool is_no(std::string_view value) {
+  std::string lower;
+  for (const char c : value) lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower.empty() || lower == "false" || lower == "none" || lower == "disabled";
+}
+
 }  // namespace
 
 const char* process_environment(const char* name) {
@@ -139,17 +146,6 @@ SingletonEnvironment::SingletonEnvironment() {
 SingletonEnvironment::~SingletonEnvironment() {
   if (!slurm_step_.empty()) setenv(kSlurmStep, slurm_step_.c_str(), 1);
 }
-
-namespace {
-
-/// "", FALSE of OMP_PROC_BIND, none and disabled of KMP_AFFINITY.
-bool is_no(std::string_view value) {
-  std::string lower;
-  for (const char c : value) lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return lower.empty() || lower == "false" || lower == "none" || lower == "disabled";
-}
-
-}  // namespace
 
 std::string binding_wish(const Environment& environment, const std::vector<std::string>& launcher_arguments) {
   for (const char* name : {"GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND"}) {

@@ -134,6 +134,16 @@ fs::path existing_folder(fs::path path) {
   return path;
 }
 
+/// Of an index's files: the name without .faiss or .txt.
+fs::path index_stem(const fs::path& file) {
+  const std::string ending = file.extension().string();
+  return ending == ".faiss" || ending == ".txt" ? file.parent_path() / file.stem() : file;
+}
+
+fs::path with_ending(fs::path stem, const char* ending) {
+  return stem += ending;
+}
+
 }  // namespace
 
 std::vector<InputPath> inputs_of(const Config& config) {
@@ -163,20 +173,6 @@ std::vector<InputPath> inputs_of(const Config& config) {
   add("the run's first adapter", run.lora.adapter);
   return inputs;
 }
-
-namespace {
-
-/// Of an index's files: the name without .faiss or .txt.
-fs::path index_stem(const fs::path& file) {
-  const std::string ending = file.extension().string();
-  return ending == ".faiss" || ending == ".txt" ? file.parent_path() / file.stem() : file;
-}
-
-fs::path with_ending(fs::path stem, const char* ending) {
-  return stem += ending;
-}
-
-}  // namespace
 
 fs::path record_beside(const fs::path& file) {
   return with_ending(index_stem(file), ".vixen.json");

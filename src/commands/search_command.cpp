@@ -45,16 +45,12 @@ at::Tensor or_one(const at::Tensor& divisor) {
   return divisor.masked_fill(divisor.eq(0), 1.0);  // a row of zeros stays so
 }
 
-at::Tensor row_norms(const at::Tensor& rows) {
-  return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, /*keepdim=*/true, at::kDouble);
-}
-
 /// Rows of unit length, float32, from rows of any float type.
 at::Tensor unit_rows(const at::Tensor& rows) {
   at::Tensor wide = rows.to(at::kDouble);
   // Squares of the other types' values stay in float64's range; its own may leave it.
   if (rows.scalar_type() == at::kDouble) wide = wide / or_one(wide.abs().amax(1, /*keepdim=*/true));
-  return (wide / or_one(row_norms(rows.scalar_type() == at::kDouble ? wide : rows))).to(at::kFloat);
+  return (wide / or_one(at::linalg_vector_norm(wide, 2, at::IntArrayRef{1}, /*keepdim=*/true))).to(at::kFloat);
 }
 
 at::Tensor read_unit_rows(const MatrixReader& reader, RowRange range) {

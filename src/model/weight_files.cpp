@@ -67,17 +67,20 @@ std::vector<std::string> WeightFiles::names() const {
 }
 
 at::Tensor WeightFiles::tensor(const std::string& name) const {
-  shape(name);
-  return files_.at(name)->tensor(name);
+  return file_with(name).tensor(name);
 }
 
 const std::vector<int64_t>& WeightFiles::shape(const std::string& name) const {
+  return file_with(name).shape(name);
+}
+
+const SafetensorsFile& WeightFiles::file_with(const std::string& name) const {
   const auto found = files_.find(name);
   if (found == files_.end()) fail_user("{}: tensor {} is missing", main_file_.string(), name);
   const std::string& dtype = found->second->dtype_name(name);
   if (dtype != "F32" && dtype != "F16" && dtype != "BF16" && dtype != "F64")
     fail_user("{}: tensor {} has dtype {}, expected float32, float16 or bfloat16", file_of(name).string(), name, dtype);
-  return found->second->shape(name);
+  return *found->second;
 }
 
 void WeightFiles::done_with(const std::string& name) const {

@@ -37,6 +37,9 @@ class WeightFiles {
   std::filesystem::path file_of(const std::string& name) const;
 
  private:
+  /// The file of a tensor of floats, or a UserError.
+  const SafetensorsFile& file_with(const std::string& name) const;
+
   std::filesystem::path main_file_;
   std::map<std::string, std::shared_ptr<const SafetensorsFile>> files_;  // by tensor
   std::map<std::string, std::filesystem::path> paths_;                   // by tensor

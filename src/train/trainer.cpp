@@ -258,6 +258,7 @@ std::map<std::string, double> Trainer::finish() {
   folder_agreed(false);
   if (hooks_.save_model) hooks_.save_model(*encoder_, labels);
   auto metrics = hooks_.evaluate ? hooks_.evaluate(*encoder_, labels) : std::map<std::string, double>{};
+  folder_agreed(false);  // the evaluation may have taken long
   if (is_root() && log_) log_->write({{"step", global_step()}, {"epoch", epoch_}, {"metrics", metrics}});
   metrics["seconds"] = seconds_before_ + seconds_between(started_, std::chrono::steady_clock::now());
   return metrics;

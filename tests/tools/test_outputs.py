@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -135,6 +136,15 @@ def test_every_tool_with_an_output_is_here():
     through_others = {"import_official.py"}  # its option is prepare_dataset.py's
     inside = {"make_configs.py"}  # `vixen plan --out` into a temporary folder; its own pages: test_configs.py
     assert (from_source | through_others) - inside - {"embed_images.py"} == {Path(tool.name).name for tool in TOOLS_WITH_OUTPUTS}
+
+
+def test_the_program_and_the_tools_know_the_same_makers():
+    from vixen_tools import outputs
+
+    source = (TOOLS.parent / "src/commands/outputs.cpp").read_text()
+    listed = re.search(r"kTools\[\] = \{(.*?)\};", source, re.DOTALL).group(1)
+    assert sorted(re.findall(r'"(\w+)"', listed)) == sorted(outputs._TOOLS)
+    assert {Path(tool.name).stem for tool in TOOLS_WITH_OUTPUTS} <= set(outputs._TOOLS)
 
 
 @every_tool
