@@ -139,43 +139,44 @@ std::string model_label(const Config& config, const Encoder& encoder) {
 
 nlohmann::json bench_training(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm,
                               double gemm_flops) {
-  trainer.prepare();
-  const auto& first = trainer.first_pass_seconds();
-  const auto order = trainer.planner().epoch_order(0, {});
+  auto& parts = trainer.parts();
+  const auto first = trainer.prepare();
+  const auto order = parts.sampler->order(0);
   constexpr int64_t kWarmUp = 3, kSteps = 10;
-  double data = 0, seconds = 0, flops = 0, update = 0;
+  double data = 0, seconds = 0, flops = 0;
   int64_t positions = 0, queries = 0;
-  StepResult phases;
+  StepSeconds phases;
   reset_peak_tensor_bytes();
-  const auto& plan = trainer.memory_plan();
+  const auto& plan = parts.memory;
   const int64_t planned_bytes = plan.resident_bytes() + plan.step_bytes();
   for (int64_t index = 0; index < kWarmUp + kSteps; ++index) {
     auto before = Clock::now();
-    const auto input = trainer.step().prepare(
-        trainer.planner().plan(0, index % trainer.planner().steps_per_epoch(), order), dataset, trainer.pack_options());
+    const auto input = parts.step->prepare(parts.planner->plan(0, index % parts.planner->steps_per_epoch(), order),
+                                           dataset, parts.pack);
     const double packing = seconds_since(before);
     before = Clock::now();
-    auto result = trainer.step().accumulate(input);
-    trainer.step().update(0.5, false, result);
+    auto result = parts.step->accumulate(input);
+    parts.step->update(0.5, false, result);
     settle(result.loss);
     if (index < kWarmUp) continue;
     seconds += seconds_since(before);
     data += packing;
     positions += input.n_positions();
     queries += static_cast<int64_t>(input.plan.query_rows.size());
-    flops += encoder_flops(trainer.encoder(), input);
-    phases.forward_seconds += result.forward_seconds;
-    phases.backward_seconds += result.backward_seconds;
-    phases.collective_seconds += result.collective_seconds;
-    update += result.optimiser_seconds;
+    flops += encoder_flops(*parts.encoder, input);
+    phases.forward += result.seconds.forward;
+    phases.backward += result.seconds.backward;
+    phases.collectives += result.seconds.collectives;
+    phases.optimiser += result.seconds.optimiser;
   }
   const double step = seconds / kSteps;
+  const int64_t label_side = parts.prototypes ? parts.prototypes->local_bytes() : 0;
   const double share = flops / seconds / gemm_flops;
   const auto rate = [](int64_t rows, double s) { return s > 0 ? static_cast<double>(rows) / s : 0; };
   if (comm.rank() == 0) {
     print_out("training, batch {}, {} ranks, {}: {}; {}\n", config.train.batch_size, comm.world_size(),
-              config.model.compute == Compute::kBfloat16 ? "bf16" : "fp32", model_label(config, trainer.encoder()),
-              choice_text(trainer.memory_plan(), trainer.encoder().n_layers()));
+              config.model.compute == Compute::kBfloat16 ? "bf16" : "fp32", model_label(config, *parts.encoder),
+              choice_text(parts.memory, parts.encoder->n_layers()));
     print_row("first pass: labels", fmt::format("{:.2f} s", first.labels),
               fmt::format("{:.0f} rows/s", rate(dataset.labels().size(), first.labels)));
     print_row("first pass: queries", fmt::format("{:.2f} s", first.queries),
@@ -185,10 +186,10 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     print_row("step", fmt::format("{:.3f} s", step),
               fmt::format("{:.0f} queries/s, {:.0f} positions/s", static_cast<double>(queries) / seconds,
                           static_cast<double>(positions) / seconds));
-    print_row("  forward", fmt::format("{:.3f} s", phases.forward_seconds / kSteps));
-    print_row("  backward", fmt::format("{:.3f} s", phases.backward_seconds / kSteps));
-    print_row("  collectives and bank", fmt::format("{:.3f} s", phases.collective_seconds / kSteps));
-    print_row("  optimiser", fmt::format("{:.3f} s", update / kSteps));
+    print_row("  forward", fmt::format("{:.3f} s", phases.forward / kSteps));
+    print_row("  backward", fmt::format("{:.3f} s", phases.backward / kSteps));
+    print_row("  collectives and bank", fmt::format("{:.3f} s", phases.collectives / kSteps));
+    print_row("  optimiser", fmt::format("{:.3f} s", phases.optimiser / kSteps));
     print_row("  packing (off the critical path)", fmt::format("{:.3f} s", data / kSteps));
     print_row("encoder FLOPs of real tokens", fmt::format("{:.1f} GFLOP/s", flops / seconds / 1e9),
               fmt::format("{:.0f}% of the matrix product rate", 100 * share));
@@ -196,9 +197,9 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
       print_row("tensors, peak and as planned",
                 fmt::format("{:.1f} MB", static_cast<double>(peak_tensor_bytes()) / 1e6),
                 fmt::format("{:.1f} MB planned", static_cast<double>(planned_bytes) / 1e6));
-    print_row("label side, this rank", fmt::format("{:.1f} MB", static_cast<double>(trainer.label_side_bytes()) / 1e6));
+    print_row("label side, this rank", fmt::format("{:.1f} MB", static_cast<double>(label_side) / 1e6));
   }
-  return {{"model", model_label(config, trainer.encoder())},
+  return {{"model", model_label(config, *parts.encoder)},
           {"chunks", plan.choice.chunks},
           {"recompute_layers", plan.choice.recompute_layers},
           {"tables", name_of(plan.choice.tables)},
@@ -211,23 +212,23 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
           {"step_seconds", step},
           {"queries_per_s", static_cast<double>(queries) / seconds},
           {"positions_per_step", positions / kSteps},
-          {"forward_seconds", phases.forward_seconds / kSteps},
-          {"backward_seconds", phases.backward_seconds / kSteps},
-          {"optimiser_seconds", update / kSteps},
-          {"collective_seconds", phases.collective_seconds / kSteps},
+          {"forward_seconds", phases.forward / kSteps},
+          {"backward_seconds", phases.backward / kSteps},
+          {"optimiser_seconds", phases.optimiser / kSteps},
+          {"collective_seconds", phases.collectives / kSteps},
           {"packing_seconds", data / kSteps},
           {"encoder_flops_per_s", flops / seconds},
           {"share_of_gemm", share},
-          {"label_side_bytes", trainer.label_side_bytes()}};
+          {"label_side_bytes", label_side}};
 }
 
 nlohmann::json bench_search(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm) {
   EncodePassOptions encode;
-  encode.pack = trainer.pack_options();
+  encode.pack = trainer.parts().pack;
   encode.device = comm.device();
   const auto shard = [&](const SequenceTable& table) {
     const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
-    return normalize_rows(encode_rows(trainer.encoder(), table, dataset.images(), range, encode)).y;
+    return normalize_rows(encode_rows(*trainer.parts().encoder, table, dataset.images(), range, encode)).y;
   };
   const auto labels = shard(dataset.labels());
   const auto queries = shard(dataset.test());
@@ -260,7 +261,7 @@ int bench_command(const Config& config, MpiSession& session) {
   report["collectives"] = bench_collectives(*comm, 23 << 20);
   if (!config.data.path.empty()) {
     const auto dataset = open_dataset(config);
-    Trainer trainer(config, *dataset, label_weights(config, *dataset), comm, TrainerHooks{});
+    Trainer trainer(config, *dataset, label_weights(config, *dataset), comm);
     const char* rate = config.model.compute == Compute::kBfloat16 ? "gemm_bf16_flops" : "gemm_fp32_flops";
     report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"][rate].get<double>());
     report["search"] = bench_search(config, trainer, *dataset, *comm);

@@ -11,7 +11,7 @@
 #include "base/json_file.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
-#include "train/checkpoint.hpp"
+#include "checkpoint/checkpoint.hpp"
 
 namespace vixen {
 namespace {

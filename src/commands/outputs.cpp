@@ -22,7 +22,7 @@
 #include "config/parse.hpp"
 #include "data/hdf5_file.hpp"
 #include "data/hdf5_matrix.hpp"
-#include "train/checkpoint.hpp"
+#include "checkpoint/checkpoint.hpp"
 
 namespace vixen {
 namespace fs = std::filesystem;

@@ -14,8 +14,9 @@
 #include "model/adapter_files.hpp"
 #include "model/folder_settings.hpp"
 #include "model/prototype.hpp"
-#include "train/memory_plan.hpp"
-#include "train/time_plan.hpp"
+#include "objective/objective.hpp"
+#include "plan/memory_plan.hpp"
+#include "plan/time_plan.hpp"
 
 namespace vixen {
 namespace {
@@ -68,7 +69,7 @@ std::string time_table(const std::string& title, const std::vector<TimePart>& pa
 std::string report_text(const MemoryShape& shape, const Encoder& encoder, const MemoryPlan& memory,
                         const TimePlan& time, const DeviceRates& device) {
   const auto& config = shape.config;
-  const auto mean = mean_batch(shape.data, (config.train.batch_size + shape.world_size - 1) / shape.world_size);
+  const auto mean = mean_batch(shape.data, shape.rank_queries, shape.rank_labels);
   std::string text = fmt::format(
       "{} {}, {} layers of width {}{}; {} queries, {} labels; batch {} over {} rank{}: {} sequences, {} positions, {} "
       "pictures a rank (at most {} positions)\n\n",
@@ -156,7 +157,7 @@ int plan_command(const Config& asked, MpiSession& session) {
   ParameterStore store;
   const auto encoder = make_encoder({config.model, config.lora, planned_image_width(config, dataset.get())}, store);
   std::unique_ptr<PrototypeNetwork> network;
-  if (config.train.method == Method::kPrime)
+  if (make_objective(config)->uses_prototypes())
     network = std::make_unique<PrototypeNetwork>(config.prototype, encoder->width(), store);
   if (config.train.batch_size < config.plan.world_size)
     fail_user("train.batch_size is {}, but plan.world_size {}: every rank needs a row", config.train.batch_size,

@@ -12,6 +12,7 @@
 #include "base/standard_streams.hpp"
 #include "base/stop.hpp"
 #include "base/version.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
@@ -22,27 +23,29 @@
 #include "eval/evaluator.hpp"
 #include "model/folder_settings.hpp"
 #include "model/safetensors.hpp"
-#include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
 namespace {
 
 // model/ appears whole: written aside by rank 0 (rows of the label side come from all ranks), then put in place.
-void save_model(const Config& config, const Encoder& encoder, const ParameterStore& store, const at::Tensor& labels,
-                const RunOrigin& origin, int64_t n_labels, Communicator& comm) {
+void save_model(const Config& config, const TrainingParts& parts, const at::Tensor& labels, Communicator& comm) {
+  const auto& store = parts.store;
+  const auto& dataset = parts.dataset;
+  const bool adapters = config.lora.rank > 0 || !config.lora.adapter.empty();
+  const RunOrigin origin{config.data.path, dataset.identity(), adapters ? parts.base_fingerprint : nullptr};
   std::optional<FolderWriter> writer;
   on_root(comm, [&] {
     writer.emplace(model_folder(config.run.dir), created_by("train"), "trained model");
-    encoder.save(writer->folder());
+    parts.encoder->save(writer->folder());
     std::map<std::string, at::Tensor> prototype;
     for (int i = 0; i < store.count(); ++i)
       if (store.info(i).name.starts_with("prototype.")) prototype[store.info(i).name] = store.value(i);
     if (!prototype.empty()) write_safetensors(writer->folder() / "prototype.safetensors", prototype);
   });
   const auto file = writer ? writer->folder() / "label_embeddings.h5" : std::filesystem::path();
-  write_sharded(file, {{"/embeddings", {labels, at::kFloat}}}, RowShards(n_labels, comm.world_size()), comm,
-                {{"created_by", created_by("train")}});
+  write_sharded(file, {{"/embeddings", {labels, at::kFloat}}}, RowShards(dataset.labels().size(), comm.world_size()),
+                comm, {{"created_by", created_by("train")}});
   on_root(comm, [&] {
     const auto kept = writer->publish(to_json(origin));
     if (!kept.empty())
@@ -69,11 +72,12 @@ std::unique_ptr<RunLock> take_run_folder(const Config& config, Communicator& com
 // room. Collective.
 void check_room_for_run(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm) {
   const int64_t checkpoint = trainer.checkpoint_bytes();
-  const int64_t model = dataset.labels().size() * trainer.encoder().width() * static_cast<int64_t>(sizeof(float)) +
-                        trainer.store().elements() * static_cast<int64_t>(sizeof(float));
+  const int64_t model =
+      dataset.labels().size() * trainer.parts().encoder->width() * static_cast<int64_t>(sizeof(float)) +
+      trainer.parts().store.elements() * static_cast<int64_t>(sizeof(float));
   on_root(comm, [&] {
     const auto there = static_cast<int64_t>(checkpoint::complete_steps(config.run.dir).size());
-    const int64_t more = std::max<int64_t>(trainer.most_checkpoints() - there, 1);
+    const int64_t more = std::max<int64_t>(trainer.checkpoints().most_on_disk() - there, 1);
     check_room(config.run.dir, more * checkpoint + model,
                fmt::format("{} checkpoint{} and the model", more, more == 1 ? "" : "s"));
   });
@@ -89,27 +93,27 @@ int train_command(const Config& asked, MpiSession& session) {
   const auto dataset = open_dataset(config);
   config.model = with_folder_settings(asked.model, asked.lora);  // the run records what it was trained with
   const auto lock = take_run_folder(config, *comm);
-  auto trainer = std::unique_ptr<Trainer>();
-  TrainerHooks hooks;
-  std::vector<Metrics::Bin> bins;
-  hooks.evaluate = [&](Encoder& encoder, const at::Tensor& labels) {
-    return evaluate_test_split(encoder, labels, *dataset, config, *comm, &bins);
-  };
-  hooks.save_model = [&](Encoder& encoder, const at::Tensor& labels) {
-    const bool adapters = config.lora.rank > 0 || !config.lora.adapter.empty();
-    const RunOrigin origin{config.data.path, dataset->identity(), adapters ? trainer->base_fingerprint() : nullptr};
-    save_model(config, encoder, trainer->store(), labels, origin, dataset->labels().size(), *comm);
-  };
-  hooks.folder_lost = [&] { return lock != nullptr && lock->lost(); };
-  trainer = std::make_unique<Trainer>(config, *dataset, label_weights(config, *dataset), comm, std::move(hooks));
-  check_room_for_run(config, *trainer, *dataset, *comm);
-  trainer->start();
+  Trainer trainer(config, *dataset, label_weights(config, *dataset), comm,
+                  [&] { return lock != nullptr && lock->lost(); });
+  check_room_for_run(config, trainer, *dataset, *comm);
+  trainer.start();
   log_cpus(config, session);
   // Only now: a command that contradicts the run's checkpoint has failed above and left the run's own settings alone.
   on_root(*comm, [&] {
     write_text_atomically(std::filesystem::path(config.run.dir) / "config.ini", to_ini(config, /*only_changed=*/false));
   });
-  const auto metrics = trainer->run();
+  std::vector<Metrics::Bin> bins;
+  const auto evaluate = [&](const at::Tensor& labels) {
+    return evaluate_test_split(*trainer.parts().encoder, labels, *dataset, config, *comm, &bins);
+  };
+  while (trainer.run_epoch()) {
+    if (trainer.evaluation_due()) trainer.record_evaluation(evaluate(trainer.label_representations()));
+    trainer.save();
+  }
+  const auto labels = trainer.finish();
+  save_model(config, trainer.parts(), labels, *comm);
+  auto metrics = evaluate(labels);
+  trainer.record_final(metrics);
   on_root(*comm, [&] {
     write_metrics_json(std::filesystem::path(config.run.dir) / "metrics.json", metrics);
     print_out("{}{}", metrics_table(metrics), bins_table(bins));

@@ -9,6 +9,7 @@
 namespace vixen {
 
 enum class Method { kPrime, kNgame, kTriplet };         // train.method
+enum class SamplerKind { kClustered, kShuffled };       // train.sampler: "clustered" | "shuffled"
 enum class TieGradient { kHalf, kZero };                // loss.tie_gradient
 enum class Compute { kFloat32, kBfloat16 };             // model.compute: "fp32" | "bf16"
 enum class KernelChoice { kAuto, kReference, kFused };  // kernels.*
@@ -78,6 +79,7 @@ struct TemplateConfig {
 
 struct TrainConfig {
   Method method = Method::kPrime;
+  SamplerKind sampler = SamplerKind::kClustered;
   int64_t epochs = 6;
   int64_t batch_size = 512;  // global, over all ranks
   uint64_t seed = 0;

@@ -124,6 +124,8 @@ std::vector<Key> make_keys() {
 
       {"train.method", VIXEN_ENUM(named(c.train.method, {"prime", "ngame", "triplet"})), "", paper, {}, {},
        "Training method: with label prototypes, without, or the paper's plain triplet equation"},
+      {"train.sampler", VIXEN_ENUM(named(c.train.sampler, {"clustered", "shuffled"})), "", paper, {}, {},
+       "Which queries meet in a batch: neighbours, by the curriculum of [cluster], or a new shuffle every epoch"},
       {"train.epochs", VIXEN_FIELD(train.epochs), "epochs", ours, kAtLeast0, {},
        "Passes over the training queries (paper: 300 text, 150 with pictures, on Amazon sets)"},
       {"train.batch_size", VIXEN_FIELD(train.batch_size), "queries", ours, kAtLeast1, {},

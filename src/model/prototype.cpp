@@ -94,4 +94,16 @@ PrototypeNetwork::Gradient PrototypeNetwork::backward(const at::Tensor& grad_z, 
   return {.u = grad_x.select(1, 0).to(at::kFloat).contiguous(), .f = grad_x.select(1, 1).to(at::kFloat).contiguous()};
 }
 
+// Counted in TransformerLayer over the three positions of each label.
+PrototypeNetwork::Bytes PrototypeNetwork::bytes(const PrototypeConfig& config, int64_t width, int64_t rows,
+                                                int64_t element_bytes) {
+  const int64_t positions = 3 * rows, f = config.feed_forward;
+  return {positions * (8 * width + 2 * f) * element_bytes, positions * (5 * width + 2 * f) * element_bytes};
+}
+
+double PrototypeNetwork::forward_flops(const PrototypeConfig& config, int64_t width, double rows) {
+  const auto d = static_cast<double>(width);
+  return 2 * 3 * rows * (4 * d * d + 2 * d * static_cast<double>(config.feed_forward));
+}
+
 }  // namespace vixen

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <memory>
 
 #include "config/config.hpp"
@@ -38,6 +39,15 @@ class PrototypeNetwork {
     at::Tensor u, f;  // [b, D]; centroids take none
   };
   Gradient backward(const at::Tensor& grad_z, const PassContext& context, Saved& saved);
+
+  /// What a training pass over `rows` labels keeps for its backward pass, and what that holds besides for a moment.
+  struct Bytes {
+    int64_t kept = 0, moment = 0;
+  };
+  /// element_bytes: of model.compute.
+  static Bytes bytes(const PrototypeConfig& config, int64_t width, int64_t rows, int64_t element_bytes);
+  /// FLOPs of a forward pass; the backward pass takes twice that.
+  static double forward_flops(const PrototypeConfig& config, int64_t width, double rows);
 
  private:
   struct Impl;

@@ -1,5 +1,6 @@
 // The step. Autograd never crosses a collective: the objective hands explicit gradients back to each rank's rows.
-//   b rows of this rank, B of the batch; h [2b, D] queries then labels; q, u, z [b, D] unit rows
+//   b queries and m labels of this rank, B and M of the batch; h [b + m, D] queries then labels; q [b, D], u, z [m, D]
+//   unit rows
 #include "train/train_step.hpp"
 
 #include <ATen/ATen.h>
@@ -15,10 +16,6 @@
 namespace vixen {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // Adds the time since its last call (or its making) to a phase.
 class Lap {
  public:
@@ -31,13 +28,6 @@ class Lap {
  private:
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
-
-std::vector<int64_t> rows_of_ranks(int64_t batch_rows, int world_size) {
-  std::vector<int64_t> rows(static_cast<size_t>(world_size));
-  for (int rank = 0; rank < world_size; ++rank)
-    rows[static_cast<size_t>(rank)] = batch_slice(batch_rows, rank, world_size).size();
-  return rows;
-}
 
 // Sum of squares in float64, device scalar; in pieces, because the squares of all gradients would take their memory
 // three times over.
@@ -52,145 +42,152 @@ at::Tensor sum_of_squares(const at::Tensor& values) {
 
 }  // namespace
 
-TrainStep::TrainStep(const Config& config, ParameterStore& store, Encoder& encoder, LabelPrototypes* prototypes,
-                     ShardedTable& bank, AdamW& optimiser, int64_t chunks, Communicator& comm)
-    : config_(&config),
-      store_(&store),
-      encoder_(&encoder),
-      prototypes_(prototypes),
-      bank_(&bank),
-      optimiser_(&optimiser),
-      chunks_(chunks),
-      comm_(&comm) {
-  if (prototypes_ != nullptr) free_vector_grad_ = at::zeros_like(prototypes_->free_vectors().local());
+TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
+  if (parts_.prototypes != nullptr) free_vector_grad_ = at::zeros_like(parts_.prototypes->free_vectors().local());
 }
 
 StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const {
+  const auto& comm = parts_.comm;
+  const auto slice = [&](const std::vector<int64_t>& rows) {
+    return batch_slice(static_cast<int64_t>(rows.size()), comm.rank(), comm.world_size());
+  };
   StepInput input;
-  const auto rows = static_cast<int64_t>(plan.query_rows.size());
-  const auto device = comm_->device();
-  input.slice = batch_slice(rows, comm_->rank(), comm_->world_size());
-  const auto first = static_cast<size_t>(input.slice.begin);
-  const auto count = static_cast<size_t>(input.slice.size());
-  const std::span<const int64_t> queries{plan.query_rows.data() + first, count};
-  const std::span<const int64_t> labels{plan.label_rows.data() + first, count};
+  input.queries = slice(plan.query_rows);
+  input.labels = slice(plan.label_rows);
+  const auto own = [](const std::vector<int64_t>& rows, const RowRange& range) {
+    return std::span(rows).subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.size()));
+  };
+  const auto queries = own(plan.query_rows, input.queries), labels = own(plan.label_rows, input.labels);
 
-  // Dropout keys: places in the global batch, queries 0.., labels B.., prototypes 2B.. (B as configured).
-  const int64_t batch_size = config_->train.batch_size;
-  const PackPiece pieces[] = {{&dataset.train(), queries, input.slice.begin},
-                              {&dataset.labels(), labels, batch_size + input.slice.begin}};
-  const auto options = training_pack_options(pack, config_->train, plan.step);
-  input.chunks = split_batch(pack_batch(pieces, dataset.images(), options), chunks_);
+  // Dropout keys: places in the global batch, queries 0.., labels B.., prototypes B + M.. (B, M of a full batch).
+  const int64_t first_label = parts_.config.train.batch_size, first_prototype = first_label + parts_.columns;
+  const PackPiece pieces[] = {{&dataset.train(), queries, input.queries.begin},
+                              {&dataset.labels(), labels, first_label + input.labels.begin}};
+  const auto options = training_pack_options(pack, parts_.config.train, plan.step);
+  input.chunks = split_batch(pack_batch(pieces, dataset.images(), options), parts_.chunks);
+  const auto device = comm.device();
   for (auto& chunk : input.chunks) chunk = chunk.to(device);
   input.label_ids = at::tensor(at::IntArrayRef(labels.data(), labels.size()), at::kLong);
-  if (prototypes_ != nullptr) {
-    input.clusters = prototypes_->clusters_of(input.label_ids);
-    input.prototype_keys =
-        to_device(at::arange(2 * batch_size + input.slice.begin, 2 * batch_size + input.slice.end, at::kLong), device);
+  if (parts_.prototypes != nullptr) {
+    input.clusters = parts_.prototypes->clusters_of(input.label_ids);
+    input.prototype_keys = to_device(
+        at::arange(first_prototype + input.labels.begin, first_prototype + input.labels.end, at::kLong), device);
   }
   input.positives = to_device(plan.positives, device);
-  input.draws = {to_device(plan.draws.u, device), to_device(plan.draws.i, device), to_device(plan.draws.uv, device),
-                 to_device(plan.draws.r, device)};
+  for (const auto& draw : plan.draws) input.draws.push_back(to_device(draw, device));
   input.bank_rows = at::tensor(plan.query_rows, at::kLong);
   input.plan = std::move(plan);
   return input;
 }
 
 StepResult TrainStep::accumulate(const StepInput& input) {
-  const PassContext context{true, config_->train.seed, input.plan.step};
-  const int64_t b = input.slice.size();
+  const PassContext context{true, parts_.config.train.seed, input.plan.step};
+  const int64_t b = input.queries.size(), m = input.labels.size();
   StepResult result;
   Lap lap;
 
   // Forward of this rank's rows; with several chunks nothing is kept but h.
-  store_->zero_grads();
-  ChunkedEncoder encoder(*encoder_, input.chunks, context);
+  parts_.store.zero_grads();
+  ChunkedEncoder encoder(parts_.encoder, input.chunks, context);
   const auto h = encoder.forward();
   const auto q = normalize_rows(h.narrow(0, 0, b));
-  const auto u = normalize_rows(h.narrow(0, b, b));
+  const auto u = normalize_rows(h.narrow(0, b, m));
   std::unique_ptr<PrototypeNetwork::Saved> saved;
-  const auto z = prototypes(input, h.narrow(0, b, b), context, &saved);
-  lap(result.forward_seconds);
+  const auto z = prototypes(input, h.narrow(0, b, m), context, &saved);
+  lap(result.seconds.forward);
 
   // The whole batch on every rank, the whole loss, this rank's rows of its gradients.
-  const auto all = gather_batch(input, q, u, z);  // q, u and, with prototypes, z [B, D]
-  lap(result.collective_seconds);
-  const auto loss =
-      objective(all[0], all[1], all[2], input.positives, input.draws, config_->train.method, config_->loss);
-  const auto own = [&](const at::Tensor& grad) { return grad.narrow(0, input.slice.begin, b); };
+  const auto [all_q, all_u, all_z] = gather_batch(input, q, u, z);
+  lap(result.seconds.collectives);
+  const auto loss = parts_.objective.evaluate({all_q, all_u, all_z, input.positives, input.draws});
+  const auto own = [](const at::Tensor& grad, const RowRange& rows) { return grad.narrow(0, rows.begin, rows.size()); };
 
   // Backward, the prototype's first; finished ranges are reduced while the rest is computed.
   std::vector<std::unique_ptr<CommHandle>> reductions;
   const auto reduce = [&](int first, int last) {
     if (auto started = reduce_gradients(first, last)) reductions.push_back(std::move(started));
   };
-  auto grad_u = normalize_rows_backward(own(loss.grad_u), u);
-  if (prototypes_ != nullptr) {
-    auto& network = prototypes_->network();
-    const auto grad = network.backward(normalize_rows_backward(own(loss.grad_z), z), context, *saved);
+  auto grad_u = normalize_rows_backward(own(loss.grad_u, input.labels), u);
+  if (parts_.prototypes != nullptr) {
+    auto& network = parts_.prototypes->network();
+    const auto grad = network.backward(normalize_rows_backward(own(loss.grad_z, input.labels), z), context, *saved);
     grad_u.add_(grad.u);
     free_vector_grad_.zero_();
-    prototypes_->free_vectors().scatter_add(input.clusters, grad.f, free_vector_grad_);
+    parts_.prototypes->free_vectors().scatter_add(input.clusters, grad.f, free_vector_grad_);
     reduce(network.first_parameter(), network.last_parameter());
   }
-  encoder.backward(at::cat({normalize_rows_backward(own(loss.grad_q), q), grad_u}, 0), reduce);
-  lap(result.backward_seconds);
+  encoder.backward(at::cat({normalize_rows_backward(own(loss.grad_q, input.queries), q), grad_u}, 0), reduce);
+  lap(result.seconds.backward);
   for (auto& reduction : reductions) reduction->wait();
-  bank_->assign_replicated(input.bank_rows, all[0]);
-  lap(result.collective_seconds);
+  parts_.bank.assign_replicated(input.bank_rows, all_q);
+  lap(result.seconds.collectives);
 
   result.loss = loss.loss;
-  result.loss_u = loss.loss_u;
-  result.loss_uv = loss.loss_uv;
-  result.loss_i = loss.loss_i;
-  result.loss_r = loss.loss_r;
+  result.terms = loss.terms;
   return result;
 }
 
 Normalized TrainStep::prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,
                                  std::unique_ptr<PrototypeNetwork::Saved>* saved) {
-  if (prototypes_ == nullptr) return {};
-  const auto free = prototypes_->free_vectors().gather(input.clusters);
-  const auto centroid = prototypes_->centroids().gather(input.label_ids);
-  return normalize_rows(prototypes_->network().forward(u, free, centroid, input.prototype_keys, context, saved));
+  if (parts_.prototypes == nullptr) return {};
+  const auto free = parts_.prototypes->free_vectors().gather(input.clusters);
+  const auto centroid = parts_.prototypes->centroids().gather(input.label_ids);
+  return normalize_rows(parts_.prototypes->network().forward(u, free, centroid, input.prototype_keys, context, saved));
 }
 
 std::array<at::Tensor, 3> TrainStep::gather_batch(const StepInput& input, const Normalized& q, const Normalized& u,
                                                   const Normalized& z) {
-  std::vector<at::Tensor> parts = {q.y, u.y};
-  if (z.y.defined()) parts.push_back(z.y);
-  const auto rows = rows_of_ranks(static_cast<int64_t>(input.plan.query_rows.size()), comm_->world_size());
-  const auto all = comm_->all_gather_rows(at::cat(parts, 1), rows);  // [B, 2D or 3D]
-  std::array<at::Tensor, 3> columns;
-  for (size_t i = 0; i < parts.size(); ++i)
-    columns[i] = all.narrow(1, static_cast<int64_t>(i) * encoder_->width(), encoder_->width()).contiguous();
-  return columns;
+  // One collective: each rank's rows of q, u and z below one another.
+  std::vector<at::Tensor> sides = {q.y, u.y};
+  if (z.y.defined()) sides.push_back(z.y);
+  const int world_size = parts_.comm.world_size();
+  const auto rows_of = [&](size_t side, int rank) {
+    const auto& rows = side == 0 ? input.plan.query_rows : input.plan.label_rows;
+    return batch_slice(static_cast<int64_t>(rows.size()), rank, world_size).size();
+  };
+  std::vector<int64_t> rows(static_cast<size_t>(world_size), 0);
+  for (int rank = 0; rank < world_size; ++rank)
+    for (size_t side = 0; side < sides.size(); ++side) rows[static_cast<size_t>(rank)] += rows_of(side, rank);
+  const auto all = parts_.comm.all_gather_rows(at::cat(sides, 0), rows);  // [B + M or 2 M, D]
+
+  std::array<std::vector<at::Tensor>, 3> pieces;
+  int64_t first = 0;
+  for (int rank = 0; rank < world_size; ++rank)
+    for (size_t side = 0; side < sides.size(); ++side) {
+      pieces[side].push_back(all.narrow(0, first, rows_of(side, rank)));
+      first += rows_of(side, rank);
+    }
+  std::array<at::Tensor, 3> whole;
+  for (size_t side = 0; side < sides.size(); ++side)
+    whole[side] = world_size == 1 ? pieces[side].front() : at::cat(pieces[side], 0);
+  return whole;
 }
 
 std::unique_ptr<CommHandle> TrainStep::reduce_gradients(int first, int last) {
-  if (comm_->world_size() == 1 || first >= last) return nullptr;
-  const int64_t begin = store_->info(first).offset;
-  const int64_t end = store_->info(last - 1).offset + store_->info(last - 1).size;
+  if (parts_.comm.world_size() == 1 || first >= last) return nullptr;
+  const int64_t begin = parts_.store.info(first).offset;
+  const int64_t end = parts_.store.info(last - 1).offset + parts_.store.info(last - 1).size;
   if (begin >= end) return nullptr;  // frozen ones only
-  return comm_->all_reduce_sum_async(store_->flat_grads().narrow(0, begin, end - begin));
+  return parts_.comm.all_reduce_sum_async(parts_.store.flat_grads().narrow(0, begin, end - begin));
 }
 
 void TrainStep::update(double lr_factor, bool want_norm, StepResult& result) {
-  const auto clock = std::chrono::steady_clock::now();
+  Lap lap;
+  const double clip_norm = parts_.config.train.clip_norm;
   at::Tensor scale;
-  if (want_norm || config_->train.clip_norm > 0) {
-    auto square = sum_of_squares(store_->flat_grads());
-    if (prototypes_ != nullptr) {
+  if (want_norm || clip_norm > 0) {
+    auto square = sum_of_squares(parts_.store.flat_grads());
+    if (parts_.prototypes != nullptr) {
       // Free vectors are sharded: their part of the norm is summed over ranks.
       auto table_square = sum_of_squares(free_vector_grad_).reshape({1});
-      comm_->all_reduce_sum(table_square);
+      parts_.comm.all_reduce_sum(table_square);
       square = square + table_square.squeeze(0);
     }
     result.grad_norm = square.sqrt().to(at::kFloat);
-    if (config_->train.clip_norm > 0) scale = (config_->train.clip_norm / (result.grad_norm + 1e-6)).clamp_max(1.0);
+    if (clip_norm > 0) scale = (clip_norm / (result.grad_norm + 1e-6)).clamp_max(1.0);
   }
-  optimiser_->step(lr_factor, free_vector_grad_, scale);
-  result.optimiser_seconds = seconds_since(clock);
+  parts_.optimiser.step(lr_factor, free_vector_grad_, scale);
+  lap(result.seconds.optimiser);
 }
 
 }  // namespace vixen

@@ -1,4 +1,5 @@
 // One training step of all ranks: forward, objective, backward, update.
+//   B queries and M label columns of the batch, b and m of this rank; D width, P relevant pairs
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,24 +14,26 @@
 #include "data/packed_batch.hpp"
 #include "kernels/pooling.hpp"
 #include "model/encoder.hpp"
-#include "train/batch_plan.hpp"
-#include "train/label_prototypes.hpp"
+#include "objective/objective.hpp"
+#include "prototypes/label_prototypes.hpp"
+#include "sampling/batch_plan.hpp"
 #include "train/optimiser.hpp"
 
 namespace vixen {
 
-/// What the prefetch thread hands over: the global plan, and this rank's share of it, packed and on the device.
+/// The global plan of a step, and this rank's share of it, packed and on the device. Made by a thread that runs ahead
+/// of the steps (data/prefetcher.hpp).
 struct StepInput {
   BatchPlan plan;
-  RowRange slice;  // this rank's rows of the batch
+  RowRange queries, labels;  // this rank's rows of the batch: [b] of B, [m] of M
   /// Its queries, then its labels, as one packed batch or (gradient caching) several, whole sequences each.
   std::vector<PackedBatch> chunks;
-  at::Tensor label_ids;       // int64 [b] host: its labels
-  at::Tensor clusters;        // int64 [b] host: their free vectors (undefined without prototypes)
-  at::Tensor prototype_keys;  // int64 [b] device: dropout keys of its prototypes
-  at::Tensor positives;       // bool [B, B] device
-  LossDraws draws;            // device
-  at::Tensor bank_rows;       // int64 [B] host: rows of the query bank
+  at::Tensor label_ids;           // int64 [m] host: its labels
+  at::Tensor clusters;            // int64 [m] host: their free vectors (undefined without prototypes)
+  at::Tensor prototype_keys;      // int64 [m] device: dropout keys of its prototypes
+  at::Tensor positives;           // int64 [2, P] device
+  std::vector<at::Tensor> draws;  // device
+  at::Tensor bank_rows;           // int64 [B] host: rows of the query bank
 
   int64_t n_positions() const {
     int64_t n = 0;
@@ -39,22 +42,40 @@ struct StepInput {
   }
 };
 
-/// Device scalars of a step; nothing here makes the host wait.
-struct StepResult {
-  at::Tensor loss, loss_u, loss_uv, loss_i, loss_r;
-  at::Tensor grad_norm;  // defined when asked for or when clipping
-  double collective_seconds = 0, forward_seconds = 0, backward_seconds = 0, optimiser_seconds = 0;  // host time
+/// Host seconds of a step's parts.
+struct StepSeconds {
+  double forward = 0, collectives = 0, backward = 0, optimiser = 0;
 };
 
-/// The trained parts and the step over them. `prototypes` is null for the methods without them.
+/// Device scalars of a step; nothing here makes the host wait.
+struct StepResult {
+  at::Tensor loss;
+  std::vector<LossTerm> terms;
+  at::Tensor grad_norm;  // defined when asked for or when clipping
+  StepSeconds seconds;
+};
+
+/// What a step trains and trains with; everything outlives the step. `prototypes`: null where the objective has none.
+struct StepParts {
+  const Config& config;
+  ParameterStore& store;
+  Encoder& encoder;
+  const Objective& objective;
+  LabelPrototypes* prototypes;
+  ShardedTable& bank;
+  AdamW& optimiser;
+  Communicator& comm;
+  int64_t columns;  // M of a full batch: where dropout keys of prototypes begin
+  int64_t chunks;   // parts of gradient caching; 1: none
+};
+
 class TrainStep {
  public:
-  /// chunks: parts of gradient caching; 1: none.
-  TrainStep(const Config& config, ParameterStore& store, Encoder& encoder, LabelPrototypes* prototypes,
-            ShardedTable& bank, AdamW& optimiser, int64_t chunks, Communicator& comm);
+  explicit TrainStep(const StepParts& parts);
 
   /// Packs this rank's share of a plan, with train.image_dropout, and cuts it into chunks. pack: the options of
-  /// inference. Runs on the prefetch thread: reads the data set only. Local.
+  /// inference. Reads the data set and constants only: it may run on another thread beside accumulate() and update().
+  /// Local.
   StepInput prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const;
 
   /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update.
@@ -67,23 +88,16 @@ class TrainStep {
   const at::Tensor& free_vector_grad() const { return free_vector_grad_; }
 
  private:
-  // n(z) of this rank's labels; undefined without prototypes. u [b, D] not normalised. Collective.
+  // n(z) of this rank's labels; undefined without prototypes. u [m, D] not normalised. Collective.
   Normalized prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,
                         std::unique_ptr<PrototypeNetwork::Saved>* saved);
-  // q, u, z [B, D] of all ranks. Collective.
+  // q [B, D], u and z [M, D] of all ranks. Collective.
   std::array<at::Tensor, 3> gather_batch(const StepInput& input, const Normalized& q, const Normalized& u,
                                          const Normalized& z);
   // Starts the sum over ranks of the gradients of the parameters [first, last); null when there is nothing to sum.
   std::unique_ptr<CommHandle> reduce_gradients(int first, int last);
 
-  const Config* config_;
-  ParameterStore* store_;
-  Encoder* encoder_;
-  LabelPrototypes* prototypes_;
-  ShardedTable* bank_;
-  AdamW* optimiser_;
-  int64_t chunks_;
-  Communicator* comm_;
+  StepParts parts_;
   at::Tensor free_vector_grad_;
 };
 

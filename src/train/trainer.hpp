@@ -1,4 +1,12 @@
-// Training from the first pass to the last, with checkpoints: what `vixen train` runs.
+// Training from the first pass to the last, with checkpoints: what `vixen train` drives, epoch by epoch.
+//
+//   Trainer trainer(config, dataset, weights, comm);
+//   trainer.start();
+//   while (trainer.run_epoch()) {
+//     if (trainer.evaluation_due()) trainer.record_evaluation(evaluate(..., trainer.label_representations()));
+//     trainer.save();
+//   }
+//   const auto labels = trainer.finish();
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,103 +16,68 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "base/progress.hpp"
-#include "comm/communicator.hpp"
-#include "comm/sharded_table.hpp"
-#include "config/config.hpp"
-#include "data/dataset.hpp"
-#include "model/encode_pass.hpp"
-#include "train/batch_plan.hpp"
-#include "train/checkpoint.hpp"
-#include "train/label_prototypes.hpp"
-#include "train/memory_plan.hpp"
-#include "train/metrics_log.hpp"
-#include "train/optimiser.hpp"
-#include "train/train_step.hpp"
+#include "checkpoint/checkpoint.hpp"
+#include "train/cadence.hpp"
+#include "train/passes.hpp"
+#include "train/run_log.hpp"
+#include "train/training_parts.hpp"
 
 namespace vixen {
 
-/// What the trainer asks of its owner (evaluation lies beside training, not below it).
-struct TrainerHooks {
-  /// Metrics of the current encoder with this rank's final label representations [local labels, D] (unit rows).
-  /// Collective.
-  std::function<std::map<std::string, double>(Encoder& encoder, const at::Tensor& label_representations)> evaluate;
-  /// Saves the finished model. Collective.
-  std::function<void(Encoder& encoder, const at::Tensor& label_representations)> save_model;
-  /// Whether another job has taken the run folder over: nothing more may be written. Asked after every step, local.
-  std::function<bool()> folder_lost;
-};
-
-/// Wall seconds of the passes before the first step.
-struct FirstPassSeconds {
-  double labels = 0, clusters = 0, queries = 0, centroids = 0;
-};
-
 class Trainer {
  public:
-  /// Loads the backbone and makes all tables. inverse_propensity [L] weighs the draw of positives. UserError for
-  /// settings that cannot work (batch smaller than W, unwritable run folder, a checkpoint of another configuration).
-  /// Collective.
+  /// Makes the parts (train/training_parts.hpp). folder_lost: whether another job has taken the run folder over, so
+  /// that nothing more may be written; asked after every step, local; empty: never. UserError as TrainingParts, and for
+  /// a run folder that cannot be written. Collective.
   Trainer(const Config& config, const Dataset& dataset, std::vector<double> inverse_propensity,
-          std::shared_ptr<Communicator> comm, TrainerHooks hooks);
+          std::shared_ptr<Communicator> comm, std::function<bool()> folder_lost = {});
   ~Trainer();
 
-  /// Takes up the run's newest checkpoint, or makes the first passes. Before run(). Collective.
+  /// Takes up the run's newest checkpoint, or makes the first passes; opens the run's log. Collective.
   void start();
-  /// Trains to the end of the schedule. Returns the final metrics. Throws
-  /// StoppedOnRequest after saving when USR1 or TERM came (or run.stop_after_steps passed). Collective.
-  std::map<std::string, double> run();
+  /// Trains to the end of the current epoch; false when all were done before. Throws StoppedOnRequest after saving when
+  /// USR1 or TERM came, or run.stop_after_steps have passed. After start(). Collective.
+  bool run_epoch();
+  /// Whether an evaluation is due now, between two epochs.
+  bool evaluation_due() const { return evaluations_.due(epoch_); }
+  void record_evaluation(const std::map<std::string, double>& metrics);
+  /// Writes a checkpoint, and drops those that are not kept any more. Collective.
+  void save();
+  /// After the last epoch: the passes that the finished model needs. Returns label_representations(). Collective.
+  at::Tensor finish();
+  /// Logs the finished model's metrics and adds "seconds": of all parts of the run. Collective.
+  void record_final(std::map<std::string, double>& metrics);
 
-  // Parts of run(), for benches and tests.
-  /// Passes before the first step: clusters and free vectors, query bank, centroids. Collective.
-  void prepare();
+  // The steps of the above, for those who drive a run themselves.
+  /// First passes (train/passes.hpp), instead of taking up a checkpoint. Collective.
+  FirstPassSeconds prepare();
   /// Takes up the newest checkpoint of the run folder; false when there is none. Collective.
   bool resume();
-  void save();
-  /// Steps from the current position, at most `steps`, stopping at the end of the epoch. Returns the losses.
-  /// Collective.
-  std::vector<double> run_steps(int64_t steps);
+  /// Steps from the current position, at most `steps`, at most to the end of the epoch; `look` sees each result, before
+  /// the next step. Returns how many. Collective.
+  int64_t run_steps(int64_t steps, const std::function<void(const StepResult&)>& look = {});
 
-  const FirstPassSeconds& first_pass_seconds() const { return first_pass_seconds_; }
-  Encoder& encoder() { return *encoder_; }
-  ParameterStore& store() { return store_; }
-  TrainStep& step() { return *step_; }
-  LabelPrototypes* prototypes() { return prototypes_.get(); }
-  ShardedTable& bank() { return *bank_; }
-  const BatchPlanner& planner() const { return *planner_; }
-  const PackOptions& pack_options() const { return pack_; }
-  int64_t global_step() const { return epoch_ * planner_->steps_per_epoch() + index_; }
-  /// Bytes this rank holds for the label side: free vectors, moments and gradients, centroids.
-  int64_t label_side_bytes() const;
+  /// Unit rows of this rank's labels as they are now [local labels, D]. Collective.
+  at::Tensor label_representations() { return vixen::label_representations(*parts_); }
+  TrainingParts& parts() { return *parts_; }
+  int64_t global_step() const { return epoch_ * parts_->planner->steps_per_epoch() + index_; }
   /// Bytes on disk of a checkpoint of all ranks, without its manifest. Collective.
   int64_t checkpoint_bytes();
-  /// How many checkpoints the run may have on disk at a time, the one being written included.
-  int64_t most_checkpoints() const;
-  /// What the backbone was when the run began (model/weight_fingerprint.hpp).
-  const nlohmann::json& base_fingerprint() const { return base_fingerprint_; }
-  /// What a rank needs of memory, and how it was made to fit.
-  const MemoryPlan& memory_plan() const { return memory_; }
+  const CheckpointCadence& checkpoints() const { return checkpoints_; }
 
  private:
-  void choose_memory();
-  EncodePassOptions encode_options(const std::string& label) const;
-  at::Tensor encode_labels(const std::string& label);
-  at::Tensor label_representations();
-  void refresh_bank(const std::string& label);
   void after_step();
   void end_epoch();
-  std::map<std::string, double> finish();
-  void log_step(const StepResult& result, double lr_factor, int64_t queries, int64_t positions, bool write);
-  void evaluate_epoch();
+  RunPosition position() const;
   /// Whether all ranks stop here, because one was asked to. UserError when the folder is lost. Collective.
   bool stop_agreed();
   /// Whether any rank wants something. UserError on all when the folder is lost: nothing may be written then.
   /// Collective.
   bool folder_agreed(bool wants);
+  double seconds() const;
   CheckpointState state();
   /// The tensors of state() alone.
   CheckpointState tensors();
@@ -112,46 +85,20 @@ class Trainer {
   void resume_from(const std::filesystem::path& folder);
   /// Takes up what `folder` held.
   void adopt(const CheckpointState& state, const std::filesystem::path& folder);
-  int64_t total_steps() const { return config_.train.epochs * planner_->steps_per_epoch(); }
-  bool is_root() const { return comm_->rank() == 0; }
+  int64_t total_steps() const { return parts_->config.train.epochs * parts_->planner->steps_per_epoch(); }
+  bool is_root() const { return parts_->comm->rank() == 0; }
 
-  Config config_;
-  const Dataset* dataset_;
-  std::shared_ptr<Communicator> comm_;
-  TrainerHooks hooks_;
-  PackOptions pack_;
-  MemoryPlan memory_;
-  ParameterStore store_;
-  std::unique_ptr<Encoder> encoder_;
-  std::unique_ptr<LabelPrototypes> prototypes_;
-  std::unique_ptr<ShardedTable> bank_;  // [N, D] unit query embeddings seen last, float16
-  std::unique_ptr<AdamW> optimiser_;
-  std::unique_ptr<TrainStep> step_;
-  std::unique_ptr<BatchPlanner> planner_;
-  std::unique_ptr<MetricsLog> log_;
-  OwnedRagged queries_of_label_;
+  std::unique_ptr<TrainingParts> parts_;
+  std::function<bool()> folder_lost_;
+  EvaluationCadence evaluations_;
+  CheckpointCadence checkpoints_;
+  std::unique_ptr<RunLog> log_;  // from start() on
 
-  FirstPassSeconds first_pass_seconds_;
-  // What the run began with, as checkpoints name it (model/weight_fingerprint.hpp); null: no adapter.
-  nlohmann::json base_fingerprint_, adapter_fingerprint_;
-
-  // Where the run stands.
-  int64_t epoch_ = 0;  // epochs done
-  int64_t index_ = 0;  // steps done of the current epoch
-  int64_t cluster_size_;
-  at::Tensor leaves_;  // int32 [N] host: cluster of each query; undefined before the first clustering
-  std::optional<double> best_metric_;
-  std::optional<uint64_t> best_step_;
+  int64_t epoch_ = 0;          // epochs done
+  int64_t index_ = 0;          // steps done of the current epoch
   int64_t steps_here_ = 0;     // steps of this process
   double seconds_before_ = 0;  // training time of earlier processes
-  // Sums over the current log interval.
-  struct Interval {
-    at::Tensor loss, loss_u, loss_uv, loss_i, loss_r;
-    int64_t steps = 0, queries = 0, positions = 0;
-    double data_seconds = 0, forward_seconds = 0, collective_seconds = 0, backward_seconds = 0, optimiser_seconds = 0;
-  } interval_;
-  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now(), interval_start_ = started_;
-  std::unique_ptr<Progress> progress_;  // while run() runs
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace vixen

@@ -7,10 +7,10 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 #include "config/parse.hpp"
 #include "data/dataset_identity.hpp"
 #include "model/weight_fingerprint.hpp"
-#include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -108,83 +108,81 @@ CheckpointState Trainer::state() {
   state.step = static_cast<uint64_t>(global_step());
   state.scalars = {{"epoch", epoch_},
                    {"index", index_},
-                   {"cluster_size", cluster_size_},
-                   {"optimiser_steps", optimiser_->steps_done()},
-                   {"has_leaves", leaves_.defined()},
-                   {"settings", decisive_settings(config_)},
-                   {"dataset", describe_dataset(*dataset_)},
-                   {"base", base_fingerprint_},
-                   {"seconds", seconds_before_ +
-                                   std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count()}};
-  if (!adapter_fingerprint_.is_null()) state.scalars["adapter"] = adapter_fingerprint_;
-  if (best_metric_) {
-    state.scalars["best_metric"] = *best_metric_;
-    state.scalars["best_step"] = *best_step_;
-  }
+                   {"optimiser_steps", parts_->optimiser->steps_done()},
+                   {"settings", decisive_settings(parts_->config)},
+                   {"dataset", describe_dataset(parts_->dataset)},
+                   {"base", parts_->base_fingerprint},
+                   {"seconds", seconds()}};
+  state.scalars.update(parts_->sampler->state().scalars);
+  if (!parts_->adapter_fingerprint.is_null()) state.scalars["adapter"] = parts_->adapter_fingerprint;
+  evaluations_.save(state.scalars);
   return state;
 }
 
 CheckpointState Trainer::tensors() {
+  auto& optimiser = *parts_->optimiser;
   CheckpointState state;
-  state.dense["parameters"] = store_.flat_values();
-  state.dense["exp_avg"] = optimiser_->exp_avg();
-  state.dense["exp_avg_sq"] = optimiser_->exp_avg_sq();
-  if (leaves_.defined()) state.dense["leaves"] = leaves_;
-  state.tables["bank"] = {bank_->shards(), bank_->local()};
-  if (prototypes_) {
-    auto& free = prototypes_->free_vectors();
-    state.dense["cluster_of_label"] = prototypes_->cluster_of_label();
+  state.dense = parts_->sampler->state().dense;
+  state.dense["parameters"] = parts_->store.flat_values();
+  state.dense["exp_avg"] = optimiser.exp_avg();
+  state.dense["exp_avg_sq"] = optimiser.exp_avg_sq();
+  state.tables["bank"] = {parts_->bank->shards(), parts_->bank->local()};
+  if (auto* prototypes = parts_->prototypes.get()) {
+    auto& free = prototypes->free_vectors();
+    state.dense["cluster_of_label"] = prototypes->cluster_of_label();
     state.tables["free_vectors"] = {free.shards(), free.local()};
-    state.tables["free_vectors.exp_avg"] = {free.shards(), optimiser_->table_exp_avg()};
-    state.tables["free_vectors.exp_avg_sq"] = {free.shards(), optimiser_->table_exp_avg_sq()};
-    state.tables["centroids"] = {prototypes_->centroids().shards(), prototypes_->centroids().local()};
+    state.tables["free_vectors.exp_avg"] = {free.shards(), optimiser.table_exp_avg()};
+    state.tables["free_vectors.exp_avg_sq"] = {free.shards(), optimiser.table_exp_avg_sq()};
+    state.tables["centroids"] = {prototypes->centroids().shards(), prototypes->centroids().local()};
   }
   return state;
 }
 
 void Trainer::adopt(const CheckpointState& state, const std::filesystem::path& folder) {
   const auto& scalars = state.scalars;
+  const auto file = (folder / checkpoint::kDense).string();
   const auto dense = [&](const char* name) -> const at::Tensor& {
     const auto found = state.dense.find(name);
-    if (found == state.dense.end())
-      fail_user("{}: damaged: has no tensor {}, expected one", (folder / checkpoint::kDense).string(), name);
+    if (found == state.dense.end()) fail_user("{}: damaged: has no tensor {}, expected one", file, name);
     return found->second;
   };
   const auto restore = [&](at::Tensor target, const char* name) {
     const at::Tensor& saved = dense(name);
     if (saved.sizes() != target.sizes())
-      fail_user("{}: damaged: tensor {} has shape [{}], expected [{}]", (folder / checkpoint::kDense).string(), name,
-                fmt::join(saved.sizes(), ", "), fmt::join(target.sizes(), ", "));
+      fail_user("{}: damaged: tensor {} has shape [{}], expected [{}]", file, name, fmt::join(saved.sizes(), ", "),
+                fmt::join(target.sizes(), ", "));
     target.copy_(saved);
   };
+  auto& optimiser = *parts_->optimiser;
   epoch_ = scalars.at("epoch").get<int64_t>();
   index_ = scalars.at("index").get<int64_t>();
-  cluster_size_ = scalars.at("cluster_size").get<int64_t>();
-  optimiser_->set_steps_done(scalars.at("optimiser_steps").get<int64_t>());
+  optimiser.set_steps_done(scalars.at("optimiser_steps").get<int64_t>());
   seconds_before_ = scalars.at("seconds").get<double>();
-  if (scalars.contains("best_metric")) {
-    best_metric_ = scalars.at("best_metric").get<double>();
-    best_step_ = scalars.at("best_step").get<uint64_t>();
+  evaluations_.restore(scalars);
+  restore(parts_->store.flat_values(), "parameters");
+  restore(optimiser.exp_avg(), "exp_avg");
+  restore(optimiser.exp_avg_sq(), "exp_avg_sq");
+  try {
+    parts_->sampler->restore({scalars, state.dense});
+  } catch (const UserError& error) {
+    fail_user("{}: {}", file, error.what());
   }
-  restore(store_.flat_values(), "parameters");
-  restore(optimiser_->exp_avg(), "exp_avg");
-  restore(optimiser_->exp_avg_sq(), "exp_avg_sq");
-  if (scalars.at("has_leaves").get<bool>()) leaves_ = dense("leaves").clone();
-  bank_->local().copy_(state.tables.at("bank").local);
-  if (prototypes_) {
-    prototypes_->cluster_of_label() = dense("cluster_of_label").clone();
-    prototypes_->free_vectors().local().copy_(state.tables.at("free_vectors").local);
-    optimiser_->table_exp_avg().copy_(state.tables.at("free_vectors.exp_avg").local);
-    optimiser_->table_exp_avg_sq().copy_(state.tables.at("free_vectors.exp_avg_sq").local);
-    prototypes_->centroids().local().copy_(state.tables.at("centroids").local);
+  parts_->bank->local().copy_(state.tables.at("bank").local);
+  if (auto* prototypes = parts_->prototypes.get()) {
+    prototypes->cluster_of_label() = dense("cluster_of_label").clone();
+    prototypes->free_vectors().local().copy_(state.tables.at("free_vectors").local);
+    optimiser.table_exp_avg().copy_(state.tables.at("free_vectors.exp_avg").local);
+    optimiser.table_exp_avg_sq().copy_(state.tables.at("free_vectors.exp_avg_sq").local);
+    prototypes->centroids().local().copy_(state.tables.at("centroids").local);
   }
-  store_.refresh_compute();
+  parts_->store.refresh_compute();
 }
 
 bool Trainer::resume() {
   // Rank 0 chooses, so that all read the same one.
-  const auto newest = is_root() && config_.run.resume ? newest_checkpoint(config_.run.dir) : std::nullopt;
-  const std::filesystem::path folder = comm_->broadcast_host(newest ? newest->string() : std::string(), 0);
+  const auto& run = parts_->config.run;
+  const auto newest = is_root() && run.resume ? newest_checkpoint(run.dir) : std::nullopt;
+  const std::filesystem::path folder = parts_->comm->broadcast_host(newest ? newest->string() : std::string(), 0);
   if (folder.empty()) return false;
   try {
     resume_from(folder);
@@ -199,24 +197,26 @@ bool Trainer::resume() {
 }
 
 void Trainer::resume_from(const std::filesystem::path& folder) {
+  const auto& config = parts_->config;
   const auto manifest = read_manifest(folder, /*verify=*/false);
   const auto& scalars = manifest.at("scalars");
-  check_settings(scalars.at("settings").get<std::string>(), decisive_settings(config_), folder);
-  check_weights(scalars, "base", "--model.path", config_.model.path, folder);
-  check_weights(scalars, "adapter", "--lora.adapter", config_.lora.adapter, folder);
-  check_dataset(scalars.at("dataset"), *dataset_, folder);
+  check_settings(scalars.at("settings").get<std::string>(), decisive_settings(config), folder);
+  check_weights(scalars, "base", "--model.path", config.model.path, folder);
+  check_weights(scalars, "adapter", "--lora.adapter", config.lora.adapter, folder);
+  check_dataset(scalars.at("dataset"), parts_->dataset, folder);
   // What the run began with, also where this command does not name it any more.
-  if (scalars.contains("adapter")) adapter_fingerprint_ = scalars.at("adapter");
+  if (scalars.contains("adapter")) parts_->adapter_fingerprint = scalars.at("adapter");
 
   auto loaded = tensors();
-  load_checkpoint(folder, loaded, *comm_);
+  load_checkpoint(folder, loaded, *parts_->comm);
   adopt(loaded, folder);
 }
 
 void Trainer::save() {
   folder_agreed(false);
-  save_checkpoint(config_.run.dir, state(), *comm_);
-  if (is_root()) prune_checkpoints(config_.run.dir, config_.run.keep_last, best_step_);
+  const auto& run = parts_->config.run;
+  save_checkpoint(run.dir, state(), *parts_->comm);
+  if (is_root()) prune_checkpoints(run.dir, run.keep_last, evaluations_.best_step());
 }
 
 int64_t Trainer::checkpoint_bytes() {
@@ -226,22 +226,7 @@ int64_t Trainer::checkpoint_bytes() {
   for (const auto& [name, table] : now.tables) own += bytes(table.local);
   if (is_root())  // one rank writes what all have
     for (const auto& [name, tensor] : now.dense) own += bytes(tensor);
-  return comm_->sum_host(own);
-}
-
-int64_t Trainer::most_checkpoints() const {
-  const auto every = config_.run.checkpoint_every_steps;
-  const int64_t an_epoch = every > 0 ? std::max<int64_t>(1, planner_->steps_per_epoch() / every) : 1;
-  const int64_t written = config_.train.epochs * an_epoch;
-  constexpr int64_t kBestAndNew = 2;
-  return std::min(written, config_.run.keep_last + kBestAndNew);
-}
-
-int64_t Trainer::label_side_bytes() const {
-  if (!prototypes_) return 0;
-  const auto bytes = [](const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); };
-  // Free vectors, their two moments and their gradient; centroids.
-  return 4 * bytes(prototypes_->free_vectors().local()) + bytes(prototypes_->centroids().local());
+  return parts_->comm->sum_host(own);
 }
 
 }  // namespace vixen

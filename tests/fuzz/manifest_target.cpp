@@ -8,8 +8,8 @@
 #include "base/file.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fuzz/target.hpp"
-#include "train/checkpoint.hpp"
-#include "train/checkpoint_files.hpp"
+#include "checkpoint/checkpoint.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 
 namespace vixen::fuzz {
 namespace {

@@ -1,5 +1,5 @@
 // Checkpoints over ranks: what is saved comes back on any partition, and nothing damaged or unfinished is read as good.
-#include "train/checkpoint.hpp"
+#include "checkpoint/checkpoint.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 #include "fixtures/single_rank.hpp"
 #include "fixtures/temp_dir.hpp"
 #include "mpi/mpi_main.hpp"
-#include "train/checkpoint_files.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 
 namespace vixen {
 namespace {

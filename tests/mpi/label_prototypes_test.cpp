@@ -1,5 +1,5 @@
 // Free vectors from cluster means, and representations of all labels: what one rank alone has, for every world size.
-#include "train/label_prototypes.hpp"
+#include "prototypes/label_prototypes.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

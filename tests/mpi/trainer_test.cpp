@@ -16,6 +16,7 @@
 #include "fixtures/toy_model.hpp"
 #include "kernels/pooling.hpp"
 #include "mpi/mpi_main.hpp"
+#include "sampling/shuffled.hpp"
 #include "search/exact_search.hpp"
 #include "train/trainer.hpp"
 
@@ -85,7 +86,14 @@ class TrainerTest : public ::testing::Test {
                                        [alone](Communicator* c) {
                                          if (alone) delete c;
                                        });
-    return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset), comm, TrainerHooks{});
+    return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset), comm);
+  }
+
+  // Steps from where the run is, at most to the end of its epoch: their losses.
+  static std::vector<double> losses_of(Trainer& trainer, int64_t steps) {
+    std::vector<double> losses;
+    trainer.run_steps(steps, [&](const StepResult& result) { losses.push_back(result.loss.item<double>()); });
+    return losses;
   }
 
   // Takes `steps` steps, saves, and takes the run up again; losses: those of the steps.
@@ -93,7 +101,7 @@ class TrainerTest : public ::testing::Test {
                                               std::vector<double>& losses) {
     auto first = make(config, dataset, false);
     first->prepare();
-    losses = first->run_steps(steps);
+    losses = losses_of(*first, steps);
     first->save();
     auto second = make(config, dataset, false);
     EXPECT_TRUE(second->resume());
@@ -103,12 +111,12 @@ class TrainerTest : public ::testing::Test {
 
   static TopK top_labels(Trainer& trainer, const Dataset& dataset, Communicator& comm) {
     EncodePassOptions options;
-    options.pack = trainer.pack_options();
+    options.pack = trainer.parts().pack;
     const auto encode = [&](const SequenceTable& table) {
       const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
-      return encode_rows(trainer.encoder(), table, dataset.images(), range, options);
+      return encode_rows(*trainer.parts().encoder, table, dataset.images(), range, options);
     };
-    const auto labels = trainer.prototypes()->representations(encode(dataset.labels()));
+    const auto labels = trainer.parts().prototypes->representations(encode(dataset.labels()));
     const auto range = RowShards(dataset.labels().size(), comm.world_size()).range(comm.rank());
     SearchOptions search;
     search.k = 100;
@@ -123,32 +131,45 @@ class TrainerTest : public ::testing::Test {
     auto alone = make(settings, dataset, true);
     together->prepare();
     alone->prepare();
-    ASSERT_TRUE(together->prototypes()->cluster_of_label().equal(alone->prototypes()->cluster_of_label()))
+    ASSERT_TRUE(together->parts().prototypes->cluster_of_label().equal(alone->parts().prototypes->cluster_of_label()))
         << "free vectors are assigned the same way";
-    const auto range = together->prototypes()->centroids().local_range();
-    EXPECT_LT(relative_gap(together->prototypes()->centroids().local(),
-                           alone->prototypes()->centroids().local().narrow(0, range.begin, range.size())),
+    const auto range = together->parts().prototypes->centroids().local_range();
+    EXPECT_LT(relative_gap(together->parts().prototypes->centroids().local(),
+                           alone->parts().prototypes->centroids().local().narrow(0, range.begin, range.size())),
               1e-6);
 
     // Ten steps, the last ones in a clustered epoch.
     std::vector<double> losses, expected;
     while (losses.size() < 10) {
-      for (const double loss : together->run_steps(10)) losses.push_back(loss);
-      for (const double loss : alone->run_steps(10)) expected.push_back(loss);
+      for (const double loss : losses_of(*together, 10)) losses.push_back(loss);
+      for (const double loss : losses_of(*alone, 10)) expected.push_back(loss);
     }
     for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-6 * expected[i]) << "step " << i;
 
     // Gradients of one more step, from the same parameters.
-    together->store().flat_values().copy_(alone->store().flat_values());
-    together->store().refresh_compute();
-    const auto order = alone->planner().epoch_order(1, {});
+    together->parts().store.flat_values().copy_(alone->parts().store.flat_values());
+    together->parts().store.refresh_compute();
+    const auto order = shuffled_order(dataset.train().size(), 0, 1);
     const auto one = [&](Trainer& trainer) {
-      return trainer.step().accumulate(
-          trainer.step().prepare(trainer.planner().plan(1, 3, order), dataset, trainer.pack_options()));
+      return trainer.parts().step->accumulate(
+          trainer.parts().step->prepare(trainer.parts().planner->plan(1, 3, order), dataset, trainer.parts().pack));
     };
     one(*together);
     one(*alone);
-    EXPECT_LT(relative_gap(together->store().flat_grads(), alone->store().flat_grads()), 2e-5);
+    EXPECT_LT(relative_gap(together->parts().store.flat_grads(), alone->parts().store.flat_grads()), 2e-5);
+
+    // And of a batch with more label columns than queries, whose ranks hold unequal numbers of both.
+    std::vector<int64_t> extra;
+    for (int64_t label = 0; label < 37; ++label) extra.push_back(label * 31 % dataset.labels().size());
+    const auto wide = [&](Trainer& trainer) {
+      const auto& parts = trainer.parts();
+      const auto input = parts.step->prepare(parts.planner->plan(1, 4, order, extra), dataset, parts.pack);
+      EXPECT_EQ(input.plan.label_rows.size(), input.plan.query_rows.size() + extra.size());
+      return parts.step->accumulate(input).loss.item<double>();
+    };
+    const double loss = wide(*together), expected_loss = wide(*alone);
+    EXPECT_NEAR(loss, expected_loss, 1e-6 * expected_loss);
+    EXPECT_LT(relative_gap(together->parts().store.flat_grads(), alone->parts().store.flat_grads()), 2e-5);
   }
 
   static inline test::TempDir* dir_ = nullptr;
@@ -169,7 +190,7 @@ TEST_F(TrainerTest, AdaptersTrainAndTheBaseDoesNot) {
   const auto settings = lora_config();
   const Dataset dataset(settings.data.path);
   auto trainer = make(settings, dataset, false);
-  auto& store = trainer->store();
+  auto& store = trainer->parts().store;
   const int frozen = store.find("layers.0.self_attn.o_proj.weight");
   ASSERT_GE(frozen, 0);
   ASSERT_FALSE(store.trained(frozen));
@@ -194,19 +215,20 @@ TEST_F(TrainerTest, ChunksAndRecomputationGiveTheSameGradients) {
     auto trained = make(settings, dataset, false);
     trained->prepare();
     trained->run_steps(3);
-    const auto plan = trained->planner().plan(1, 2, trained->planner().epoch_order(1, {}));
+    const auto plan = trained->parts().planner->plan(1, 2, shuffled_order(dataset.train().size(), 0, 1));
     const auto gradients = [&](int64_t chunks, int64_t recompute, double* loss, int64_t* parts) {
       settings.train.chunks = chunks;
       settings.train.recompute_layers = recompute;
       auto trainer = make(settings, dataset, false);
       trainer->prepare();
-      trainer->store().flat_values().copy_(trained->store().flat_values());
-      trainer->store().refresh_compute();
-      trainer->prototypes()->free_vectors().local().copy_(trained->prototypes()->free_vectors().local());
-      const auto input = trainer->step().prepare(plan, dataset, trainer->pack_options());
+      trainer->parts().store.flat_values().copy_(trained->parts().store.flat_values());
+      trainer->parts().store.refresh_compute();
+      trainer->parts().prototypes->free_vectors().local().copy_(trained->parts().prototypes->free_vectors().local());
+      const auto input = trainer->parts().step->prepare(plan, dataset, trainer->parts().pack);
       *parts = static_cast<int64_t>(input.chunks.size());
-      *loss = trainer->step().accumulate(input).loss.item<double>();
-      return std::make_pair(trainer->store().flat_grads().clone(), trainer->step().free_vector_grad().clone());
+      *loss = trainer->parts().step->accumulate(input).loss.item<double>();
+      return std::make_pair(trainer->parts().store.flat_grads().clone(),
+                            trainer->parts().step->free_vector_grad().clone());
     };
     double loss = 0, expected_loss = 0;
     int64_t parts = 0;
@@ -243,13 +265,14 @@ TEST_F(TrainerTest, TablesInHostMemoryChangeNoBit) {
   expected->prepare();
   settings.train.tables = TableHome::kHost;
   auto trainer = make(settings, dataset, false);
-  EXPECT_EQ(trainer->memory_plan().choice.tables, TablePlacement::kHost);
+  EXPECT_EQ(trainer->parts().memory.choice.tables, TablePlacement::kHost);
   trainer->prepare();
-  EXPECT_TRUE(trainer->prototypes()->centroids().local().equal(expected->prototypes()->centroids().local()));
+  EXPECT_TRUE(
+      trainer->parts().prototypes->centroids().local().equal(expected->parts().prototypes->centroids().local()));
   std::vector<double> losses, expected_losses;
   while (losses.size() < 8) {
-    for (const double loss : trainer->run_steps(8)) losses.push_back(loss);
-    for (const double loss : expected->run_steps(8)) expected_losses.push_back(loss);
+    for (const double loss : losses_of(*trainer, 8)) losses.push_back(loss);
+    for (const double loss : losses_of(*expected, 8)) expected_losses.push_back(loss);
   }
   EXPECT_EQ(losses, expected_losses);
   trainer->save();
@@ -258,8 +281,9 @@ TEST_F(TrainerTest, TablesInHostMemoryChangeNoBit) {
   auto resumed = make(settings, dataset, false);
   ASSERT_TRUE(resumed->resume());
   for (auto* other : {trainer.get(), resumed.get()}) {
-    EXPECT_TRUE(other->bank().local().equal(expected->bank().local()));
-    EXPECT_TRUE(other->prototypes()->centroids().local().equal(expected->prototypes()->centroids().local()));
+    EXPECT_TRUE(other->parts().bank->local().equal(expected->parts().bank->local()));
+    EXPECT_TRUE(
+        other->parts().prototypes->centroids().local().equal(expected->parts().prototypes->centroids().local()));
   }
 }
 
@@ -268,19 +292,19 @@ TEST_F(TrainerTest, ResumingAdaptersChangesNoBit) {
   const Dataset dataset(settings.data.path);
   auto straight = make(settings, dataset, false);
   straight->prepare();
-  const auto expected = straight->run_steps(6);
+  const auto expected = losses_of(*straight, 6);
 
   std::vector<double> losses;
   auto second = interrupted(settings, dataset, 3, losses);
-  for (const double loss : second->run_steps(3)) losses.push_back(loss);
+  for (const double loss : losses_of(*second, 3)) losses.push_back(loss);
   EXPECT_EQ(losses, expected);
-  EXPECT_TRUE(second->store().flat_values().equal(straight->store().flat_values()));
+  EXPECT_TRUE(second->parts().store.flat_values().equal(straight->parts().store.flat_values()));
 
   // Trained parameters only: the base is not in the checkpoint.
   const auto saved = newest_checkpoint(settings.run.dir);
   ASSERT_TRUE(saved);
   EXPECT_LT(std::filesystem::file_size(*saved / "dense.safetensors"),
-            static_cast<uint64_t>(4 * 3 * straight->store().elements() + 8 * dataset.labels().size() + 65536));
+            static_cast<uint64_t>(4 * 3 * straight->parts().store.elements() + 8 * dataset.labels().size() + 65536));
 
   // Memory settings may change; what decides numbers may not.
   settings.train.chunks = 2;
@@ -310,9 +334,9 @@ TEST_F(TrainerTest, BudgetIsKeptOrRefused) {
   settings.search.block_queries = 64;
   settings.search.block_labels = 512;
   const Dataset dataset(settings.data.path);
-  const auto everything = make(settings, dataset, false)->memory_plan();
+  const auto everything = make(settings, dataset, false)->parts().memory;
   settings.train.memory_gb = static_cast<double>(everything.peak_bytes() - everything.step_bytes() / 3) / 1e9;
-  const auto squeezed = make(settings, dataset, false)->memory_plan();
+  const auto squeezed = make(settings, dataset, false)->parts().memory;
   EXPECT_TRUE(squeezed.choice.recompute_layers > 0 || squeezed.choice.chunks > 1);
   EXPECT_LE(squeezed.peak_bytes(), squeezed.budget_bytes);
   settings.train.memory_gb = 0.001;
@@ -338,9 +362,9 @@ TEST_F(TrainerTest, LabelSideShrinksWithRanks) {
   const auto settings = config();
   const Dataset dataset(settings.data.path);
   const auto together = make(settings, dataset, false);
-  const auto bytes = together->label_side_bytes();
+  const auto bytes = together->parts().prototypes->local_bytes();
   const auto total = test::world().sum_host(bytes);
-  const auto alone = make(settings, dataset, true)->label_side_bytes();
+  const auto alone = make(settings, dataset, true)->parts().prototypes->local_bytes();
   EXPECT_EQ(total, alone) << "shards are a partition";
   if (test::world().rank() == 0)
     fmt::print("label side: {} bytes on rank 0 of {}, {} on one rank alone\n", bytes, test::world().world_size(),
@@ -352,22 +376,23 @@ TEST_F(TrainerTest, ResumingChangesNoBit) {
   const Dataset dataset(settings.data.path);
   auto straight = make(settings, dataset, false);
   straight->prepare();
-  auto expected = straight->run_steps(5);
-  for (const double loss : straight->run_steps(5)) expected.push_back(loss);
+  auto expected = losses_of(*straight, 5);
+  for (const double loss : losses_of(*straight, 5)) expected.push_back(loss);
 
   std::vector<double> losses;
   auto second = interrupted(settings, dataset, 5, losses);
-  for (const double loss : second->run_steps(5)) losses.push_back(loss);
+  for (const double loss : losses_of(*second, 5)) losses.push_back(loss);
   EXPECT_EQ(losses, expected);
-  EXPECT_TRUE(second->store().flat_values().equal(straight->store().flat_values()));
-  EXPECT_TRUE(second->bank().local().equal(straight->bank().local()));
-  EXPECT_TRUE(second->prototypes()->free_vectors().local().equal(straight->prototypes()->free_vectors().local()));
+  EXPECT_TRUE(second->parts().store.flat_values().equal(straight->parts().store.flat_values()));
+  EXPECT_TRUE(second->parts().bank->local().equal(straight->parts().bank->local()));
+  EXPECT_TRUE(
+      second->parts().prototypes->free_vectors().local().equal(straight->parts().prototypes->free_vectors().local()));
 
   // Onto another world size: one rank takes up what W ranks saved.
   test::world().barrier();
   auto alone = make(settings, dataset, true);
   ASSERT_TRUE(alone->resume());
-  const auto more = alone->run_steps(5);
+  const auto more = losses_of(*alone, 5);
   for (size_t i = 0; i < more.size(); ++i) EXPECT_NEAR(more[i], expected[5 + i], 1e-5 * expected[5 + i]);
 }
 

@@ -1,10 +1,11 @@
 // A whole training step (encoder, prototypes, normalisation, PRIME objective) against a golden of PyTorch autograd.
 #pragma once
 
+#include "fixtures/pairs.hpp"
 #include "kernels/pooling.hpp"
 #include "model/prototype.hpp"
+#include "objective/objective.hpp"
 #include "parity/golden.hpp"
-#include "train/objective.hpp"
 
 namespace vixen::testing {
 
@@ -45,17 +46,14 @@ inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOption
   expect_close(z, "z");
 
   const Normalized q_unit = normalize_rows(h.narrow(0, 0, b)), u_unit = normalize_rows(u), z_unit = normalize_rows(z);
-  const LossDraws draws{.u = golden.tensor("draws.u"),
-                        .i = golden.tensor("draws.i"),
-                        .uv = golden.tensor("draws.uv"),
-                        .r = golden.tensor("draws.r")};
+  const auto prime = make_prime(LossConfig{});
+  std::vector<at::Tensor> draws;
+  for (const DrawSpec& spec : prime->draws()) draws.push_back(golden.tensor(std::string("draws.") + spec.name));
   const ObjectiveResult loss =
-      objective(q_unit.y, u_unit.y, z_unit.y, golden.tensor("positives"), draws, Method::kPrime, LossConfig{});
+      prime->evaluate({q_unit.y, u_unit.y, z_unit.y, test::pairs_of(golden.tensor("positives")), draws});
   expect_close(loss.loss, "loss");
-  expect_close(loss.loss_u, "loss_u");
-  expect_close(loss.loss_uv, "loss_uv");
-  expect_close(loss.loss_i, "loss_i");
-  expect_close(loss.loss_r, "loss_r");
+  ASSERT_EQ(loss.terms.size(), 4u);
+  for (const LossTerm& term : loss.terms) expect_close(term.value, term.name);
   expect_close(loss.grad_q, "grad_q");
   expect_close(loss.grad_u, "grad_u");
   expect_close(loss.grad_z, "grad_z");

@@ -2,7 +2,8 @@
 //
 // f64_*: the official code in float64. spec64_*: the specification with tie_gradient = zero, for the fixture whose rows
 // have fewer than k negatives: there the official code lets positives leak in as negatives, and we do not.
-#include "train/objective.hpp"
+#include "objective/objective.hpp"
+#include "fixtures/pairs.hpp"
 #include "parity/golden.hpp"
 
 namespace vixen {
@@ -28,24 +29,21 @@ TEST_P(OfficialLoss, ValuesAndGradients) {
   const SafetensorsFile golden(golden_path(std::string("loss_") + fixture.name + ".safetensors"));
   const auto unit = [&, type = dtype](const char* name) { return golden.tensor(name).to(type); };
   const at::Tensor q = unit("q"), u = unit("u"), z = unit("z");
-  LossDraws draws{.u = golden.tensor("pos_u"),
-                  .i = golden.tensor("pos_i"),
-                  .uv = golden.tensor("pos_uv"),
-                  .r = golden.tensor("pos_r")};
-  const at::Tensor positives = golden.tensor("Y").to(at::kBool);
+  const at::Tensor positives = test::pairs_of(golden.tensor("Y"));
 
   const auto compare = [&](const std::string& prefix, TieGradient tie) {
     LossConfig config;
     config.tie_gradient = tie;
     config.fixed_positive = fixture.fixed_positive;
-    const ObjectiveResult result = objective(q, u, z, positives, draws, Method::kPrime, config);
+    const auto prime = make_prime(config);
+    std::vector<at::Tensor> draws;
+    for (const DrawSpec& spec : prime->draws()) draws.push_back(golden.tensor(std::string("pos_") + spec.name));
+    const ObjectiveResult result = prime->evaluate({q, u, z, positives, draws});
     const auto value = [&](const char* term, const at::Tensor& ours) {
       EXPECT_NEAR(ours.item<double>(), golden.tensor(prefix + term).item<double>(), 1e-6) << prefix << term;
     };
-    value("loss_u", result.loss_u);
-    value("loss_uv", result.loss_uv);
-    value("loss_i", result.loss_i);
-    value("loss_r", result.loss_r);
+    ASSERT_EQ(result.terms.size(), 4u);
+    for (const LossTerm& term : result.terms) value(term.name.c_str(), term.value);
     value("total", result.loss);
     const auto gradient = [&](const char* leaf, const at::Tensor& ours) {
       const at::Tensor expected = golden.tensor(prefix + "total_grad_" + leaf);
@@ -66,9 +64,12 @@ TEST(OfficialLossNgame, FirstTermAlone) {
   for (const auto dtype : {at::kDouble, at::kFloat}) {
     const at::Tensor diagonal = at::arange(golden.tensor("q").size(0), at::kLong);
     ASSERT_TRUE(golden.tensor("pos_u").equal(diagonal));
-    const ObjectiveResult result =
-        objective(golden.tensor("q").to(dtype), golden.tensor("u").to(dtype), {}, golden.tensor("Y").to(at::kBool),
-                  {.u = diagonal, .i = {}, .uv = {}, .r = {}}, Method::kNgame, LossConfig{});
+    const ObjectiveResult result = make_ngame(LossConfig{})
+                                       ->evaluate({golden.tensor("q").to(dtype),
+                                                   golden.tensor("u").to(dtype),
+                                                   {},
+                                                   test::pairs_of(golden.tensor("Y")),
+                                                   {}});
     EXPECT_NEAR(result.loss.item<double>(), golden.tensor("f64_loss_u").item<double>(), 1e-6);
     for (const auto& [leaf, ours] : {std::pair("q", result.grad_q), std::pair("u", result.grad_u)}) {
       const at::Tensor expected = golden.tensor(std::string("f64_loss_u_grad_") + leaf);

@@ -8,9 +8,12 @@
 #include <numeric>
 #include <set>
 
+#include "fixtures/pairs.hpp"
 #include "fixtures/timing.hpp"
 #include "fixtures/toy_dataset.hpp"
-#include "train/batch_plan.hpp"
+#include "sampling/batch_plan.hpp"
+#include "sampling/clustered.hpp"
+#include "sampling/shuffled.hpp"
 
 namespace vixen {
 namespace {
@@ -21,7 +24,12 @@ struct Plans : testing::Test {
   explicit Plans(ToyOptions options = {}) : dataset(write_toy_dataset(dir.path() / "toy.h5", options)) {
     for (int64_t i = 0; i < dataset.labels().size(); ++i) weights.push_back(1.0 + static_cast<double>(i % 7));
   }
-  BatchPlanner planner(int64_t batch_size, uint64_t seed = 5) const { return {dataset, weights, batch_size, seed}; }
+  BatchPlanner planner(int64_t batch_size, uint64_t seed = 5) const {
+    return {dataset, weights, batch_size, seed, prime->draws()};
+  }
+  std::vector<int64_t> shuffled(uint64_t epoch, uint64_t seed = 5) const {
+    return shuffled_order(dataset.train().size(), seed, epoch);
+  }
   bool relevant(int64_t query, int64_t label) const {
     const auto row = dataset.train_labels()[query];
     return std::find(row.begin(), row.end(), label) != row.end();
@@ -30,7 +38,15 @@ struct Plans : testing::Test {
   test::TempDir dir;
   Dataset dataset;
   std::vector<double> weights;
+  std::unique_ptr<Objective> prime = make_prime(LossConfig{});  // draws u, i, uv, r
 };
+
+enum Draw { kU, kI, kUv, kR };
+
+at::Tensor dense_positives(const BatchPlan& plan) {
+  return test::dense_of(plan.positives, static_cast<int64_t>(plan.query_rows.size()),
+                        static_cast<int64_t>(plan.label_rows.size()));
+}
 
 bool is_permutation(std::vector<int64_t> order, int64_t n) {
   std::vector<int64_t> expected(static_cast<size_t>(n));
@@ -40,22 +56,19 @@ bool is_permutation(std::vector<int64_t> order, int64_t n) {
 }
 
 TEST_F(Plans, EpochOrderIsAKeyedPermutation) {
-  const auto plans = planner(10);
-  const auto order = plans.epoch_order(2, {});
+  const auto order = shuffled(2);
   EXPECT_TRUE(is_permutation(order, 96));
-  EXPECT_EQ(order, plans.epoch_order(2, {}));
-  EXPECT_NE(order, plans.epoch_order(3, {}));
-  EXPECT_NE(order, planner(10, 6).epoch_order(2, {}));
-  EXPECT_EQ(order, planner(32).epoch_order(2, {})) << "the order does not depend on the batch size";
+  EXPECT_EQ(order, shuffled(2));
+  EXPECT_NE(order, shuffled(3));
+  EXPECT_NE(order, shuffled(2, 6));
 }
 
 TEST_F(Plans, ShuffleIsUniform) {
   // Where query 0 goes, over many epochs: chi-square with 95 degrees of freedom, mean 95, sigma 13.8.
   constexpr int kEpochs = 9600;
   std::vector<int> count(96, 0);
-  const auto plans = planner(10);
   for (uint64_t epoch = 0; epoch < kEpochs; ++epoch) {
-    const auto order = plans.epoch_order(epoch, {});
+    const auto order = shuffled(epoch);
     ++count[static_cast<size_t>(std::find(order.begin(), order.end(), 0) - order.begin())];
   }
   double chi_square = 0;
@@ -68,8 +81,7 @@ TEST_F(Plans, ClustersStayTogether) {
   at::Tensor leaves = at::empty({96}, at::kInt);
   for (int i = 0; i < 96; ++i)
     leaves.mutable_data_ptr<int32_t>()[i] = (i * 5) % 12 == 3 ? 0 : (i * 5) % 12;  // leaf 3 is empty
-  const auto plans = planner(10);
-  const auto order = plans.epoch_order(1, leaves);
+  const auto order = clustered_order(leaves, 5, 1);
   EXPECT_TRUE(is_permutation(order, 96));
   std::vector<int32_t> runs;
   for (size_t i = 0; i < order.size(); ++i) {
@@ -83,21 +95,22 @@ TEST_F(Plans, ClustersStayTogether) {
   EXPECT_EQ(runs.size(), 11u);
   EXPECT_EQ(std::set<int32_t>(runs.begin(), runs.end()).size(), runs.size()) << "a cluster is one run";
   EXPECT_FALSE(std::is_sorted(runs.begin(), runs.end()));
-  EXPECT_NE(order, plans.epoch_order(2, leaves));
-  EXPECT_EQ(order, plans.epoch_order(1, leaves));
+  EXPECT_NE(order, clustered_order(leaves, 5, 2));
+  EXPECT_EQ(order, clustered_order(leaves, 5, 1));
 }
 
 TEST_F(Plans, LastBatchIsKept) {
   const auto plans = planner(36);
   EXPECT_EQ(plans.steps_per_epoch(), 3);
-  const auto order = plans.epoch_order(4, {});
+  const auto order = shuffled(4);
   std::vector<int64_t> seen;
   for (int64_t index = 0; index < 3; ++index) {
     const BatchPlan plan = plans.plan(4, index, order);
     EXPECT_EQ(plan.step, 4u * 3u + static_cast<uint64_t>(index));
     EXPECT_EQ(plan.query_rows.size(), index < 2 ? 36u : 24u);
     EXPECT_EQ(plan.label_rows.size(), plan.query_rows.size());
-    EXPECT_EQ(plan.positives.size(0), static_cast<int64_t>(plan.query_rows.size()));
+    EXPECT_EQ(plan.positives.size(0), 2);
+    EXPECT_EQ(plan.draws[kU].size(0), static_cast<int64_t>(plan.query_rows.size()));
     seen.insert(seen.end(), plan.query_rows.begin(), plan.query_rows.end());
   }
   EXPECT_EQ(seen, order);
@@ -109,23 +122,25 @@ TEST_F(Plans, PositivesMatchBruteForceAndDrawsArePositive) {
   const auto plans = planner(50);
   size_t duplicates = 0;
   for (uint64_t epoch = 0; epoch < 5; ++epoch) {
-    const auto order = plans.epoch_order(epoch, {});
+    const auto order = shuffled(epoch);
     for (int64_t index = 0; index < plans.steps_per_epoch(); ++index) {
       const BatchPlan plan = plans.plan(epoch, index, order);
       const auto b = static_cast<int64_t>(plan.query_rows.size());
       duplicates += plan.label_rows.size() - std::set<int64_t>(plan.label_rows.begin(), plan.label_rows.end()).size();
-      ASSERT_EQ(plan.positives.scalar_type(), at::kBool);
-      ASSERT_EQ(plan.draws.i.scalar_type(), at::kLong);
-      const auto y = plan.positives.accessor<bool, 2>();
+      ASSERT_EQ(plan.positives.scalar_type(), at::kLong);
+      ASSERT_EQ(plan.draws[kI].scalar_type(), at::kLong);
+      const auto dense = dense_positives(plan);
+      ASSERT_TRUE(test::pairs_of(dense).equal(plan.positives)) << "by query, then by column, each once";
+      const auto y = dense.accessor<bool, 2>();
       for (int64_t i = 0; i < b; ++i)
         for (int64_t j = 0; j < b; ++j)
           ASSERT_EQ(y[i][j],
                     relevant(plan.query_rows[static_cast<size_t>(i)], plan.label_rows[static_cast<size_t>(j)]));
       for (int64_t i = 0; i < b; ++i) {
         ASSERT_TRUE(y[i][i]);
-        for (const at::Tensor& draw : {plan.draws.u, plan.draws.uv, plan.draws.r})
+        for (const at::Tensor& draw : {plan.draws[kU], plan.draws[kUv], plan.draws[kR]})
           ASSERT_TRUE(y[i][draw[i].item<int64_t>()]);
-        ASSERT_TRUE(y[plan.draws.i[i].item<int64_t>()][i]) << "the drawn query of column " << i;
+        ASSERT_TRUE(y[plan.draws[kI][i].item<int64_t>()][i]) << "the drawn query of column " << i;
       }
     }
   }
@@ -134,15 +149,14 @@ TEST_F(Plans, PositivesMatchBruteForceAndDrawsArePositive) {
 
 TEST_F(Plans, ThePlanIsAFunctionOfItsKeys) {
   const auto plans = planner(40);
-  const auto order = plans.epoch_order(1, {});
+  const auto order = shuffled(1);
   const BatchPlan a = plans.plan(1, 1, order), b = planner(40).plan(1, 1, order);
   EXPECT_EQ(a.label_rows, b.label_rows);
   EXPECT_TRUE(at::equal(a.positives, b.positives));
-  EXPECT_TRUE(at::equal(a.draws.u, b.draws.u) && at::equal(a.draws.i, b.draws.i) && at::equal(a.draws.uv, b.draws.uv) &&
-              at::equal(a.draws.r, b.draws.r));
-  EXPECT_FALSE(at::equal(a.draws.u, a.draws.uv)) << "terms draw independently";
-  EXPECT_FALSE(at::equal(a.draws.u, a.draws.r));
-  EXPECT_FALSE(at::equal(a.draws.uv, a.draws.r));
+  for (size_t d = 0; d < a.draws.size(); ++d) EXPECT_TRUE(at::equal(a.draws[d], b.draws[d])) << d;
+  EXPECT_FALSE(at::equal(a.draws[kU], a.draws[kUv])) << "terms draw independently";
+  EXPECT_FALSE(at::equal(a.draws[kU], a.draws[kR]));
+  EXPECT_FALSE(at::equal(a.draws[kUv], a.draws[kR]));
   EXPECT_NE(a.label_rows, planner(40, 6).plan(1, 1, order).label_rows);
   EXPECT_NE(a.label_rows, plans.plan(2, 1, order).label_rows);
 }
@@ -189,8 +203,9 @@ TEST_F(Plans, LossDrawsAreUniformOverColumns) {
     for (int64_t t = 0; t < 4; ++t) counts[static_cast<size_t>(t * kMost + m)].assign(static_cast<size_t>(m), 0);
   for (uint64_t epoch = 0; epoch < kEpochs; ++epoch) {
     const BatchPlan plan = plans.plan(epoch, 0, order);
-    const auto y = plan.positives.accessor<bool, 2>();
-    const at::Tensor draws[] = {plan.draws.u, plan.draws.uv, plan.draws.r, plan.draws.i};
+    const auto dense = dense_positives(plan);
+    const auto y = dense.accessor<bool, 2>();
+    const at::Tensor draws[] = {plan.draws[kU], plan.draws[kUv], plan.draws[kR], plan.draws[kI]};
     for (size_t t = 0; t < 4; ++t)
       for (int64_t i = 0; i < 96; ++i) {
         const int64_t drawn = draws[t].const_data_ptr<int64_t>()[i];
@@ -216,6 +231,46 @@ TEST_F(Plans, LossDrawsAreUniformOverColumns) {
   }
 }
 
+// Extra columns come after the drawn positives, and the full ground truth decides about them.
+TEST_F(Plans, ExtraColumnsJoinTheBatch) {
+  const auto plans = planner(12);
+  const auto order = shuffled(1);
+  const BatchPlan plain = plans.plan(1, 0, order);
+  std::vector<int64_t> extra;
+  for (int64_t label = 0; label < dataset.labels().size(); ++label) extra.push_back(label);
+  const BatchPlan plan = plans.plan(1, 0, order, extra);
+  EXPECT_EQ(plan.query_rows, plain.query_rows);
+  ASSERT_EQ(plan.label_rows.size(), 12 + extra.size());
+  EXPECT_TRUE(std::equal(plain.label_rows.begin(), plain.label_rows.end(), plan.label_rows.begin()));
+  const auto m = static_cast<int64_t>(plan.label_rows.size());
+  const auto dense = dense_positives(plan);
+  const auto y = dense.accessor<bool, 2>();
+  int64_t unasked = 0;
+  for (int64_t j = 0; j < m; ++j) {
+    bool asked = false;
+    for (int64_t i = 0; i < 12; ++i) {
+      ASSERT_EQ(y[i][j], relevant(plan.query_rows[static_cast<size_t>(i)], plan.label_rows[static_cast<size_t>(j)]));
+      asked |= y[i][j];
+    }
+    const int64_t drawn = plan.draws[kI][j].item<int64_t>();
+    if (asked)
+      ASSERT_TRUE(y[drawn][j]);
+    else
+      ASSERT_EQ(drawn, -1) << "a column that no query of the batch asks for";
+    unasked += !asked;
+  }
+  EXPECT_GT(unasked, 0);
+  EXPECT_LT(unasked, m - 12);
+  for (const Draw draw : {kU, kUv, kR}) EXPECT_EQ(plan.draws[draw].size(0), 12);
+}
+
+// Only what the objective asks for is drawn.
+TEST_F(Plans, DrawsAreThoseOfTheObjective) {
+  const auto ngame = make_ngame(LossConfig{});
+  const BatchPlanner plans(dataset, weights, 12, 5, ngame->draws());
+  EXPECT_TRUE(plans.plan(1, 0, shuffled(1)).draws.empty());
+}
+
 struct LargePlans : Plans {
   static ToyOptions options() {
     ToyOptions options;
@@ -230,7 +285,7 @@ struct LargePlans : Plans {
 
 TEST_F(LargePlans, APlanTakesMilliseconds) {
   const auto plans = planner(2048);
-  const auto order = plans.epoch_order(0, {});
+  const auto order = shuffled(0);
   const double best_ms = test::best_milliseconds([&](int repeat) {
     const BatchPlan plan = plans.plan(0, repeat % 2, order);
     ASSERT_EQ(plan.query_rows.size(), 2048u);

@@ -7,8 +7,8 @@
 #include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fixtures/temp_dir.hpp"
-#include "train/checkpoint.hpp"
-#include "train/checkpoint_files.hpp"
+#include "checkpoint/checkpoint.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 
 namespace vixen {
 namespace {

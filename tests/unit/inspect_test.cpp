@@ -15,7 +15,7 @@
 #include "fixtures/hdf5_builder.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "model/safetensors.hpp"
-#include "train/checkpoint_files.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 
 namespace vixen {
 namespace {

@@ -1,5 +1,5 @@
 // What the passes over all labels hold of memory: one table of embeddings, never a second one.
-#include "train/label_prototypes.hpp"
+#include "prototypes/label_prototypes.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include "device/tracked_memory.hpp"
 #include "fixtures/single_rank.hpp"
 #include "kernels/pooling.hpp"
-#include "train/centroids.hpp"
+#include "prototypes/centroids.hpp"
 
 namespace vixen {
 namespace {

@@ -1,5 +1,5 @@
 // The memory plan against what steps really take, the order in which a budget is kept, and the cutting of batches.
-#include "train/memory_plan.hpp"
+#include "plan/memory_plan.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -74,7 +74,7 @@ class MemoryPlanTest : public ::testing::Test {
 
   static std::unique_ptr<Trainer> make(const Config& config, const Dataset& dataset) {
     return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset),
-                                     std::make_shared<test::SingleRank>(), TrainerHooks{});
+                                     std::make_shared<test::SingleRank>());
   }
 
   // An encoder whose parameters are registered only, with the prototypes', and its shape.
@@ -124,16 +124,16 @@ TEST_F(MemoryPlanTest, PredictsTheMeasuredPeakOfAStep) {
       // The largest batch of those that run.
       auto shape = plan_of(settings, dataset)->shape;
       shape.batch = {};
-      const auto order = trainer->planner().epoch_order(0, {});
+      auto& parts = trainer->parts();
+      const auto order = parts.sampler->order(0);
       for (int64_t step = 0; step < 2; ++step) {
-        const auto batch = shape_of(
-            trainer->step().prepare(trainer->planner().plan(0, step, order), dataset, trainer->pack_options()));
+        const auto batch = shape_of(parts.step->prepare(parts.planner->plan(0, step, order), dataset, parts.pack));
         if (batch.positions > shape.batch.positions) shape.batch = batch;
       }
       reset_peak_tensor_bytes();
       trainer->run_steps(2);
       const int64_t measured = peak_tensor_bytes() - before;
-      const auto plan = predict_memory(shape, trainer->encoder(), choice);
+      const auto plan = predict_memory(shape, *parts.encoder, choice);
       const int64_t predicted = plan.resident_bytes() + plan.step_bytes();
       const double ratio = static_cast<double>(predicted) / static_cast<double>(measured);
       fmt::print(
@@ -141,7 +141,7 @@ TEST_F(MemoryPlanTest, PredictsTheMeasuredPeakOfAStep) {
           "{:.1f} MB\n",
           model, choice.recompute_layers, choice.chunks, static_cast<double>(measured) / 1e6,
           static_cast<double>(predicted) / 1e6, 100 * (ratio - 1), static_cast<double>(plan.resident_bytes()) / 1e6);
-      EXPECT_NEAR(ratio, 1, 0.1) << model << ", " << choice_text(plan, trainer->encoder().n_layers());
+      EXPECT_NEAR(ratio, 1, 0.1) << model << ", " << choice_text(plan, parts.encoder->n_layers());
       if (choice == MemoryChoice{0, 1})
         kept_all = measured;
       else
@@ -169,14 +169,15 @@ TEST_F(MemoryPlanTest, WorstBatchIsNotExceeded) {
   const Dataset dataset(settings.data.path);
   auto trainer = make(settings, dataset);
   const auto data = plan_of(settings, dataset)->shape.data;
-  const auto worst = worst_batch(data, settings.train.batch_size), mean = mean_batch(data, settings.train.batch_size);
+  const auto worst = worst_batch(data, settings.train.batch_size, settings.train.batch_size),
+             mean = mean_batch(data, settings.train.batch_size, settings.train.batch_size);
   double positions = 0;
   int64_t steps = 0;
   for (uint64_t epoch = 0; epoch < 5; ++epoch) {
-    const auto order = trainer->planner().epoch_order(epoch, {});
-    for (int64_t step = 0; step < trainer->planner().steps_per_epoch(); ++step, ++steps) {
-      const auto batch = shape_of(
-          trainer->step().prepare(trainer->planner().plan(epoch, step, order), dataset, trainer->pack_options()));
+    const auto& parts = trainer->parts();
+    const auto order = parts.sampler->order(epoch);
+    for (int64_t step = 0; step < parts.planner->steps_per_epoch(); ++step, ++steps) {
+      const auto batch = shape_of(parts.step->prepare(parts.planner->plan(epoch, step, order), dataset, parts.pack));
       EXPECT_LE(batch.positions, worst.positions);
       EXPECT_LE(batch.images, worst.images);
       EXPECT_LE(batch.sum_squared_lengths, worst.sum_squared_lengths);

@@ -1,5 +1,5 @@
 // Centroids of the label shard, block by block.
-#include "train/centroids.hpp"
+#include "prototypes/centroids.hpp"
 
 #include <ATen/ATen.h>
 
@@ -7,6 +7,18 @@
 #include <vector>
 
 namespace vixen {
+namespace {
+
+// Rows of the bank that are fetched at a time: 65,536 of 768 floats are 200 MB.
+constexpr int64_t kBlockRows = 65536;
+
+}  // namespace
+
+int64_t update_centroids_bytes(int64_t n_queries, int64_t width, int64_t world_size) {
+  // Rows of the bank (fp16) as they are picked, sent, put in order, and in float32.
+  constexpr int64_t kHalf = 2, kFloat = 4;
+  return std::min(kBlockRows, n_queries) * width * ((world_size > 1 ? 3 : 2) * kHalf + kFloat);
+}
 
 void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const Ragged<int32_t>& queries_of_label,
                       Communicator& comm) {
@@ -17,7 +29,7 @@ void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const R
   // Ranks meet in every gather, so all go on until the last one is done.
   while (comm.max_host(static_cast<int64_t>(label < range.end)) != 0) {
     int64_t last = label;
-    while (last < range.end && offsets[last + 1] - offsets[label] <= kCentroidBlockRows) ++last;
+    while (last < range.end && offsets[last + 1] - offsets[label] <= kBlockRows) ++last;
     if (last == label && label < range.end) ++last;  // a label with more queries than a block: alone
 
     const int64_t first_pair = label < range.end ? offsets[label] : 0;

@@ -6,13 +6,12 @@
 
 namespace vixen {
 
-/// Rows of the bank that are fetched at a time: 65,536 of 768 floats are 200 MB.
-inline constexpr int64_t kCentroidBlockRows = 65536;
-
 /// Fills this rank's rows of `centroids` [L, D] from `bank` [N, D] (unit rows). queries_of_label: row l lists the
 /// training queries of label l, ascending; a label without any gets 0. The mean is not re-normalised. Rows are fetched
 /// in blocks (bounded memory) and summed in query order, so the result does not depend on the world size. Collective.
 void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const Ragged<int32_t>& queries_of_label,
                       Communicator& comm);
+/// Bytes that it holds at its fullest beyond the tables.
+int64_t update_centroids_bytes(int64_t n_queries, int64_t width, int64_t world_size);
 
 }  // namespace vixen

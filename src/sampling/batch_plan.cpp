@@ -1,6 +1,6 @@
 // Draws batches with counted random numbers: every draw is keyed by what it is for, never by when or where it happens.
 // N training queries, L labels, B rows of a batch.
-#include "train/batch_plan.hpp"
+#include "sampling/batch_plan.hpp"
 
 #include <ATen/ATen.h>
 
@@ -13,9 +13,6 @@
 
 namespace vixen {
 namespace {
-
-/// Terms of the loss that draw a positive: the high bits of the key.
-enum class DrawTerm : uint64_t { kU = 0, kI = 1, kUv = 2, kR = 3 };
 
 /// Columns of a batch by label: an open-addressing table of chains, since labels repeat.
 class LabelColumns {
@@ -57,16 +54,11 @@ class LabelColumns {
   size_t mask_ = 0;
 };
 
-void shuffle(std::vector<int64_t>& items, uint64_t seed, uint64_t epoch) {
-  for (size_t i = items.size(); i > 1; --i)
-    std::swap(items[i - 1], items[random_below(seed, RandomStream::kShuffle, epoch, i - 1, i)]);
-}
-
 }  // namespace
 
 BatchPlanner::BatchPlanner(const Dataset& dataset, std::vector<double> inverse_propensity, int64_t batch_size,
-                           uint64_t seed)
-    : dataset_(&dataset), batch_size_(batch_size), seed_(seed) {
+                           uint64_t seed, std::span<const DrawSpec> draws)
+    : dataset_(&dataset), batch_size_(batch_size), seed_(seed), draws_(draws) {
   VIXEN_CHECK(batch_size >= 1, "batch of {}", batch_size);
   VIXEN_CHECK(static_cast<int64_t>(inverse_propensity.size()) == dataset.labels().size(), "{} weights for {} labels",
               inverse_propensity.size(), dataset.labels().size());
@@ -83,47 +75,25 @@ int64_t BatchPlanner::steps_per_epoch() const {
   return (dataset_->train().size() + batch_size_ - 1) / batch_size_;
 }
 
-std::vector<int64_t> BatchPlanner::epoch_order(uint64_t epoch, const at::Tensor& leaves) const {
-  const int64_t n = dataset_->train().size();
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  if (!leaves.defined()) {
-    std::iota(order.begin(), order.end(), 0);
-    shuffle(order, seed_, epoch);
-    return order;
-  }
-  VIXEN_CHECK(leaves.is_cpu() && leaves.scalar_type() == at::kInt && leaves.dim() == 1 && leaves.size(0) == n &&
-                  leaves.is_contiguous(),
-              "leaves must be int32 [{}] on the CPU", n);
-  const auto* leaf = leaves.const_data_ptr<int32_t>();
-  const int64_t n_leaves = n == 0 ? 0 : int64_t{*std::max_element(leaf, leaf + n)} + 1;
-  std::vector<int64_t> clusters(static_cast<size_t>(n_leaves)), first(static_cast<size_t>(n_leaves)),
-      size(static_cast<size_t>(n_leaves), 0);
-  std::iota(clusters.begin(), clusters.end(), 0);
-  shuffle(clusters, seed_, epoch);
-  for (int64_t i = 0; i < n; ++i) {
-    VIXEN_CHECK(leaf[i] >= 0, "query {} is in leaf {}", i, leaf[i]);
-    ++size[static_cast<size_t>(leaf[i])];
-  }
-  int64_t at = 0;
-  for (const int64_t cluster : clusters) {
-    first[static_cast<size_t>(cluster)] = at;
-    at += size[static_cast<size_t>(cluster)];
-  }
-  for (int64_t i = 0; i < n; ++i) order[static_cast<size_t>(first[static_cast<size_t>(leaf[i])]++)] = i;
-  return order;
-}
-
-BatchPlan BatchPlanner::plan(uint64_t epoch, int64_t index, const std::vector<int64_t>& order) const {
-  const auto& labels = dataset_->train_labels();
-  VIXEN_CHECK(static_cast<int64_t>(order.size()) == labels.size() && index >= 0 && index < steps_per_epoch(),
-              "step {} of {}, order of {} for {} queries", index, steps_per_epoch(), order.size(), labels.size());
+BatchPlan BatchPlanner::plan(uint64_t epoch, int64_t index, std::span<const int64_t> order,
+                             std::span<const int64_t> extra_labels) const {
+  const int64_t n = dataset_->train_labels().size();
+  VIXEN_CHECK(static_cast<int64_t>(order.size()) == n && index >= 0 && index < steps_per_epoch(),
+              "step {} of {}, order of {} for {} queries", index, steps_per_epoch(), order.size(), n);
   BatchPlan plan;
   plan.step = epoch * static_cast<uint64_t>(steps_per_epoch()) + static_cast<uint64_t>(index);
   const auto begin = order.begin() + index * batch_size_;
-  plan.query_rows.assign(begin, order.begin() + std::min(labels.size(), (index + 1) * batch_size_));
-  const auto b = static_cast<int64_t>(plan.query_rows.size());
+  plan.query_rows.assign(begin, order.begin() + std::min(n, (index + 1) * batch_size_));
+  draw_labels(epoch, plan);
+  plan.label_rows.insert(plan.label_rows.end(), extra_labels.begin(), extra_labels.end());
+  draw_partners(plan);
+  return plan;
+}
 
-  plan.label_rows.reserve(static_cast<size_t>(b));
+// One positive of each query, by inverse propensity.
+void BatchPlanner::draw_labels(uint64_t epoch, BatchPlan& plan) const {
+  const auto& labels = dataset_->train_labels();
+  plan.label_rows.reserve(plan.query_rows.size());
   for (const int64_t query : plan.query_rows) {
     const auto row = labels[query];
     VIXEN_CHECK(!row.empty(), "query {} has no label", query);
@@ -133,46 +103,58 @@ BatchPlan BatchPlanner::plan(uint64_t epoch, int64_t index, const std::vector<in
     const auto drawn = static_cast<size_t>(std::upper_bound(weights, weights + row.size(), target) - weights);
     plan.label_rows.push_back(row[std::min(drawn, row.size() - 1)]);  // rounding may give the whole sum
   }
+}
 
-  plan.positives = at::zeros({b, b}, at::kBool);
-  auto* positives = plan.positives.mutable_data_ptr<bool>();
-  for (auto* draws : {&plan.draws.u, &plan.draws.i, &plan.draws.uv, &plan.draws.r}) *draws = at::empty({b}, at::kLong);
-  auto* draw_u = plan.draws.u.mutable_data_ptr<int64_t>();
-  auto* draw_i = plan.draws.i.mutable_data_ptr<int64_t>();
-  auto* draw_uv = plan.draws.uv.mutable_data_ptr<int64_t>();
-  auto* draw_r = plan.draws.r.mutable_data_ptr<int64_t>();
-  const auto draw = [&](DrawTerm term, int64_t row, size_t bound) {
-    return random_below(seed_, RandomStream::kLossPositive, plan.step,
-                        static_cast<uint64_t>(term) << 56 | static_cast<uint64_t>(row), bound);
+// The relevant pairs of the batch, and what the objective draws among them.
+void BatchPlanner::draw_partners(BatchPlan& plan) const {
+  const auto& labels = dataset_->train_labels();
+  const auto b = static_cast<int64_t>(plan.query_rows.size()), m = static_cast<int64_t>(plan.label_rows.size());
+  std::vector<int64_t*> drawn;
+  for (const DrawSpec& spec : draws_) {
+    plan.draws.push_back(at::empty({spec.axis == DrawAxis::kQueries ? b : m}, at::kLong));
+    drawn.push_back(plan.draws.back().mutable_data_ptr<int64_t>());
+  }
+  const auto draw_all = [&](DrawAxis axis, int64_t row, std::span<const int32_t> partners) {
+    for (size_t d = 0; d < draws_.size(); ++d) {
+      if (draws_[d].axis != axis) continue;
+      drawn[d][row] = partners.empty()
+                          ? -1
+                          : partners[random_below(seed_, RandomStream::kLossPositive, plan.step,
+                                                  draws_[d].key << 56 | static_cast<uint64_t>(row), partners.size())];
+    }
   };
 
   const LabelColumns columns_of(plan.label_rows);
-  std::vector<int32_t> columns;                    // of one row
-  std::vector<std::pair<int32_t, int32_t>> pairs;  // (column, row) of every true pair, rows ascending
-  std::vector<int32_t> first(static_cast<size_t>(b) + 1, 0);
+  std::vector<int32_t> columns;                    // of one query
+  std::vector<std::pair<int32_t, int32_t>> pairs;  // (column, query) of every relevant pair, queries ascending
+  std::vector<int32_t> first(static_cast<size_t>(m) + 1, 0);
   for (int64_t i = 0; i < b; ++i) {
     columns.clear();
     for (const int32_t label : labels[plan.query_rows[static_cast<size_t>(i)]])
       columns_of.for_each(label, [&](int32_t column) { columns.push_back(column); });
+    draw_all(DrawAxis::kQueries, i, columns);
+    std::sort(columns.begin(), columns.end());
     for (const int32_t column : columns) {
-      positives[i * b + column] = true;
       pairs.emplace_back(column, static_cast<int32_t>(i));
       ++first[static_cast<size_t>(column) + 1];
     }
-    draw_u[i] = columns[draw(DrawTerm::kU, i, columns.size())];
-    draw_uv[i] = columns[draw(DrawTerm::kUv, i, columns.size())];
-    draw_r[i] = columns[draw(DrawTerm::kR, i, columns.size())];
+  }
+  const auto p = static_cast<int64_t>(pairs.size());
+  plan.positives = at::empty({2, p}, at::kLong);
+  auto* positives = plan.positives.mutable_data_ptr<int64_t>();
+  for (int64_t pair = 0; pair < p; ++pair) {
+    positives[pair] = pairs[static_cast<size_t>(pair)].second;
+    positives[p + pair] = pairs[static_cast<size_t>(pair)].first;
   }
   // The queries of each column: a counting sort of the pairs.
   std::partial_sum(first.begin(), first.end(), first.begin());
   std::vector<int32_t> queries(pairs.size()), next(first.begin(), first.end() - 1);
-  for (const auto& [column, row] : pairs) queries[static_cast<size_t>(next[static_cast<size_t>(column)]++)] = row;
-  for (int64_t j = 0; j < b; ++j) {
+  for (const auto& [column, query] : pairs) queries[static_cast<size_t>(next[static_cast<size_t>(column)]++)] = query;
+  for (int64_t j = 0; j < m; ++j) {
     const auto from = static_cast<size_t>(first[static_cast<size_t>(j)]),
                to = static_cast<size_t>(first[static_cast<size_t>(j) + 1]);
-    draw_i[j] = queries[from + draw(DrawTerm::kI, j, to - from)];
+    draw_all(DrawAxis::kColumns, j, std::span(queries).subspan(from, to - from));
   }
-  return plan;
 }
 
 }  // namespace vixen

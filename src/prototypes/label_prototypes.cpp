@@ -1,5 +1,5 @@
 // Free vectors, centroids and prototypes of the label shard.
-#include "train/label_prototypes.hpp"
+#include "prototypes/label_prototypes.hpp"
 
 #include <ATen/ATen.h>
 
@@ -19,6 +19,8 @@ constexpr uint64_t kFreeVectorInitKey = uint64_t{1} << 32;
 constexpr uint64_t kFreeVectorClusterEpoch = ~uint64_t{0};
 // Labels of all ranks whose embeddings are summed at a time: 8192 of width 3584 are 117 MB.
 constexpr int64_t kMeanRows = 8192;
+// Tables of free vectors in all.
+constexpr int64_t kValueGradientMoments = 4;
 
 // Xavier-uniform rows of a [n_rows, width] table; each value depends on its global place only.
 void fill_xavier(at::Tensor local, RowRange range, int64_t n_rows, uint64_t seed) {
@@ -103,6 +105,25 @@ int64_t LabelPrototypes::initialise_bytes(const Config& config, int64_t local_la
   // Rows as picked, as sorted to be sent, as they came in, and their sums.
   const int64_t means = 4 * std::min(local_labels, kMeanRows) * width * static_cast<int64_t>(sizeof(float));
   return std::max(clustering, means);
+}
+
+int64_t LabelPrototypes::free_vector_bytes(const Config& config, int64_t n_labels, int64_t width, int64_t world_size) {
+  const int64_t vectors = int64_t{1} << depth_for_free_vectors(config.prototype.free_vectors, n_labels);
+  return kValueGradientMoments * RowShards(vectors, static_cast<int>(world_size)).max_rows() * width *
+         static_cast<int64_t>(sizeof(float));
+}
+
+int64_t LabelPrototypes::centroid_bytes(int64_t n_labels, int64_t width, int64_t world_size) {
+  return RowShards(n_labels, static_cast<int>(world_size)).max_rows() * width * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t LabelPrototypes::local_bytes() const {
+  return kValueGradientMoments * static_cast<int64_t>(free_vectors_->local().nbytes()) +
+         static_cast<int64_t>(centroids_->local().nbytes());
+}
+
+int64_t LabelPrototypes::free_vector_elements(const Config& config, int64_t n_labels, int64_t width) {
+  return (int64_t{1} << depth_for_free_vectors(config.prototype.free_vectors, n_labels)) * width;
 }
 
 at::Tensor LabelPrototypes::clusters_of(const at::Tensor& label_ids) const {

@@ -1,5 +1,5 @@
 // The bytes of every part, and the search for a way to run that fits.
-#include "train/memory_plan.hpp"
+#include "plan/memory_plan.hpp"
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
@@ -9,12 +9,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
-#include "cluster/balanced_two_means.hpp"
 #include "model/backbone.hpp"
 #include "model/model_json.hpp"
+#include "model/prototype.hpp"
+#include "objective/objective.hpp"
+#include "prototypes/centroids.hpp"
+#include "prototypes/label_prototypes.hpp"
+#include "sampling/sampler.hpp"
 #include "shard/row_shards.hpp"
-#include "train/centroids.hpp"
-#include "train/label_prototypes.hpp"
 
 namespace vixen {
 namespace {
@@ -63,18 +65,22 @@ int64_t compute_bytes(const MemoryShape& shape) {
   return shape.config.model.compute == Compute::kBfloat16 ? kHalf : kFloat;
 }
 
-// A packed batch with its pictures, and the B x B table of positives.
-int64_t input_bytes(const Encoder::BatchShape& batch, int64_t image_width, int64_t batch_size) {
+// A packed batch with its pictures, and the plan's rows, draws and relevant pairs.
+int64_t input_bytes(const Encoder::BatchShape& batch, int64_t image_width, int64_t columns) {
+  constexpr int64_t kPairsAColumn = 16;  // more are rare, and small beside the positions
   return batch.positions * 3 * kIndex + batch.sequences * 2 * kIndex + batch.images * (image_width * kFloat + kIndex) +
-         batch_size * batch_size + 6 * kIndex * batch_size;
+         (6 + 2 * kPairsAColumn) * kIndex * columns;
+}
+
+bool uses_prototypes(const MemoryShape& shape) {
+  return make_objective(shape.config)->uses_prototypes();
 }
 
 // The tables that may live in host memory.
 std::vector<MemoryPart> table_parts(const MemoryShape& shape) {
   const int64_t w = shape.world_size, d = shape.width;
   std::vector<MemoryPart> parts;
-  if (shape.config.train.method == Method::kPrime)
-    parts.push_back({"centroids", share_of(shape.data.labels, w) * d * kFloat});
+  if (uses_prototypes(shape)) parts.push_back({"centroids", LabelPrototypes::centroid_bytes(shape.data.labels, d, w)});
   parts.push_back({"query bank (fp16)", share_of(shape.data.queries, w) * d * kHalf});
   return parts;
 }
@@ -85,8 +91,7 @@ bool tables_on_host(const MemoryShape& shape, const MemoryChoice& choice) {
 
 std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryChoice& choice) {
   const auto& config = shape.config;
-  const bool prime = config.train.method == Method::kPrime;
-  const int64_t w = shape.world_size, d = shape.width, e = shape.trained_elements;
+  const int64_t e = shape.trained_elements;
   const int64_t batches = std::max<int64_t>(1, config.data.prefetch) + 2;  // in use, ready, being made
   std::vector<MemoryPart> parts = {
       {"frozen base weights", shape.frozen_bytes},
@@ -95,42 +100,29 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryCho
       {"optimiser moments", 2 * e * kFloat},
       {"bf16 copies of trained parameters", shape.copy_bytes},
   };
-  if (prime) {
-    const int64_t vectors = int64_t{1} << depth_for_free_vectors(config.prototype.free_vectors, shape.data.labels);
-    parts.push_back({"free vectors, gradients, moments", 4 * share_of(vectors, w) * d * kFloat});
-  }
+  if (uses_prototypes(shape))
+    parts.push_back({"free vectors, gradients, moments",
+                     LabelPrototypes::free_vector_bytes(config, shape.data.labels, shape.width, shape.world_size)});
   if (!tables_on_host(shape, choice)) {
     const auto tables = table_parts(shape);
     parts.insert(parts.end(), tables.begin(), tables.end());
   }
   if (shape.cpu)
     parts.push_back({"clusters of labels and queries", shape.data.labels * kIndex + shape.data.queries * 4});
-  parts.push_back(
-      {"batches packed ahead", batches * input_bytes(shape.batch, shape.data.image_width, config.train.batch_size)});
+  parts.push_back({"batches packed ahead", batches * input_bytes(shape.batch, shape.data.image_width, shape.columns)});
   return parts;
 }
 
-// What the prototype network keeps of its b labels' three positions, and what lives in its backward pass for a moment.
-struct PrototypeBytes {
-  int64_t kept = 0, moment = 0;
-};
-PrototypeBytes prototype_bytes(const MemoryShape& shape, int64_t rows) {
-  if (shape.config.train.method != Method::kPrime) return {};
-  const int64_t positions = 3 * rows, d = shape.width, f = shape.config.prototype.feed_forward;
-  return {positions * (8 * d + 2 * f) * compute_bytes(shape), positions * (5 * d + 2 * f) * compute_bytes(shape)};
-}
-
-// B x B matrices that the objective holds at once, by counting them in objective.cpp.
-int64_t objective_bytes(const TrainConfig& train) {
-  const int64_t matrices = train.method == Method::kPrime ? 10 : 4;
-  return matrices * train.batch_size * train.batch_size * kFloat;
+PrototypeNetwork::Bytes prototype_bytes(const MemoryShape& shape, int64_t rows) {
+  if (!uses_prototypes(shape)) return {};
+  return PrototypeNetwork::bytes(shape.config.prototype, shape.width, rows, compute_bytes(shape));
 }
 
 // The fullest moment of a step.
 std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& choice) {
   const auto& train = shape.config.train;
-  const int64_t b = shape.batch.sequences / 2, all = train.batch_size, d = shape.width;
-  const int64_t sides = train.method == Method::kPrime ? 3 : 2;
+  const int64_t b = shape.rank_queries, m = shape.rank_labels, d = shape.width;
+  const int64_t label_sides = uses_prototypes(shape) ? 2 : 1;  // u, and z
   const bool cached = choice.chunks > 1;
   const auto chunk =
       chunk_shape(shape.batch, choice.chunks, std::max(shape.data.query.longest, shape.data.label.longest));
@@ -146,19 +138,20 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& enco
       std::max(kept, again > 0 ? inputs - bytes.recomputed_a_layer + bytes.ends + bytes.kept_a_layer : 0) +
       bytes.transient_backward;
   const int64_t held = cached ? 0 : kept;  // while the loss is computed
-  const auto prototype = prototype_bytes(shape, b);
-  const int64_t own_rows = (2 + sides) * b * d * kFloat;    // h and the unit rows
-  const int64_t batch_rows = 2 * sides * all * d * kFloat;  // of all ranks, and what they are gathered from
-  const int64_t gradient_rows = (sides * all + 3 * b) * d * kFloat;
+  const auto prototype = prototype_bytes(shape, m);
+  const int64_t own = b + label_sides * m, all = train.batch_size + label_sides * shape.columns;
+  const int64_t own_rows = (b + m + own) * d * kFloat;  // h and the unit rows
+  const int64_t batch_rows = 2 * all * d * kFloat;      // of all ranks, and what they are gathered from
+  const int64_t gradient_rows = (all + b + 2 * m) * d * kFloat;
 
   const std::vector<std::vector<MemoryPart>> moments = {
       {{"activations kept for the backward pass", held},
        {"activations of the moment", (cached ? bytes.ends + bytes.transient_forward : forward) - held},
-       {"embeddings", cached ? 2 * b * d * kFloat : 0}},
+       {"embeddings", cached ? (b + m) * d * kFloat : 0}},
       {{"activations kept for the backward pass", held},
        {"prototype network", prototype.kept},
-       {"embeddings", own_rows + batch_rows + sides * all * d * kFloat},
-       {"objective (B x B matrices)", objective_bytes(train)}},
+       {"embeddings", own_rows + batch_rows + all * d * kFloat},
+       {"objective (B x M matrices)", make_objective(shape.config)->bytes(train.batch_size, shape.columns)}},
       {{"activations kept for the backward pass", held},
        {"prototype network", prototype.kept + prototype.moment},
        {"embeddings", own_rows + batch_rows / 2 + gradient_rows}},
@@ -174,21 +167,18 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& enco
 std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& encoder) {
   const auto& config = shape.config;
   const int64_t w = shape.world_size, d = shape.width;
-  const auto block = worst_batch(shape.data, RowShards::kBlockRows / 2);
+  const auto block = worst_batch(shape.data, RowShards::kBlockRows / 2, RowShards::kBlockRows / 2);
   const auto bytes = encoder.activation_bytes(block);
   const int64_t encode = bytes.ends + bytes.transient_forward + 2 * block.positions * d * compute_bytes(shape) +
                          4 * input_bytes(block, shape.data.image_width, 0);
   const int64_t own_labels = share_of(shape.data.labels, w), labels = own_labels * d;
   const int64_t own_queries = share_of(shape.data.queries, w);
   const int64_t test = share_of(shape.data.test_queries, w);
-  const bool prime = config.train.method == Method::kPrime;
+  const bool prime = uses_prototypes(shape);
   std::vector<MemoryPart> parts = {{"encoding the queries", encode}};
-  if (config.train.epochs > config.cluster.start_epoch + 1)
-    parts.push_back({"clustering the queries", two_means_bytes(own_queries, d, w, shape.cpu, /*in_place=*/false)});
-  // Rows of the bank as they are picked, sent, put in order, and in float32.
-  if (prime)
-    parts.push_back({"centroids from the query bank",
-                     std::min(kCentroidBlockRows, shape.data.queries) * d * ((w > 1 ? 3 : 2) * kHalf + kFloat)});
+  const int64_t sampler = make_sampler(config, shape.data.queries)->end_epoch_bytes(own_queries, d, w, shape.cpu);
+  if (sampler > 0) parts.push_back({"clustering the queries", sampler});
+  if (prime) parts.push_back({"centroids from the query bank", update_centroids_bytes(shape.data.queries, d, w)});
   const int64_t k = std::max<int64_t>(config.evaluate.k, 100);
   // A tile of scores; on GPUs label rows that are scored again, between ranks the lists of a block of queries.
   const int64_t asked = std::min(config.search.block_queries, std::max<int64_t>(1, test));
@@ -227,8 +217,11 @@ MemoryShape memory_shape(const Config& config, const DataShape& data, const Enco
   shape.world_size = world_size;
   shape.cpu = cpu;
   shape.width = encoder.width();
-  const int64_t rows = (config.train.batch_size + world_size - 1) / world_size;
-  shape.batch = worst_batch(data, rows);
+  const auto share = [&](int64_t rows) { return (rows + world_size - 1) / world_size; };
+  shape.columns = make_sampler(config, data.queries)->label_columns(config.train.batch_size);
+  shape.rank_queries = share(config.train.batch_size);
+  shape.rank_labels = share(shape.columns);
+  shape.batch = worst_batch(data, shape.rank_queries, shape.rank_labels);
   shape.trained_elements = store.elements();
   const auto compute = config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
   const auto stored = stored_dtype(config.model.path);

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "config/config.hpp"
-#include "train/memory_plan.hpp"
+#include "plan/memory_plan.hpp"
 
 namespace vixen {
 

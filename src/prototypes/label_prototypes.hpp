@@ -28,9 +28,19 @@ class LabelPrototypes {
   static int64_t initialise_bytes(const Config& config, int64_t local_labels, int64_t width, int64_t world_size,
                                   bool cpu);
 
+  /// Bytes of a rank's share of the tables of `n_labels` labels: free vectors with their gradients and moments; and
+  /// centroids.
+  static int64_t free_vector_bytes(const Config& config, int64_t n_labels, int64_t width, int64_t world_size);
+  static int64_t centroid_bytes(int64_t n_labels, int64_t width, int64_t world_size);
+  /// Elements of all free vectors.
+  static int64_t free_vector_elements(const Config& config, int64_t n_labels, int64_t width);
+
   /// n(z) of this rank's labels from their u [local labels, D], in evaluation mode, float32; written over u, block by
   /// block, and returned. Collective.
   at::Tensor representations(at::Tensor label_embeddings);
+
+  /// Bytes that this rank holds: free vectors, their moments and gradient; centroids.
+  int64_t local_bytes() const;
 
   PrototypeNetwork& network() { return *network_; }
   ShardedTable& free_vectors() { return *free_vectors_; }

@@ -1,5 +1,5 @@
 // Saving, loading and pruning of checkpoints.
-#include "train/checkpoint.hpp"
+#include "checkpoint/checkpoint.hpp"
 
 #include <ATen/ATen.h>
 
@@ -10,9 +10,9 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 #include "comm/on_root.hpp"
 #include "model/safetensors.hpp"
-#include "train/checkpoint_files.hpp"
 
 namespace vixen {
 namespace {

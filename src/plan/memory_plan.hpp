@@ -1,7 +1,6 @@
 // How much memory a rank needs for training, by part, before anything is allocated; and how a budget is kept by
 // tables in host memory, recomputing layers and gradient caching in chunks.
-//   b = ceil(B / W) rows of a rank, so 2b sequences of T positions with M pictures; D width, L labels, N queries, C
-//   free vectors
+//   B queries and M label columns of a batch, b and m of a rank; D width, L labels, N queries, C free vectors
 // Counted are tensors on the device. Everything here is a pure function: ranks that ask the same get the same.
 #pragma once
 
@@ -13,7 +12,7 @@
 #include "config/config.hpp"
 #include "model/encoder.hpp"
 #include "model/parameters.hpp"
-#include "train/data_shape.hpp"
+#include "plan/data_shape.hpp"
 
 namespace vixen {
 
@@ -28,6 +27,9 @@ struct MemoryShape {
   int64_t frozen_bytes = 0;      // of the base in memory
   int64_t mapped_bytes = 0;      // of the base in the page cache, shared by the ranks of a node
   int64_t copy_bytes = 0;        // bf16 copies of trained parameters
+  int64_t columns = 0;           // M
+  int64_t rank_queries = 0;      // b
+  int64_t rank_labels = 0;       // m
   Encoder::BatchShape batch;     // of a rank, as large as it may get
 };
 /// `store` with all parameters registered; nothing needs to be allocated. Reads config.json for the dtype that frozen

@@ -28,8 +28,8 @@ DataShape data_shape(const Dataset& dataset, const PackOptions& pack);
 /// Of [plan] keys; lengths are taken to deviate by half their mean. Unknown test split: a quarter of the queries.
 DataShape data_shape(const PlanConfig& plan);
 
-/// The mean batch of 2 rows sequences, and one that hardly any batch exceeds: six standard deviations above it.
-Encoder::BatchShape mean_batch(const DataShape& data, int64_t rows);
-Encoder::BatchShape worst_batch(const DataShape& data, int64_t rows);
+/// The mean batch of so many queries and labels, and one that hardly any batch exceeds: six standard deviations above.
+Encoder::BatchShape mean_batch(const DataShape& data, int64_t queries, int64_t labels);
+Encoder::BatchShape worst_batch(const DataShape& data, int64_t queries, int64_t labels);
 
 }  // namespace vixen

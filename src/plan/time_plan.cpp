@@ -1,5 +1,5 @@
 // The table of devices and the sum over parts.
-#include "train/time_plan.hpp"
+#include "plan/time_plan.hpp"
 
 #include <ATen/ATen.h>
 #include <unistd.h>
@@ -9,13 +9,12 @@
 #include <cmath>
 
 #include "base/check.hpp"
-#include "cluster/balanced_two_means.hpp"
+#include "objective/objective.hpp"
+#include "prototypes/label_prototypes.hpp"
+#include "sampling/sampler.hpp"
 
 namespace vixen {
 namespace {
-
-// Iterations that a split of balanced 2-means takes until it gains less than its tolerance (on title embeddings).
-constexpr double kTwoMeansIterations = 8;
 
 // Share of the peak that whole transformer layers reach: published LoRA and full fine-tuning runs lie at 0.4 to 0.6.
 constexpr double kAttainable = 0.5;
@@ -113,10 +112,12 @@ TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const Memor
                    const DeviceRates& device) {
   const auto& config = shape.config;
   const auto& train = config.train;
-  const bool prime = train.method == Method::kPrime;
-  const double w = as_double(shape.world_size), d = as_double(shape.width), all = as_double(train.batch_size);
-  const double rows = all / w;
-  const auto batch = mean_batch(shape.data, static_cast<int64_t>(std::ceil(rows)));
+  const auto objective = make_objective(config);
+  const auto sampler = make_sampler(config, shape.data.queries);
+  const bool prime = objective->uses_prototypes();
+  const double w = as_double(shape.world_size), d = as_double(shape.width);
+  const double rows = as_double(train.batch_size) / w, labels_a_rank = as_double(shape.columns) / w;
+  const auto batch = mean_batch(shape.data, shape.rank_queries, shape.rank_labels);
 
   TimePlan time;
   time.steps_per_epoch = (shape.data.queries + train.batch_size - 1) / train.batch_size;
@@ -125,26 +126,25 @@ TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const Memor
   const double layers_again = as_double(chosen.recompute_layers) / as_double(std::max<int64_t>(1, encoder.n_layers()));
   time.repeated_flops = time.forward_flops * (layers_again + (chosen.chunks > 1 ? 1 : 0));
 
-  // Objective: q u^T (and q z^T), and the products of its gradients; some 30 sweeps over B x B scores. Prototypes: a
-  // transformer layer over three positions a label, forward and twice that backward.
-  const double products = prime ? 7 : 3;
-  const double objective = products * 2 * all * all * d / device.float_flops + 30 * 4 * all * all / device.memory_rate;
+  const double loss = objective->flops(train.batch_size, shape.columns, shape.width) / device.float_flops +
+                      objective->traffic_bytes(train.batch_size, shape.columns) / device.memory_rate;
   const double prototype_flops =
-      prime ? 3 * 2 * 3 * rows * (4 * d * d + 2 * d * as_double(config.prototype.feed_forward)) : 0;
-  const int64_t vectors =
-      prime ? int64_t{1} << depth_for_free_vectors(config.prototype.free_vectors, shape.data.labels) : 0;
+      prime ? 3 * PrototypeNetwork::forward_flops(config.prototype, shape.width, labels_a_rank) : 0;
+  const int64_t free_elements =
+      prime ? LabelPrototypes::free_vector_elements(config, shape.data.labels, shape.width) : 0;
   // AdamW reads value, gradient and both moments and writes three of them; gradients are zeroed, and read for the norm.
-  const double update = (as_double(shape.trained_elements) + as_double(vectors) * d / w) * 4 * 9;
+  const double update = (as_double(shape.trained_elements) + as_double(free_elements) / w) * 4 * 9;
   // Centroids of the batch come up in float32, its queries go down in float16.
   const bool on_host = chosen.tables == TablePlacement::kHost && !shape.cpu;
-  const double host_bytes = on_host ? rows * d * ((prime ? 4 : 0) + 2) : 0;
+  const double host_bytes = on_host ? (labels_a_rank * (prime ? 4 : 0) + rows * 2) * d : 0;
   const double ring = (w - 1) / w / device.reduce_rate;  // all-gather; an all-reduce travels twice
   time.step = {
       {"forward", time.forward_flops / device.rate()},
       {"forward again (recomputation, gradient caching)", time.repeated_flops / device.rate()},
       {"backward", time.backward_flops / device.rate()},
-      {"prototypes and objective", prototype_flops / device.rate() + objective},
-      {"all-gather of embeddings", all * (prime ? 3 : 2) * d * 4 * ring},
+      {"prototypes and objective", prototype_flops / device.rate() + loss},
+      {"all-gather of embeddings",
+       (as_double(train.batch_size) + as_double(shape.columns) * (prime ? 2 : 1)) * d * 4 * ring},
       {"all-reduce of gradients", 2 * as_double(shape.trained_elements) * 4 * ring},
       {"optimiser", (update + as_double(shape.copy_bytes) * 3) / device.memory_rate},
       {"rows of the tables in host memory", host_bytes / kHostTableRate},
@@ -158,11 +158,8 @@ TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const Memor
       2 * as_double(shape.data.test_queries) * as_double(shape.data.labels) * d / device.float_flops / w;
   const int64_t evaluations =
       1 + (train.evaluate_every_epochs > 0 ? (train.epochs - 1) / train.evaluate_every_epochs : 0);
-  int64_t clusterings = 0;
-  if (train.epochs - 2 >= config.cluster.start_epoch)
-    clusterings = 1 + (train.epochs - 2 - config.cluster.start_epoch) / config.cluster.update_epochs;
-  const double depth = depth_for_cluster_size(shape.data.queries, config.cluster.size);
-  const double cluster = as_double(shape.data.queries) / w * d * 4 * depth * kTwoMeansIterations / device.memory_rate;
+  const int64_t clusterings = sampler->updates();
+  const double cluster = sampler->update_traffic_bytes(shape.data.queries, shape.width) / w / device.memory_rate;
   time.run = {
       {fmt::format("{:.0f} steps", steps), steps * time.step_seconds()},
       {"first and last passes over queries and labels", (prime ? 2 * queries : 0) + (prime ? 2 : 1) * labels},

@@ -1,5 +1,5 @@
 // Names, manifest text and folder moves of checkpoints.
-#include "train/checkpoint_files.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 // Statistics of a data set's lengths, counted or assumed.
-#include "train/data_shape.hpp"
+#include "plan/data_shape.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -77,23 +77,26 @@ LengthStatistics assumed_statistics(const PlanConfig& plan) {
   return s;
 }
 
-Encoder::BatchShape batch_of(const DataShape& data, int64_t rows, double deviations) {
-  const auto n = static_cast<double>(rows);
-  const auto& q = data.query;
-  const auto& l = data.label;
-  const auto total = [&](double mean, double deviation_q, double deviation_l, double most) {
-    return static_cast<int64_t>(
-        std::ceil(std::min(n * most, n * mean + deviations * std::sqrt(n) * std::hypot(deviation_q, deviation_l))));
+// Sums over `queries` and `labels` independent sequences: their mean and `deviations` standard deviations, at most what
+// the longest would give.
+Encoder::BatchShape batch_of(const DataShape& data, int64_t queries, int64_t labels, double deviations) {
+  const auto n_q = static_cast<double>(queries), n_l = static_cast<double>(labels);
+  const auto total = [&](const auto& mean, const auto& deviation, const auto& most) {
+    const double mean_sum = n_q * mean(data.query) + n_l * mean(data.label);
+    const double spread = std::hypot(std::sqrt(n_q) * deviation(data.query), std::sqrt(n_l) * deviation(data.label));
+    const double most_sum = n_q * most(data.query) + n_l * most(data.label);
+    return static_cast<int64_t>(std::ceil(std::min(most_sum, mean_sum + deviations * spread)));
   };
-  const auto square = [](int64_t x) { return static_cast<double>(x) * static_cast<double>(x); };
+  using Side = const LengthStatistics&;
   Encoder::BatchShape batch;
-  batch.sequences = 2 * rows;
-  batch.positions =
-      total(q.mean + l.mean, q.deviation, l.deviation, static_cast<double>(q.longest) + static_cast<double>(l.longest));
-  batch.images = total(q.mean_images + l.mean_images, q.images_deviation, l.images_deviation,
-                       static_cast<double>(q.most_images + l.most_images));
-  batch.sum_squared_lengths = total(q.mean_square + l.mean_square, q.square_deviation, l.square_deviation,
-                                    square(q.longest) + square(l.longest));
+  batch.sequences = queries + labels;
+  batch.positions = total([](Side s) { return s.mean; }, [](Side s) { return s.deviation; },
+                          [](Side s) { return static_cast<double>(s.longest); });
+  batch.images = total([](Side s) { return s.mean_images; }, [](Side s) { return s.images_deviation; },
+                       [](Side s) { return static_cast<double>(s.most_images); });
+  batch.sum_squared_lengths =
+      total([](Side s) { return s.mean_square; }, [](Side s) { return s.square_deviation; },
+            [](Side s) { return static_cast<double>(s.longest) * static_cast<double>(s.longest); });
   return batch;
 }
 
@@ -140,13 +143,13 @@ DataShape data_shape(const PlanConfig& plan) {
   return shape;
 }
 
-Encoder::BatchShape mean_batch(const DataShape& data, int64_t rows) {
-  return batch_of(data, rows, 0);
+Encoder::BatchShape mean_batch(const DataShape& data, int64_t queries, int64_t labels) {
+  return batch_of(data, queries, labels, 0);
 }
 
-Encoder::BatchShape worst_batch(const DataShape& data, int64_t rows) {
+Encoder::BatchShape worst_batch(const DataShape& data, int64_t queries, int64_t labels) {
   // Batches of neighbours (NGAME) are less mixed than random ones, hence six standard deviations.
-  return batch_of(data, rows, 6);
+  return batch_of(data, queries, labels, 6);
 }
 
 }  // namespace vixen

@@ -1,0 +1,51 @@
+// Which queries and labels make up a step: global, the same on every rank, a pure function of (data, order, seed,
+// step).
+//   B queries of a batch, M >= B label columns, P relevant pairs
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "data/dataset.hpp"
+#include "objective/objective.hpp"
+
+namespace vixen {
+
+/// One global batch.
+struct BatchPlan {
+  uint64_t step = 0;                // global step, from 0
+  std::vector<int64_t> query_rows;  // [B] training queries
+  std::vector<int64_t> label_rows;  // [M]: one positive label of each query; duplicates are kept. Then extra columns
+  at::Tensor positives;             // int64 [2, P] host, from the full ground truth: query of the batch, column
+  std::vector<at::Tensor> draws;    // int64 [B] or [M] host: what the objective asked for, in its order
+};
+
+/// Draws the batches of an epoch.
+class BatchPlanner {
+ public:
+  /// inverse_propensity [L]: the probability of a positive is proportional to it. draws: of the objective; must outlive
+  /// the planner.
+  BatchPlanner(const Dataset& dataset, std::vector<double> inverse_propensity, int64_t batch_size, uint64_t seed,
+               std::span<const DrawSpec> draws);
+
+  int64_t steps_per_epoch() const;  // ceil(N / B)
+  /// Step `index` of the epoch that has this order of queries. extra_labels: label rows that become the columns after
+  /// the drawn positives, the same on every rank. Local, thread-safe.
+  BatchPlan plan(uint64_t epoch, int64_t index, std::span<const int64_t> order,
+                 std::span<const int64_t> extra_labels = {}) const;
+
+ private:
+  void draw_labels(uint64_t epoch, BatchPlan& plan) const;
+  void draw_partners(BatchPlan& plan) const;
+
+  const Dataset* dataset_;
+  std::vector<double> cumulative_;  // running sum of weights along train_labels().values, restarted at every row
+  int64_t batch_size_;
+  uint64_t seed_;
+  std::span<const DrawSpec> draws_;
+};
+
+}  // namespace vixen

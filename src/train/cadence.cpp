@@ -1,0 +1,56 @@
+// The cadences of evaluations and checkpoints.
+#include "train/cadence.hpp"
+
+#include <algorithm>
+
+#include "base/check.hpp"
+
+namespace vixen {
+
+EvaluationCadence::EvaluationCadence(const TrainConfig& config)
+    : every_epochs_(config.evaluate_every_epochs), epochs_(config.epochs), metric_(config.best_metric) {}
+
+bool EvaluationCadence::due(int64_t epochs_done) const {
+  return every_epochs_ > 0 && epochs_done < epochs_ && epochs_done % every_epochs_ == 0;
+}
+
+double EvaluationCadence::record(const std::map<std::string, double>& metrics, uint64_t step) {
+  const auto found = metrics.find(metric_);
+  if (found == metrics.end())
+    fail_user("train.best_metric is '{}', which is not among the metrics (P@1, PSP@1, R@100, ...)", metric_);
+  if (!best_ || found->second > *best_) {
+    best_ = found->second;
+    best_step_ = step;
+  }
+  return found->second;
+}
+
+void EvaluationCadence::save(nlohmann::json& scalars) const {
+  if (!best_) return;
+  scalars["best_metric"] = *best_;
+  scalars["best_step"] = *best_step_;
+}
+
+void EvaluationCadence::restore(const nlohmann::json& scalars) {
+  if (!scalars.contains("best_metric")) return;
+  best_ = scalars.at("best_metric").get<double>();
+  best_step_ = scalars.at("best_step").get<uint64_t>();
+}
+
+CheckpointCadence::CheckpointCadence(const RunConfig& run, int64_t epochs, int64_t steps_per_epoch)
+    : every_steps_(run.checkpoint_every_steps),
+      keep_last_(run.keep_last),
+      epochs_(epochs),
+      steps_per_epoch_(steps_per_epoch) {}
+
+bool CheckpointCadence::due(int64_t step) const {
+  return every_steps_ > 0 && step % every_steps_ == 0 && step % steps_per_epoch_ != 0;
+}
+
+int64_t CheckpointCadence::most_on_disk() const {
+  const int64_t an_epoch = every_steps_ > 0 ? std::max<int64_t>(1, steps_per_epoch_ / every_steps_) : 1;
+  constexpr int64_t kBestAndNew = 2;
+  return std::min(epochs_ * an_epoch, keep_last_ + kBestAndNew);
+}
+
+}  // namespace vixen

@@ -1,0 +1,53 @@
+// When a run is evaluated and saved, and which evaluation was the best.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "config/config.hpp"
+
+namespace vixen {
+
+/// train.evaluate_every_epochs and train.best_metric.
+class EvaluationCadence {
+ public:
+  explicit EvaluationCadence(const TrainConfig& config);
+
+  /// Whether an evaluation follows `epochs_done` epochs. Not after the last: the finished model is evaluated anyway.
+  bool due(int64_t epochs_done) const;
+  /// Takes note of an evaluation at a step, and returns its best_metric. UserError when it is not among the metrics.
+  double record(const std::map<std::string, double>& metrics, uint64_t step);
+
+  std::optional<double> best() const { return best_; }
+  /// The step of the best evaluation, whose checkpoint is kept.
+  std::optional<uint64_t> best_step() const { return best_step_; }
+
+  /// Keys best_metric and best_step of a checkpoint, once there has been an evaluation.
+  void save(nlohmann::json& scalars) const;
+  void restore(const nlohmann::json& scalars);
+
+ private:
+  int64_t every_epochs_, epochs_;
+  std::string metric_;
+  std::optional<double> best_;
+  std::optional<uint64_t> best_step_;
+};
+
+/// run.checkpoint_every_steps and run.keep_last. At the end of an epoch a checkpoint is always written.
+class CheckpointCadence {
+ public:
+  CheckpointCadence(const RunConfig& run, int64_t epochs, int64_t steps_per_epoch);
+
+  /// Whether a checkpoint follows step `step` (1-based, of the run) within an epoch.
+  bool due(int64_t step) const;
+  /// How many checkpoints a run may have on disk at a time, the one being written included.
+  int64_t most_on_disk() const;
+
+ private:
+  int64_t every_steps_, keep_last_, epochs_, steps_per_epoch_;
+};
+
+}  // namespace vixen

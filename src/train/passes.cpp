@@ -1,0 +1,88 @@
+// Embeds tables, block by block.
+#include "train/passes.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/log.hpp"
+#include "kernels/pooling.hpp"
+#include "model/encode_pass.hpp"
+#include "prototypes/centroids.hpp"
+
+namespace vixen {
+namespace {
+
+EncodePassOptions encode_options(const TrainingParts& parts, const std::string& label) {
+  EncodePassOptions options;
+  options.pack = parts.pack;
+  options.device = parts.comm->device();
+  options.prefetch = parts.config.data.prefetch;
+  if (parts.comm->rank() == 0) options.progress_label = label;
+  return options;
+}
+
+at::Tensor encode_labels(TrainingParts& parts, const std::string& label) {
+  const auto& labels = parts.dataset.labels();
+  const auto range = RowShards(labels.size(), parts.comm->world_size()).range(parts.comm->rank());
+  return encode_rows(*parts.encoder, labels, parts.dataset.images(), range, encode_options(parts, label));
+}
+
+void refresh_bank(TrainingParts& parts, const std::string& label) {
+  auto& bank = *parts.bank;
+  const auto range = bank.local_range();
+  encode_blocks(*parts.encoder, parts.dataset.train(), parts.dataset.images(), range, encode_options(parts, label),
+                [&](int64_t first, const at::Tensor& h) {
+                  bank.local().narrow(0, first - range.begin, h.size(0)).copy_(normalize_rows(h).y);
+                });
+}
+
+void centroids_from_bank(TrainingParts& parts) {
+  update_centroids(parts.prototypes->centroids(), *parts.bank, parts.queries_of_label.view(), *parts.comm);
+}
+
+}  // namespace
+
+FirstPassSeconds first_passes(TrainingParts& parts) {
+  FirstPassSeconds seconds;
+  if (!parts.prototypes) return seconds;
+  const bool is_root = parts.comm->rank() == 0;
+  auto clock = std::chrono::steady_clock::now();
+  const auto lap = [&clock](double& part) {
+    const auto now = std::chrono::steady_clock::now();
+    part = std::chrono::duration<double>(now - clock).count();
+    clock = now;
+  };
+  auto u = encode_labels(parts, "first pass: labels");
+  lap(seconds.labels);
+  parts.prototypes->initialise(std::move(u), is_root);
+  parts.store.refresh_compute();
+  lap(seconds.clusters);
+  refresh_bank(parts, "first pass: queries");
+  lap(seconds.queries);
+  centroids_from_bank(parts);
+  lap(seconds.centroids);
+  if (is_root)
+    spdlog::info("first passes: labels {:.1f} s, free vectors {:.1f} s, queries {:.1f} s, centroids {:.1f} s",
+                 seconds.labels, seconds.clusters, seconds.queries, seconds.centroids);
+  return seconds;
+}
+
+void refresh_centroids(TrainingParts& parts, const std::string& progress_label) {
+  if (!parts.prototypes) return;
+  refresh_bank(parts, progress_label);
+  centroids_from_bank(parts);
+}
+
+at::Tensor label_representations(TrainingParts& parts) {
+  auto labels = encode_labels(parts, "encode labels");
+  if (parts.prototypes) return parts.prototypes->representations(std::move(labels));
+  for (int64_t first = 0; first < labels.size(0); first += RowShards::kBlockRows) {
+    auto block = labels.narrow(0, first, std::min(RowShards::kBlockRows, labels.size(0) - first));
+    block.copy_(normalize_rows(block).y);
+  }
+  return labels;
+}
+
+}  // namespace vixen

@@ -1,0 +1,28 @@
+// Passes of the encoder over whole tables, before the first step and after the last.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "train/training_parts.hpp"
+
+namespace vixen {
+
+/// Wall seconds of the passes before the first step.
+struct FirstPassSeconds {
+  double labels = 0, clusters = 0, queries = 0, centroids = 0;
+};
+
+/// Before the first step: clusters and free vectors, query bank, centroids. Nothing where the objective has no
+/// prototypes. Collective.
+FirstPassSeconds first_passes(TrainingParts& parts);
+
+/// Embeds all training queries anew and makes the centroids of it. Collective.
+void refresh_centroids(TrainingParts& parts, const std::string& progress_label);
+
+/// Unit rows that stand for this rank's labels in a search [local labels, D]: their prototypes, or their embeddings.
+/// Collective.
+at::Tensor label_representations(TrainingParts& parts);
+
+}  // namespace vixen
