@@ -29,16 +29,16 @@ Config config(SamplerKind kind = SamplerKind::kClustered) {
 }
 
 // A bank of random unit rows.
-struct Run {
+struct Bank {
   test::SingleRank comm;
-  ShardedTable bank{comm, kQueries, kWidth, at::kHalf};
-  Run() {
+  ShardedTable rows{comm, kQueries, kWidth, at::kHalf};
+  Bank() {
     at::manual_seed(1);
-    const auto rows = at::randn({kQueries, kWidth});
-    bank.local().copy_(rows / rows.norm(2, 1, true));
+    const auto random = at::randn({kQueries, kWidth});
+    rows.local().copy_(random / random.norm(2, 1, true));
   }
   void end_epochs(Sampler& sampler, uint64_t first, uint64_t last) {
-    for (uint64_t epoch = first; epoch < last; ++epoch) sampler.end_epoch(epoch, epoch + 1 < 9, bank, comm);
+    for (uint64_t epoch = first; epoch < last; ++epoch) sampler.end_epoch(epoch, epoch + 1 < 9, rows, comm);
   }
 };
 
@@ -50,7 +50,7 @@ class EverySampler : public ::testing::TestWithParam<size_t> {
 };
 
 TEST_P(EverySampler, OrdersArePermutationsKeyedBySeedAndEpoch) {
-  Run run;
+  Bank bank;
   const auto sampler = make(), again = make();
   for (uint64_t epoch = 0; epoch < 9; ++epoch) {
     auto order = sampler->order(epoch);
@@ -60,22 +60,22 @@ TEST_P(EverySampler, OrdersArePermutationsKeyedBySeedAndEpoch) {
     std::vector<int64_t> all(kQueries);
     std::iota(all.begin(), all.end(), 0);
     EXPECT_EQ(order, all);
-    run.end_epochs(*sampler, epoch, epoch + 1);
-    run.end_epochs(*again, epoch, epoch + 1);
+    bank.end_epochs(*sampler, epoch, epoch + 1);
+    bank.end_epochs(*again, epoch, epoch + 1);
   }
   EXPECT_GE(sampler->label_columns(100), 100);
 }
 
 TEST_P(EverySampler, GoesOnFromItsState) {
-  Run run;
+  Bank bank;
   for (const uint64_t saved : {0, 3, 5}) {
     const auto straight = make(), resumed = make();
-    run.end_epochs(*straight, 0, saved);
+    bank.end_epochs(*straight, 0, saved);
     resumed->restore(straight->state());
     for (uint64_t epoch = saved; epoch < 9; ++epoch) {
       EXPECT_EQ(resumed->order(epoch), straight->order(epoch)) << "saved after " << saved << ", epoch " << epoch;
-      run.end_epochs(*straight, epoch, epoch + 1);
-      run.end_epochs(*resumed, epoch, epoch + 1);
+      bank.end_epochs(*straight, epoch, epoch + 1);
+      bank.end_epochs(*resumed, epoch, epoch + 1);
     }
   }
 }
@@ -87,8 +87,8 @@ INSTANTIATE_TEST_SUITE_P(Table, EverySampler, ::testing::Range<size_t>(0, [] {
 
 TEST(Shuffled, IsThePlainShuffle) {
   const auto sampler = make_sampler(config(SamplerKind::kShuffled), kQueries);
-  Run run;
-  run.end_epochs(*sampler, 0, 6);
+  Bank bank;
+  bank.end_epochs(*sampler, 0, 6);
   EXPECT_EQ(sampler->order(6), shuffled_order(kQueries, 3, 6));
   EXPECT_EQ(sampler->updates(), 0);
   EXPECT_EQ(sampler->end_epoch_bytes(kQueries, kWidth, 1, true), 0);
@@ -96,7 +96,7 @@ TEST(Shuffled, IsThePlainShuffle) {
 
 TEST(Clustered, FollowsTheCurriculum) {
   const auto sampler = make_sampler(config(), kQueries);
-  Run run;
+  Bank bank;
   const auto leaves = [&] {
     const auto state = sampler->state();
     return state.scalars.at("has_leaves").get<bool>() ? state.dense.at("leaves") : at::Tensor();
@@ -106,13 +106,16 @@ TEST(Clustered, FollowsTheCurriculum) {
   for (uint64_t epoch = 0; epoch < 9; ++epoch) {
     EXPECT_EQ(sampler->order(epoch),
               before.defined() ? clustered_order(before, 3, epoch) : shuffled_order(kQueries, 3, epoch));
-    run.end_epochs(*sampler, epoch, epoch + 1);
+    bank.end_epochs(*sampler, epoch, epoch + 1);
     const auto now = leaves();
     const bool due = epoch == 2 || epoch == 5;  // not 8: no epoch follows
     updates += due;
     EXPECT_EQ(now.defined(), epoch >= 2);
-    if (due) EXPECT_EQ(now.max().item<int64_t>() + 1, epoch == 2 ? 16 : 8) << "clusters of 4, then of 8";
-    if (!due && now.defined()) EXPECT_TRUE(now.equal(before));
+    if (due) {
+      EXPECT_EQ(now.max().item<int64_t>() + 1, epoch == 2 ? 16 : 8) << "clusters of 4, then of 8";
+    } else if (now.defined()) {
+      EXPECT_TRUE(now.equal(before));
+    }
     before = now.defined() ? now.clone() : now;
   }
   EXPECT_EQ(sampler->updates(), updates) << "what `vixen plan` counts on";
@@ -121,8 +124,8 @@ TEST(Clustered, FollowsTheCurriculum) {
 
 TEST(Clustered, StateOfAnotherDataSetIsRefused) {
   const auto small = make_sampler(config(), kQueries);
-  Run run;
-  run.end_epochs(*small, 0, 3);
+  Bank bank;
+  bank.end_epochs(*small, 0, 3);
   const auto large = make_sampler(config(), kQueries + 1);
   EXPECT_FAULT(test::fault_of([&] { large->restore(small->state()); }), "leaves has 64 rows, expected 65");
   auto state = small->state();
