@@ -254,7 +254,7 @@ int bench_command(const Config& config, MpiSession& session) {
   nlohmann::json report = {{"created_by", created_by("bench")},
                            {"ranks", comm->world_size()},
                            {"threads", at::get_num_threads()},
-                           {"device", config.device}};
+                           {"device", name_of(config.device)}};
   report["machine"] = bench_machine(*comm);
   report["kernels"] = bench_kernel_table(config, *comm);
   report["collectives"] = bench_collectives(*comm, 23 << 20);

@@ -164,7 +164,7 @@ int plan_command(const Config& asked, MpiSession& session) {
 
   const auto device = device_rates(config);
   const auto shape = memory_shape(config, planned_data(config, *encoder, dataset.get()), *encoder, store,
-                                  config.plan.world_size, config.plan.gpu == "cpu");
+                                  config.plan.world_size, config.plan.gpu == PlannedDevice::kCpu);
   const auto memory = plan_memory(shape, *encoder, budget_of(config, device));
   const auto time = plan_time(shape, *encoder, memory.choice, device);
   if (comm->rank() != 0) return 0;

@@ -140,7 +140,7 @@ int search_command(const Config& config, MpiSession& session) {
         "{} queries x {} rows x {} columns, k {}: {:.3f} s, {:.0f} queries/s, {:.1f} GFLOP/s (reading {:.1f} s)\n{}\n",
         with_commas(queries.reader->rows()), with_commas(corpus.reader->rows()), corpus.reader->columns(),
         config.search.k, seconds, rate, gflops, load_seconds, config.out);
-    if (config.run.log_level == "debug") {
+    if (config.run.log_level == LogLevel::kDebug) {
       const nlohmann::json report = {{"queries", queries.reader->rows()},
                                      {"rows", corpus.reader->rows()},
                                      {"columns", corpus.reader->columns()},

@@ -10,7 +10,6 @@
 #include "base/made_folder.hpp"
 #include "base/run_lock.hpp"
 #include "base/standard_streams.hpp"
-#include "base/stop.hpp"
 #include "base/version.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
@@ -82,7 +81,6 @@ void check_room_for_run(const Config& config, Trainer& trainer, const Dataset& d
 }  // namespace
 
 int train_command(const Config& asked, MpiSession& session) {
-  install_stop_handlers();
   const std::shared_ptr<Communicator> comm = start_job(asked, session);
   Config config = asked;
   if (config.run.dir.empty()) fail_user("--run.dir is missing: give the folder that the run writes to");

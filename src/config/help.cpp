@@ -51,7 +51,9 @@ std::string general_help() {
          "in a\n"
          "file, of options. An INI file is UTF-8: [section], key = value, \"quotes\" where a value needs them, # or ; "
          "before\n"
-         "comments.\n"
+         "comments. Commands may share it: keys that only others read are left alone there, as an option they are "
+         "refused.\n"
+         "--version prints the version.\n"
          "exit codes: 0 done; 2 a mistake in what was given (one line says which); 75 stopped on request after saving: "
          "run\n"
          "the same command again; 1 anything else\n";
@@ -66,11 +68,14 @@ std::string help_text(const std::string& command_name) {
   std::string text = fmt::format("vixen {}: {}\n\nusage: vixen {} {}\n", command->name, command->summary, command->name,
                                  command->usage);
   text += "       [--config FILE.ini ...] [--section.key VALUE ...] [--print-config]\n";
-  for (const auto& section : command->sections) {
-    text += section.empty() ? "\n" : fmt::format("\n[{}]\n", section);
-    for (const auto& key : all_keys()) {
-      if (key.section() == section) text += key_help(key);
+  std::string section = "none yet";
+  for (const auto& key : all_keys()) {
+    if (!key.read_by(command_name)) continue;
+    if (key.section() != section) {
+      section = key.section();
+      text += section.empty() ? "\n" : fmt::format("\n[{}]\n", section);
     }
+    text += key_help(key);
   }
   return text;
 }
