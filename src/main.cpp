@@ -9,6 +9,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/stack.hpp"
 #include "base/standard_streams.hpp"
 #include "base/stop.hpp"
@@ -43,6 +44,7 @@ int run_job(const ParsedCommand& parsed, int argc, char** argv) {
   install_stop_handlers();
   MpiSession session(&argc, &argv, parsed.config.device == DeviceKind::kCuda);
   init_log(session.rank(), session.world_size(), parsed.config.run.log_level);
+  show_stages(session.rank() == 0);
   if (session.rank() == 0)
     for (const auto& warning : parsed.warnings) spdlog::warn("{}", warning);
   constexpr double kAgreementSeconds = 1.5;  // how long a rank that failed waits for the others to say the same

@@ -32,7 +32,7 @@ class Section:
 
     name: str  # of its keys: "template"
     member: str  # of Config: "prompt"
-    struct: str  # "TemplateConfig"
+    structs: list[str]  # "TemplateConfig", and what it inherits from
     keys: list[str]
 
 
@@ -60,19 +60,22 @@ def without_comments(text: str) -> str:
 def read_sections(src: pathlib.Path) -> list[Section]:
     """The sections as config.hpp declares them; keys without a section are those of a Section named ""."""
     text = without_comments((src / "config" / "config.hpp").read_text(encoding="utf-8"))
-    structs = dict(re.findall(r"^struct (\w+) \{(.*?)^\};", text, re.DOTALL | re.MULTILINE))
+    structs = {name: (base, body) for name, base, body in re.findall(r"^struct (\w+)(?: : (\w+))? \{(.*?)^\};", text, re.DOTALL | re.MULTILINE)}
     members = re.compile(r"^  [\w:<>, ]+?[ >](\w+?)(?: = [^;]*|\{[^;]*\})?;", re.MULTILINE)
     sections = []
     plain = []
-    for line in structs["Config"].splitlines():
+    for line in structs["Config"][1].splitlines():
         found = re.match(r"  (\w+Config) (\w+);", line)
         if found:
             struct, member = found.groups()
             name = {"prompt": "template"}.get(member, member.rstrip("_"))
-            sections.append(Section(name, member, struct, members.findall(structs[struct])))
+            chain = [struct]
+            while base := structs[chain[-1]][0]:
+                chain.append(base)
+            sections.append(Section(name, member, chain, [key for part in chain for key in members.findall(structs[part][1])]))
         elif found := members.match(line):
             plain.append(found[1])
-    return [Section("", "", "Config", [key for key in plain if key not in ("command", "files")]), *sections]
+    return [Section("", "", ["Config"], [key for key in plain if key not in ("command", "files")]), *sections]
 
 
 def blocks_of(text: str) -> list[Block]:
@@ -119,33 +122,33 @@ def read_blocks(src: pathlib.Path) -> list[Block]:
 
 
 def section_members(blocks: list[Block], sections: list[Section]) -> dict[str, dict[str, str]]:
-    """Members of classes that are the struct of a section: class -> member -> struct."""
+    """Members of classes that are the struct of a section: class -> member -> name of the section."""
     result: dict[str, dict[str, str]] = {}
     for block in blocks:
         if re.match(r"(?:class|struct) ", block.text):
             for section in sections:
-                for member in re.findall(rf"\b{section.struct}[&*]?\s+(\w+)(?: = [^;]*)?;", block.text):
-                    result.setdefault(block.name, {})[member] = section.struct
+                for member in re.findall(rf"\b(?:{'|'.join(section.structs)})[&*]?\s+(\w+)(?: = [^;]*)?;", block.text):
+                    result.setdefault(block.name, {})[member] = section.name
     return result
 
 
 def reads_of(block: Block, sections: list[Section], members: dict[str, str]) -> set[str]:
-    """Keys that a block reads. members: of its class, name -> struct of a section."""
+    """Keys that a block reads. members: of its class, as from section_members."""
     text = re.sub(r"\s*\n\s*", " ", block.text)
-    structs = dict(members)  # name -> struct of a section
+    sections_of = dict(members)  # name in the text -> name of a section
     for section in sections:
-        for name in re.findall(rf"\b{section.struct}\s*[&*]?\s*(\w+)\b", text):
-            structs[name] = section.struct
+        for name in re.findall(rf"\b(?:{'|'.join(section.structs)})\s*[&*]?\s*(\w+)\b", text):
+            sections_of[name] = section.name
         if section.member:
             for name in re.findall(rf"\bauto&? (\w+) = [\w.>-]*?\bconfig_?\.{section.member};", text):
-                structs[name] = section.struct
+                sections_of[name] = section.name
     # Chains of names, not called and not assigned to: config.train.lr
     chains = {tuple(re.split(r"\.|->", chain)) for chain in CHAIN.findall(text)}
     reads = set()
     for section in sections:
         for *owners, key in (chain[:length] for chain in chains for length in range(2, len(chain) + 1)):
             inside = len(owners) > 1 and owners[-1] == section.member
-            if key in section.keys and (inside or len(owners) == 1 and structs.get(owners[0]) == section.struct):
+            if key in section.keys and (inside or len(owners) == 1 and sections_of.get(owners[0]) == section.name):
                 reads.add(f"{section.name}.{key}" if section.name else key)
     return reads
 

@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "comm/on_root.hpp"
 #include "commands/numerics.hpp"
 #include "commands/preflight.hpp"
@@ -108,6 +109,7 @@ std::unique_ptr<Dataset> open_dataset(const Config& config) {
 }
 
 std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device) {
+  const Stage stage("load weights");
   auto loaded = std::make_unique<LoadedEncoder>();
   loaded->encoder =
       make_encoder({config.model, config.lora, image_width(config, dataset), /*trainable=*/false}, loaded->store);
@@ -147,6 +149,7 @@ at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& da
     fail_user("{}: /embeddings is {} wide, the model beside it {}", file.string(), reader.columns(), encoder.width());
   const auto range = RowShards(reader.rows(), comm.world_size()).range(comm.rank());
   at::Tensor rows;
+  const Stage stage("read label embeddings");
   on_every_rank(comm, [&] { rows = reader.read_float(range); });
   return rows.to(comm.device());
 }

@@ -43,6 +43,7 @@ bool stored_in_bfloat16(const std::filesystem::path& folder) {
 // The run's encoder with weights that a merge may read: adapters in float32 (as trained ones are), the base exactly as
 // it is stored. On the CPU: nothing is computed but the merge.
 std::unique_ptr<LoadedEncoder> load_exact(const EncoderOptions& options, uint64_t seed) {
+  const Stage stage("load weights");
   auto loaded = std::make_unique<LoadedEncoder>();
   loaded->encoder = make_encoder(options, loaded->store);
   const bool bf16 = options.trainable && stored_in_bfloat16(options.model.path);
@@ -113,6 +114,7 @@ void export_model(const Config& config) {
   check_room(config.out, merged_bytes(options, config), "merged weights");
   const auto loaded = load_exact(options, config.train.seed);
   const auto description = describe(*loaded->encoder);
+  const Stage stage("write merged weights");
   loaded->encoder->save_merged(folder, config.export_.dtype == ExportType::kBfloat16 ? at::kBFloat16 : at::kFloat,
                                config.export_.max_shard_mb * 1000000);
   if (format == ExportFormat::kSentenceTransformers) write_sentence_transformers(folder, description);
@@ -134,6 +136,8 @@ std::filesystem::path export_index(const Config& config) {
     index.add(reader.read(range, /*check_finite=*/true));
     progress.advance(range.size());
   }
+  progress.finish();
+  const Stage stage("write the index");
   std::string texts;
   for (int64_t label = 0; label < reader.rows(); ++label)
     texts += shortened(std::string(dataset->labels().text(label)), std::numeric_limits<size_t>::max()) + "\n";

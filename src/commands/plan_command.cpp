@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
 #include "commands/commands.hpp"
@@ -35,6 +36,7 @@ PlanConfig described_data(const Config& config, const Encoder& encoder) {
 // Shape of the data set, or of the keys; counts given as keys win.
 DataShape planned_data(const Config& config, const Encoder& encoder, const Dataset* dataset) {
   if (dataset == nullptr) return data_shape(described_data(config, encoder));
+  const Stage stage("count " + dataset->path().string());
   DataShape data = data_shape(*dataset, pack_options(config, encoder, *dataset));
   if (config.plan.queries > 0) data.queries = config.plan.queries;
   if (config.plan.labels > 0) data.labels = config.plan.labels;

@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/version.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
@@ -29,6 +30,7 @@ std::string one_cell(std::string_view text) {
 
 void write_tsv(const std::filesystem::path& path, const at::Tensor& ids, const at::Tensor& scores,
                const SequenceTable& queries, const SequenceTable& labels) {
+  const Stage stage("write " + path.string());
   write_text_atomically(path, [&] {
     std::string text = kPredictTableHeader;
     const auto id = ids.accessor<int64_t, 2>();

@@ -8,6 +8,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/made_folder.hpp"
+#include "base/progress.hpp"
 #include "base/run_lock.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
@@ -32,6 +33,7 @@ void save_model(const Config& config, const Encoder& encoder, const ParameterSto
                 const RunOrigin& origin, int64_t n_labels, Communicator& comm) {
   std::optional<FolderWriter> writer;
   on_root(comm, [&] {
+    const Stage stage("write the model");
     writer.emplace(model_folder(config.run.dir), created_by("train"), "trained model");
     encoder.save(writer->folder());
     std::map<std::string, at::Tensor> prototype;
@@ -99,7 +101,9 @@ int train_command(const Config& asked, MpiSession& session) {
     save_model(config, encoder, trainer->store(), labels, origin, dataset->labels().size(), *comm);
   };
   hooks.folder_lost = [&] { return lock != nullptr && lock->lost(); };
+  auto stage = std::make_unique<Stage>("load weights");
   trainer = std::make_unique<Trainer>(config, *dataset, label_weights(config, *dataset), comm, std::move(hooks));
+  stage.reset();
   check_room_for_run(config, *trainer, *dataset, *comm);
   trainer->start();
   log_cpus(config, session);

@@ -29,12 +29,14 @@ std::string wrapped(const std::string& text) {
   return result;
 }
 
-std::string key_help(const Key& key) {
+std::string key_help(const Key& key, const std::string& command) {
   const std::string value = value_text(key, Config());
   std::string facts = fmt::format("default {}", value.empty() ? "none" : value);
   if (!key.unit.empty()) facts += fmt::format("; unit: {}", key.unit);
   if (key.range && key.range->words != std::string("a number")) facts += fmt::format("; {}", key.range->words);
   facts += fmt::format("; source: {}", name_of(key.source));
+  if ((key.facts & kOfModel) && command != "train" && find_key("run.dir")->read_by(command))
+    facts += "; with --run.dir the run's own holds";
   return fmt::format("  --{} {}\n{}", key.name, type_of(key), wrapped(fmt::format("{}. [{}]", key.help, facts)));
 }
 
@@ -75,7 +77,7 @@ std::string help_text(const std::string& command_name) {
       section = key.section();
       text += section.empty() ? "\n" : fmt::format("\n[{}]\n", section);
     }
-    text += key_help(key);
+    text += key_help(key, command_name);
   }
   return text;
 }

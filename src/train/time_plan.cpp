@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "base/check.hpp"
+#include "base/progress.hpp"
 #include "cluster/balanced_two_means.hpp"
 
 namespace vixen {
@@ -45,6 +46,7 @@ constexpr double kCpuAttainable = 0.7;
 constexpr double kCpuReduceRate = 1.5e9;
 
 DeviceRates measured_cpu(Compute compute) {
+  const Stage stage("measure this machine");
   DeviceRates cpu{"cpu", 0, 0, kCpuAttainable, 0, 0, kCpuReduceRate, "measured now; all-reduce assumed"};
   cpu.memory_bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   cpu.float_flops = product_rate(at::kFloat);

@@ -53,8 +53,9 @@ class TrainStep {
   TrainStep(const Config& config, ParameterStore& store, Encoder& encoder, LabelPrototypes* prototypes,
             ShardedTable& bank, AdamW& optimiser, int64_t chunks, Communicator& comm);
 
-  /// Packs this rank's share of a plan, with train.image_dropout, and cuts it into chunks. pack: the options of
-  /// inference. Runs on the prefetch thread: reads the data set only. Local.
+  /// Packs this rank's share of a plan, with train.image_dropout, cuts it into chunks and moves them to the device.
+  /// pack: the options of inference. Safe on the prefetch thread while the step before runs: reads the data set, the
+  /// settings and the prototypes' map from labels to clusters, which no step changes. Local.
   StepInput prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const;
 
   /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update.

@@ -15,8 +15,12 @@ CONFIG = """struct TrainConfig {
   std::vector<int64_t> steps = {1, 2};
 };
 
-struct TemplateConfig {
+struct PieceConfig {
   std::string closing = "x";
+};
+
+struct TemplateConfig : PieceConfig {
+  std::string prefix;
 };
 
 struct Config {
@@ -37,7 +41,7 @@ GOOD = {
                          "void Trainer::stop() {\n  use(config_.train.steps);\n}\n",
     "train/adamw.cpp": "class AdamW {\n  TrainConfig config_;\n};\n\nAdamW::AdamW(const TrainConfig& config) {\n  rate_ = config.lr;\n}\n",
     "data/pack.cpp": "int pack(const Config& config) {\n  return closing_of(config.prompt);\n}\n\n"
-                     "int closing_of(const TemplateConfig& prompt) {\n  return prompt.closing.size();\n}\n",
+                     "int closing_of(const PieceConfig& prompt) {\n  return prompt.closing.size();\n}\n",
     "data/table.cpp": "const Row kTable[] = {\n    {[](const Config& config) { return config.train.steps.size(); }},\n};\n",
 }
 ACCEPTED = {"train": "threads train.lr train.epochs", "embed": "threads template.closing train.steps"}
