@@ -167,10 +167,10 @@ TEST(Keys, WhatEachCommandReads) {
             "- run:2 data:5 model:10 lora:5 template train:1 search:4 predict comm kernels:2 compat");
   EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm");
   EXPECT_EQ(sections["plan"],
-            "-:2 run:1 data:3 model:10 lora template train:9 prototype cluster:3 search:2 evaluate:1 plan comm compat");
+            "-:2 run:1 data:3 model:10 lora template train:8 prototype cluster:3 search:2 evaluate:1 plan comm compat");
   EXPECT_EQ(sections["inspect"], "run:1");
   EXPECT_EQ(sections["bench"],
-            "- run:1 data:5 model lora template train:20 loss prototype cluster:1 search:4 evaluate:1 comm kernels "
+            "- run:1 data:5 model lora template train:17 loss prototype cluster:1 search:4 evaluate:1 comm kernels "
             "compat");
 }
 
@@ -372,7 +372,7 @@ TEST(Values, OutOfRangeGivesOneLine) {
   EXPECT_EQ(set("cluster.double_at", "1,-2"), "w: cluster.double_at = 1,-2: expected whole numbers at least 0");
   EXPECT_EQ(set("data.images", "yes"), "w: data.images = yes: expected one of true, false");
   EXPECT_EQ(set("data.split", "dev"), "w: data.split = dev: expected one of train, test");
-  EXPECT_EQ(set("device", "tpu"), "w: device = tpu: expected one of cpu, cuda");
+  EXPECT_EQ(set("device", "tpu"), "w: device = tpu: expected one of cpu, cuda (did you mean cpu?)");
   EXPECT_EQ(
       set("export.format", "peftt"),
       "w: export.format = peftt: expected one of peft, merged, sentence-transformers, faiss (did you mean peft?)");
@@ -385,7 +385,7 @@ TEST(Values, OutOfRangeGivesOneLine) {
 }
 
 TEST(CommandLine, TakesBothFormsFlagsListsAndEnums) {
-  const auto parsed = parse({"train", "--threads=3", "--train.lr", "0.25", "--run.resume", "false",
+  const auto parsed = parse({"train", "--print-config", "--threads=3", "--train.lr", "0.25", "--run.resume", "false",
                              "--loss.fixed_positive", "--cluster.double_at", "3,4", "--model.compute", "bf16",
                              "--data.propensity_a", "-1", "--data.images=false"});
   const auto& config = parsed.config;
@@ -535,7 +535,9 @@ TEST(Help, OfACommandDocumentsTheKeysItReadsAndNoOthers) {
     for (const auto& key : all_keys()) {
       const bool shown = help.find("\n  --" + key.name + " ") != help.npos;
       EXPECT_EQ(shown, key.read_by(command.name)) << command.name << " --" << key.name;
-      if (shown) EXPECT_NE(help.find(key.help.substr(0, 20)), help.npos) << key.name;
+      if (shown) {
+        EXPECT_NE(help.find(key.help.substr(0, 20)), help.npos) << key.name;
+      }
     }
   }
   EXPECT_NE(help_text("").find("embed"), std::string::npos);
