@@ -18,7 +18,7 @@ const std::vector<Command>& all_commands() {
        "--search.corpus FILE.h5[:/dataset] --search.queries FILE.h5[:/dataset] --search.k 100 --out FILE.h5",
        {"search.corpus", "search.queries", "out"}},
       {"evaluate",
-       "metrics of a run, or of a predictions file, on a data set's split",
+       "metrics of a run, or of a predictions file, on a data set's test split",
        "--data.path DATA.h5 (--run.dir DIR | --evaluate.predictions FILE.h5) [--out metrics.json]",
        {}},
       {"predict",
