@@ -11,6 +11,7 @@ import unittest
 TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "check_config_reads.py"
 CONFIG = """struct TrainConfig {
   double lr = 1e-3;    // peak
+  double decay = 0;
   int64_t epochs = 6;
   std::vector<int64_t> steps = {1, 2};
 };
@@ -39,12 +40,13 @@ GOOD = {
     "train/trainer.hpp": "class Trainer {\n public:\n  int run();\n\n private:\n  Config config_;\n  AdamW optimiser_;\n};\n",
     "train/trainer.cpp": "int Trainer::run() {\n  const auto& train = config_.train;\n  // config_.prompt.closing\n  return train.epochs;\n}\n\n"
                          "void Trainer::stop() {\n  use(config_.train.steps);\n}\n",
-    "train/adamw.cpp": "class AdamW {\n  TrainConfig config_;\n};\n\nAdamW::AdamW(const TrainConfig& config) {\n  rate_ = config.lr;\n}\n",
+    "train/adamw.cpp": "class AdamW {\n  TrainConfig config_;\n};\n\nAdamW::AdamW(const TrainConfig& config) {\n  rate_ = config.lr + config.*kRates[0].member;\n}\n",
     "data/pack.cpp": "int pack(const Config& config) {\n  return closing_of(config.prompt);\n}\n\n"
                      "int closing_of(const PieceConfig& prompt) {\n  return prompt.closing.size();\n}\n",
+    "train/rates.cpp": "const Rate kRates[] = {\n    {&TrainConfig::decay},\n};\n",
     "data/table.cpp": "const Row kTable[] = {\n    {[](const Config& config) { return config.train.steps.size(); }},\n};\n",
 }
-ACCEPTED = {"train": "threads train.lr train.epochs", "embed": "threads template.closing train.steps"}
+ACCEPTED = {"train": "threads train.lr train.epochs train.decay", "embed": "threads template.closing train.steps"}
 
 
 class ConfigReadsTest(unittest.TestCase):
