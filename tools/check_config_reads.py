@@ -7,9 +7,10 @@
 Accepted keys are what `VIXEN COMMAND --help` documents. What a command's code reads is found in the text of src/: from main's
 run_job() and from NAME_command() on, it follows every function whose name the code on the way holds, and every method so named of
 every class so named. In what it reaches, `config.section.member` is a read unless it is assigned to; so is `name.member` where the
-function, or its class, declares `name` as the struct of a section (`const TrainConfig& train`, `const auto& train = config.train`); and `&TrainConfig::lr`. The
-parser and the key table (src/config) hold every key and count for nothing, as does handing a whole section on. The search may reach
-too much, by a name that two functions share; it reaches too little only through a pointer that no reached code names.
+function, or its class, declares `name` as the struct of a section (`const TrainConfig& train`, `const auto& train = config.train`), and
+`&TrainConfig::lr`. The parser and the key table (src/config) hold every key and count for nothing, as does handing a whole section on.
+The search may reach too much, by a name that two functions share; it reaches too little only through a pointer that no reached code
+names.
 """
 
 from __future__ import annotations
