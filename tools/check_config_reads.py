@@ -61,7 +61,8 @@ def without_comments(text: str) -> str:
 def read_sections(src: pathlib.Path) -> list[Section]:
     """The sections as config.hpp declares them; keys without a section are those of a Section named ""."""
     text = without_comments((src / "config" / "config.hpp").read_text(encoding="utf-8"))
-    structs = {name: (base, body) for name, base, body in re.findall(r"^struct (\w+)(?: : (\w+))? \{(.*?)^\};", text, re.DOTALL | re.MULTILINE)}
+    declared = re.findall(r"^struct (\w+)(?: : (\w+))? \{(.*?)^\};", text, re.DOTALL | re.MULTILINE)
+    structs = {name: (base, body) for name, base, body in declared}
     members = re.compile(r"^  [\w:<>, ]+?[ >](\w+?)(?: = [^;]*|\{[^;]*\})?;", re.MULTILINE)
     sections = []
     plain = []
@@ -90,9 +91,9 @@ def blocks_of(text: str) -> list[Block]:
                 begin = number
             else:
                 continue
-        ends = line.startswith("}") or (line.endswith(";") and not any(re.search(r"\{\s*$", row) for row in lines[begin:number + 1]))
+        ends = line.startswith("}") or (line.endswith(";") and not any(re.search(r"\{\s*$", row) for row in lines[begin : number + 1]))
         if ends:
-            blocks += named_blocks("\n".join(lines[begin:number + 1]))
+            blocks += named_blocks("\n".join(lines[begin : number + 1]))
             begin = None
     return blocks
 
@@ -149,7 +150,7 @@ def reads_of(block: Block, sections: list[Section], members: dict[str, str]) -> 
     for section in sections:
         for *owners, key in (chain[:length] for chain in chains for length in range(2, len(chain) + 1)):
             inside = len(owners) > 1 and owners[-1] == section.member
-            if key in section.keys and (inside or len(owners) == 1 and sections_of.get(owners[0]) == section.name):
+            if key in section.keys and (inside or (len(owners) == 1 and sections_of.get(owners[0]) == section.name)):
                 reads.add(f"{section.name}.{key}" if section.name else key)
         for key in re.findall(rf"\b(?:{'|'.join(section.structs)})::(\w+)", text):  # a pointer to the member
             if key in section.keys:

@@ -34,15 +34,16 @@ struct Config {
 GOOD = {
     "config/config.hpp": CONFIG,
     "main.cpp": "int run_command() {\n  return train_command() + embed_command();\n}\n\nint run_job(const Config& config) {\n"
-                "  return config.threads;\n}\n",
+    "  return config.threads;\n}\n",
     "commands/train_command.cpp": "int train_command(const Config& config) {\n  Trainer trainer(config);\n  return trainer.run();\n}\n",
     "commands/embed_command.cpp": "int embed_command(const Config& asked) {\n  return pack(asked) + kTable[0].make(asked);\n}\n",
     "train/trainer.hpp": "class Trainer {\n public:\n  int run();\n\n private:\n  Config config_;\n  AdamW optimiser_;\n};\n",
-    "train/trainer.cpp": "int Trainer::run() {\n  const auto& train = config_.train;\n  // config_.prompt.closing\n  return train.epochs;\n}\n\n"
-                         "void Trainer::stop() {\n  use(config_.train.steps);\n}\n",
-    "train/adamw.cpp": "class AdamW {\n  TrainConfig config_;\n};\n\nAdamW::AdamW(const TrainConfig& config) {\n  rate_ = config.lr + config.*kRates[0].member;\n}\n",
+    "train/trainer.cpp": "int Trainer::run() {\n  const auto& train = config_.train;\n  // config_.prompt.closing\n  return train.epochs;\n}\n"
+    "\nvoid Trainer::stop() {\n  use(config_.train.steps);\n}\n",
+    "train/adamw.cpp": "class AdamW {\n  TrainConfig config_;\n};\n\n"
+    "AdamW::AdamW(const TrainConfig& config) {\n  rate_ = config.lr + config.*kRates[0].member;\n}\n",
     "data/pack.cpp": "int pack(const Config& config) {\n  return closing_of(config.prompt);\n}\n\n"
-                     "int closing_of(const PieceConfig& prompt) {\n  return prompt.closing.size();\n}\n",
+    "int closing_of(const PieceConfig& prompt) {\n  return prompt.closing.size();\n}\n",
     "train/rates.cpp": "const Rate kRates[] = {\n    {&TrainConfig::decay},\n};\n",
     "data/table.cpp": "const Row kTable[] = {\n    {[](const Config& config) { return config.train.steps.size(); }},\n};\n",
 }

@@ -18,11 +18,14 @@ def test_the_program_prints_it(arguments: list[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"vixen {VERSION}\n", "")
 
 
-@pytest.mark.parametrize(("name", "pattern"), [
-    ("CITATION.cff", r"^version: [\"']?([\w.]+)[\"']?$"),
-    ("pyproject.toml", r"^version = \"([\w.]+)\"$"),
-    ("CMakeLists.txt", r"^project\(vixen VERSION (\d[\w.]*)"),
-])
+@pytest.mark.parametrize(
+    "name, pattern",
+    [
+        ("CITATION.cff", r"^version: [\"']?([\w.]+)[\"']?$"),
+        ("pyproject.toml", r"^version = \"([\w.]+)\"$"),
+        ("CMakeLists.txt", r"^project\(vixen VERSION (\d[\w.]*)"),
+    ],
+)
 def test_files_that_repeat_it_agree(name: str, pattern: str) -> None:
     path = ROOT / name
     found = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else []
