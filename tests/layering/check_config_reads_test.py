@@ -38,7 +38,8 @@ GOOD = {
     "commands/train_command.cpp": "int train_command(const Config& config) {\n  Trainer trainer(config);\n  return trainer.run();\n}\n",
     "commands/embed_command.cpp": "int embed_command(const Config& asked) {\n  return pack(asked) + kTable[0].make(asked);\n}\n",
     "train/trainer.hpp": "class Trainer {\n public:\n  int run();\n\n private:\n  Config config_;\n  AdamW optimiser_;\n};\n",
-    "train/trainer.cpp": "int Trainer::run() {\n  const auto& train = config_.train;\n  // config_.prompt.closing\n  return train.epochs;\n}\n"
+    "train/trainer.cpp": "int Trainer::run() {\n  const auto& train = config_.train;\n"
+    "  // config_.prompt.closing\n  return train.epochs;\n}\n"
     "\nvoid Trainer::stop() {\n  use(config_.train.steps);\n}\n",
     "train/adamw.cpp": "class AdamW {\n  TrainConfig config_;\n};\n\n"
     "AdamW::AdamW(const TrainConfig& config) {\n  rate_ = config.lr + config.*kRates[0].member;\n}\n",
