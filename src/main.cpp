@@ -9,9 +9,11 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/stack.hpp"
 #include "base/standard_streams.hpp"
 #include "base/stop.hpp"
+#include "base/version.hpp"
 #include "commands/commands.hpp"
 #include "commands/mistake.hpp"
 #include "config/parse.hpp"
@@ -40,10 +42,14 @@ int run_command(const ParsedCommand& parsed, MpiSession& session) {
 
 int run_job(const ParsedCommand& parsed, int argc, char** argv) {
   install_stop_handlers();
-  MpiSession session(&argc, &argv, parsed.config.device == "cuda");
+  MpiSession session(&argc, &argv, parsed.config.device == DeviceKind::kCuda);
   init_log(session.rank(), session.world_size(), parsed.config.run.log_level);
+  show_stages(session.rank() == 0);
+  if (session.rank() == 0)
+    for (const auto& warning : parsed.warnings) spdlog::warn("{}", warning);
   constexpr double kAgreementSeconds = 1.5;  // how long a rank that failed waits for the others to say the same
-  const auto control = session.world_size() > 1 ? session.make_communicator("cpu", kAgreementSeconds) : nullptr;
+  const auto control =
+      session.world_size() > 1 ? session.make_communicator(DeviceKind::kCpu, kAgreementSeconds) : nullptr;
   try {
     return run_command(parsed, session);
   } catch (const UserError& error) {
@@ -62,10 +68,12 @@ int run_job(const ParsedCommand& parsed, int argc, char** argv) {
 int run_command_line(int argc, char** argv, bool& excerpts) {
   try {
     const ParsedCommand parsed = parse_command_line(argc, argv);
-    const bool text_only = parsed.help || parsed.print_config;
+    const bool text_only = parsed.help || parsed.version || parsed.print_config;
     excerpts = text_only || parsed.config.command == "inspect" || parsed.config.command == "plan";
     if (!text_only) return run_job(parsed, argc, argv);
-    print_text(parsed.help ? help_text(parsed.config.command) : parsed.resolved_text);
+    print_text(parsed.help      ? help_text(parsed.config.command)
+               : parsed.version ? fmt::format("vixen {}\n", version())
+                                : parsed.resolved_text);
     return 0;
   } catch (const std::exception& error) {
     print_early(error.what());

@@ -5,25 +5,31 @@
 
 #include <cstdlib>
 #include <memory>
+#include <string>
 
-#include "base/check.hpp"
 #include "base/standard_streams.hpp"
 
 namespace vixen {
 namespace {
 
-spdlog::level::level_enum parse_level(const std::string& level) {
-  if (level == "debug") return spdlog::level::debug;
-  if (level == "info") return spdlog::level::info;
-  if (level == "warning") return spdlog::level::warn;
-  if (level == "error") return spdlog::level::err;
-  fail_user("run.log_level = {}: expected debug, info, warning or error", level);
+spdlog::level::level_enum threshold_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::info;
 }
 
 }  // namespace
 
-void init_log(int rank, int world_size, const std::string& level) {
-  auto threshold = parse_level(level);
+void init_log(int rank, int world_size, LogLevel level) {
+  auto threshold = threshold_of(level);
   if (rank > 0 && threshold == spdlog::level::info) threshold = spdlog::level::warn;
   const bool colours = std::getenv("NO_COLOR") == nullptr && std::getenv("TERM") != nullptr;
   auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>(colours ? spdlog::color_mode::automatic

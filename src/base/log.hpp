@@ -3,11 +3,12 @@
 
 #include <spdlog/spdlog.h>
 
-#include <string>
+#include "base/log_level.hpp"
 
 namespace vixen {
 
-/// Sets pattern and level ("debug" .. "error"). Ranks above 0 log warnings and errors only, unless level is "debug".
-void init_log(int rank, int world_size, const std::string& level);
+/// Sets pattern and level. Once a process, when its rank is known. Ranks above 0 log warnings and errors only, unless
+/// the level is kDebug.
+void init_log(int rank, int world_size, LogLevel level);
 
 }  // namespace vixen

@@ -6,11 +6,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cmath>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "base/standard_streams.hpp"
@@ -110,14 +114,31 @@ std::string progress_text(const ProgressState& state, const ProgressStyle& style
   return head + bar + tail + (note ? " " + state.note : "");
 }
 
+namespace {
+
+/// Whether a bar is drawn rather than lines.
+bool draws_bar() {
+  const auto wish = environment("VIXEN_PROGRESS");
+  return wish == "bar" || (wish != "plain" && standard_error_is_terminal());
+}
+
+void print_error(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+std::atomic<bool> g_stages_shown{false};
+std::atomic<bool> g_stage_runs{false};
+
+}  // namespace
+
 Progress::Progress(std::string label, std::string unit, int64_t total, bool enabled)
     : state_{std::move(label), std::move(unit), "", 0, total, 0},
       enabled_(enabled),
       start_(Clock::now()),
       last_draw_(start_) {
-  const auto wish = environment("VIXEN_PROGRESS");
-  if (wish == "off") enabled_ = false;
-  terminal_ = wish == "bar" || (wish != "plain" && standard_error_is_terminal());
+  if (environment("VIXEN_PROGRESS") == "off") enabled_ = false;
+  terminal_ = draws_bar();
 }
 
 Progress::~Progress() {
@@ -160,8 +181,65 @@ void Progress::draw(bool last) {
   } else {
     text = progress_text(state_, style) + "\n";
   }
-  std::fwrite(text.data(), 1, text.size(), stderr);
-  std::fflush(stderr);
+  print_error(text);
 }
+
+void show_stages(bool shown) {
+  g_stages_shown = shown;
+}
+
+std::string stage_text(const std::string& label, double seconds, bool over) {
+  return fmt::format("{}{}{}", label, over ? ": done in " : "  ", duration(seconds));
+}
+
+class Stage::Ticker {
+ public:
+  explicit Ticker(std::string label) : label_(std::move(label)), bar_(draws_bar()), thread_([this] { tick(); }) {}
+  ~Ticker() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+    g_stage_runs = false;
+  }
+
+ private:
+  void tick() {
+    const auto seconds = [](double value) {
+      return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value));
+    };
+    std::unique_lock lock(mutex_);
+    auto next = start_ + seconds(kSilentSeconds);
+    while (!wake_.wait_until(lock, next, [this] { return over_; })) {
+      draw(false);
+      next += seconds(bar_ ? 1 : kPlainSeconds);
+    }
+    if (shown_) draw(true);
+  }
+
+  void draw(bool last) {
+    shown_ = true;
+    const std::string text = stage_text(label_, seconds_between(start_, Clock::now()), last);
+    // As a bar: a log message overwrites the line.
+    print_error(bar_ ? "\r" + text + "\033[K" + (last ? "\n" : "\r") : text + "\n");
+  }
+
+  std::string label_;
+  bool bar_;
+  bool shown_ = false, over_ = false;
+  Clock::time_point start_ = Clock::now();
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::thread thread_;  // last: it reads the others
+};
+
+Stage::Stage(std::string label) {
+  if (!g_stages_shown || environment("VIXEN_PROGRESS") == "off" || g_stage_runs.exchange(true)) return;
+  ticker_ = std::make_unique<Ticker>(std::move(label));
+}
+
+Stage::~Stage() = default;
 
 }  // namespace vixen

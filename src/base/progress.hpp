@@ -1,8 +1,10 @@
-// A progress bar with rate and time left on a terminal, plain lines every few seconds elsewhere.
+// A progress bar with rate and time left on a terminal, plain lines every few seconds elsewhere; and for work that
+// counts nothing, what it is and for how long it has run.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace vixen {
@@ -53,6 +55,27 @@ class Progress {
   bool shown_ = false;
   bool finished_ = false;
   std::chrono::steady_clock::time_point start_, last_draw_;
+};
+
+/// Whether the stages of this process are shown: main says so on rank 0. Not shown until then.
+void show_stages(bool shown);
+
+/// "load weights  0:12", over: "load weights: done in 0:14". No line end.
+std::string stage_text(const std::string& label, double seconds, bool over);
+
+/// Says on stderr, from a thread of its own, what goes on within its scope: "load weights  0:12". Nothing is printed
+/// for work that ends within two seconds. Of stages within one another the outermost is shown. VIXEN_PROGRESS as for
+/// Progress.
+class Stage {
+ public:
+  explicit Stage(std::string label);
+  ~Stage();
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+
+ private:
+  class Ticker;
+  std::unique_ptr<Ticker> ticker_;  // null: not shown
 };
 
 }  // namespace vixen

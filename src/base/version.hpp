@@ -1,4 +1,4 @@
-// The program's version, as CMakeLists.txt names it.
+// The program's version, which CMakeLists.txt takes from tools/vixen_tools/__init__.py.
 #pragma once
 
 #include <string>

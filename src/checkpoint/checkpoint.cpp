@@ -10,6 +10,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "checkpoint/checkpoint_files.hpp"
 #include "comm/on_root.hpp"
 #include "model/safetensors.hpp"
@@ -121,6 +122,7 @@ void link_best(const fs::path& run_dir, uint64_t step) {
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run_dir, const CheckpointState& state, Communicator& comm) {
+  const Stage stage("write the checkpoint");
   const auto folder = checkpoint::step_folder(run_dir, state.step);
   auto partial = folder;
   partial += checkpoint::kPartial;
@@ -171,6 +173,7 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run_dir) {
 }
 
 void load_checkpoint(const fs::path& folder, CheckpointState& state, Communicator& comm) {
+  const Stage stage("read " + folder.string());
   on_every_rank(comm, [&] {
     const json manifest = read_manifest(folder, /*verify=*/false);
     VerifiedFiles files(folder, manifest);

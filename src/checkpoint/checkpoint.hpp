@@ -1,9 +1,10 @@
 // Checkpoints: a folder of safetensors shards and a manifest with checksums, written aside and renamed; read onto any
 // world size. A damaged or unfinished checkpoint is never read as good.
 //
-//   checkpoints/step-00000120/manifest.json             version, world size, config, scalars, tables, files + XXH3 +
-//   bytes checkpoints/step-00000120/dense.safetensors         replicated tensors (rank 0)
-//   checkpoints/step-00000120/shard-00001-of-00004.safetensors   this rank's rows of the sharded tables
+//   checkpoints/step-00000120/
+//     manifest.json                      version, world size, settings, scalars, tables; size and XXH3 of every file
+//     dense.safetensors                  replicated tensors (rank 0)
+//     shard-00001-of-00004.safetensors   this rank's rows of the sharded tables
 #pragma once
 
 #include <ATen/core/Tensor.h>

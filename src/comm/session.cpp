@@ -118,9 +118,8 @@ MpiSession::~MpiSession() {
   if (MPI_Finalize() != MPI_SUCCESS) spdlog::error("rank {} on {}: MPI_Finalize failed", rank_, host_);
 }
 
-std::unique_ptr<Communicator> MpiSession::make_communicator(const std::string& device, double deadline_seconds) {
-  if (device == "cpu") return make_mpi_communicator(deadline_seconds);
-  if (device != "cuda") fail_user("device = {}: expected cpu or cuda", device);
+std::unique_ptr<Communicator> MpiSession::make_communicator(DeviceKind device, double deadline_seconds) {
+  if (device == DeviceKind::kCpu) return make_mpi_communicator(deadline_seconds);
 #ifdef VIXEN_CUDA
   return make_nccl_communicator(make_mpi_communicator(deadline_seconds), local_rank_, deadline_seconds);
 #else

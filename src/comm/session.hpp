@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "base/device_kind.hpp"
 #include "comm/communicator.hpp"
 #include "comm/cpu_placement.hpp"
 
@@ -31,9 +32,9 @@ class MpiSession {
   /// The CPUs of this node's ranks, and the threads that follow from them.
   const CpuPlacement& cpus() const { return cpus_; }
 
-  /// A communicator over all ranks. device "cpu": MPI backend. "cuda": NCCL backend on GPU `local_rank` (UserError when
-  /// there is no such GPU or the build has no CUDA). deadline_seconds: how long a collective may make no progress.
-  std::unique_ptr<Communicator> make_communicator(const std::string& device, double deadline_seconds);
+  /// A communicator over all ranks. kCpu: MPI backend. kCuda: NCCL backend on GPU `local_rank` (UserError when there is
+  /// no such GPU or the build has no CUDA). deadline_seconds: how long a collective may make no progress.
+  std::unique_ptr<Communicator> make_communicator(DeviceKind device, double deadline_seconds);
 
   /// Logs rank, host and reason, and takes every rank of the job down (MPI_Abort). Does not return.
   [[noreturn]] void abort(int exit_code, const std::string& reason);

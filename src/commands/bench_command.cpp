@@ -9,6 +9,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
 #include "commands/commands.hpp"
@@ -63,11 +64,13 @@ void print_row(const std::string& name, const std::string& value, const std::str
 }
 
 nlohmann::json bench_machine(Communicator& comm) {
+  auto stage = std::make_unique<Stage>("time the machine");
   const double fp32 = gemm_rate(at::kFloat, comm.device());
   const double bf16 = gemm_rate(at::kBFloat16, comm.device());
   const auto source = at::ones({64 << 20}, at::TensorOptions().dtype(at::kByte).device(comm.device()));
   auto target = at::empty_like(source);
   const double copy = 2.0 * static_cast<double>(source.numel()) / time_of([&] { return target.copy_(source); });
+  stage.reset();
   if (comm.rank() == 0) {
     print_out("machine, one rank ({} threads)\n", at::get_num_threads());
     print_row("matrix product fp32", fmt::format("{:.1f} GFLOP/s", fp32 / 1e9));
@@ -104,7 +107,9 @@ nlohmann::json bench_collectives(Communicator& comm, int64_t elements) {
 nlohmann::json bench_kernel_table(const Config& config, Communicator& comm) {
   nlohmann::json rows = nlohmann::json::array();
   const auto dtype = config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
+  auto stage = std::make_unique<Stage>("time the kernels");
   const auto timings = bench_kernels(5000, 384, 1536, 12, dtype);
+  stage.reset();
   if (comm.rank() == 0) print_out("kernels, 5000 positions x 384, {}, CPU set {}\n", at::toString(dtype), cpu_isa());
   for (const auto& timing : timings) {
     if (comm.rank() == 0)
@@ -143,6 +148,7 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   const auto first = trainer.prepare();
   const auto order = parts.sampler->order(0);
   constexpr int64_t kWarmUp = 3, kSteps = 10;
+  Progress progress("bench", "steps", kWarmUp + kSteps, comm.rank() == 0);
   double data = 0, seconds = 0, flops = 0;
   int64_t positions = 0, queries = 0;
   StepSeconds phases;
@@ -158,6 +164,7 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     auto result = parts.step->accumulate(input);
     parts.step->update(0.5, false, result);
     settle(result.loss);
+    progress.advance(1);
     if (index < kWarmUp) continue;
     seconds += seconds_since(before);
     data += packing;
@@ -169,6 +176,7 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     phases.collectives += result.seconds.collectives;
     phases.optimiser += result.seconds.optimiser;
   }
+  progress.finish();
   const double step = seconds / kSteps;
   const int64_t label_side = parts.prototypes ? parts.prototypes->local_bytes() : 0;
   const double share = flops / seconds / gemm_flops;
@@ -255,7 +263,7 @@ int bench_command(const Config& config, MpiSession& session) {
   nlohmann::json report = {{"created_by", created_by("bench")},
                            {"ranks", comm->world_size()},
                            {"threads", at::get_num_threads()},
-                           {"device", config.device}};
+                           {"device", name_of(config.device)}};
   report["machine"] = bench_machine(*comm);
   report["kernels"] = bench_kernel_table(config, *comm);
   report["collectives"] = bench_collectives(*comm, 23 << 20);

@@ -6,12 +6,14 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "comm/on_root.hpp"
+#include "commands/numerics.hpp"
 #include "commands/preflight.hpp"
 #include "commands/run_origin.hpp"
 #include "config/parse.hpp"
+#include "config/run_settings.hpp"
 #include "data/hdf5_matrix.hpp"
-#include "device/device.hpp"
 #include "device/tracked_memory.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
@@ -21,13 +23,11 @@
 namespace vixen {
 
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session) {
-  init_log(session.rank(), session.world_size(), config.run.log_level);
   const int asked = static_cast<int>(config.threads);
-  set_threads(asked > 0 ? asked : session.cpus().threads());
+  set_numerics(config, session.local_rank(), asked > 0 ? asked : session.cpus().threads());
   track_tensor_memory();
-  set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
-  spdlog::debug("{} ranks, device {}, CPU kernels {}; on {}: {}", session.world_size(), config.device, cpu_isa(),
-                session.host(), session.cpus().own_text(asked));
+  spdlog::debug("{} ranks, device {}, CPU kernels {}; on {}: {}", session.world_size(), name_of(config.device),
+                cpu_isa(), session.host(), session.cpus().own_text(asked));
   std::shared_ptr<Communicator> comm = session.make_communicator(config.device, config.comm.deadline_seconds);
   on_root(*comm, [&] { preflight(config); });
   return comm;
@@ -59,10 +59,9 @@ Config with_run_settings(const Config& config) {
               (folder / "config.json").string(), config.run.dir);
   Config run;
   const auto ini = std::filesystem::path(config.run.dir) / "config.ini";
-  apply_ini(run, read_text(ini), ini.string());
+  for (const auto& retired : apply_ini(run, read_text(ini), ini.string())) spdlog::info("{}", retired);
   Config merged = config;
-  merged.model = run.model;
-  merged.lora = run.lora;
+  take_model_settings(run, merged);
   if (adapters) {
     merged.lora.adapter = folder.string();
     if (!std::filesystem::exists(std::filesystem::path(run.model.path) / "config.json"))
@@ -74,11 +73,6 @@ Config with_run_settings(const Config& config) {
     merged.model.layers = 0;  // the saved model has just the layers it was trained with
     merged.lora = LoraConfig{};
   }
-  merged.prompt = run.prompt;
-  merged.compat = run.compat;
-  merged.data.images = run.data.images;
-  merged.data.propensity_a = run.data.propensity_a;
-  merged.data.propensity_b = run.data.propensity_b;
   merged.model = with_folder_settings(merged.model, merged.lora);
   if (merged.data.path.empty()) merged.data.path = run.data.path;
   return merged;
@@ -115,6 +109,7 @@ std::unique_ptr<Dataset> open_dataset(const Config& config) {
 }
 
 std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device) {
+  const Stage stage("load weights");
   auto loaded = std::make_unique<LoadedEncoder>();
   loaded->encoder =
       make_encoder({config.model, config.lora, image_width(config, dataset), /*trainable=*/false}, loaded->store);
@@ -126,7 +121,7 @@ std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset&
 }
 
 const SequenceTable& query_table(const Config& config, const Dataset& dataset) {
-  return config.data.split == "train" ? dataset.train() : dataset.test();
+  return config.data.split == Split::kTrain ? dataset.train() : dataset.test();
 }
 
 at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
@@ -154,6 +149,7 @@ at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& da
     fail_user("{}: /embeddings is {} wide, the model beside it {}", file.string(), reader.columns(), encoder.width());
   const auto range = RowShards(reader.rows(), comm.world_size()).range(comm.rank());
   at::Tensor rows;
+  const Stage stage("read label embeddings");
   on_every_rank(comm, [&] { rows = reader.read_float(range); });
   return rows.to(comm.device());
 }

@@ -15,16 +15,16 @@
 
 namespace vixen {
 
-/// Log, threads, kernel choices and the communicator over all ranks, and the checks that come before any work
-/// (commands/preflight.hpp). Collective.
+/// Device and numerics of this process (commands/numerics.hpp), the communicator over all ranks, and the checks that
+/// come before any work (commands/preflight.hpp). Once a job; main has opened the log. Collective.
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
 
 /// Tells the threads and CPUs of the ranks on rank 0's node (info). Commands call it when they have seen all of their
 /// input: a mistake in that is one line.
 void log_cpus(const Config& config, const MpiSession& session);
 
-/// With run.dir: the configuration to read that run's model with, what decides embeddings (model.*, lora.*, template.*,
-/// compat.*, data.images) as in RUN/config.ini; data.path as asked for, else the run's. A run of the whole backbone has
+/// With run.dir: the configuration to read that run's model with, keys of fact kOfModel as in RUN/config.ini; data.path
+/// as asked for, else the run's. A run of the whole backbone has
 /// its model in RUN/model; one of adapters has the adapters there (lora.adapter) and its base where it was
 /// (model.path). Without run.dir: the configuration itself. Pooling and mask
 /// as with_folder_settings settles them. UserError when the run has no finished model, or its base
@@ -56,7 +56,7 @@ SearchOptions search_options(const Config& config, int64_t k, bool show_progress
 std::filesystem::path model_folder(const std::string& run_dir);
 std::filesystem::path label_embeddings_file(const std::string& run_dir);
 
-/// Queries that embed, evaluate and predict read (data.split).
+/// Queries that embed and predict read (data.split).
 const SequenceTable& query_table(const Config& config, const Dataset& dataset);
 
 }  // namespace vixen

@@ -18,15 +18,15 @@ int embed_command(const Config& asked, MpiSession& session) {
   const auto comm = start_job(asked, session);
   if (asked.out.empty()) fail_user("--out is missing: give the HDF5 file to write");
   const auto config = with_run_settings(asked);
-  if (config.embed.prototypes && (config.run.dir.empty() || config.embed.side != "labels"))
+  if (config.embed.prototypes && (config.run.dir.empty() || config.embed.side != EmbedSide::kLabels))
     fail_user(
         "embed.prototypes needs --run.dir and --embed.side labels: prototypes exist for the labels of a trained run");
   const auto dataset = open_dataset(config);
   const auto model = load_encoder(config, *dataset, comm->device());
 
-  const bool labels = config.embed.side == "labels";
+  const bool labels = config.embed.side == EmbedSide::kLabels;
   const auto& table = labels ? dataset->labels() : query_table(config, *dataset);
-  const auto dtype = config.embed.dtype == "fp16" ? at::kHalf : at::kFloat;
+  const auto dtype = config.embed.dtype == EmbedType::kFloat16 ? at::kHalf : at::kFloat;
   on_root(*comm, [&] {
     check_room(config.out, table.size() * model->encoder->width() * static_cast<int64_t>(c10::elementSize(dtype)),
                "embeddings");
@@ -36,20 +36,21 @@ int embed_command(const Config& asked, MpiSession& session) {
     }
   });
   log_cpus(config, session);
-  const auto rows = config.embed.prototypes
-                        ? label_shard(*model->encoder, config, *dataset, *comm)
-                        : embed_shard(*model->encoder, table, config, *dataset, *comm, "encode " + config.embed.side);
+  const auto rows = config.embed.prototypes ? label_shard(*model->encoder, config, *dataset, *comm)
+                                            : embed_shard(*model->encoder, table, config, *dataset, *comm,
+                                                          fmt::format("encode {}", name_of(config.embed.side)));
   const RowShards shards(table.size(), comm->world_size());
   std::map<std::string, std::string> attributes = {{"created_by", created_by("embed")}};
   if (dataset->identity_is_stored()) {
     const auto& identity = dataset->identity();
-    attributes["data_content"] = labels                         ? identity.label
-                                 : config.data.split == "train" ? identity.train
-                                                                : identity.test;
+    attributes["data_content"] = labels                               ? identity.label
+                                 : config.data.split == Split::kTrain ? identity.train
+                                                                      : identity.test;
   }
   write_sharded(config.out, {{"/embeddings", {rows.to(dtype), dtype}}}, shards, *comm, attributes);
   if (comm->rank() == 0)
-    spdlog::info("{}: /embeddings [{}, {}] {}", config.out, table.size(), model->encoder->width(), config.embed.dtype);
+    spdlog::info("{}: /embeddings [{}, {}] {}", config.out, table.size(), model->encoder->width(),
+                 name_of(config.embed.dtype));
   return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/check.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
@@ -47,6 +48,7 @@ int evaluate_command(const Config& asked, MpiSession& session) {
     const auto range = RowShards(dataset->test().size(), comm->world_size()).range(comm->rank());
     on_root(*comm, [&] { check_content(config.evaluate.predictions, *dataset); });
     TopK predictions;
+    const Stage stage("read " + config.evaluate.predictions);
     on_every_rank(*comm, [&] {
       predictions =
           read_predictions(config.evaluate.predictions, range, dataset->test().size(), dataset->labels().size());

@@ -43,6 +43,7 @@ bool stored_in_bfloat16(const std::filesystem::path& folder) {
 // The run's encoder with weights that a merge may read: adapters in float32 (as trained ones are), the base exactly as
 // it is stored. On the CPU: nothing is computed but the merge.
 std::unique_ptr<LoadedEncoder> load_exact(const EncoderOptions& options, uint64_t seed) {
+  const Stage stage("load weights");
   auto loaded = std::make_unique<LoadedEncoder>();
   loaded->encoder = make_encoder(options, loaded->store);
   const bool bf16 = options.trainable && stored_in_bfloat16(options.model.path);
@@ -59,7 +60,7 @@ int64_t merged_bytes(EncoderOptions options, const Config& config) {
   const auto encoder = make_encoder(options, store);
   int64_t elements = 0;
   for (int i = 0; i < store.count(); ++i) elements += store.info(i).elements();
-  return elements * (config.export_.dtype == "bf16" ? 2 : 4);
+  return elements * (config.export_.dtype == ExportType::kBfloat16 ? 2 : 4);
 }
 
 // A folder's file, if it is there, into another folder.
@@ -81,9 +82,9 @@ void export_adapter(const Config& config, const std::filesystem::path& folder) {
 
 // peft, merged or sentence-transformers.
 void export_model(const Config& config) {
-  const std::string& format = config.export_.format;
+  const ExportFormat format = config.export_.format;
   const bool adapter = !config.lora.adapter.empty();  // with_run_settings has looked
-  if (format == "peft" && !adapter)
+  if (format == ExportFormat::kPeft && !adapter)
     fail_user(
         "{}: the run trained the whole backbone and has no adapter; expected export.format = merged or "
         "sentence-transformers",
@@ -95,7 +96,7 @@ void export_model(const Config& config) {
   options.image_width = image_width(config, *dataset);
   options.trainable = adapter;
 
-  FolderWriter writer(write_target(config.out), created_by("export"), "export " + format);
+  FolderWriter writer(write_target(config.out), created_by("export"), fmt::format("export {}", name_of(format)));
   const auto& folder = writer.folder();
   const auto describe = [&](const Encoder& encoder) {
     const auto description = describe_model(config, encoder, *dataset);
@@ -103,7 +104,7 @@ void export_model(const Config& config) {
     write_readme(folder, format, description);
     return description;
   };
-  if (format == "peft") {
+  if (format == ExportFormat::kPeft) {
     ParameterStore store;
     describe(*make_encoder(options, store));
     export_adapter(config, folder);
@@ -113,9 +114,10 @@ void export_model(const Config& config) {
   check_room(config.out, merged_bytes(options, config), "merged weights");
   const auto loaded = load_exact(options, config.train.seed);
   const auto description = describe(*loaded->encoder);
-  loaded->encoder->save_merged(folder, config.export_.dtype == "bf16" ? at::kBFloat16 : at::kFloat,
+  const Stage stage("write merged weights");
+  loaded->encoder->save_merged(folder, config.export_.dtype == ExportType::kBfloat16 ? at::kBFloat16 : at::kFloat,
                                config.export_.max_shard_mb * 1000000);
-  if (format == "sentence-transformers") write_sentence_transformers(folder, description);
+  if (format == ExportFormat::kSentenceTransformers) write_sentence_transformers(folder, description);
   writer.publish();
 }
 
@@ -134,6 +136,8 @@ std::filesystem::path export_index(const Config& config) {
     index.add(reader.read(range, /*check_finite=*/true));
     progress.advance(range.size());
   }
+  progress.finish();
+  const Stage stage("write the index");
   std::string texts;
   for (int64_t label = 0; label < reader.rows(); ++label)
     texts += shortened(std::string(dataset->labels().text(label)), std::numeric_limits<size_t>::max()) + "\n";
@@ -155,13 +159,13 @@ int export_command(const Config& asked, MpiSession& session) {
   if (asked.out.empty()) fail_user("--out is missing: give the folder to write (for faiss: the file)");
   const auto config = with_run_settings(asked);
   on_root(*comm, [&] {
-    if (config.export_.format == "faiss") {
+    if (config.export_.format == ExportFormat::kFaiss) {
       const auto index = export_index(config);
       spdlog::info("{}: inner-product index of the run's labels, their texts in {}", index.string(),
                    index_files(index)[1].string());
     } else {
       export_model(config);
-      spdlog::info("{}: {} folder", config.out, config.export_.format);
+      spdlog::info("{}: {} folder", config.out, name_of(config.export_.format));
     }
   });
   return 0;

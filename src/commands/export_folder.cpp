@@ -57,31 +57,27 @@ void write_loader(const std::filesystem::path& folder, const ModelDescription& d
       {"fusion", nullptr},
   };
   if (image_width > 0)
-    json["images"] = {{"width", image_width},
-                      {"adapter", model.image_adapter == ImageAdapterKind::kLinear ? "linear" : "mlp"},
-                      {"slots", pack.image_slots}};
+    json["images"] = {{"width", image_width}, {"adapter", name_of(model.image_adapter)}, {"slots", pack.image_slots}};
   if (description.late_fusion()) json["fusion"] = {{"heads", model.fusion_heads}};
   write_text_atomically(folder / "vixen_encoder.py", kVixenEncoderPython);
   write_json(folder / "vixen_config.json", json);
 }
 
-void write_readme(const std::filesystem::path& folder, const std::string& format, const ModelDescription& description) {
+void write_readme(const std::filesystem::path& folder, ExportFormat format, const ModelDescription& description) {
   const bool pictures = description.image_width > 0;
-  std::string text = "---\nlibrary_name: " +
-                     std::string(format == "peft"                    ? "peft"
-                                 : format == "sentence-transformers" ? "sentence-transformers"
-                                                                     : "transformers") +
-                     "\npipeline_tag: sentence-similarity\n---\n\n# An embedding model trained with vixen\n\n";
+  std::string text =
+      "---\nlibrary_name: " + std::string(format == ExportFormat::kMerged ? "transformers" : name_of(format)) +
+      "\npipeline_tag: sentence-similarity\n---\n\n# An embedding model trained with vixen\n\n";
   text += fmt::format("Turns {} into unit vectors whose inner products rank labels for a query.\n\n",
                       pictures ? fmt::format("text and pictures (rows of {} numbers from a frozen vision model)",
                                              description.image_width)
                                : "text");
   const std::string images = pictures ? ", images=[array_of_rows]" : "";
-  if (format == "sentence-transformers" && is_plain(description)) {
+  if (format == ExportFormat::kSentenceTransformers && is_plain(description)) {
     text +=
         "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
         "SentenceTransformer(\"THIS_FOLDER\").encode([\"a text\"])\n```\n";
-  } else if (format == "sentence-transformers") {
+  } else if (format == ExportFormat::kSentenceTransformers) {
     text +=
         "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
         "model = SentenceTransformer(\"THIS_FOLDER\", trust_remote_code=True)  # runs vixen_encoder.py of this folder\n"
@@ -93,7 +89,7 @@ void write_readme(const std::filesystem::path& folder, const std::string& format
         "VixenEncoder.from_pretrained(\"THIS_FOLDER\").encode([\"a text\"]" +
         images + ")\n```\n";
   }
-  if (format == "peft")
+  if (format == ExportFormat::kPeft)
     text +=
         "\nThe adapter alone loads with `PeftModel.from_pretrained` on the base model that adapter_config.json names "
         "(`VixenEncoder.from_pretrained(..., base=FOLDER)` takes it from elsewhere).\n";

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
-#include <string>
 
 #include "config/config.hpp"
 #include "data/dataset.hpp"
@@ -34,7 +33,7 @@ ModelDescription describe_model(const Config& config, const Encoder& encoder, co
 void write_loader(const std::filesystem::path& folder, const ModelDescription& description);
 
 /// Writes README.md: what the folder is and the lines of Python that load it.
-void write_readme(const std::filesystem::path& folder, const std::string& format, const ModelDescription& description);
+void write_readme(const std::filesystem::path& folder, ExportFormat format, const ModelDescription& description);
 
 /// Makes a merged Hugging Face folder one that SentenceTransformer loads: plain modules (transformer, mean pooling,
 /// normalisation) where they do the same, else vixen_encoder.py as a module (trust_remote_code=True).

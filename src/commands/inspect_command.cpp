@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/check.hpp"
+#include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "base/text.hpp"
 #include "commands/commands.hpp"
@@ -97,7 +98,11 @@ int inspect_command(const Config&, const std::vector<std::string>& files, MpiSes
     fail_user("inspect: no file given, expected FILES or folders: data sets, matrices, checkpoints, runs");
   if (session.rank() != 0) return 0;  // nothing here is collective
   for (size_t i = 0; i < files.size(); ++i) {
-    const std::string text = inspect_path(files[i]);
+    std::string text;
+    {
+      const Stage stage("check " + files[i]);
+      text = inspect_path(files[i]);
+    }
     print_out("{}{}", i > 0 ? "\n" : "", text);
     flush_output();
   }

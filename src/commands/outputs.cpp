@@ -152,12 +152,9 @@ std::vector<InputPath> inputs_of(const Config& config) {
     if (!value.empty()) inputs.push_back({std::move(named), parse_matrix_path(value, "/").file});
   };
   const bool trains = config.command == "train";
-  const Command* command = find_command(config.command);
   for (const auto& key : all_keys()) {
     const bool reads = key.path == PathRole::kInput || (key.path == PathRole::kRun && !trains);
-    const auto& sections = command->sections;
-    if (reads && std::find(sections.begin(), sections.end(), key.section()) != sections.end())
-      add("--" + key.name, path_of(key, config));
+    if (reads && key.read_by(config.command)) add("--" + key.name, path_of(key, config));
   }
   for (const auto& file : config.files) add("--config", file);
   if (trains || config.run.dir.empty()) return inputs;

@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
 #include "commands/commands.hpp"
@@ -36,6 +37,7 @@ PlanConfig described_data(const Config& config, const Encoder& encoder) {
 // Shape of the data set, or of the keys; counts given as keys win.
 DataShape planned_data(const Config& config, const Encoder& encoder, const Dataset* dataset) {
   if (dataset == nullptr) return data_shape(described_data(config, encoder));
+  const Stage stage("count " + dataset->path().string());
   DataShape data = data_shape(*dataset, pack_options(config, encoder, *dataset));
   if (config.plan.queries > 0) data.queries = config.plan.queries;
   if (config.plan.labels > 0) data.labels = config.plan.labels;
@@ -165,7 +167,7 @@ int plan_command(const Config& asked, MpiSession& session) {
 
   const auto device = device_rates(config);
   const auto shape = memory_shape(config, planned_data(config, *encoder, dataset.get()), *encoder, store,
-                                  config.plan.world_size, config.plan.gpu == "cpu");
+                                  config.plan.world_size, config.plan.gpu == PlannedDevice::kCpu);
   const auto memory = plan_memory(shape, *encoder, budget_of(config, device));
   const auto time = plan_time(shape, *encoder, memory.choice, device);
   if (comm->rank() != 0) return 0;

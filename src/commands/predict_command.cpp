@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/version.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
@@ -29,6 +30,7 @@ std::string one_cell(std::string_view text) {
 
 void write_tsv(const std::filesystem::path& path, const at::Tensor& ids, const at::Tensor& scores,
                const SequenceTable& queries, const SequenceTable& labels) {
+  const Stage stage("write " + path.string());
   write_text_atomically(path, [&] {
     std::string text = kPredictTableHeader;
     const auto id = ids.accessor<int64_t, 2>();
@@ -84,7 +86,7 @@ int predict_command(const Config& asked, MpiSession& session) {
   const auto& table = query_table(config, *dataset);
   const RowShards shards(table.size(), comm->world_size());
   const auto range = shards.range(comm->rank());
-  const bool filters = config.data.split == "test" && same_labels;
+  const bool filters = config.data.split == Split::kTest && same_labels;
   const int64_t widest = filters ? widest_filter(*dataset) : 0;
 
   log_cpus(config, session);
@@ -106,7 +108,7 @@ int predict_command(const Config& asked, MpiSession& session) {
     std::map<std::string, std::string> attributes = {{"created_by", created_by("predict")}};
     if (dataset->identity_is_stored()) {
       const auto& identity = dataset->identity();
-      attributes[kQueriesContent] = config.data.split == "train" ? identity.train : identity.test;
+      attributes[kQueriesContent] = config.data.split == Split::kTrain ? identity.train : identity.test;
       if (same_labels) attributes[kLabelsContent] = identity.label;
     }
     write_sharded(

@@ -26,7 +26,7 @@ void preflight(const Config& config) {
     return;
   }
   if (config.out.empty()) return;
-  if (config.command == "export" && config.export_.format != "faiss") {
+  if (config.command == "export" && config.export_.format != ExportFormat::kFaiss) {
     check_output_folder("--out", config.out, inputs);
   } else if (config.command == "export") {
     for (const auto& file : index_files(config.out)) check_output_file("--out", file, inputs);

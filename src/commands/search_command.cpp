@@ -7,6 +7,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
 #include "comm/on_root.hpp"
@@ -70,6 +71,7 @@ at::Tensor read_unit_rows(const MatrixReader& reader, RowRange range) {
 at::Tensor read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
   const RowRange range = matrix.shards.range(comm.rank());
   at::Tensor rows;
+  const Stage stage("read " + matrix.name);
   on_every_rank(comm, [&] {
     rows = cosine && matrix.reader->columns() > 0 ? read_unit_rows(*matrix.reader, range)
                                                   : matrix.reader->read_float(range);
@@ -140,7 +142,7 @@ int search_command(const Config& config, MpiSession& session) {
         "{} queries x {} rows x {} columns, k {}: {:.3f} s, {:.0f} queries/s, {:.1f} GFLOP/s (reading {:.1f} s)\n{}\n",
         with_commas(queries.reader->rows()), with_commas(corpus.reader->rows()), corpus.reader->columns(),
         config.search.k, seconds, rate, gflops, load_seconds, config.out);
-    if (config.run.log_level == "debug") {
+    if (config.run.log_level == LogLevel::kDebug) {
       const nlohmann::json report = {{"queries", queries.reader->rows()},
                                      {"rows", corpus.reader->rows()},
                                      {"columns", corpus.reader->columns()},

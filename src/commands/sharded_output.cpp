@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "base/progress.hpp"
 #include "comm/on_root.hpp"
 
 namespace vixen {
@@ -50,6 +51,7 @@ int64_t ranked_bytes(const std::string& option, int64_t rows, int64_t k) {
 
 void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
                    const RowShards& shards, Communicator& comm, const std::map<std::string, std::string>& attributes) {
+  const Stage stage("write " + path.string());
   std::unique_ptr<MatrixWriter> writer;
   on_root(comm, [&] {
     writer = std::make_unique<MatrixWriter>(path, attributes);

@@ -8,9 +8,9 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/made_folder.hpp"
+#include "base/progress.hpp"
 #include "base/run_lock.hpp"
 #include "base/standard_streams.hpp"
-#include "base/stop.hpp"
 #include "base/version.hpp"
 #include "checkpoint/checkpoint_files.hpp"
 #include "comm/on_root.hpp"
@@ -36,6 +36,7 @@ void save_model(const Config& config, const TrainingParts& parts, const at::Tens
   const RunOrigin origin{config.data.path, dataset.identity(), adapters ? parts.base_fingerprint : nullptr};
   std::optional<FolderWriter> writer;
   on_root(comm, [&] {
+    const Stage stage("write the model");
     writer.emplace(model_folder(config.run.dir), created_by("train"), "trained model");
     parts.encoder->save(writer->folder());
     std::map<std::string, at::Tensor> prototype;
@@ -86,15 +87,16 @@ void check_room_for_run(const Config& config, Trainer& trainer, const Dataset& d
 }  // namespace
 
 int train_command(const Config& asked, MpiSession& session) {
-  install_stop_handlers();
   const std::shared_ptr<Communicator> comm = start_job(asked, session);
   Config config = asked;
   if (config.run.dir.empty()) fail_user("--run.dir is missing: give the folder that the run writes to");
   const auto dataset = open_dataset(config);
   config.model = with_folder_settings(asked.model, asked.lora);  // the run records what it was trained with
   const auto lock = take_run_folder(config, *comm);
+  auto stage = std::make_unique<Stage>("load weights");
   Trainer trainer(config, *dataset, label_weights(config, *dataset), comm,
                   [&] { return lock != nullptr && lock->lost(); });
+  stage.reset();
   check_room_for_run(config, trainer, *dataset, *comm);
   trainer.start();
   log_cpus(config, session);

@@ -6,27 +6,13 @@
 #include <string>
 #include <vector>
 
-namespace vixen {
+#include "config/enums.hpp"
 
-enum class Method { kPrime, kNgame, kTriplet };         // train.method
-enum class SamplerKind { kClustered, kShuffled };       // train.sampler: "clustered" | "shuffled"
-enum class TieGradient { kHalf, kZero };                // loss.tie_gradient
-enum class Compute { kFloat32, kBfloat16 };             // model.compute: "fp32" | "bf16"
-enum class KernelChoice { kAuto, kReference, kFused };  // kernels.*
-enum class FilterMode { kBeforeCut, kOfficial };        // evaluate.filter: "before" | "official"
-enum class FreeVectorInit { kXavier, kClusterMean };    // prototype.init: "xavier" | "mean"
-enum class Pooling { kAuto, kMean, kLastToken, kCls };  // model.pooling: "auto" | "mean" | "last" | "cls"
-enum class Mask { kAuto, kCausal, kBidirectional };     // model.mask: "auto" | "causal" | "bidirectional"
-enum class Fusion { kEarly, kLate };                    // model.fusion: "early" | "late"
-enum class ImageAdapterKind { kLinear, kMlp };          // model.image_adapter: "linear" | "mlp"
-enum class LoraScale { kRankStabilised, kClassic };  // lora.scale: "rslora" (alpha / sqrt(r)) | "classic" (alpha / r)
-enum class TableHome { kAuto, kDevice, kHost };      // train.tables: "auto" | "device" | "host"
-enum class UseTemplate { kAuto, kYes, kNo };         // template.use: "auto" | "yes" | "no"
-enum class PieceOrder { kAuto, kTextFirst, kImagesFirst };  // template.order: "auto" | "text_first" | "images_first"
+namespace vixen {
 
 struct RunConfig {
   std::string dir;  // where a run writes
-  std::string log_level = "info";
+  LogLevel log_level = LogLevel::kInfo;
   int64_t log_every_steps = 10;        // metrics.jsonl interval
   int64_t checkpoint_every_steps = 0;  // 0: at the end of every epoch only
   int64_t keep_last = 2;               // checkpoints kept, besides the best
@@ -36,7 +22,7 @@ struct RunConfig {
 
 struct DataConfig {
   std::string path;            // DATA.h5
-  std::string split = "test";  // train | test: which queries embed, evaluate and predict read
+  Split split = Split::kTest;  // which queries embed and predict read
   bool images = true;          // false: ignore the pictures that the data set has
   bool query_images = true;    // false: queries without their pictures, of a model trained with them
   int64_t prefetch = 2;        // batches packed ahead
@@ -150,26 +136,25 @@ struct PredictConfig {
 };
 
 struct EmbedConfig {
-  std::string side = "queries";  // queries | labels
-  std::string dtype = "fp16";    // fp16 | fp32
-  bool prototypes = false;       // labels only: n(z) instead of n(u)
-  int64_t chunk_rows = 512;      // rows of a forward pass
+  EmbedSide side = EmbedSide::kQueries;
+  EmbedType dtype = EmbedType::kFloat16;
+  bool prototypes = false;  // labels only: n(z) instead of n(u)
 };
 
 struct ExportConfig {
-  std::string format = "peft";  // peft | merged | sentence-transformers | faiss
-  std::string dtype = "fp32";   // fp32 | bf16: precision of merged weights
-  int64_t max_shard_mb = 5000;  // merged weights in files of at most this many 1e6 bytes
+  ExportFormat format = ExportFormat::kPeft;
+  ExportType dtype = ExportType::kFloat32;  // precision of merged weights
+  int64_t max_shard_mb = 5000;              // merged weights in files of at most this many 1e6 bytes
 };
 
 /// What `vixen plan` plans with where no data set is at hand.
 struct PlanConfig {
-  std::string gpu = "h100";  // h100 | h200 | a100-80 | a100-40 | cpu: memory and rates of a device
-  int64_t world_size = 1;    // GPUs
-  double memory_gb = 0;      // budget of a GPU; 0: train.memory_gb, else the device's
-  double tflops = 0;         // attainable rate of a GPU, 1e12 FLOP/s; 0: of the device
-  double bandwidth_gbs = 0;  // all-reduce bus bandwidth, 1e9 bytes/s; 0: of the device
-  int64_t queries = 0;       // training queries; 0: of data.path
+  PlannedDevice gpu = PlannedDevice::kH100;  // memory and rates of a device
+  int64_t world_size = 1;                    // GPUs
+  double memory_gb = 0;                      // budget of a GPU; 0: train.memory_gb, else the device's
+  double tflops = 0;                         // attainable rate of a GPU, 1e12 FLOP/s; 0: of the device
+  double bandwidth_gbs = 0;                  // all-reduce bus bandwidth, 1e9 bytes/s; 0: of the device
+  int64_t queries = 0;                       // training queries; 0: of data.path
   int64_t labels = 0;
   double mean_tokens = 0;  // of a text, special tokens included
   int64_t longest_tokens = 0;
@@ -196,9 +181,9 @@ struct CompatConfig {
 struct Config {
   std::string command;
   std::vector<std::string> files;  // the --config files that were read
-  std::string device = "cpu";      // cpu | cuda
-  int64_t threads = 0;             // per rank; 0: the cores of the node over its ranks
-  std::string out;                 // --out
+  DeviceKind device = DeviceKind::kCpu;
+  int64_t threads = 0;  // per rank; 0: the cores of the node over its ranks
+  std::string out;      // --out
   RunConfig run;
   DataConfig data;
   ModelConfig model;

@@ -29,12 +29,14 @@ std::string wrapped(const std::string& text) {
   return result;
 }
 
-std::string key_help(const Key& key) {
+std::string key_help(const Key& key, const std::string& command) {
   const std::string value = value_text(key, Config());
   std::string facts = fmt::format("default {}", value.empty() ? "none" : value);
   if (!key.unit.empty()) facts += fmt::format("; unit: {}", key.unit);
   if (key.range && key.range->words != std::string("a number")) facts += fmt::format("; {}", key.range->words);
   facts += fmt::format("; source: {}", name_of(key.source));
+  if ((key.facts & kOfModel) && command != "train" && find_key("run.dir")->read_by(command))
+    facts += "; with --run.dir the run's own holds";
   return fmt::format("  --{} {}\n{}", key.name, type_of(key), wrapped(fmt::format("{}. [{}]", key.help, facts)));
 }
 
@@ -51,7 +53,9 @@ std::string general_help() {
          "in a\n"
          "file, of options. An INI file is UTF-8: [section], key = value, \"quotes\" where a value needs them, # or ; "
          "before\n"
-         "comments.\n"
+         "comments. Commands may share it: keys that only others read are left alone there, as an option they are "
+         "refused.\n"
+         "--version prints the version.\n"
          "exit codes: 0 done; 2 a mistake in what was given (one line says which); 75 stopped on request after saving: "
          "run\n"
          "the same command again; 1 anything else\n";
@@ -66,11 +70,14 @@ std::string help_text(const std::string& command_name) {
   std::string text = fmt::format("vixen {}: {}\n\nusage: vixen {} {}\n", command->name, command->summary, command->name,
                                  command->usage);
   text += "       [--config FILE.ini ...] [--section.key VALUE ...] [--print-config]\n";
-  for (const auto& section : command->sections) {
-    text += section.empty() ? "\n" : fmt::format("\n[{}]\n", section);
-    for (const auto& key : all_keys()) {
-      if (key.section() == section) text += key_help(key);
+  std::string section = "none yet";
+  for (const auto& key : all_keys()) {
+    if (!key.read_by(command_name)) continue;
+    if (key.section() != section) {
+      section = key.section();
+      text += section.empty() ? "\n" : fmt::format("\n[{}]\n", section);
     }
+    text += key_help(key, command_name);
   }
   return text;
 }

@@ -151,12 +151,14 @@ void refuse_curly_quotes(std::string_view value, const std::string& where) {
     fail_user("{}: found {} in the quotes of a word processor, expected \" or none", where, shown(value, kShownBytes));
 }
 
-void for_each_assignment(std::string_view text, const std::string& source,
-                         const std::function<void(const Key&, const std::string&, const std::string&)>& set) {
+std::vector<std::string> for_each_assignment(
+    std::string_view text, const std::string& source,
+    const std::function<void(const Key&, const std::string&, const std::string&)>& set) {
   const bool wide = text.size() >= 2 && ((text[0] == '\0') != (text[1] == '\0'));
   if (wide || text.starts_with("\xff\xfe"sv) || text.starts_with("\xfe\xff"sv))
     fail_user("{}: found UTF-16 text, expected UTF-8: save the file in that encoding", source);
   if (text.starts_with("\xef\xbb\xbf"sv)) text.remove_prefix(3);
+  std::vector<std::string> retired;
   std::string section;
   size_t line_number = 0;
   Lines lines(text);
@@ -173,10 +175,15 @@ void for_each_assignment(std::string_view text, const std::string& source,
     const std::string member(without_blanks(line.substr(0, equals)));
     const std::string name = section.empty() ? member : section + "." + member;
     const Key* key = find_key(name);
+    if (const RetiredKey* old = find_retired_key(name)) {
+      retired.push_back(fmt::format("{}: {} is ignored: {}", where, name, old->reason));
+      continue;
+    }
     if (key == nullptr)
       fail_user("{}: unknown key {}{}", where, shown(name, kShownBytes), suggestion(name, key_names()));
     set(*key, ini_value(line.substr(equals + 1), where), where);
   }
+  return retired;
 }
 
 }  // namespace vixen

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "config/keys.hpp"
 
@@ -19,9 +20,11 @@ bool needs_quotes(std::string_view value);
 void refuse_curly_quotes(std::string_view value, const std::string& where);
 
 /// Calls set(key, value, where) for every assignment of an INI text. Lines end in \n, \r\n or \r; a UTF-8 byte order
-/// mark in front is skipped. `where` is "source:line". UserError naming it: unknown section or key, a line that is
-/// neither, text behind a section or a closing quote, UTF-16.
-void for_each_assignment(std::string_view text, const std::string& source,
-                         const std::function<void(const Key&, const std::string&, const std::string&)>& set);
+/// mark in front is skipped. `where` is "source:line". A retired key is skipped; what it was is a line of the result.
+/// UserError naming it: unknown section or key, a line that is neither, text behind a section or a closing quote,
+/// UTF-16.
+std::vector<std::string> for_each_assignment(
+    std::string_view text, const std::string& source,
+    const std::function<void(const Key&, const std::string&, const std::string&)>& set);
 
 }  // namespace vixen

@@ -1,4 +1,4 @@
-// The table of all keys: where a key's value lives, what it may be, and what --help says about it.
+// The table of all keys: where a key's value lives, what it may be, who reads it, and what --help says about it.
 #pragma once
 
 #include <functional>
@@ -47,24 +47,46 @@ enum class PathRole {
   kRun,     ///< a run folder: written by train, read by others
 };
 
+/// What a key's value means for a run, beyond the command that reads it; a set of bits.
+enum KeyFacts : unsigned {
+  kNoFact = 0,
+  kOfModel = 1,   ///< a run's model is read with the value in RUN/config.ini
+  kDecisive = 2,  ///< decides the numbers of training: a run that goes on keeps it
+};
+constexpr KeyFacts operator|(KeyFacts a, KeyFacts b) {
+  return static_cast<KeyFacts>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+}
+
 struct Key {
   std::string name;  // "train.lr"; three have no section: device, threads, out
   Field (*field)(Config&);
   std::string unit;  // "" where there is none
   KeySource source;
   std::optional<Range> range;
-  std::vector<std::string> choices;  // of a string; empty: any
-  std::string help;                  // one sentence, no full stop
+  std::vector<std::string> readers;  // commands whose work depends on it, in the order of all_commands()
+  KeyFacts facts;
+  std::string help;  // one sentence, no full stop
   PathRole path = PathRole::kNone;
+  std::vector<std::string> choices = {};  // of a string; empty: any
 
   std::string section() const;  // "" for device, threads, out
   std::string member() const;   // the name within the section
+  bool read_by(std::string_view command) const;
 };
 
 /// Every key, section by section, in the order of config.hpp.
 const std::vector<Key>& all_keys();
 /// nullptr when there is none.
 const Key* find_key(std::string_view name);
+
+/// A key of older versions: files that hold it are read, and its value is ignored.
+struct RetiredKey {
+  std::string name;
+  std::string reason;  // "nothing ever read it"
+};
+const std::vector<RetiredKey>& retired_keys();
+/// nullptr when there is none.
+const RetiredKey* find_retired_key(std::string_view name);
 
 /// "NUMBER", "TEXT", "true|false", "fp32|bf16"...
 std::string type_of(const Key& key);
@@ -73,11 +95,14 @@ std::string value_text(const Key& key, const Config& config);
 /// Parses and checks `text` into the config. UserError: "WHERE: KEY = TEXT: expected ...".
 void set_value(const Key& key, Config& config, const std::string& text, const std::string& where);
 
+/// Copies a key's value from one configuration to another.
+void copy_value(const Key& key, const Config& from, Config& to);
+
+/// A command; which keys it reads is in their rows.
 struct Command {
   std::string name;
   std::string summary;
   std::string usage;                  // behind "vixen NAME"
-  std::vector<std::string> sections;  // whose keys the command reads; "" holds device, threads, out
   std::vector<std::string> required;  // keys that must not be empty
   bool takes_files = false;
 };

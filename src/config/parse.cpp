@@ -12,6 +12,7 @@
 #include "base/text.hpp"
 #include "config/ini.hpp"
 #include "config/keys.hpp"
+#include "config/run_settings.hpp"
 
 namespace vixen {
 namespace {
@@ -20,20 +21,21 @@ namespace options = boost::program_options;
 
 using Provenance = std::map<std::string, std::string>;  // key -> where its value came from
 
-void apply_file(Config& config, const std::string& path, Provenance& provenance) {
+void apply_file(ParsedCommand& parsed, const std::string& path, Provenance& provenance) {
   const std::string text = read_text(path);
   // A pointer, page or archive is named as what it is; any line of a text is judged below.
   const std::string kind = what_it_is(path);
   if (kind.starts_with("a ") || kind.starts_with("an HTML") || kind.starts_with("an XML"))
     fail_user("{}: found {}, expected an INI file", shown(path), kind);
   std::map<std::string, std::string> lines;  // of this file: key -> where it was set last
-  for_each_assignment(text, path, [&](const Key& key, const std::string& value, const std::string& where) {
-    set_value(key, config, value, where);
+  const auto set = [&](const Key& key, const std::string& value, const std::string& where) {
+    set_value(key, parsed.config, value, where);
     // The later of two lines wins; --print-config shows both.
     const auto [earlier, first] = lines.emplace(key.name, where);
     provenance[key.name] = first ? where : fmt::format("{} (instead of {})", where, earlier->second);
     earlier->second = where;
-  });
+  };
+  for (auto& warning : for_each_assignment(text, path, set)) parsed.warnings.push_back(std::move(warning));
 }
 
 bool is_boolean(const std::string& name) {
@@ -44,7 +46,8 @@ bool is_boolean(const std::string& name) {
 bool is_option(const std::string& argument) {
   if (!argument.starts_with("--")) return false;
   const std::string name = argument.substr(2, argument.find('=') - 2);
-  return name == "config" || name == "help" || name == "print-config" || name == "text" || find_key(name) != nullptr;
+  return name == "config" || name == "help" || name == "version" || name == "print-config" || name == "text" ||
+         find_key(name) != nullptr;
 }
 
 /// "--section.key" of a value that is the next argument.
@@ -82,6 +85,7 @@ options::options_description described_options() {
   options::options_description description;
   auto add = description.add_options();
   add("help", options::bool_switch());
+  add("version", options::bool_switch());
   add("print-config", options::bool_switch());
   add("config", options::value<std::vector<std::string>>());
   add("file", options::value<std::vector<std::string>>());
@@ -129,6 +133,16 @@ void check_together(const Config& config, const Provenance& provenance) {
   }
 }
 
+/// UserError when an option's key is none that the command reads. In files, which commands share, such keys may be.
+void refuse_other_readers(const Key& key, const Command& command) {
+  if (key.read_by(command.name)) return;
+  const auto& readers = key.readers;
+  std::string names = readers.front();
+  for (size_t i = 1; i < readers.size(); ++i) names += (i + 1 < readers.size() ? ", " : " and ") + readers[i];
+  fail_user("command line: --{}: vixen {} does not read it, {} {}", key.name, command.name, names,
+            readers.size() == 1 ? "does" : "do");
+}
+
 std::string ini_text(const Config& config, const std::function<bool(const Key&)>& wanted,
                      const std::function<std::string(const Key&)>& comment) {
   std::string text, section;
@@ -147,14 +161,11 @@ std::string ini_text(const Config& config, const std::function<bool(const Key&)>
 }
 
 std::string resolved_ini(const Config& config, const Command& command, const Provenance& provenance) {
-  const auto wanted = [&](const Key& key) {
-    const auto& sections = command.sections;
-    return provenance.contains(key.name) ||
-           std::find(sections.begin(), sections.end(), key.section()) != sections.end();
-  };
+  const auto wanted = [&](const Key& key) { return provenance.contains(key.name) || key.read_by(command.name); };
   const auto comment = [&](const Key& key) {
     const auto found = provenance.find(key.name);
-    return found == provenance.end() ? std::string("default") : found->second;
+    if (found == provenance.end()) return std::string("default");
+    return found->second + (key.read_by(command.name) ? "" : fmt::format(" (not read by {})", command.name));
   };
   return fmt::format("# vixen {}\n{}", command.name, ini_text(config, wanted, comment));
 }
@@ -166,6 +177,10 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
   const std::string first = argc > 1 ? argv[1] : "--help";
   if (first == "--help" || first == "-h" || first == "help") {
     parsed.help = true;
+    return parsed;
+  }
+  if (first == "--version" || first == "-V" || first == "version") {
+    parsed.version = true;
     return parsed;
   }
   const Command* command = find_command(first);
@@ -186,18 +201,22 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
     if (option.position_key >= 0 || name == "file") {
       parsed.positional.push_back(option.value.at(0));
     } else if (option.unregistered) {
+      if (const RetiredKey* old = find_retired_key(name))
+        fail_user("command line: --{} is no key any more ({}): leave it out", name, old->reason);
       auto known = key_names();
-      known.insert(known.end(), {"config", "help", "print-config", "text"});
+      known.insert(known.end(), {"config", "help", "version", "print-config", "text"});
       const std::string nearest = nearest_name(name, known);
       fail_user("command line: unknown key --{}{}", shown(name),
                 nearest.empty() ? "" : fmt::format(" (did you mean --{}?)", nearest));
     } else if (name == "help") {
       parsed.help = true;
+    } else if (name == "version") {
+      parsed.version = true;
     } else if (name == "print-config") {
       parsed.print_config = true;
     } else if (name == "config") {
       for (const auto& path : option.value) {
-        apply_file(parsed.config, path, provenance);
+        apply_file(parsed, path, provenance);
         parsed.config.files.push_back(path);
       }
     } else {
@@ -210,18 +229,20 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
   }
   for (const auto* option : assignments) {  // after every file, wherever it stood
     const Key* key = find_key(option->string_key);
+    refuse_other_readers(*key, *command);
     refuse_curly_quotes(option->value.at(0), "command line: --" + key->name);
     set_value(*key, parsed.config, option->value.at(0), "command line");
     provenance[key->name] = "command line";
   }
   check_together(parsed.config, provenance);
-  if (!parsed.help && !parsed.print_config) {
+  if (!parsed.help && !parsed.version && !parsed.print_config) {
     for (const auto& name : command->required) {
       if (value_text(*find_key(name), parsed.config).empty())
         fail_user("vixen {} needs --{} ({})", command->name, name, find_key(name)->help);
     }
   }
   parsed.resolved_text = resolved_ini(parsed.config, *command, provenance);
+  parsed.config = read_by(command->name, parsed.config);
   return parsed;
 }
 
@@ -232,8 +253,8 @@ std::string to_ini(const Config& config, bool only_changed) {
       [](const Key&) { return std::string(); });
 }
 
-void apply_ini(Config& config, const std::string& text, const std::string& source) {
-  for_each_assignment(text, source, [&](const Key& key, const std::string& value, const std::string& where) {
+std::vector<std::string> apply_ini(Config& config, const std::string& text, const std::string& source) {
+  return for_each_assignment(text, source, [&](const Key& key, const std::string& value, const std::string& where) {
     set_value(key, config, value, where);
   });
 }

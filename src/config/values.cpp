@@ -77,6 +77,12 @@ const Key* find_key(std::string_view name) {
   return found == keys.end() ? nullptr : &*found;
 }
 
+const RetiredKey* find_retired_key(std::string_view name) {
+  const auto& keys = retired_keys();
+  const auto found = std::find_if(keys.begin(), keys.end(), [&](const RetiredKey& key) { return key.name == name; });
+  return found == keys.end() ? nullptr : &*found;
+}
+
 const Command* find_command(std::string_view name) {
   const auto& commands = all_commands();
   const auto found =
@@ -112,6 +118,14 @@ std::string value_text(const Key& key, const Config& config) {
                  [](const EnumField& field) { return field.names.at(field.get()); },
                  [](const auto* number) { return fmt::format("{}", *number); }},
       key.field(copy));
+}
+
+void copy_value(const Key& key, const Config& from, Config& to) {
+  Config source = from;  // as in value_text
+  const Field target = key.field(to);
+  std::visit(Overloaded{[&](const EnumField& field) { std::get<EnumField>(target).set(field.get()); },
+                        [&]<typename T>(const T* value) { *std::get<T*>(target) = *value; }},
+             key.field(source));
 }
 
 void set_value(const Key& key, Config& config, const std::string& text, const std::string& where) {

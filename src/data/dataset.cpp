@@ -10,6 +10,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/progress.hpp"
 #include "data/dataset_check.hpp"
 #include "data/dataset_identity.hpp"
 #include "data/hdf5_file.hpp"
@@ -217,6 +218,7 @@ void Dataset::Impl::check_labels(const std::string& group, const Ragged<int32_t>
 }
 
 Dataset::Dataset(const std::filesystem::path& path, bool check_values) : impl_(std::make_unique<Impl>(path)) {
+  const Stage stage("check " + path.string());
   Impl& d = *impl_;
   d.read_info();
   d.read_identity();

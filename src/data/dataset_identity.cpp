@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/file.hpp"
+#include "base/progress.hpp"
 
 namespace vixen {
 namespace {
@@ -51,6 +52,7 @@ std::string identity_attribute(const IdentityPart& part) {
 }
 
 DatasetIdentity compute_identity(const Dataset& dataset) {
+  const Stage stage("hash " + dataset.path().string());
   PartHash train, test, label, images;
   train.add(dataset.train());
   train.add(dataset.train_labels());

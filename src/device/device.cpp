@@ -6,6 +6,7 @@
 #include <omp.h>
 
 #include <charconv>
+#include <string>
 #include <string_view>
 
 #include "base/check.hpp"
@@ -29,11 +30,10 @@ int64_t status_bytes(std::string_view status, std::string_view name) {
 
 }  // namespace
 
-at::Device select_device(const std::string& name, int local_rank) {
+at::Device select_device(DeviceKind kind, [[maybe_unused]] int local_rank) {
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // costs a pass over every new tensor
-  if (name == "cpu") return at::Device(at::kCPU);
-  if (name != "cuda") fail_user("device = {}: expected cpu or cuda", name);
+  if (kind == DeviceKind::kCpu) return at::Device(at::kCPU);
 #ifdef VIXEN_CUDA
   detail::select_gpu(local_rank);
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));

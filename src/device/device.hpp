@@ -4,13 +4,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string>
+
+#include "base/device_kind.hpp"
 
 namespace vixen {
 
-/// "cpu" or "cuda" -> device. "cuda" picks GPU `local_rank`, makes it current, and throws UserError when there is none
-/// or the build has no CUDA; it also sets the deterministic, TF32-off numerics the project relies on.
-at::Device select_device(const std::string& name, int local_rank);
+/// The device of this process, and the numerics that the project relies on: deterministic algorithms, on GPUs products
+/// without TF32 and without sums of reduced precision. kCuda picks GPU `local_rank` and makes it current. UserError
+/// when there is none, or the build has no CUDA.
+at::Device select_device(DeviceKind kind, int local_rank);
 
 /// Threads for this rank, for OpenMP and ATen, whatever OMP_NUM_THREADS says. threads: at least 1.
 void set_threads(int threads);

@@ -9,6 +9,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/progress.hpp"
 
 namespace vixen {
 namespace {
@@ -53,6 +54,7 @@ std::map<std::string, double> evaluate_predictions(const TopK& local_predictions
                                                    std::vector<Metrics::Bin>* bins) {
   VIXEN_CHECK(local_predictions.ids.size(0) == local_queries.size(), "{} rows of predictions for {} queries",
               local_predictions.ids.size(0), local_queries.size());
+  const Stage stage("metrics");
   Metrics metrics(label_weights(config, dataset), label_counts(dataset));
 
   const auto ids = local_predictions.ids.cpu().contiguous();

@@ -237,20 +237,6 @@ void settle_mask(const LoraConfig& lora, ModelConfig& model) {
 
 }  // namespace
 
-const char* name_of(Pooling pooling) {
-  switch (pooling) {
-    case Pooling::kAuto:
-      return "auto";
-    case Pooling::kMean:
-      return "mean";
-    case Pooling::kLastToken:
-      return "last";
-    case Pooling::kCls:
-      return "cls";
-  }
-  return "";
-}
-
 ModelConfig with_folder_settings(const ModelConfig& model, const LoraConfig& lora) {
   ModelConfig settled = model;
   settle_mask(lora, settled);

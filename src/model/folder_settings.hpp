@@ -6,9 +6,6 @@
 
 namespace vixen {
 
-/// The names of model.pooling's values.
-const char* name_of(Pooling pooling);
-
 /// `model` with pooling and mask settled: where model.pooling is auto, what the folders say (of the adapter, where
 /// there is one, then of the model), else the mean; a mask that is auto becomes bidirectional in a decoder whose
 /// config.json says is_causal = false. A key that was given stands, with a line in the log where a folder says

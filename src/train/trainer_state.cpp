@@ -9,38 +9,13 @@
 #include "base/log.hpp"
 #include "checkpoint/checkpoint_files.hpp"
 #include "config/parse.hpp"
+#include "config/run_settings.hpp"
 #include "data/dataset_identity.hpp"
 #include "model/weight_fingerprint.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
 namespace {
-
-// The settings that a run may not change between its parts: all that decide its numbers.
-std::string decisive_settings(const Config& config) {
-  Config kept;
-  kept.data.images = config.data.images;
-  kept.data.propensity_a = config.data.propensity_a;
-  kept.data.propensity_b = config.data.propensity_b;
-  kept.model = config.model;
-  kept.model.path.clear();
-  kept.train = config.train;
-  kept.train.evaluate_every_epochs = TrainConfig{}.evaluate_every_epochs;
-  kept.train.best_metric = TrainConfig{}.best_metric;
-  // How memory is kept changes no number beyond rounding.
-  kept.train.memory_gb = TrainConfig{}.memory_gb;
-  kept.train.chunks = TrainConfig{}.chunks;
-  kept.train.recompute_layers = TrainConfig{}.recompute_layers;
-  kept.train.tables = TrainConfig{}.tables;
-  kept.lora = config.lora;
-  kept.lora.adapter.clear();  // where training started, which the checkpoint holds
-  kept.prompt = config.prompt;
-  kept.loss = config.loss;
-  kept.prototype = config.prototype;
-  kept.cluster = config.cluster;
-  kept.compat = config.compat;
-  return to_ini(kept, /*only_changed=*/false);
-}
 
 // Counts make a clear message, contents a sure one.
 nlohmann::json describe_dataset(const Dataset& dataset) {

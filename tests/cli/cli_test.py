@@ -61,6 +61,28 @@ class CliTest(unittest.TestCase):
             self.assert_mistake(["train", "--config", str(path)], f"{path}:2: train.lr = fast: expected a number")
             self.assert_mistake([*MISSING, f"{folder}/out.h5"], "/none/")
 
+    def test_the_version_is_one_line(self):
+        for arguments in (["--version"], ["train", "--version"], ["search", "--version"]):
+            code, out, err = run(*arguments)
+            self.assertEqual((code, err), (0, ""), arguments)
+            self.assertRegex(out, r"^vixen \d+\.\d+\.\d+\n$")
+
+    def test_what_a_command_does_not_read_is_refused_as_an_option_and_left_alone_in_a_file(self):
+        self.assert_mistake([*MISSING, "x", "--train.lr", "1"], "--train.lr: vixen search does not read it, train and bench do")
+        self.assert_mistake([*MISSING, "x", "--embed.chunk_rows", "1"], "--embed.chunk_rows is no key any more")
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "x.ini"
+            path.write_text("[train]\nlr = 1\n[embed]\nchunk_rows = 512\n")
+            code, out, err = run("search", "--config", str(path), "--print-config")
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn(f"lr = 1  # {path}:2 (not read by search)", out)
+            code, _, err = run(*MISSING, f"{folder}/out.h5", "--config", str(path))
+            self.assertEqual(code, 2, err)
+            self.assertEqual(err.count("\n"), 2, err)
+            self.assertIn(f"{path}:4: embed.chunk_rows is ignored", err)
+            path.write_text("[train]\nlearning = 1\n")
+            self.assert_mistake([*MISSING, "x", "--config", str(path)], "unknown key train.learning")
+
     def test_alone_it_needs_no_session_folder(self):
         """Processes that start and end side by side would remove a shared one under each other."""
         with tempfile.TemporaryDirectory() as folder:

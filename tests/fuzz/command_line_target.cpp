@@ -14,10 +14,12 @@ std::string line(const std::vector<std::string>& arguments) {
 }
 
 std::vector<std::string> seeds() {
-  return {line({"embed", "--out", "o.h5", "--embed.side=labels", "--train.lr", "0.25", "--run.resume", "false",
-                "--embed.prototypes", "--cluster.double_at", "3,4", "--model.compute", "bf16", "--data.images=false"}),
-          line({"train", "--run.dir", "r # 1", "--print-config", "--search.k", "3", "--train.seed=9"}),
-          line({"inspect", "a.h5", "--run.resume", "run/"}),
+  return {line({"embed", "--out", "o.h5", "--embed.side=labels", "--train.seed", "3", "--embed.prototypes",
+                "--model.compute", "bf16", "--data.images=false"}),
+          line({"train", "--run.dir", "r # 1", "--print-config", "--evaluate.k", "3", "--train.seed=9", "--train.lr",
+                "0.25", "--run.resume", "false", "--cluster.double_at", "3,4"}),
+          line({"inspect", "a.h5", "--run.log_level", "debug", "run/"}),
+          line({"plan", "--version"}),
           line({"predict", "--text", "--out", "x"}),
           line({"bench", "--help"}),
           line({"search", "--search.corpus", "a", "--search.queries", "b", "--out", "c"})};
@@ -33,6 +35,7 @@ void read(const std::string& input) {
   std::vector<const char*> argv;
   for (const auto& argument : arguments) argv.push_back(argument.c_str());
   const ParsedCommand parsed = parse_command_line(static_cast<int>(argv.size()), argv.data());
+  if (parsed.version) return;
   if (parsed.help) {
     help_text(parsed.config.command);
     return;

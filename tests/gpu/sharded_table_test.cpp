@@ -2,9 +2,11 @@
 #include "comm/sharded_table.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "cluster/balanced_two_means.hpp"
+#include "commands/numerics.hpp"
 #include "device/device.hpp"
 #include "device/transfer.hpp"
 #include "fixtures/single_rank.hpp"
@@ -22,7 +24,9 @@ class GpuTableTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (gpu_count() == 0) GTEST_SKIP() << "no GPU";
-    select_device("cuda", 0);
+    Config config;
+    config.device = DeviceKind::kCuda;
+    set_numerics(config, /*local_rank=*/0, at::get_num_threads());
   }
   GpuRank comm_;
 };

@@ -146,16 +146,15 @@ TEST(Communicator, ranks_of_one_node_are_counted) {
 }
 
 TEST(Communicator, a_device_that_is_not_there_is_the_users_mistake) {
-  EXPECT_THROW(test::session().make_communicator("tpu", 5), UserError);
   if (gpu_count() == 0) {
-    EXPECT_THROW(test::session().make_communicator("cuda", 5), UserError);
+    EXPECT_THROW(test::session().make_communicator(DeviceKind::kCuda, 5), UserError);
   }
 }
 
 TEST(Communicator, a_message_of_unexpected_length_is_an_error) {
   if (W() != 2) GTEST_SKIP() << "needs 2 ranks";
   // Rank 0 sends 3 rows where rank 1 expects 4. A communicator of its own, since its order of messages ends up broken.
-  const auto comm = test::session().make_communicator("cpu", 2);
+  const auto comm = test::session().make_communicator(DeviceKind::kCpu, 2);
   const bool first = comm->rank() == 0;
   const std::vector<int64_t> send_rows = first ? std::vector<int64_t>{0, 3} : std::vector<int64_t>{0, 0};
   const std::vector<int64_t> receive_rows = first ? std::vector<int64_t>{0, 0} : std::vector<int64_t>{4, 0};
@@ -175,7 +174,7 @@ TEST(Communicator, a_message_of_unexpected_length_is_an_error) {
 
 TEST(Communicator, a_missing_rank_is_named_after_the_deadline) {
   if (W() == 1) GTEST_SKIP() << "needs 2 ranks";
-  const auto comm = test::session().make_communicator("cpu", 1.0);
+  const auto comm = test::session().make_communicator(DeviceKind::kCpu, 1.0);
   std::vector<int64_t> rows(static_cast<size_t>(W()), 1);
   if (comm->rank() == 1) {
     // This rank stays away for longer than the deadline, then takes part to bring its peers' messages home.

@@ -3,6 +3,7 @@
 // whether it passed anywhere it failed, and all exit with 1 if any test failed on any rank.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -18,6 +19,7 @@
 #include "base/log.hpp"
 #include "comm/communicator.hpp"
 #include "comm/session.hpp"
+#include "commands/numerics.hpp"
 
 namespace vixen::test {
 
@@ -123,11 +125,12 @@ class RankListener : public ::testing::EmptyTestEventListener {
 inline int run_all(int argc, char** argv) {
   MpiSession job(&argc, &argv);
   ::testing::InitGoogleTest(&argc, argv);
-  init_log(job.rank(), job.world_size(), "warning");
+  init_log(job.rank(), job.world_size(), LogLevel::kWarning);
   g_session = &job;
   int code = 1;
   try {
-    const auto communicator = job.make_communicator("cpu", kDeadlineSeconds);
+    set_numerics(Config{}, job.local_rank(), at::get_num_threads());
+    const auto communicator = job.make_communicator(DeviceKind::kCpu, kDeadlineSeconds);
     g_world = communicator.get();
     Watchdog watchdog;
     g_watchdog = &watchdog;

@@ -19,12 +19,12 @@ namespace {
 int run(int argc, char** argv) {
   using namespace vixen;
   MpiSession session(&argc, &argv);
-  init_log(session.rank(), session.world_size(), "info");
+  init_log(session.rank(), session.world_size(), LogLevel::kInfo);
   if (argc != 5) session.abort(2, "usage: mpi_faulty_job FAULT RANK STEP DEADLINE");
   const std::string fault = argv[1];
   const int faulty_rank = std::atoi(argv[2]), faulty_step = std::atoi(argv[3]);
   try {
-    const auto comm = session.make_communicator("cpu", std::atof(argv[4]));
+    const auto comm = session.make_communicator(DeviceKind::kCpu, std::atof(argv[4]));
     for (int step = 0; step < faulty_step + 20; ++step) {
       at::Tensor values = at::ones({100000});
       if (step == faulty_step && comm->rank() == faulty_rank) {

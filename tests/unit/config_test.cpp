@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "config/keys.hpp"
 #include "config/parse.hpp"
+#include "config/run_settings.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/temp_dir.hpp"
 
@@ -93,13 +95,134 @@ TEST(Keys, EachHasAPlaceOfItsOwn) {
   }
 }
 
-TEST(Keys, EverySectionIsReadBySomeCommand) {
+TEST(Keys, EachIsReadByCommandsThatExist) {
   for (const auto& key : all_keys()) {
-    const auto& commands = all_commands();
-    EXPECT_TRUE(std::any_of(commands.begin(), commands.end(), [&](const Command& command) {
-      return std::find(command.sections.begin(), command.sections.end(), key.section()) != command.sections.end();
-    })) << key.name;
+    EXPECT_FALSE(key.readers.empty()) << key.name;
+    std::vector<std::string> known;  // in the order of the table
+    for (const auto& command : all_commands())
+      if (key.read_by(command.name)) known.push_back(command.name);
+    EXPECT_EQ(key.readers, known) << key.name;
   }
+}
+
+/// The keys that a fact holds for, and the member names of whole sections as "section.*".
+std::string keys_with(KeyFacts fact) {
+  std::map<std::string, std::vector<std::string>> all, found;
+  std::vector<std::string> sections;
+  for (const auto& key : all_keys()) {
+    if (all[key.section()].empty()) sections.push_back(key.section());
+    all[key.section()].push_back(key.member());
+    if (key.facts & fact) found[key.section()].push_back(key.member());
+  }
+  std::string text;
+  for (const auto& section : sections) {
+    if (found[section].empty()) continue;
+    const bool whole = found[section] == all[section];
+    text += fmt::format("{}: {}\n", section, whole ? "all" : fmt::format("{}", fmt::join(found[section], " ")));
+  }
+  return text;
+}
+
+// Lists that were kept by hand once: a key that enters or leaves one shows here.
+TEST(Keys, WhatARunsModelIsReadWith) {
+  EXPECT_EQ(keys_with(kOfModel),
+            "data: images propensity_a propensity_b\nmodel: all\nlora: all\ntemplate: all\ncompat: all\n");
+}
+
+TEST(Keys, WhatARunKeepsWhenItGoesOn) {
+  EXPECT_EQ(keys_with(kDecisive),
+            "data: images propensity_a propensity_b\n"
+            "model: layers compute pooling dropout check_tokenizer mask fusion fusion_heads image_adapter "
+            "image_adapter_width\n"
+            "lora: rank alpha scale dropout modules\n"
+            "template: all\n"
+            "train: method sampler epochs batch_size seed lr prototype_lr image_lr weight_decay adam_beta1 adam_beta2 adam_eps "
+            "warmup_steps clip_norm image_dropout\n"
+            "loss: all\nprototype: all\ncluster: all\ncompat: all\n");
+}
+
+TEST(Keys, WhatEachCommandReads) {
+  std::map<std::string, std::string> sections;  // command -> sections, with how many of their keys where not all
+  for (const auto& command : all_commands()) {
+    std::map<std::string, int> all, read;
+    std::vector<std::string> order;
+    for (const auto& key : all_keys()) {
+      if (all[key.section()]++ == 0) order.push_back(key.section());
+      read[key.section()] += key.read_by(command.name);
+    }
+    for (const auto& name : order) {
+      if (read[name] == 0) continue;
+      auto& text = sections[command.name];
+      text += (text.empty() ? "" : " ") + (name.empty() ? "-" : name);
+      if (read[name] < all[name]) text += fmt::format(":{}", read[name]);
+    }
+  }
+  EXPECT_EQ(sections["train"],
+            "-:2 run data:6 model lora template train loss prototype cluster search:3 evaluate:2 comm kernels compat");
+  EXPECT_EQ(sections["embed"], "- run:2 data:5 model:10 lora:5 template train:1 embed comm kernels:2 compat");
+  EXPECT_EQ(sections["search"], "- run:1 search comm");
+  EXPECT_EQ(sections["evaluate"],
+            "- run:2 data:6 model:10 lora:5 template train:1 search:4 evaluate comm kernels:2 compat");
+  EXPECT_EQ(sections["predict"],
+            "- run:2 data:5 model:10 lora:5 template train:1 search:4 predict comm kernels:2 compat");
+  EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm");
+  EXPECT_EQ(sections["plan"],
+            "-:2 run:1 data:3 model:10 lora template train:9 prototype cluster:3 search:2 evaluate:1 plan comm compat");
+  EXPECT_EQ(sections["inspect"], "run:1");
+  EXPECT_EQ(sections["bench"],
+            "- run:1 data:5 model lora template train:18 loss prototype cluster:1 search:4 evaluate:1 comm kernels "
+            "compat");
+}
+
+TEST(Keys, CopiedValuesAreTheSameAndNoOtherKeyIs) {
+  const Config changed = changed_config();
+  for (const auto& key : all_keys()) {
+    Config copy;
+    copy_value(key, changed, copy);
+    for (const auto& other : all_keys())
+      EXPECT_EQ(value_text(other, copy), value_text(other, other.name == key.name ? changed : Config())) << key.name;
+  }
+}
+
+TEST(RunSettings, TakeEveryKeyOfTheirFactAndLeaveTheRest) {
+  const Config changed = changed_config();
+  Config decided, modelled;
+  apply_ini(decided, decisive_settings(changed), "checkpoint");
+  take_model_settings(changed, modelled);
+  const Config read = read_by("search", changed);
+  for (const auto& key : all_keys()) {
+    const auto expected = [&](bool taken) { return value_text(key, taken ? changed : Config()); };
+    EXPECT_EQ(value_text(key, decided), expected(key.facts & kDecisive)) << key.name;
+    EXPECT_EQ(value_text(key, modelled), expected(key.facts & kOfModel)) << key.name;
+    EXPECT_EQ(value_text(key, read), expected(key.read_by("search"))) << key.name;
+  }
+}
+
+// Checkpoints compare this text with that of the command that goes on.
+TEST(RunSettings, DecisiveTextHoldsEveryKeyInTheTablesOrder) {
+  EXPECT_EQ(decisive_settings(Config()), to_ini(Config(), /*only_changed=*/false));
+  Config other;
+  other.train.memory_gb = 3;
+  other.run.dir = "elsewhere";
+  other.model.path = "copy";
+  EXPECT_EQ(decisive_settings(other), decisive_settings(Config()));
+  other.loss.negatives = 3;
+  EXPECT_NE(decisive_settings(other), decisive_settings(Config()));
+}
+
+TEST(RetiredKeys, OfOldFilesAreSkippedWithALineAndRefusedAsOptions) {
+  Config config;
+  EXPECT_EQ(apply_ini(config, "[embed]\nside = labels\nchunk_rows = 512\ndtype = fp32\n", "RUN/config.ini"),
+            (std::vector<std::string>{"RUN/config.ini:3: embed.chunk_rows is ignored: nothing ever read it"}));
+  EXPECT_EQ(config.embed.side, EmbedSide::kLabels);
+  EXPECT_EQ(config.embed.dtype, EmbedType::kFloat32);
+  EXPECT_TRUE(apply_ini(config, "[embed]\nside = queries\n", "x").empty());
+  const IniFile file("[embed]\nchunk_rows = 7\n");
+  EXPECT_EQ(parse({"embed", "--out", "x", "--config", file.path()}).warnings,
+            (std::vector<std::string>{file.path() + ":2: embed.chunk_rows is ignored: nothing ever read it"}));
+  EXPECT_EQ(mistake({"embed", "--out", "x", "--embed.chunk_rows", "7"}),
+            "command line: --embed.chunk_rows is no key any more (nothing ever read it): leave it out");
+  for (const auto& key : retired_keys()) EXPECT_EQ(find_key(key.name), nullptr) << key.name << " is in use";
 }
 
 TEST(Ini, RoundTripsEveryKey) {
@@ -133,7 +256,7 @@ TEST(Ini, TakesCommentsBlanksQuotesAndWindowsLineEnds) {
             "; first\r\ndevice=cuda\r\n\r\n[train]  # behind\r\n  lr = 1e-3  ; more\r\n[data]\r\npath = /a#b/\"c\"  # "
             "d\n[run]\ndir = \" x # y \"\n",
             "f.ini");
-  EXPECT_EQ(config.device, "cuda");
+  EXPECT_EQ(config.device, DeviceKind::kCuda);
   EXPECT_EQ(config.train.lr, 1e-3);
   EXPECT_EQ(config.data.path, "/a#b/\"c\"");
   EXPECT_EQ(config.run.dir, " x # y ");
@@ -249,6 +372,12 @@ TEST(Values, OutOfRangeGivesOneLine) {
   EXPECT_EQ(set("cluster.double_at", "1,-2"), "w: cluster.double_at = 1,-2: expected whole numbers at least 0");
   EXPECT_EQ(set("data.images", "yes"), "w: data.images = yes: expected one of true, false");
   EXPECT_EQ(set("data.split", "dev"), "w: data.split = dev: expected one of train, test");
+  EXPECT_EQ(set("device", "tpu"), "w: device = tpu: expected one of cpu, cuda (did you mean cpu?)");
+  EXPECT_EQ(
+      set("export.format", "peftt"),
+      "w: export.format = peftt: expected one of peft, merged, sentence-transformers, faiss (did you mean peft?)");
+  EXPECT_EQ(set("plan.gpu", "b200"),
+            "w: plan.gpu = b200: expected one of h100, h200, a100-80, a100-40, cpu (did you mean h200?)");
   EXPECT_EQ(set("run.dir", "a\nb"), "w: run.dir = a\\x0ab: found a control character in the value, expected none");
   EXPECT_TRUE(same(config, Config())) << "a refused value changes nothing";
   set_value(*find_key("cluster.double_at"), config, "", "w");
@@ -256,21 +385,54 @@ TEST(Values, OutOfRangeGivesOneLine) {
 }
 
 TEST(CommandLine, TakesBothFormsFlagsListsAndEnums) {
-  const auto parsed = parse({"embed", "--out", "o.h5", "--embed.side=labels", "--train.lr", "0.25", "--run.resume",
-                             "false", "--embed.prototypes", "--cluster.double_at", "3,4", "--model.compute", "bf16",
+  const auto parsed = parse({"train", "--print-config", "--threads=3", "--train.lr", "0.25", "--run.resume", "false",
+                             "--loss.fixed_positive", "--cluster.double_at", "3,4", "--model.compute", "bf16",
                              "--data.propensity_a", "-1", "--data.images=false"});
   const auto& config = parsed.config;
-  EXPECT_EQ(config.command, "embed");
-  EXPECT_EQ(config.out, "o.h5");
-  EXPECT_EQ(config.embed.side, "labels");
+  EXPECT_EQ(config.command, "train");
+  EXPECT_EQ(config.threads, 3);
   EXPECT_EQ(config.train.lr, 0.25);
   EXPECT_FALSE(config.run.resume);
-  EXPECT_TRUE(config.embed.prototypes);
+  EXPECT_TRUE(config.loss.fixed_positive);
   EXPECT_EQ(config.cluster.double_at, (std::vector<int64_t>{3, 4}));
   EXPECT_EQ(config.model.compute, Compute::kBfloat16);
   EXPECT_EQ(config.data.propensity_a, -1);
   EXPECT_FALSE(config.data.images);
   EXPECT_FALSE(parsed.help);
+  const auto embed = parse({"embed", "--out", "o.h5", "--embed.side=labels", "--embed.prototypes"}).config;
+  EXPECT_EQ(embed.out, "o.h5");
+  EXPECT_EQ(embed.embed.side, EmbedSide::kLabels);
+  EXPECT_TRUE(embed.embed.prototypes);
+}
+
+TEST(CommandLine, AnOptionThatTheCommandDoesNotReadNamesThoseThatDo) {
+  EXPECT_EQ(mistake({"embed", "--out", "x", "--train.lr", "1"}),
+            "command line: --train.lr: vixen embed does not read it, train and bench do");
+  EXPECT_EQ(mistake({"train", "--search.k=3"}),
+            "command line: --search.k: vixen train does not read it, search and bench do");
+  EXPECT_EQ(
+      mistake({"export", "--device", "cuda"}),
+      "command line: --device: vixen export does not read it, train, embed, search, evaluate, predict and bench do");
+  EXPECT_EQ(mistake({"evaluate", "--text"}),
+            "command line: --predict.text: vixen evaluate does not read it, predict does");
+  for (const auto& command : all_commands())
+    for (const auto& key : all_keys()) {
+      const std::string value = value_text(key, Config());
+      const auto fault =
+          mistake({command.name, "--print-config", fmt::format("--{}={}", key.name, value.empty() ? "x" : value)});
+      EXPECT_EQ(fault == "(no fault)", key.read_by(command.name)) << command.name << " --" << key.name << ": " << fault;
+    }
+}
+
+TEST(CommandLine, AFileMayHoldKeysOfOtherCommandsWhichChangeNothing) {
+  const IniFile file("device = cuda\n[train]\nlr = 1\n[embed]\nside = labels\n");
+  const auto parsed = parse({"plan", "--model.path", "m", "--config", file.path()});
+  EXPECT_EQ(parsed.config.device, DeviceKind::kCpu) << "a plan needs no GPU";
+  EXPECT_EQ(parsed.config.train.lr, TrainConfig{}.lr);
+  EXPECT_FAULT(parsed.resolved_text, "\nlr = 1  # " + file.path() + ":3 (not read by plan)\n");
+  EXPECT_EQ(parse({"embed", "--out", "x", "--config", file.path()}).config.embed.side, EmbedSide::kLabels);
+  const IniFile unknown("[train]\nlearning = 1\n");
+  EXPECT_FAULT(mistake({"plan", "--model.path", "m", "--config", unknown.path()}), "unknown key train.learning");
 }
 
 TEST(CommandLine, ABareFlagBeforeAnotherKeyOrAtTheEndIsTrue) {
@@ -293,7 +455,7 @@ TEST(CommandLine, LaterValuesWin) {
 TEST(CommandLine, ResolvedTextSaysWhereValuesCameFromAndParsesBack) {
   const IniFile file("[train]\n\nlr = 1\n");
   const auto parsed = parse({"train", "--config", file.path(), "--train.seed", "9", "--run.dir", "r # 1",
-                             "--print-config", "--search.k", "3"});
+                             "--print-config", "--evaluate.k", "3"});
   EXPECT_TRUE(parsed.print_config);
   const auto& text = parsed.resolved_text;
   EXPECT_NE(text.find("\nlr = 1  # " + file.path() + ":3\n"), text.npos) << text;
@@ -345,13 +507,13 @@ TEST(CommandLine, NamesWhatAWordProcessorMadeOfIt) {
   EXPECT_EQ(mistake({"bench", "--train.lr", "--train.seed", "1"}),
             "command line: --train.lr: found --train.seed behind it, expected a value");
   EXPECT_EQ(parse({"bench", "--train.epochs", "3", "--train.epochs", "4"}).config.train.epochs, 4);
-  EXPECT_EQ(parse({"bench", "--run.dir=--x"}).config.run.dir, "--x");
+  EXPECT_EQ(parse({"bench", "--data.path=--x"}).config.data.path, "--x");
 }
 
 TEST(CommandLine, InspectTakesFiles) {
-  const auto parsed = parse({"inspect", "a.h5", "--run.resume", "run/"});
+  const auto parsed = parse({"inspect", "a.h5", "--run.log_level", "error", "run/"});
   EXPECT_EQ(parsed.positional, (std::vector<std::string>{"a.h5", "run/"}));
-  EXPECT_TRUE(parsed.config.run.resume);
+  EXPECT_EQ(parsed.config.run.log_level, LogLevel::kError);
 }
 
 TEST(Help, IsAskedForInEveryWay) {
@@ -361,13 +523,22 @@ TEST(Help, IsAskedForInEveryWay) {
   EXPECT_EQ(parse({"train", "--help"}).config.command, "train");
 }
 
+TEST(Version, IsAskedForAloneAndOfACommand) {
+  EXPECT_TRUE(parse({"--version"}).version);
+  EXPECT_TRUE(parse({"train", "--version"}).version);
+  EXPECT_FALSE(parse({"bench"}).version);
+}
+
 TEST(Help, OfACommandDocumentsTheKeysItReadsAndNoOthers) {
-  const auto help = help_text("search");
-  for (const auto& key : all_keys()) {
-    const bool read =
-        key.section().empty() || key.section() == "search" || key.section() == "comm" || key.section() == "kernels";
-    EXPECT_EQ(help.find("--" + key.name + " ") != help.npos && help.find(key.help.substr(0, 20)) != help.npos, read)
-        << key.name;
+  for (const auto& command : all_commands()) {
+    const auto help = help_text(command.name);
+    for (const auto& key : all_keys()) {
+      const bool shown = help.find("\n  --" + key.name + " ") != help.npos;
+      EXPECT_EQ(shown, key.read_by(command.name)) << command.name << " --" << key.name;
+      if (shown) {
+        EXPECT_NE(help.find(key.help.substr(0, 20)), help.npos) << key.name;
+      }
+    }
   }
   EXPECT_NE(help_text("").find("embed"), std::string::npos);
   EXPECT_EQ(help_text("").find("doctor"), std::string::npos) << "not built";

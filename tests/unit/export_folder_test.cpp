@@ -145,16 +145,16 @@ TEST_F(ExportFolderTest, OwnModule) {
 }
 
 TEST_F(ExportFolderTest, ReadmeShowsHowToLoad) {
-  const auto readme = [&](const char* format, const ModelDescription& d) {
+  const auto readme = [&](ExportFormat format, const ModelDescription& d) {
     write_readme(folder_, format, d);
     return read_text(folder_ / "README.md");
   };
   const auto has = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
-  EXPECT_TRUE(has(readme("peft", decoder()), "PeftModel.from_pretrained"));
-  EXPECT_TRUE(has(readme("merged", decoder()), "images=[array_of_rows]"));
-  EXPECT_TRUE(has(readme("sentence-transformers", decoder()), "trust_remote_code=True"));
-  EXPECT_FALSE(has(readme("sentence-transformers", text_encoder()), "trust_remote_code"));
-  EXPECT_FALSE(has(readme("merged", text_encoder()), "pictures"));
+  EXPECT_TRUE(has(readme(ExportFormat::kPeft, decoder()), "PeftModel.from_pretrained"));
+  EXPECT_TRUE(has(readme(ExportFormat::kMerged, decoder()), "images=[array_of_rows]"));
+  EXPECT_TRUE(has(readme(ExportFormat::kSentenceTransformers, decoder()), "trust_remote_code=True"));
+  EXPECT_FALSE(has(readme(ExportFormat::kSentenceTransformers, text_encoder()), "trust_remote_code"));
+  EXPECT_FALSE(has(readme(ExportFormat::kMerged, text_encoder()), "pictures"));
 }
 
 }  // namespace

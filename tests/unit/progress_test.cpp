@@ -116,5 +116,35 @@ TEST(Progress, DrawsABarWhereALauncherSaysThereIsATerminal) {
   EXPECT_LE(std::count(text.begin(), text.end(), 't') / 2, 6) << "drawn at most ten times a second: " << text;
 }
 
+TEST(Stage, LongWorkSaysWhatItIsAndShortWorkNothing) {
+  EXPECT_EQ(stage_text("load weights", 12.3, false), "load weights  0:12");
+  EXPECT_EQ(stage_text("load weights", 3674, true), "load weights: done in 1:01:14");
+  unsetenv("VIXEN_PROGRESS");
+  testing::internal::CaptureStderr();
+  { const Stage stage("before main asks for it"); }
+  show_stages(true);
+  { const Stage stage("short"); }
+  {
+    const Stage stage("long");
+    const Stage inner("within");
+    std::this_thread::sleep_for(std::chrono::milliseconds(2'100));
+  }
+  show_stages(false);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "long  0:02\nlong: done in 0:02\n");
+}
+
+TEST(Stage, IsOffWhereProgressIs) {
+  setenv("VIXEN_PROGRESS", "off", 1);
+  show_stages(true);
+  testing::internal::CaptureStderr();
+  {
+    const Stage stage("long");
+    std::this_thread::sleep_for(std::chrono::milliseconds(2'100));
+  }
+  show_stages(false);
+  unsetenv("VIXEN_PROGRESS");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 }  // namespace
 }  // namespace vixen

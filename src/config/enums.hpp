@@ -1,0 +1,112 @@
+// Settings with a few values: each enum beside the words that stand for its values in files, options and messages.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "base/device_kind.hpp"
+#include "base/log_level.hpp"
+
+namespace vixen {
+
+/// The words of an enum's values, in their order; specialised for every enum that a key has.
+template <typename E>
+inline constexpr std::array<const char*, 0> kWords{};
+
+/// The word of a value.
+template <typename E>
+requires(!kWords<E>.empty()) constexpr const char* name_of(E value) {
+  return kWords<E>.at(static_cast<size_t>(value));
+}
+
+template <>
+inline constexpr std::array kWords<DeviceKind> = {"cpu", "cuda"};  // device
+
+template <>
+inline constexpr std::array kWords<LogLevel> = {"debug", "info", "warning", "error"};  // run.log_level
+
+enum class Split { kTrain, kTest };  // data.split
+template <>
+inline constexpr std::array kWords<Split> = {"train", "test"};
+
+enum class Compute { kFloat32, kBfloat16 };  // model.compute
+template <>
+inline constexpr std::array kWords<Compute> = {"fp32", "bf16"};
+
+enum class Pooling { kAuto, kMean, kLastToken, kCls };  // model.pooling
+template <>
+inline constexpr std::array kWords<Pooling> = {"auto", "mean", "last", "cls"};
+
+enum class Mask { kAuto, kCausal, kBidirectional };  // model.mask
+template <>
+inline constexpr std::array kWords<Mask> = {"auto", "causal", "bidirectional"};
+
+enum class Fusion { kEarly, kLate };  // model.fusion
+template <>
+inline constexpr std::array kWords<Fusion> = {"early", "late"};
+
+enum class ImageAdapterKind { kLinear, kMlp };  // model.image_adapter
+template <>
+inline constexpr std::array kWords<ImageAdapterKind> = {"linear", "mlp"};
+
+enum class LoraScale { kRankStabilised, kClassic };  // lora.scale: alpha / sqrt(r) | alpha / r
+template <>
+inline constexpr std::array kWords<LoraScale> = {"rslora", "classic"};
+
+enum class UseTemplate { kAuto, kYes, kNo };  // template.use
+template <>
+inline constexpr std::array kWords<UseTemplate> = {"auto", "yes", "no"};
+
+enum class PieceOrder { kAuto, kTextFirst, kImagesFirst };  // template.order
+template <>
+inline constexpr std::array kWords<PieceOrder> = {"auto", "text_first", "images_first"};
+
+enum class Method { kPrime, kNgame, kTriplet };  // train.method
+template <>
+inline constexpr std::array kWords<Method> = {"prime", "ngame", "triplet"};
+
+enum class SamplerKind { kClustered, kShuffled };  // train.sampler
+template <>
+inline constexpr std::array kWords<SamplerKind> = {"clustered", "shuffled"};
+
+enum class TableHome { kAuto, kDevice, kHost };  // train.tables
+template <>
+inline constexpr std::array kWords<TableHome> = {"auto", "device", "host"};
+
+enum class TieGradient { kHalf, kZero };  // loss.tie_gradient
+template <>
+inline constexpr std::array kWords<TieGradient> = {"half", "zero"};
+
+enum class FreeVectorInit { kXavier, kClusterMean };  // prototype.init
+template <>
+inline constexpr std::array kWords<FreeVectorInit> = {"xavier", "mean"};
+
+enum class FilterMode { kBeforeCut, kOfficial };  // evaluate.filter
+template <>
+inline constexpr std::array kWords<FilterMode> = {"before", "official"};
+
+enum class EmbedSide { kQueries, kLabels };  // embed.side
+template <>
+inline constexpr std::array kWords<EmbedSide> = {"queries", "labels"};
+
+enum class EmbedType { kFloat16, kFloat32 };  // embed.dtype
+template <>
+inline constexpr std::array kWords<EmbedType> = {"fp16", "fp32"};
+
+enum class ExportFormat { kPeft, kMerged, kSentenceTransformers, kFaiss };  // export.format
+template <>
+inline constexpr std::array kWords<ExportFormat> = {"peft", "merged", "sentence-transformers", "faiss"};
+
+enum class ExportType { kFloat32, kBfloat16 };  // export.dtype
+template <>
+inline constexpr std::array kWords<ExportType> = {"fp32", "bf16"};
+
+enum class PlannedDevice { kH100, kH200, kA100With80, kA100With40, kCpu };  // plan.gpu
+template <>
+inline constexpr std::array kWords<PlannedDevice> = {"h100", "h200", "a100-80", "a100-40", "cpu"};
+
+enum class KernelChoice { kAuto, kReference, kFused };  // kernels.*
+template <>
+inline constexpr std::array kWords<KernelChoice> = {"auto", "reference", "fused"};
+
+}  // namespace vixen
