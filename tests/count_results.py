@@ -76,8 +76,10 @@ def main() -> int:
         for key in total:
             total[key] += label[key]
         entries += len(cases)
-        print(f"{report.stem:>8}: {label['passed']:5d} passed {label['failed']:4d} failed {label['skipped']:4d} skipped"
-              f"  {len(cases)} ctest entries, {seconds:.0f} s")
+        print(
+            f"{report.stem:>8}: {label['passed']:5d} passed {label['failed']:4d} failed {label['skipped']:4d} skipped"
+            f"  {len(cases)} ctest entries, {seconds:.0f} s"
+        )
     if arguments.ctest_failed and not total["failed"]:
         total["failed"] = 1  # ctest itself failed: never report green
     if not entries:

@@ -30,8 +30,10 @@ def check_dataset(path: Path, file: h5py.File, tokenizer: TextTokenizer) -> None
         raise UserError(f"{path}: attributes format and version are {found[0]!r}, {found[1]!r}, expected '{FORMAT}', {FORMAT_VERSION}")
     made_with = read_attribute(file, "tokenizer_sha256", str, "")
     if made_with != tokenizer.sha256:
-        raise UserError(f"{path}: tokenised with a tokenizer.json of SHA-256 {made_with[:12]} ({read_attribute(file, 'tokenizer', str)}), "
-                        f"the model {tokenizer.name} has {tokenizer.sha256[:12]}: give the model that the data set was made with")
+        raise UserError(
+            f"{path}: tokenised with a tokenizer.json of SHA-256 {made_with[:12]} ({read_attribute(file, 'tokenizer', str)}), "
+            f"the model {tokenizer.name} has {tokenizer.sha256[:12]}: give the model that the data set was made with"
+        )
 
 
 def rewrite(path: Path, prompts: dict[str, list[int]], bos_token: int) -> None:

@@ -39,10 +39,12 @@ class Texts:
         if found != ("vixen-dataset", 1):
             raise UserError(f"{path}: is {found[0]} version {found[1]}, expected vixen-dataset 1")
         self.train, self.test, self.label = (self._texts(file, f"{side}/texts") for side in ("train", "test", "label"))
-        self.train_labels, self.test_labels, self.filter = (self._rows(file, f"{side}/{part}", len(rows)) for side, part, rows in (
-            ("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test)))
+        self.train_labels, self.test_labels, self.filter = (
+            self._rows(file, f"{side}/{part}", len(rows))
+            for side, part, rows in (("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test))
+        )
         for name, (_, values) in (("train/labels", self.train_labels), ("test/labels", self.test_labels), ("test/filter", self.filter)):
-            if len(values) and not (0 <= values.min() and values.max() < len(self.label)):
+            if len(values) and not (values.min() >= 0 and values.max() < len(self.label)):
                 wrong = values.min() if values.min() < 0 else values.max()
                 raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{len(self.label) - 1}")
         self.propensity = tuple(read_attribute(file, f"propensity_{name}", float) for name in "ab")
@@ -171,8 +173,9 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, help="JSON to write: metrics by method")
     parser.add_argument("--method", choices=(*METHODS, "all"), default="combined", help="default combined")
     parser.add_argument("--neighbours", type=whole(), default=10, help="similar training queries a test query (default 10)")
-    parser.add_argument("--label-weight", type=finite,
-                        help="weight of the label texts in 'combined' (default: the best for some training queries)")
+    parser.add_argument(
+        "--label-weight", type=finite, help="weight of the label texts in 'combined' (default: the best for some training queries)"
+    )
     parser.add_argument("--k", type=whole(), default=100, help="predictions a query (default 100)")
     parser.add_argument("--batch", type=whole(), default=128, help="test queries at a time (default 128)")
     options = parser.parse_args()

@@ -9,6 +9,7 @@ by place. Where FAISS orders two labels differently, their scores in float64 dec
 sums or an error of ours. Prints a table and one JSON line; exit code 1 when an id is wrong, or (--require-faster) when we
 are slower. Needs faiss-cpu, h5py and numpy.
 """
+
 import argparse
 import json
 import os
@@ -66,9 +67,26 @@ def save(path, rows):
 def run_vixen(options, folder):
     """Seconds of the search alone, ids and scores."""
     out = folder / "found.h5"
-    command = [options.binary, "search", "--search.corpus", str(folder / "corpus.h5"), "--search.queries", str(folder / "queries.h5"),
-               "--search.k", str(options.k), "--search.prefilter", options.prefilter, "--search.cosine", "false",
-               "--threads", str(options.threads), "--run.log_level", "debug", "--out", str(out)]
+    command = [
+        options.binary,
+        "search",
+        "--search.corpus",
+        str(folder / "corpus.h5"),
+        "--search.queries",
+        str(folder / "queries.h5"),
+        "--search.k",
+        str(options.k),
+        "--search.prefilter",
+        options.prefilter,
+        "--search.cosine",
+        "false",
+        "--threads",
+        str(options.threads),
+        "--run.log_level",
+        "debug",
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
     if done.returncode != 0:
         raise UserError(f"{' '.join(command)}: ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
@@ -85,6 +103,7 @@ def compare(corpus, queries, ours, theirs):
     ties = 0
     wrong = []
     for row in differing:
+
         def exact(ids):
             return corpus[ids].astype(np.float64) @ queries[row].astype(np.float64)
 
@@ -111,7 +130,9 @@ def main():
     if options.corpus:
         corpus, queries = load(options.corpus), load(options.queries)
         if corpus.ndim != 2 or queries.shape[1:] != corpus.shape[1:]:
-            raise UserError(f"{options.queries}: /embeddings is {queries.shape}, expected rows as wide as {options.corpus} ({corpus.shape})")
+            raise UserError(
+                f"{options.queries}: /embeddings is {queries.shape}, expected rows as wide as {options.corpus} ({corpus.shape})"
+            )
     else:
         generator = np.random.default_rng(0)
         corpus = unit(generator.standard_normal((options.rows, options.columns), dtype=np.float32))
@@ -134,13 +155,26 @@ def main():
     best_faiss, best_vixen = min(faiss_seconds), min(vixen_seconds)
     work = 2e-9 * len(queries) * corpus.shape[0] * corpus.shape[1]
     report = {
-        "created_by": f"bench_search.py {VERSION}", "queries": len(queries), "rows": corpus.shape[0], "columns": corpus.shape[1], "k": options.k, "threads": options.threads,
-        "faiss": faiss.__version__, "prefilter": options.prefilter, "faiss_seconds": faiss_seconds, "vixen_seconds": vixen_seconds,
-        "ratio": best_faiss / best_vixen, "same_rows": same, "tie_rows": ties, "wrong_rows": len(wrong),
+        "created_by": f"bench_search.py {VERSION}",
+        "queries": len(queries),
+        "rows": corpus.shape[0],
+        "columns": corpus.shape[1],
+        "k": options.k,
+        "threads": options.threads,
+        "faiss": faiss.__version__,
+        "prefilter": options.prefilter,
+        "faiss_seconds": faiss_seconds,
+        "vixen_seconds": vixen_seconds,
+        "ratio": best_faiss / best_vixen,
+        "same_rows": same,
+        "tie_rows": ties,
+        "wrong_rows": len(wrong),
     }
     print(f"\n{len(queries):,} queries x {corpus.shape[0]:,} x {corpus.shape[1]}, k {options.k}, {options.threads} threads")
     print(f"  FAISS {faiss.__version__} IndexFlatIP  {best_faiss:8.3f} s  {work / best_faiss:8.1f} GFLOP/s")
-    print(f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   {best_faiss / best_vixen:.2f} x as fast")
+    print(
+        f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   {best_faiss / best_vixen:.2f} x as fast"
+    )
     print(f"  ids: {same:,} rows the same, {ties} differ in ties of FAISS's float32 sums, {len(wrong)} wrong {wrong[:5] if wrong else ''}")
     print(json.dumps(report))
     if out:

@@ -68,11 +68,19 @@ def main() -> None:
     mean, directions, share = principal_components(images, training_rows(images, options.raw), options.dimensions)
     projected = np.concatenate([(block.astype(np.float32) - mean.astype(np.float32)) @ directions for block in images.blocks()])
     with work_folder(out) as work:
-        write_compact_images(work / "images.h5", images, projected, f"{images.model}, {options.dimensions} principal components",
-                             f"compact_images.py {VERSION}")
+        write_compact_images(
+            work / "images.h5",
+            images,
+            projected,
+            f"{images.model}, {options.dimensions} principal components",
+            f"compact_images.py {VERSION}",
+        )
         publish(work / "images.h5", out)
-    print(f"{options.out}: {images.rows:,} x {options.dimensions}, {100 * share:.1f}% of the variance, "
-          f"{options.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+    print(
+        f"{options.out}: {images.rows:,} x {options.dimensions}, {100 * share:.1f}% of the variance, "
+        f"{options.out.stat().st_size / 1e6:.1f} MB",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -203,7 +203,17 @@ def choose_device(wanted: str | None):
 
 def fingerprint(source: PictureSource, model, batch: int, dtype) -> str:
     """Of what decides a row and its place besides the pictures' content."""
-    described = [DECODER, model.name, model.content(), model.preprocess.size, model.preprocess.resample, model.width, batch, str(dtype), source.order]
+    described = [
+        DECODER,
+        model.name,
+        model.content(),
+        model.preprocess.size,
+        model.preprocess.resample,
+        model.width,
+        batch,
+        str(dtype),
+        source.order,
+    ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
@@ -240,14 +250,16 @@ def embed(options: argparse.Namespace, cores: int) -> None:
     finally:
         partial.save()
     temporary = out.with_name(beside(out, "tmp"))
-    write_images(temporary, source.names, model.width, partial.blocks(), model.name, model.preprocess.size,
-                 f"embed_images.py {VERSION}")
+    write_images(temporary, source.names, model.width, partial.blocks(), model.name, model.preprocess.size, f"embed_images.py {VERSION}")
     publish(temporary, out)
     partial.remove()
     done = max(len(source.names) - skipped, 1)
     seconds = time.monotonic() - begin
-    print(f"{options.out}: {len(source.names):,} x {model.width}, {out.stat().st_size / 1e6:.1f} MB, "
-          f"{1000 * seconds / done:.2f} ms a picture", file=sys.stderr)
+    print(
+        f"{options.out}: {len(source.names):,} x {model.width}, {out.stat().st_size / 1e6:.1f} MB, "
+        f"{1000 * seconds / done:.2f} ms a picture",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -43,8 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="folder with {trn,tst,lbl}.raw.txt, {trn,tst}_X_Y.txt, ...")
     parser.add_argument("--latin1", action="store_true", help="raw texts are latin-1, as in the authors' pipeline (default UTF-8)")
-    parser.add_argument("--embeddings", default="*", metavar="PATTERN",
-                        help="which {trn,tst,lbl}_embs_imgs_PATTERN.npy, where a folder has several")
+    parser.add_argument(
+        "--embeddings", default="*", metavar="PATTERN", help="which {trn,tst,lbl}_embs_imgs_PATTERN.npy, where a folder has several"
+    )
     add_common_options(parser)
     options = parser.parse_args()
     check_options(options)

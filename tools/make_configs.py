@@ -62,7 +62,7 @@ def read_overlay(path: Path) -> Overlay:
                 raise UserError(f"{path}:{number}: found {assignment.group(1)}, expected a [section] first")
             section[assignment.group(1)] = assignment.group(2)
         elif line and not line.startswith("#"):
-            raise UserError(f"{path}:{number}: found \"{line}\", expected key = value")
+            raise UserError(f'{path}:{number}: found "{line}", expected key = value')
     if not overlay.comments:
         raise UserError(f"{path}: found no comment at the top, expected the name of the row there")
     return overlay
@@ -93,12 +93,18 @@ class Row:
                 merged.setdefault(section, {}).update(values)
         if unknown := set(merged) - set(SECTIONS):
             raise UserError(f"{self.file.name}: section [{min(unknown)}] of an overlay has no place in tools/make_configs.py")
-        lines = [f"# {dataset.name}, {backbone.name}. {MADE_BY} from configs/overlays: change those.",
-                 *(f"# {comment}" for comment in [*dataset.comments[1:], *schedule.comments, *backbone.comments[1:]]),
-                 f"# Give data.path, model.path (a {backbone.name} folder; for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir."]
+        lines = [
+            f"# {dataset.name}, {backbone.name}. {MADE_BY} from configs/overlays: change those.",
+            *(f"# {comment}" for comment in [*dataset.comments[1:], *schedule.comments, *backbone.comments[1:]]),
+            f"# Give data.path, model.path (a {backbone.name} folder; for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir.",
+        ]
         for section in SECTIONS:
             if section in merged:
-                lines += ["" if section != "data" else None, f"[{section}]", *(f"{key} = {value}" for key, value in merged[section].items())]
+                lines += [
+                    "" if section != "data" else None,
+                    f"[{section}]",
+                    *(f"{key} = {value}" for key, value in merged[section].items()),
+                ]
         return "\n".join(line for line in lines if line is not None) + "\n"
 
 
@@ -164,7 +170,12 @@ def plan_cells(plan: dict) -> list[str]:
     ways = [f"{chunks} chunks"] * (chunks > 1) + [f"{recomputed} of {plan['layers']} layers recomputed"] * (recomputed > 0)
     device, host = (plan["memory"][key] / 1e9 for key in ("peak_bytes", "host_bytes"))
     hours = plan["time"]["hours"]
-    return [f"{device:.0f}", f"{host:.2g}" if host > 0 else "", ", ".join(ways) or "all kept", f"{hours:.0f}" if hours >= 100 else f"{hours:.2g}"]
+    return [
+        f"{device:.0f}",
+        f"{host:.2g}" if host > 0 else "",
+        ", ".join(ways) or "all kept",
+        f"{hours:.0f}" if hours >= 100 else f"{hours:.2g}",
+    ]
 
 
 def around_table(page: Path) -> tuple[str, str]:

@@ -26,8 +26,13 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name shown in reports (default: the folder's)")
     parser.add_argument("--propensity-a", type=finite, help="default by name: Amazon .6, Wikipedia .5, else .55")
     parser.add_argument("--propensity-b", type=finite, help="default by name: Amazon 2.6, Wikipedia .4, else 1.5")
-    parser.add_argument("--prompt", action="append", default=[], metavar="STRING",
-                        help="also store this piece of a prompt, tokenised by itself (repeatable; the default template's are always stored)")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="STRING",
+        help="also store this piece of a prompt, tokenised by itself (repeatable; the default template's are always stored)",
+    )
     parser.add_argument("--drop-empty", action="store_true", help="drop rows without text and training rows without labels")
     parser.add_argument("--keep-empty", action="store_true", help="keep rows without text as their special tokens alone")
 
@@ -37,8 +42,7 @@ def meta_of(options: argparse.Namespace, folder: Path, text: str, tool: str) -> 
     a, b = propensity_constants(name)
     a = a if options.propensity_a is None else options.propensity_a
     b = b if options.propensity_b is None else options.propensity_b
-    return DatasetMeta(name=name, text=text, propensity_a=a, propensity_b=b, created_by=f"{tool} {VERSION}",
-                       prompts=tuple(options.prompt))
+    return DatasetMeta(name=name, text=text, propensity_a=a, propensity_b=b, created_by=f"{tool} {VERSION}", prompts=tuple(options.prompt))
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -49,8 +53,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def report(out: Path, counts: dict[str, int]) -> None:
-    print(f"{out}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}, {out.stat().st_size / 1e6:.1f} MB",
-          file=sys.stderr)
+    print(f"{out}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}, {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
 
 
 def main() -> None:
@@ -70,11 +73,9 @@ def main() -> None:
     store = ImageStore([images] if images else [])
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
     missing = 0
-    with DatasetBuilder(out, tokenizer, store, meta_of(options, options.raw, options.text, "prepare_dataset.py"),
-                        policy) as builder:
+    with DatasetBuilder(out, tokenizer, store, meta_of(options, options.raw, options.text, "prepare_dataset.py"), policy) as builder:
         for side, path in paths.items():
-            items = RawSide(path, options.text, side != "label", images, options.max_images,
-                            options.ignore_missing_images)
+            items = RawSide(path, options.text, side != "label", images, options.max_images, options.ignore_missing_images)
             builder.add_side(side, path, items, items.fraction)
             missing += items.missing_images
         builder.set_filter(read_filter(filter_path, builder.rows_read("test"), builder.rows_read("label")))

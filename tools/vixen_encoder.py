@@ -53,8 +53,7 @@ def make_projection(tensors: dict[str, torch.Tensor]) -> nn.Module:
     if "weight" in state:
         projection = nn.Linear(*reversed(state["weight"].shape))
     else:
-        projection = nn.Sequential(nn.Linear(*reversed(state["0.weight"].shape)), nn.GELU(),
-                                   nn.Linear(*reversed(state["2.weight"].shape)))
+        projection = nn.Sequential(nn.Linear(*reversed(state["0.weight"].shape)), nn.GELU(), nn.Linear(*reversed(state["2.weight"].shape)))
     projection.load_state_dict(state)
     return projection
 
@@ -72,8 +71,15 @@ class VixenEncoder(nn.Module):
     save_in_root = True  # sentence-transformers: this module's files are those of the model
     modalities = ["text"]
 
-    def __init__(self, config: dict, tokenizer: Tokenizer, backbone: nn.Module, image_projection: nn.Module | None = None,
-                 fusion: nn.Module | None = None, source: Path | None = None):
+    def __init__(
+        self,
+        config: dict,
+        tokenizer: Tokenizer,
+        backbone: nn.Module,
+        image_projection: nn.Module | None = None,
+        fusion: nn.Module | None = None,
+        source: Path | None = None,
+    ):
         super().__init__()
         self.config, self.tokenizer, self.source = config, tokenizer, source
         self.backbone, self.image_projection, self.fusion = backbone, image_projection, fusion
@@ -182,15 +188,19 @@ class VixenEncoder(nn.Module):
         mask, position_ids = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
         places = []
         for i, (ids, positions) in enumerate(sequences):
-            input_ids[i, :len(ids)] = torch.tensor([token or 0 for token in ids])
-            mask[i, :len(ids)] = 1
-            position_ids[i, :len(ids)] = torch.tensor(positions)
+            input_ids[i, : len(ids)] = torch.tensor([token or 0 for token in ids])
+            mask[i, : len(ids)] = 1
+            position_ids[i, : len(ids)] = torch.tensor(positions)
             columns = range(1, len(pictures[i]) + 1) if self.fusion is not None else [p for p, t in enumerate(ids) if t is None]
             places += [(i, column) for column in columns]
         width = self.config["images"]["width"] if self.config["images"] else 0
-        return {"input_ids": input_ids, "attention_mask": mask, "position_ids": position_ids,
-                "image_embeddings": torch.cat([torch.empty(0, width), *(p for p in pictures if len(p))]),
-                "image_places": torch.tensor(places, dtype=torch.long).view(-1, 2)}
+        return {
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "position_ids": position_ids,
+            "image_embeddings": torch.cat([torch.empty(0, width), *(p for p in pictures if len(p))]),
+            "image_places": torch.tensor(places, dtype=torch.long).view(-1, 2),
+        }
 
     tokenize = preprocess
 
@@ -215,8 +225,9 @@ class VixenEncoder(nn.Module):
         row, column = features["image_places"].unbind(1)
         if pictures is not None and self.fusion is None:
             words = words.index_put((row, column), pictures.to(words.dtype))
-        states = self.backbone(inputs_embeds=words, attention_mask=self._attention_mask(mask, words.dtype),
-                               position_ids=features["position_ids"]).last_hidden_state.float()
+        states = self.backbone(
+            inputs_embeds=words, attention_mask=self._attention_mask(mask, words.dtype), position_ids=features["position_ids"]
+        ).last_hidden_state.float()
         if self.config["pooling"] == "last":
             pooled = states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
         elif self.config["pooling"] == "cls":  # the first token, behind the pictures where those come first

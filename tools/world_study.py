@@ -25,8 +25,12 @@ from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
 
 STOPPED_ON_REQUEST = 75
-MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
-       "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+}
 
 
 def value_of(options: list[str], key: str) -> str:
@@ -47,8 +51,21 @@ def run(binary: Path, ranks: int, *words: object, ok: tuple[int, ...] = (0,)) ->
 
 def losses_at(binary: Path, ranks: int, steps: int, folder: Path, options: list[str]) -> tuple[list[float], float]:
     """Losses of the first steps, and megabytes of the label side on rank 0."""
-    log = run(binary, ranks, "train", *options, "--run.dir", folder, "--run.stop_after_steps", steps, "--run.log_every_steps", 1,
-              "--run.resume", "false", ok=(STOPPED_ON_REQUEST,))
+    log = run(
+        binary,
+        ranks,
+        "train",
+        *options,
+        "--run.dir",
+        folder,
+        "--run.stop_after_steps",
+        steps,
+        "--run.log_every_steps",
+        1,
+        "--run.resume",
+        "false",
+        ok=(STOPPED_ON_REQUEST,),
+    )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     memory = float(re.search(r"label side ([\d.]+) MB", log).group(1))
     return [line["loss"] for line in lines if "loss" in line], memory
@@ -97,7 +114,7 @@ def main() -> int:
             reference_losses, reference_top = losses, (ids, scores)
         gap = max(abs(a - b) / b for a, b in zip(losses, reference_losses, strict=True))
         same_ids, same_scores = np.array_equal(ids, reference_top[0]), np.array_equal(scores, reference_top[1])
-        print(f"{ranks:>5} {gap:>17.2e} {str(same_ids):>10} {str(same_scores):>13} {memory:>24.1f}", flush=True)
+        print(f"{ranks:>5} {gap:>17.2e} {same_ids!s:>10} {same_scores!s:>13} {memory:>24.1f}", flush=True)
         worst = max(worst, gap)
         agree = agree and same_ids and same_scores
     return 0 if agree and worst <= 1e-6 else 1

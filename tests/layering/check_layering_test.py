@@ -55,8 +55,8 @@ class LayeringTest(unittest.TestCase):
         self.assert_fault({"model/x.cpp": "#include <torch/torch.h>\n"}, "25 s")
 
     def test_paths_folders_and_lengths(self):
-        self.assert_fault({"model/x.cpp": '#include "encoder.hpp"\n'}, "expected \"folder/file\"")
-        self.assert_fault({"model/x.cpp": '#include "base/none.hpp"\n'}, "expected \"folder/file\"")
+        self.assert_fault({"model/x.cpp": '#include "encoder.hpp"\n'}, 'expected "folder/file"')
+        self.assert_fault({"model/x.cpp": '#include "base/none.hpp"\n'}, 'expected "folder/file"')
         self.assert_fault({"utils/x.cpp": ""}, "no place in the layering")
         self.assert_fault({"model/x.cpp": "\n" * 601}, "601 lines, at most 600")
 

@@ -8,18 +8,28 @@ import math
 import peft
 import torch
 import transformers
+from rendering import Sequence, embed_sequence, prime_loss, prototypes
 from safetensors.torch import save_file
 from torch.nn import functional as F
-
-from rendering import Sequence, embed_sequence, prime_loss, prototypes
 
 IMAGE_WIDTH = 20
 
 TEXTS = [
-    "blue folder with a green arrow", "home", "printer error warning sign", "a magnifying glass over a document",
-    "weather showers scattered at night", "battery almost empty, plug in the charger", "USB stick", "save file as",
-    "musical notes on a red disc", "accessibility: high contrast desktop", "e-mail message unread mark", "calendar 31",
-    "network wireless signal excellent encrypted", "go to the previous page of the history", "smiling face with sunglasses",
+    "blue folder with a green arrow",
+    "home",
+    "printer error warning sign",
+    "a magnifying glass over a document",
+    "weather showers scattered at night",
+    "battery almost empty, plug in the charger",
+    "USB stick",
+    "save file as",
+    "musical notes on a red disc",
+    "accessibility: high contrast desktop",
+    "e-mail message unread mark",
+    "calendar 31",
+    "network wireless signal excellent encrypted",
+    "go to the previous page of the history",
+    "smiling face with sunglasses",
     "text editor showing source code in several colours; a pencil lies across the lower right corner of the page",
 ]
 
@@ -93,10 +103,13 @@ def double_means_double():
             if x.dtype != torch.float64:
                 return original(self, x)
             return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
         return forward
 
-    norms = [getattr(importlib.import_module(f"transformers.models.{m}.modeling_{m}"), f"{c}RMSNorm")
-             for m, c in (("llama", "Llama"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("mistral", "Mistral"))]
+    norms = [
+        getattr(importlib.import_module(f"transformers.models.{m}.modeling_{m}"), f"{c}RMSNorm")
+        for m, c in (("llama", "Llama"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("mistral", "Mistral"))
+    ]
     originals = [norm.forward for norm in norms]
     try:
         torch.nn.functional.softmax = own_softmax
@@ -147,8 +160,12 @@ def full_step(model, projection, layer, sequences, generator, store_names, fusio
     c[::5] = 0  # labels without a training query
     relevant = torch.rand((b, b), generator=generator) < 0.07
     relevant.fill_diagonal_(True)
-    draws = {"u": draw(relevant, generator), "i": draw(relevant.T, generator), "uv": draw(relevant, generator),
-             "r": draw(relevant, generator)}
+    draws = {
+        "u": draw(relevant, generator),
+        "i": draw(relevant.T, generator),
+        "uv": draw(relevant, generator),
+        "r": draw(relevant, generator),
+    }
 
     model, projection, layer = (copy.deepcopy(m).double().eval() for m in (model, projection, layer))
     fusion = copy.deepcopy(fusion).double().eval() if fusion else None

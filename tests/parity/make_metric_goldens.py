@@ -8,6 +8,7 @@ A folder with nothing but a test matrix takes its label frequencies from that ma
 
 The predictions are a formula that the C++ test repeats: see `predictions`. Needs napkinxc and scikit-learn.
 """
+
 import argparse
 import gzip
 import json

@@ -102,7 +102,7 @@ class DatasetBuilder:
         self._filter = np.zeros((0, 2), np.int64)
         self.dropped: dict[str, int] = {}
 
-    def __enter__(self) -> "DatasetBuilder":
+    def __enter__(self) -> DatasetBuilder:
         self._folder = self._context.__enter__()
         return self
 
@@ -153,8 +153,9 @@ class DatasetBuilder:
                 file.attrs[f"content_{name}"] = hash_of(hashes)
             write_prompts(file, self._prompts)
             with Progress("pictures: written", n_images) as progress:
-                content = write_contiguous(file, "images/embeddings", (n_images, self._images.width()), np.float16,
-                                           _counted(self._images.kept_blocks(), progress))
+                content = write_contiguous(
+                    file, "images/embeddings", (n_images, self._images.width()), np.float16, _counted(self._images.kept_blocks(), progress)
+                )
             file.attrs["content_images"] = hash_of([content])
         publish(temporary, self._out)
         counts["pictures"] = n_images
@@ -212,20 +213,36 @@ class DatasetBuilder:
                 continue
             if not self._policy.drop:
                 rows = "row" if fault.count == 1 else "rows"
-                raise UserError(f"{source}:{fault.first_line}: {fault.count:,} {rows} with {what}, this is the first; "
-                                "expected none (--drop-empty leaves such rows out)")
+                raise UserError(
+                    f"{source}:{fault.first_line}: {fault.count:,} {rows} with {what}, this is the first; "
+                    "expected none (--drop-empty leaves such rows out)"
+                )
             self.dropped[f"{name} rows with {what}"] = fault.count
             print(f"{source}: dropped {fault.count:,} with {what}, the first at line {fault.first_line}", file=sys.stderr)
         if self._invisible.count:
-            print(f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, or nothing to the tokenizer, "
-                  f"the first at line {self._invisible.first_line}", file=sys.stderr)
+            print(
+                f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, or nothing to the tokenizer, "
+                f"the first at line {self._invisible.first_line}",
+                file=sys.stderr,
+            )
 
     def _write_attributes(self, file, max_images: int) -> None:
         tokenizer, meta = self._tokenizer, self._meta
-        strings = {"format": FORMAT, "name": meta.name, "tokenizer": tokenizer.name, "tokenizer_sha256": tokenizer.sha256,
-                   "text": meta.text, "created_by": meta.created_by}
-        integers = {"version": FORMAT_VERSION, "vocabulary": tokenizer.vocabulary, "max_length": tokenizer.max_length,
-                    "max_images": max_images, "bos_token": tokenizer.bos_token}
+        strings = {
+            "format": FORMAT,
+            "name": meta.name,
+            "tokenizer": tokenizer.name,
+            "tokenizer_sha256": tokenizer.sha256,
+            "text": meta.text,
+            "created_by": meta.created_by,
+        }
+        integers = {
+            "version": FORMAT_VERSION,
+            "vocabulary": tokenizer.vocabulary,
+            "max_length": tokenizer.max_length,
+            "max_images": max_images,
+            "bos_token": tokenizer.bos_token,
+        }
         for key, value in strings.items():
             file.attrs[key] = value
         for key, value in integers.items():
@@ -244,8 +261,10 @@ class DatasetBuilder:
     def _write_filter(self, file) -> tuple[int, int]:
         rows = self._sides["test"].spools["tokens"].rows
         offsets = np.searchsorted(self._filter[:, 0], np.arange(rows + 1)).astype(np.int64)
-        return (write_contiguous(file, "test/filter/offsets", (rows + 1,), np.int64, [offsets]),
-                write_contiguous(file, "test/filter/values", (len(self._filter),), np.int32, [self._filter[:, 1]]))
+        return (
+            write_contiguous(file, "test/filter/offsets", (rows + 1,), np.int64, [offsets]),
+            write_contiguous(file, "test/filter/values", (len(self._filter),), np.int32, [self._filter[:, 1]]),
+        )
 
 
 def _check_meta(meta: DatasetMeta) -> None:

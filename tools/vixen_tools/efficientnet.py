@@ -23,8 +23,14 @@ class _Convolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, active: bool):
         super().__init__()
-        plain = nn.Conv2d(convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride,
-                          groups=convolution.groups, bias=False)
+        plain = nn.Conv2d(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,
+            convolution.stride,
+            groups=convolution.groups,
+            bias=False,
+        )
         plain.weight = convolution.weight
         self.fused = fuse_conv_bn_eval(plain.eval(), norm.eval())
         kernel, stride = convolution.kernel_size[0], convolution.stride[0]

@@ -160,4 +160,5 @@ class LineReader:
             kind = what_it_is(self.path)
             hint = f": it is {kind}" if kind and self._file is self._raw else ""
             raise UserError(
-                f"{self.path}:{line}: byte {error.start} (0x{error.object[error.start]:02x}) is not {self._encoding}{hint}") from None
+                f"{self.path}:{line}: byte {error.start} (0x{error.object[error.start]:02x}) is not {self._encoding}{hint}"
+            ) from None

@@ -14,6 +14,8 @@ from .files import LineReader, find_variant
 from .raw import is_number
 
 _SIDES = {"trn": "train", "tst": "test", "lbl": "labels"}
+
+
 def find_one(folder: Path, pattern: str) -> Path | None:
     """The single file matching the pattern, None when there is none; several are a UserError."""
     found = sorted(folder.glob(pattern))
@@ -40,8 +42,16 @@ class OfficialSide:
     pictures: (offsets, image rows) or None; first_image: where this side's pictures begin in the image store.
     """
 
-    def __init__(self, folder: Path, stem: str, encoding: str, n_labels: int | None, pictures=None, first_image: int = 0,
-                 max_images: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        encoding: str,
+        n_labels: int | None,
+        pictures=None,
+        first_image: int = 0,
+        max_images: int | None = None,
+    ):
         self.path = find_text(folder, stem)
         self._lines = LineReader(self.path, encoding)
         self._matrix = MatrixLines(find_matrix(folder, stem), n_labels) if n_labels is not None else None

@@ -119,8 +119,10 @@ class Zip:
             raise UserError(f"{where}: is encrypted: pack the pictures without a password")
         if info.compress_type not in _METHODS:
             method = _METHOD_NAMES.get(info.compress_type, "unknown")
-            raise UserError(f"{where}: is compressed with method {info.compress_type} ({method}), expected Deflate, bzip2, LZMA or "
-                            "none: pack the pictures anew")
+            raise UserError(
+                f"{where}: is compressed with method {info.compress_type} ({method}), expected Deflate, bzip2, LZMA or "
+                "none: pack the pictures anew"
+            )
         if stat.S_ISLNK(info.external_attr >> 16):
             raise UserError(f"{where}: is a symbolic link: pack the pictures themselves")
         _check_size(self.path, info.filename, info.file_size)
@@ -204,8 +206,13 @@ class _TarInfo(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from None
 
     def _proc_member(self, archive: tarfile.TarFile):
-        if self.size > _HEADER_BYTES and self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
-                                                       tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
+        if self.size > _HEADER_BYTES and self.type in (
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+        ):
             raise tarfile.ReadError(f"a name of {self.size:,} bytes at byte {self.offset:,}")
         return super()._proc_member(archive)
 

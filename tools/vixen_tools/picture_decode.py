@@ -46,7 +46,11 @@ def decode(data: bytes, how: Preprocess, where: str = "picture") -> np.ndarray:
             _mend_transparency(picture)
             picture.load()
             turned = ImageOps.exif_transpose(picture)
-    rgb = _grey_to_rgb(turned, is_pgm, stored, where) if turned.mode in ("I", "F") or turned.mode.startswith("I;16") else _to_rgb(turned, where)
+    rgb = (
+        _grey_to_rgb(turned, is_pgm, stored, where)
+        if turned.mode in ("I", "F") or turned.mode.startswith("I;16")
+        else _to_rgb(turned, where)
+    )
     if rgb.size != (how.size, how.size):
         with reading(where, _READABLE):
             rgb = rgb.resize((how.size, how.size), how.resample)
@@ -127,8 +131,10 @@ def _grey_to_rgb(picture: Image.Image, is_pgm: bool, stored: _StoredGrey, where:
     else:
         scale, limit = 1.0, 255
     if not (low >= 0 and high <= limit):  # also a NaN
-        raise UserError(f"{where}: holds grey values from {low:g} to {high:g} (mode {picture.mode}), expected 0..65535, or as floats "
-                        "0..1 or 0..255: save it with 8 bits a colour")
+        raise UserError(
+            f"{where}: holds grey values from {low:g} to {high:g} (mode {picture.mode}), expected 0..65535, or as floats "
+            "0..1 or 0..255: save it with 8 bits a colour"
+        )
     with reading(where, _READABLE):  # a large one may not fit into memory
         transparent = picture.info.get("transparency")
         is_white = values == transparent if isinstance(transparent, int) else None

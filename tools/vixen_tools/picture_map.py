@@ -69,10 +69,13 @@ class _Array:
 
 
 _STAND_INS = {
-    ("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
     **{(module, "_reconstruct"): _Array for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-    **{(module, "scalar"): lambda of, data=None: data if of.dtype().hasobject else of.values(data)[0]
-       for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{
+        (module, "scalar"): lambda of, data=None: data if of.dtype().hasobject else of.values(data)[0]
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    },
 }
 
 
@@ -81,7 +84,9 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) not in _STAND_INS:
-            raise UserError(f"the pickle asks for {one_line(module, 80)}.{one_line(name, 80)}: refused, expected only a numpy array of lists")
+            raise UserError(
+                f"the pickle asks for {one_line(module, 80)}.{one_line(name, 80)}: refused, expected only a numpy array of lists"
+            )
         return _STAND_INS[module, name]
 
 
@@ -109,7 +114,7 @@ def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.nda
 
 def _entries(path: Path) -> list:
     shape, _, dtype, begin = npy_header(path)
-    if dtype.names or not dtype.hasobject and dtype.kind not in "iufUS":
+    if dtype.names or (not dtype.hasobject and dtype.kind not in "iufUS"):
         raise UserError(f"{path}: holds {one_line(dtype, 80)}, expected row numbers or lists of them")
     with open(path, "rb") as file:
         try:
@@ -124,7 +129,9 @@ def _entries(path: Path) -> list:
                         raise UserError(f"holds a {type(entries).__name__}, expected a numpy array")
                     shape, items = entries.shape, entries.items
                     if len(shape) == 2:
-                        items = [items[first : first + shape[1]] for first in range(0, len(items), shape[1])] if shape[1] else [[]] * shape[0]
+                        items = (
+                            [items[first : first + shape[1]] for first in range(0, len(items), shape[1])] if shape[1] else [[]] * shape[0]
+                        )
         except UserError as error:
             raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
     if len(shape) not in (1, 2):
@@ -158,7 +165,7 @@ def _row(value: object) -> int:
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         if len(text) < 20 and text.removeprefix("-").isdigit() and text.isascii():
             return int(text)
-    if value is None or isinstance(value, float) and value != value:
+    if value is None or (isinstance(value, float) and value != value):
         return _NONE
     if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
         return int(value)

@@ -68,7 +68,9 @@ class PictureSource:
         if names:
             yield names, contents
         if count != max(len(self.order) - skip * size, 0):
-            raise UserError(f"{self.path}: has {count} pictures where there were {len(self.order) - skip * size}: changed while it was read")
+            raise UserError(
+                f"{self.path}: has {count} pictures where there were {len(self.order) - skip * size}: changed while it was read"
+            )
 
     def member(self, name: str) -> str:
         """What the container calls the picture."""
@@ -89,16 +91,21 @@ class PictureSource:
         kept = [member for member in members if _is_unicode(member.name)]
         if len(kept) < len(members):
             first = next(member.name for member in members if not _is_unicode(member.name))
-            print(f"{self.path}: left out {len(members) - len(kept):,} with names that are not UTF-8, the first is "
-                  f"'{shown(one_line(first, 200))}': no row can name them", file=sys.stderr)
+            print(
+                f"{self.path}: left out {len(members) - len(kept):,} with names that are not UTF-8, the first is "
+                f"'{shown(one_line(first, 200))}': no row can name them",
+                file=sys.stderr,
+            )
         return kept
 
     def _refuse_same_name(self, members: list[Member]) -> None:
         seen: dict[str, Member] = {}
         for member in members:
             if other := seen.get(member.name):
-                raise UserError(f"{self.path}: two members have the same picture name '{one_line(member.name, 200)}': "
-                                f"'{one_line(other.inside, 200)}' and '{one_line(member.inside, 200)}', expected one")
+                raise UserError(
+                    f"{self.path}: two members have the same picture name '{one_line(member.name, 200)}': "
+                    f"'{one_line(other.inside, 200)}' and '{one_line(member.inside, 200)}', expected one"
+                )
             seen[member.name] = member
 
 
@@ -130,8 +137,7 @@ def _container(path: Path) -> Folder | Zip | Tar:
     return _containers[path]
 
 
-def decoded_batches(source: PictureSource, how: Preprocess, size: int, skip: int,
-                    workers: int) -> Iterator[tuple[list[str], np.ndarray]]:
+def decoded_batches(source: PictureSource, how: Preprocess, size: int, skip: int, workers: int) -> Iterator[tuple[list[str], np.ndarray]]:
     """(names, uint8 [b, S, S, 3]) in order; at most 2 * workers + 1 batches are held. workers = 0: in this process."""
     path = source.path
     tasks = ((names, ([source.member(name) for name in names], contents, how)) for names, contents in source.batches(size, skip))

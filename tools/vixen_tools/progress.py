@@ -19,7 +19,7 @@ class Progress:
 
             self._bar = tqdm(total=total, desc=label, unit=f" {unit}", unit_scale=True, leave=False)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         return self
 
     def add(self, count: int = 1, fraction: float | None = None) -> None:

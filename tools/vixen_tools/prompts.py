@@ -15,8 +15,10 @@ GROUP = "prompts"
 
 def write_prompts(file: h5py.File, prompts: dict[str, list[int]]) -> None:
     """Writes the group, which must not be there."""
-    for part, rows, dtype in (("texts", [np.frombuffer(text.encode(), np.uint8) for text in prompts], np.uint8),
-                              ("tokens", [np.array(ids, np.int32) for ids in prompts.values()], np.int32)):
+    for part, rows, dtype in (
+        ("texts", [np.frombuffer(text.encode(), np.uint8) for text in prompts], np.uint8),
+        ("tokens", [np.array(ids, np.int32) for ids in prompts.values()], np.int32),
+    ):
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         write_contiguous(file, f"{GROUP}/{part}/offsets", offsets.shape, np.int64, [offsets])
         write_contiguous(file, f"{GROUP}/{part}/values", (int(offsets[-1]),), dtype, rows)

@@ -32,8 +32,15 @@ def find_raw(folder: Path, stem: str) -> Path:
 class RawSide:
     """Items of one file, read line by line. `pictures`: where the picture names of the rows are looked up."""
 
-    def __init__(self, path: Path, text: str, queries: bool, pictures: ImagesFile | None = None, max_images: int | None = None,
-                 ignore_missing: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        text: str,
+        queries: bool,
+        pictures: ImagesFile | None = None,
+        max_images: int | None = None,
+        ignore_missing: bool = False,
+    ):
         self.path, self._text, self._queries = path, text, queries
         self._pictures, self._max_images, self._ignore_missing = pictures, max_images, ignore_missing
         self._lines = LineReader(path)
@@ -144,8 +151,9 @@ def read_filter(path: Path | None, n_rows: int, n_labels: int) -> np.ndarray:
             raise UserError(f"{path}:{line}: is '{one_line(content, 40)}', expected 'row label'")
         row, label = map(int, numbers)
         if not (0 <= row < n_rows and 0 <= label < n_labels):
-            raise UserError(f"{path}:{line}: pair {row} {label} is out of range, expected rows 0..{n_rows - 1} "
-                            f"and labels 0..{n_labels - 1}")
+            raise UserError(
+                f"{path}:{line}: pair {row} {label} is out of range, expected rows 0..{n_rows - 1} and labels 0..{n_labels - 1}"
+            )
         block.append((row, label))
         if len(block) == 65536:
             pairs.append(np.array(block, np.int64))

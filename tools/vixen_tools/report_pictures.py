@@ -26,8 +26,11 @@ def data_uris(raw: Path, split: str, rows: list[int]) -> dict[int, str]:
         if row in wanted and (name := _first_picture(f"{path}:{line}", content)):
             names[row] = name
     contents = read_pictures(raw, {name for name in names.values() if Path(name).suffix.lower() in TYPES})
-    return {row: f"data:{TYPES[Path(name).suffix.lower()]};base64,{base64.b64encode(contents[name]).decode()}"
-            for row, name in names.items() if name in contents}
+    return {
+        row: f"data:{TYPES[Path(name).suffix.lower()]};base64,{base64.b64encode(contents[name]).decode()}"
+        for row, name in names.items()
+        if name in contents
+    }
 
 
 def _first_picture(where: str, content: str) -> str | None:

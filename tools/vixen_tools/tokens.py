@@ -80,8 +80,9 @@ class TextTokenizer:
             if not ids:
                 raise UserError(f"prompt {shown}: {self._path} makes no token of it, expected at least one")
             if self._unknown_id() in ids:
-                raise UserError(f"prompt {shown}: {self._path} does not know all of it, its token "
-                                f"{ids.index(self._unknown_id())} is the unknown one")
+                raise UserError(
+                    f"prompt {shown}: {self._path} does not know all of it, its token {ids.index(self._unknown_id())} is the unknown one"
+                )
             prompts[piece] = ids
         return prompts
 
