@@ -50,12 +50,13 @@ gpu_count() {
   echo "${n:-0}"
 }
 
-# What Open MPI wants on a workstation: permission to run as root in a container, more ranks than cores where asked for,
-# and no spinning on shared cores. Which cores a rank uses is vixen's own business.
+# Exports what mpi.env says, but for what the user has set.
 mpi_environment() {
-  if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-  export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
-  export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
+  local name value
+  while IFS='=' read -r name value; do
+    case $name in '' | '#'*) continue ;; esac
+    [ -n "${!name:-}" ] || export "$name=$value"
+  done <"$vixen_root/launch/mpi.env"
 }
 
 # content_hash PATH|=TEXT...: one hash over names and contents of files and folders, and over literal texts.

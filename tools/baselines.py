@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -67,7 +68,7 @@ class Texts:
             raise UserError(f"{self.path}: /{name}/values holds {values.dtype}, expected uint8")
         data = values.tobytes()
         with reading(f"{self.path}: /{name}/values", "UTF-8 text"):
-            return [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:])]
+            return [data[begin:end].decode() for begin, end in itertools.pairwise(offsets)]
 
 
 def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +136,7 @@ def choose_label_weight(texts: Texts, model: TfIdf, batch: int) -> float:
         own = model.scores(model.train[some], 0.0, 1.0)
         for i, weight in enumerate(LABEL_WEIGHTS):
             best = (near + weight * own).argmax(1)
-            hits[i] += sum(label in values[offsets[row] : offsets[row + 1]] for row, label in zip(some, best))
+            hits[i] += sum(label in values[offsets[row] : offsets[row + 1]] for row, label in zip(some, best, strict=True))
     return LABEL_WEIGHTS[int(hits.argmax())]
 
 

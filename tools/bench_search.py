@@ -104,7 +104,7 @@ def compare(corpus, queries, ours, theirs):
     wrong = []
     for row in differing:
 
-        def exact(ids):
+        def exact(ids, row=row):
             return corpus[ids].astype(np.float64) @ queries[row].astype(np.float64)
 
         # Ours must be the better list in float64, place by place; and FAISS's as good within its rounding.
@@ -173,7 +173,8 @@ def main():
     print(f"\n{len(queries):,} queries x {corpus.shape[0]:,} x {corpus.shape[1]}, k {options.k}, {options.threads} threads")
     print(f"  FAISS {faiss.__version__} IndexFlatIP  {best_faiss:8.3f} s  {work / best_faiss:8.1f} GFLOP/s")
     print(
-        f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   {best_faiss / best_vixen:.2f} x as fast"
+        f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   "
+        f"{best_faiss / best_vixen:.2f} x as fast"
     )
     print(f"  ids: {same:,} rows the same, {ties} differ in ties of FAISS's float32 sums, {len(wrong)} wrong {wrong[:5] if wrong else ''}")
     print(json.dumps(report))

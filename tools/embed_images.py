@@ -62,7 +62,7 @@ class Partial:
 
     def write(self, names: list[str], values: np.ndarray) -> None:
         """The rows of the next batch, float16."""
-        for name, value in zip(names, values):
+        for name, value in zip(names, values, strict=True):
             self._file.seek(self._places[name] * self._width * 2)
             self._file.write(value.tobytes())
         self._add_done(names)
@@ -95,7 +95,7 @@ class Partial:
     def _open_locked(self, out: Path) -> BinaryIO:
         """The file of the rows with this process' lock, which is that of its name, not of one just removed."""
         while True:
-            file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 (the caller closes it)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -107,9 +107,8 @@ def copy_model(source: Path, target: Path) -> None:
         shutil.copytree(source, target, ignore=skip)
     except shutil.Error as error:
         path, _, refused = error.args[0][0]
-        if number := re.search(r"\[Errno (\d+)\]", str(refused)):
-            if int(number.group(1)) in OF_OUTPUT:
-                raise OSError(int(number.group(1)), refused) from None
+        if (number := re.search(r"\[Errno (\d+)\]", str(refused))) and int(number.group(1)) in OF_OUTPUT:
+            raise OSError(int(number.group(1)), refused) from None
         raise UserError(f"{path}: cannot be copied: {one_line(refused, 200)}") from None
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prepare_dataset import add_common_options, check_options, meta_of, report
 from vixen_tools.dataset_builder import DatasetBuilder, EmptyPolicy
+from vixen_tools.dataset_options import add_common_options, check_options, meta_of, report
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.image_rows import ImageStore, NpyRows
 from vixen_tools.official import OfficialSide, count_lines, find_matrix, find_text, image_files

@@ -96,7 +96,8 @@ class Row:
         lines = [
             f"# {dataset.name}, {backbone.name}. {MADE_BY} from configs/overlays: change those.",
             *(f"# {comment}" for comment in [*dataset.comments[1:], *schedule.comments, *backbone.comments[1:]]),
-            f"# Give data.path, model.path (a {backbone.name} folder; for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir.",
+            f"# Give data.path, model.path (a {backbone.name} folder; "
+            f"for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir.",
         ]
         for section in SECTIONS:
             if section in merged:
@@ -195,7 +196,7 @@ def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
         plans = list(pool.map(lambda row: plan_of(binary, row), rows))
     paper = published()
     lines = ["| " + " | ".join(TABLE_HEAD) + " |", "|" + "---|" * len(TABLE_HEAD)]
-    for row, plan in zip(rows, plans):
+    for row, plan in zip(rows, plans, strict=True):
         figures = paper.get((row.dataset, row.backbone), ("", ""))
         cells = [row.layers[2].name, row.layers[1].name, *figures, f"`{row.file.name}`", *plan_cells(plan)]
         lines.append("| " + " | ".join(cells) + " |")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def make_fusion(tensors: dict[str, torch.Tensor], heads: int) -> nn.Module:
 class VixenEncoder(nn.Module):
     config_file_name = CONFIG
     save_in_root = True  # sentence-transformers: this module's files are those of the model
-    modalities = ["text"]
+    modalities: ClassVar[list[str]] = ["text"]
 
     def __init__(
         self,

@@ -10,27 +10,20 @@ Exits with 1 when they do not.
 
 import argparse
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 
-from seed_study import default_binary, inputs_of
 from vixen_tools.arguments import whole
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import write_text
 from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
+from vixen_tools.program import default_binary, inputs_of, mpi_environment
 
 STOPPED_ON_REQUEST = 75
-MPI = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-}
 
 
 def value_of(options: list[str], key: str) -> str:
@@ -42,7 +35,7 @@ def value_of(options: list[str], key: str) -> str:
 
 def run(binary: Path, ranks: int, *words: object, ok: tuple[int, ...] = (0,)) -> str:
     command = ["mpirun", "-n", str(ranks), str(binary), *map(str, words), "--threads", "1"]
-    result = subprocess.run(command, env={**os.environ, **MPI}, capture_output=True, text=True)
+    result = subprocess.run(command, env=mpi_environment(), capture_output=True, text=True)
     if result.returncode not in ok:
         reason = [line for line in result.stderr.splitlines() if line.strip()]
         raise UserError(f"{' '.join(command)}: ended with exit code {result.returncode}: {reason[-1] if reason else 'without a word'}")

@@ -3,14 +3,19 @@
 import contextlib
 import copy
 import importlib
+import itertools
 import math
+import pathlib
+import sys
 
 import peft
 import torch
 import transformers
-from rendering import Sequence, embed_sequence, prime_loss, prototypes
 from safetensors.torch import save_file
 from torch.nn import functional as F
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+from vixen_tools.rendering import Sequence, embed_sequence, prime_loss, prototypes
 
 IMAGE_WIDTH = 20
 
@@ -72,7 +77,7 @@ def pack(sequences):
         "batch.position_ids": torch.cat([torch.arange(len(s.tokens)) for s in sequences]),
         "batch.cu_seqlens": starts.to(torch.int32),
         "batch.image_embeddings": torch.cat([s.images for s in sequences]),
-        "batch.image_positions": torch.cat([start + s.places for start, s in zip(starts, sequences)]),
+        "batch.image_positions": torch.cat([start + s.places for start, s in zip(starts[:-1], sequences, strict=True)]),
         "batch.sequence_keys": torch.arange(len(sequences)),
     }
 
@@ -81,7 +86,7 @@ def unpack(golden):
     """The sequences of a golden's packed batch."""
     ends, positions = golden["batch.cu_seqlens"].tolist(), golden["batch.image_positions"]
     sequences = []
-    for begin, end in zip(ends, ends[1:]):
+    for begin, end in itertools.pairwise(ends):
         rows = ((positions >= begin) & (positions < end)).nonzero()[:, 0]
         sequences.append(Sequence(golden["batch.tokens"][begin:end], golden["batch.image_embeddings"][rows], positions[rows] - begin))
     return sequences
@@ -118,7 +123,7 @@ def double_means_double():
         yield
     finally:
         torch.nn.functional.softmax = softmax
-        for norm, original in zip(norms, originals):
+        for norm, original in zip(norms, originals, strict=True):
             norm.forward = original
 
 

@@ -18,6 +18,7 @@ import transformers
 from golden_tools import (
     IMAGE_WIDTH,
     TEXTS,
+    Sequence,
     adapted,
     double_means_double,
     embed,
@@ -28,7 +29,6 @@ from golden_tools import (
     without_peft,
     write,
 )
-from rendering import Sequence
 
 HERE = pathlib.Path(__file__).parent
 ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -208,7 +208,10 @@ def tiny_goldens(out, name, seed):
     write(folder / "image_projection.safetensors", {f"image_projection.{n}": p.detach() for n, p in projection.named_parameters()})
 
     sequences = random_sequences(18, config.vocab_size, generator, lay_out=lay_out)
-    double = lambda model, **options: embed(model, projection, sequences, torch.float64, **options)
+
+    def double(model, **options):
+        return embed(model, projection, sequences, torch.float64, **options)
+
     golden = pack(sequences) | {
         "float64": double(model),
         "float32": embed(model, projection, sequences, torch.float32),

@@ -15,8 +15,20 @@ import shutil
 
 import torch
 import transformers
-from golden_tools import IMAGE_WIDTH, TEXTS, adapted, embed, full_step, images_first, pack, random_sequences, randomise, without_peft, write
-from rendering import prototypes
+from golden_tools import (
+    IMAGE_WIDTH,
+    TEXTS,
+    adapted,
+    embed,
+    full_step,
+    images_first,
+    pack,
+    prototypes,
+    random_sequences,
+    randomise,
+    without_peft,
+    write,
+)
 
 HERE = pathlib.Path(__file__).parent
 ADAPTED = {

@@ -47,7 +47,7 @@ def write_raw(folder: Path, n_train: int, n_test: int) -> None:
     """A label is two words; a query is the words of its labels, shuffled, so that there is something to learn."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    labels = [f"{a} {b}" for a, b in zip(WORDS, np.roll(WORDS, 7))]
+    labels = [f"{a} {b}" for a, b in zip(WORDS, np.roll(WORDS, 7), strict=True)]
 
     def save(name: str, rows: list[dict]) -> None:
         with gzip.open(folder / f"{name}.json.gz", "wt", encoding="utf-8") as file:

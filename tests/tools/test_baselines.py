@@ -20,7 +20,7 @@ def slow_metrics(predicted, truth, weights) -> dict[str, float]:
     discount = [1 / math.log2(i + 2) for i in range(200)]
     for k in (1, 2, 3, 4, 5):
         precision, ndcg, gain, best, dcg_gain, dcg_best = [], [], 0.0, 0.0, 0.0, 0.0
-        for row, true in zip(predicted, truth):
+        for row, true in zip(predicted, truth, strict=True):
             hits = [i for i, label in enumerate(row[:k]) if label in true]
             precision.append(len(hits) / k)
             ideal = sum(discount[: min(k, len(true))])
@@ -30,14 +30,15 @@ def slow_metrics(predicted, truth, weights) -> dict[str, float]:
             best += sum(heaviest)
             if true:
                 dcg_gain += sum(weights[row[i]] * discount[i] for i in hits) / ideal
-                dcg_best += sum(w * d for w, d in zip(heaviest, discount)) / ideal
+                dcg_best += sum(w * d for w, d in zip(heaviest, discount, strict=False)) / ideal
         out[f"P@{k}"], out[f"nDCG@{k}"] = sum(precision) / n, sum(ndcg) / n
         out[f"PSP@{k}"], out[f"PSnDCG@{k}"] = gain / best, dcg_gain / dcg_best
     for k in (1, 2, 3, 4, 5, 10, 100):
-        out[f"R@{k}"] = sum(len(set(row[:k]) & true) / len(true) for row, true in zip(predicted, truth) if true) / n
-    ranks = [[i for i, label in enumerate(row) if label in true] for row, true in zip(predicted, truth)]
+        out[f"R@{k}"] = sum(len(set(row[:k]) & true) / len(true) for row, true in zip(predicted, truth, strict=True) if true) / n
+    ranks = [[i for i, label in enumerate(row) if label in true] for row, true in zip(predicted, truth, strict=True)]
     out["MRR"] = sum(1 / (found[0] + 1) for found in ranks if found) / n
-    out["MAP"] = sum(sum((j + 1) / (i + 1) for j, i in enumerate(found)) / len(true) for found, true in zip(ranks, truth) if true) / n
+    averages = [sum((j + 1) / (i + 1) for j, i in enumerate(found)) / len(true) for found, true in zip(ranks, truth, strict=True) if true]
+    out["MAP"] = sum(averages) / n
     return {key: 100 * value for key, value in out.items()}
 
 

@@ -21,7 +21,7 @@ def counts(passed=0, failed=0, skipped=0):
 
 
 @pytest.mark.parametrize(
-    ("output", "status", "expected"),
+    "output, status, expected",
     [
         (GTEST + RAN + "[  PASSED  ] 3 tests.\n", "run", counts(3)),
         (GTEST + RAN + "[  PASSED  ] 1 test.\n[  FAILED  ] 2 tests, listed below:\n", "fail", counts(1, 2)),

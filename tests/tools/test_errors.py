@@ -125,11 +125,13 @@ def test_a_file_opened_next_is_no_standard_stream(tmp_path):
         ("import json; json.loads('[' * 100000)", "nested too deeply"),
         (
             "import json; json.loads('9' * 5000)",
-            "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit",
+            "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; "
+            "use sys.set_int_max_str_digits() to increase the limit",
         ),
         (
             "import numpy; numpy.load(path)",
-            "This file contains pickled (object) data. If you trust the file you can load it unsafely using the `allow_pickle=` keyword argument or `pickle.load()`.",
+            "This file contains pickled (object) data. If you trust the file you can "
+            "load it unsafely using the `allow_pickle=` keyword argument or `pickle.load()`.",
         ),
         ("raise type('PanicException', (BaseException,), {})('at the Rust side')", "at the Rust side"),
         ("raise ValueError(object())", "the file"),

@@ -15,6 +15,8 @@ import pytest
 from test_add_prompts import byte_bpe, word_piece
 from test_prepare_dataset import rows
 
+from vixen_tools.program import mpi_environment
+
 VIXEN = os.environ.get("VIXEN_BINARY", "")
 pytestmark = pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
 TOLERANCE = 1e-5
@@ -25,8 +27,7 @@ LABELS = ["red car", "big house", "green tree", "blue icon", "open arrow", "left
 def vixen(*arguments, code: int = 0, ranks: int = 0) -> str:
     """Standard error of the command."""
     launcher = ["mpirun", "-n", str(ranks), "--oversubscribe"] if ranks else []
-    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    done = subprocess.run([*launcher, VIXEN, *map(str, arguments)], capture_output=True, text=True, timeout=250, env=environment)
+    done = subprocess.run([*launcher, VIXEN, *map(str, arguments)], capture_output=True, text=True, timeout=250, env=mpi_environment())
     assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done.stderr
 

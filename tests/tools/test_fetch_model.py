@@ -140,7 +140,10 @@ def llama_weights():
     import numpy as np
 
     generator = np.random.default_rng(3)
-    draw = lambda *shape: generator.standard_normal(shape).astype(np.float32)
+
+    def draw(*shape):
+        return generator.standard_normal(shape).astype(np.float32)
+
     weights = {"model.embed_tokens.weight": draw(len(gguf_vocabulary()), WIDTH), "model.norm.weight": 1 + 0.1 * draw(WIDTH)}
     for i in range(LAYERS):
         layer = f"model.layers.{i}."
@@ -256,7 +259,9 @@ def test_gguf_file(tools, tmp_path, dtype):
     assert config["tie_word_embeddings"] and config["dtype"] == ("float32" if dtype else "bfloat16")
     assert "quantization_config" not in config
 
-    encode = lambda text: Tokenizer.from_file(str(out / "tokenizer.json")).encode(text).ids
+    def encode(text):
+        return Tokenizer.from_file(str(out / "tokenizer.json")).encode(text).ids
+
     assert encode("<|endoftext|><|im_start|>") == [0, 1]
     token = gguf_vocabulary().index
     assert encode("ab  12") == [token("ab"), token("\u0120\u0120"), token("1"), token("2")]  # digits apart from the spaces before them

@@ -120,7 +120,7 @@ def test_types(tmp_path):
         (VALUES + 1j, "complex"),
         (h5py.Empty("f4"), "float32 None"),
     ):
-        line = refused(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=data), kinds="f", ndim=2)
+        line = refused(tmp_path / "a.h5", lambda file, data=data: file.create_dataset("x", data=data), kinds="f", ndim=2)
         assert found in line and "expected floats of 2 dimensions" in line
 
 
@@ -150,7 +150,7 @@ def test_damage(tmp_path):
             whole_dataset(file, "x")
     for signature in (b"SNOD", b"HEAP"):  # of the root group: even whether a name is there cannot be said
         path.write_bytes(data.replace(signature, b"XXXX"))
-        with open_hdf5(path) as file, pytest.raises(UserError, match="a.h5:/x: not readable: "):
+        with open_hdf5(path) as file, pytest.raises(UserError, match=r"a\.h5:/x: not readable: "):
             holds(file, "x")
     made(path, lambda file: file.attrs.__setitem__("text", "some text")).close()
     data = path.read_bytes()
@@ -170,7 +170,7 @@ def test_damage(tmp_path):
 
 def test_long_strings(tmp_path):
     for length in (1, 4000, 5000, 17 << 20):
-        with made(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=["a" * length, "b"])) as file:
+        with made(tmp_path / "a.h5", lambda file, length=length: file.create_dataset("x", data=["a" * length, "b"])) as file:
             assert [len(text) for text in read_dataset(file, "x", "S", 1)] == [length, 1]
 
 

@@ -74,7 +74,8 @@ def test_a_data_set_that_cannot_be_written_whole(raw, model, tmp_path, kilobytes
 def test_a_file_of_many_parts(tmp_path, mode, kilobytes):
     code = (
         f"import sys; sys.path.insert(0, {str(TOOLS)!r})\nfrom pathlib import Path\nimport numpy\nfrom vixen_tools.errors import *\n"
-        "from vixen_tools.hdf5_output import hdf5_output\ndef main():\n    out = Path(sys.argv[1])\n    with writing(out), hdf5_output(out, sys.argv[2]) as file:\n"
+        "from vixen_tools.hdf5_output import hdf5_output\ndef main():\n    out = Path(sys.argv[1])\n"
+        "    with writing(out), hdf5_output(out, sys.argv[2]) as file:\n"
         "        for i in range(200):\n            file.create_dataset(f'group{i}/part', data=numpy.zeros(40))\nrun_tool(main)"
     )
     out = tmp_path / "out.h5"

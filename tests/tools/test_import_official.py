@@ -224,16 +224,16 @@ def test_map_that_numpy_would_trust(tools, official, model, tmp_path):
     path = tmp_path / "train_imgs_x_3_map.npy"
     np.save(path, object_array([0, np.array([1, 2, 3]), 1]), allow_pickle=True)
     path.write_bytes(path.read_bytes().replace(b"\x8c\x02i8", b"\x8c\x02O8"))
-    with pytest.raises(UserError, match="train_imgs_x_3_map.npy: not a readable map.*array of objects without a list"):
+    with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map.*array of objects without a list"):
         read_map(path, 3, 3)
     # a stand-in taken for a list: GLOBAL numpy ndarray, called without arguments, and APPENDS
     header = path.read_bytes()[:128]
     path.write_bytes(header + b"cnumpy\nndarray\n)R(K\x01e.")
-    with pytest.raises(UserError, match="train_imgs_x_3_map.npy: not a readable map"):
+    with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map"):
         read_map(path, 3, 3)
     np.save(path, np.array(["1", "2", "0"]))
     path.write_bytes(path.read_bytes()[:-4] + b"\xff\xff\xff\xff")  # no character of Unicode
-    with pytest.raises(UserError, match="train_imgs_x_3_map.npy: not a readable map"):
+    with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map"):
         read_map(path, 3, 3)
 
 

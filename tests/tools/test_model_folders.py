@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from test_add_prompts import byte_bpe, word_piece
 
+from vixen_tools.program import mpi_environment
+
 VIXEN = os.environ.get("VIXEN_BINARY", "")
 pytestmark = pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
 LABELS = ["red car", "big house", "green tree", "blue icon", "open arrow, closed", "left", "small red tree", "close the house"]
@@ -28,7 +30,7 @@ def embed(data: Path, model: Path, *more, code: int = 0) -> tuple[np.ndarray | N
         capture_output=True,
         text=True,
         timeout=100,
-        env={**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"},
+        env=mpi_environment(),
     )
     assert done.returncode == code, done.stderr
     if code:
@@ -179,7 +181,7 @@ def test_a_run_keeps_the_pooling_it_was_trained_with(place, tmp_path):
         "--train.lr",
         0,
     ]
-    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    environment = mpi_environment()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
     assert "\npooling = cls\n" in (run / "config.ini").read_text()

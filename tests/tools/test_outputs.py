@@ -143,7 +143,7 @@ TOOLS_WITH_OUTPUTS = [
     ),
     Tool(
         "seed_study.py",
-        lambda w: ["--binary", "/bin/false"] + TRAIN(w),
+        lambda w: ["--binary", "/bin/false", *TRAIN(w)],
         lambda w: [w.data, w.run / "config.ini"],
         lambda w: [w.model],
         works=False,
@@ -152,7 +152,7 @@ TOOLS_WITH_OUTPUTS = [
     ),
     Tool(
         "world_study.py",
-        lambda w: ["--binary", "/bin/false"] + TRAIN(w),
+        lambda w: ["--binary", "/bin/false", *TRAIN(w)],
         lambda w: [w.data, w.run / "config.ini"],
         lambda w: [w.model],
         works=False,
@@ -330,11 +330,11 @@ def test_what_came_meanwhile_is_not_replaced(tmp_path):
     from vixen_tools.files import publish, work_folder
 
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="was not made by vixen"), work_folder(out) as work:
+    with pytest.raises(UserError, match="was not made by vixen"), work_folder(out) as work:  # noqa: PT012
         (work / "new").write_text("new")
         out.write_text("somebody's")
         publish(work / "new", out)
-    with pytest.raises(UserError, match="exists and is no folder"), work_folder(out) as work:
+    with pytest.raises(UserError, match="exists and is no folder"), work_folder(out) as work:  # noqa: PT012
         (work / "new").mkdir()
         publish(work / "new", out)
     assert out.read_text() == "somebody's"

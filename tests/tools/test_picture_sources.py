@@ -33,7 +33,7 @@ def values(raw: Path, workers: int = 0) -> dict[str, int]:
     return {
         name: int(pixels[0, 0, 0])
         for names, batch in decoded_batches(PictureSource(raw), HOW, 2, 0, workers)
-        for name, pixels in zip(names, batch)
+        for name, pixels in zip(names, batch, strict=True)
     }
 
 

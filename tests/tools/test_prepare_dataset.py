@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 
 import h5py
@@ -17,7 +18,7 @@ IDS = {word: 4 + i for i, word in enumerate(WORDS)}
 def rows(file: h5py.File, name: str) -> list[list[int]]:
     offsets, values = file[f"{name}/offsets"][:], file[f"{name}/values"][:]
     assert offsets[0] == 0 and offsets[-1] == len(values) and (np.diff(offsets) >= 0).all()
-    return [values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:])]
+    return [values[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 def texts(file: h5py.File, side: str) -> list[str]:

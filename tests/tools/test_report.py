@@ -114,7 +114,7 @@ def test_without_options_it_shows_the_run_alone(world):
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "message"),
+    "change, options, message",
     [
         (lambda world: (world / "run/metrics.json").write_text("{"), (), r"metrics\.json: line 1: not JSON"),
         (lambda world: None, ("--row", "x"), r"--row x: expected NAME=METRICS\.json"),
@@ -139,7 +139,7 @@ def test_mistakes_are_one_line_and_exit_code_2(world, change, options, message):
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "message"),
+    "change, options, message",
     [
         (
             lambda world: (world / "run/metrics.json").write_text('{"P@1": 1e999}'),

@@ -21,8 +21,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from process_memory import memory_of, reset_peak
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 from vixen_tools import VERSION  # noqa: E402
@@ -30,6 +28,7 @@ from vixen_tools.arguments import whole  # noqa: E402
 from vixen_tools.errors import UserError, run_tool  # noqa: E402
 from vixen_tools.files import write_text  # noqa: E402
 from vixen_tools.outputs import claim  # noqa: E402
+from vixen_tools.process_memory import memory_of, reset_peak  # noqa: E402
 
 COLUMNS = ["", "precision", "s/step", "queries/s", "times vixen", "positions", "GB before", "GB peak", "GB growth", "growth, times vixen"]
 POLL_SECONDS, STOPPED = 0.005, 75

@@ -23,12 +23,11 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests/parity"), str(ROOT / "tools")]
-import rendering  # noqa: E402
-from process_memory import memory_of, reset_peak  # noqa: E402
-
+sys.path.insert(0, str(ROOT / "tools"))
+from vixen_tools import rendering  # noqa: E402
 from vixen_tools.errors import run_tool  # noqa: E402
 from vixen_tools.hdf5_file import open_hdf5, read_attribute, read_dataset  # noqa: E402
+from vixen_tools.process_memory import memory_of, reset_peak  # noqa: E402
 
 
 @dataclass

@@ -190,7 +190,7 @@ class DatasetBuilder:
 
     def _encode(self, source: Path, items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
         lengths, ids = self._tokenizer.encode([item.text for item in items])
-        for item, length in zip(items, lengths.tolist()):
+        for item, length in zip(items, lengths.tolist(), strict=True):
             if item.text and (length <= self._tokenizer.special or is_invisible(item.text)):
                 self._invisible.add(item.line)
         if len(lengths) and not lengths.all():

@@ -227,8 +227,8 @@ def _is_of_output(error: BaseException, number: int, out: Path) -> bool:
 
 def _is_format_error(error: OSError) -> bool:
     """Libraries raise OSError for what is in a file as well; the operating system's own says no more than its number's text."""
-    return (
-        error.errno in (0, None) or (error.filename is None and error.strerror != os.strerror(error.errno) and "errno = " not in str(error))
+    return error.errno in (0, None) or (
+        error.filename is None and error.strerror != os.strerror(error.errno) and "errno = " not in str(error)
     )
 
 

@@ -114,7 +114,7 @@ class LineReader:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         self._size = max(path.stat().st_size, 1)
-        self._raw = open(path, "rb")
+        self._raw = open(path, "rb")  # noqa: SIM115 (__iter__ closes it)
         magic = self._raw.read(2)
         self._raw.seek(0)
         self._file = gzip.GzipFile(fileobj=self._raw) if magic == b"\x1f\x8b" else self._raw

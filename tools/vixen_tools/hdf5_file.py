@@ -135,7 +135,7 @@ def _check_storage(where: str, dataset: h5py.Dataset) -> None:
         if not dataset.size:
             return
         if layout == h5py.h5d.CHUNKED:
-            expected = int(np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks)], dtype=object))
+            expected = int(np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object))
             written = dataset.id.get_num_chunks()
             if written < expected:
                 raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ class _Store(io.FileIO):
     def write(self, data) -> int:
         view = memoryview(data).cast("B")
         while len(view) and self.failure is None:
-            view = view[self._try(lambda: super(_Store, self).write(view)) or len(view) :]
+            view = view[self._try(functools.partial(super().write, view)) or len(view) :]
         return memoryview(data).nbytes
 
     def truncate(self, size: int | None = None) -> int:

@@ -103,7 +103,7 @@ def check_weights(folder: Path, name: str) -> list[Path]:
 
 
 def check_safetensors(path: Path) -> set[str]:
-    """The names of its tensors. UserError unless the safetensors library takes header and size of the file, and no tensor is there twice."""
+    """The names of its tensors. UserError unless the safetensors library takes header and size, and no tensor is there twice."""
     from safetensors import safe_open
 
     with reading(path, "a readable .safetensors file"), safe_open(path, "np") as file:
@@ -131,7 +131,7 @@ def check_table(folder: Path, config: dict, files: list[Path]) -> None:
 
 
 def check_finite(path: Path, floats_only: bool) -> None:
-    """UserError naming file and tensor when a weight that the program computes with is no number, an infinity, or (`floats_only`) no float."""
+    """UserError naming file and tensor when a weight that is computed with is no number, an infinity, or (`floats_only`) no float."""
     with open(path, "rb") as file:
         begin = 8 + (length := int.from_bytes(file.read(8), "little"))
         header = json.loads(file.read(length))

@@ -6,6 +6,7 @@ marker lists. The program has the same rules (docs/architecture.md).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -183,7 +184,7 @@ def _same(a: Path, b: Path) -> bool:
 def _entry_of(folder: Path, file: Path) -> str | None:
     """The name under which the file lies directly in the folder, by a link of either kind."""
     with os.scandir(folder) as entries:
-        return next((entry.name for entry, _ in zip(entries, range(_MOST_ENTRIES)) if _same(Path(entry.path), file)), None)
+        return next((entry.name for entry in itertools.islice(entries, _MOST_ENTRIES) if _same(Path(entry.path), file)), None)
 
 
 def _check_file(out: Path, real: Path, option: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import os
@@ -155,7 +156,9 @@ class Tar:
         with open(self.path, "rb") as raw:
             stream = _decompressed(self.path, raw)
             with _naming_tar(self.path):
-                archive = tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarInfo, encoding="utf-8", errors="surrogateescape")
+                archive = tarfile.open(  # noqa: SIM115 (`raw` is what is closed)
+                    fileobj=stream, mode="r|", tarinfo=_TarInfo, encoding="utf-8", errors="surrogateescape"
+                )
             while True:
                 with _naming_tar(self.path):
                     member = archive.next()
@@ -231,10 +234,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     """The name: without the flag for UTF-8 it is UTF-8 all the same where it is valid as that (macOS, Info-ZIP), else code page 437."""
     name = info.filename
     if not info.flag_bits & _UTF8_NAME and not name.isascii():
-        try:
+        with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            pass
     # archives of old .NET have backslashes between folders
     return name.replace("\\", "/") if info.create_system == 0 else name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import h5py
@@ -39,4 +40,4 @@ def _rows(file: h5py.File, name: str) -> list[np.ndarray]:
     offsets, values = (read_dataset(file, f"{name}/{part}", "iu", 1) for part in ("offsets", "values"))
     if not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != len(values):
         raise UserError(f"{file.filename}:/{name}: damaged: its offsets do not divide the {len(values)} values")
-    return [values[begin:end] for begin, end in zip(offsets[:-1], offsets[1:])]
+    return [values[begin:end] for begin, end in itertools.pairwise(offsets)]

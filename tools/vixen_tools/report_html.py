@@ -72,7 +72,8 @@ def render(page: Page) -> str:
     if page.examples:
         parts += ["<h2>Test queries</h2>", gallery(page)]
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR} {VERSION}"><meta name="viewport" content="width=device-width">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR} {VERSION}">'
+        f'<meta name="viewport" content="width=device-width">'
         f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
     )
 
@@ -137,7 +138,7 @@ def loss_curve(log: list[dict[str, float]]) -> str:
     step = nice_step(x_span, 8)
     for number in range(math.ceil(steps[0] / step), math.floor(steps[-1] / step) + 1):
         marks.append(f'<text x="{x(number * step):.1f}" y="{height - bottom + 20}" text-anchor="middle">{number * step:g}</text>')
-    points = " ".join(f"{x(s):.1f},{y(value):.1f}" for s, value in zip(steps, losses))
+    points = " ".join(f"{x(s):.1f},{y(value):.1f}" for s, value in zip(steps, losses, strict=True))
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="training loss by step">{"".join(marks)}'
         f'<polyline class="curve" points="{points}"/><text x="{width - right}" y="{height - 4}" text-anchor="end">step</text></svg>'

@@ -51,5 +51,6 @@ def read_pictures(raw: Path, names: set[str]) -> dict[str, bytes]:
         return {}
     source = PictureSource(raw)
     if source.sequential:
-        return {name: data for batch, contents in source.batches(256, 0) for name, data in zip(batch, contents) if name in names}
+        batches = source.batches(256, 0)
+        return {name: data for batch, contents in batches for name, data in zip(batch, contents, strict=True) if name in names}
     return {name: source.read(name) for name in names.intersection(source.names)}

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Damages valid inputs of the Python tools and reads them: each must be accepted or refused in one line (UserError), soon and in bounded memory.
+"""Damages valid inputs of the Python tools and reads them: each must be accepted or refused in one line (UserError), soon and
+in bounded memory.
 
 Input N of a kind depends on --seed and N alone, so that one can be made again: --first N --count 1. What is at fault is kept in --keep.
 Exit code 1 when there is any fault.
