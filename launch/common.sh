@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the launchers share: where things lie, what they say, how long commands show progress. Sourced by bash scripts.
 #
 #   vixen_root      the checkout               vixen_python    the Python of .venv
@@ -5,6 +6,7 @@
 #   vixen_log       build/log: output of the long commands
 
 vixen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck disable=SC2034  # for the scripts that source this
 vixen_python=$vixen_root/.venv/bin/python
 vixen_log=$vixen_root/build/log
 vixen_name=${vixen_name:-$(basename "$0")}
@@ -36,6 +38,7 @@ choose_preset() {
 }
 vixen_preset=$(choose_preset)
 vixen_build=$vixen_root/build/$vixen_preset
+# shellcheck disable=SC2034
 vixen_binary=$vixen_build/src/vixen
 
 # Number of usable GPUs: those the driver lists, limited by CUDA_VISIBLE_DEVICES; 0 for a CPU build.

@@ -8,7 +8,9 @@ import itertools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
 from vixen_tools import VERSION
@@ -35,7 +37,7 @@ class Texts:
         with open_hdf5(path) as file:
             self._read(path, file)
 
-    def _read(self, path: Path, file) -> None:
+    def _read(self, path: Path, file: h5py.File) -> None:
         found = read_attribute(file, "format", str), read_attribute(file, "version", int)
         if found != ("vixen-dataset", 1):
             raise UserError(f"{path}: is {found[0]} version {found[1]}, expected vixen-dataset 1")
@@ -52,7 +54,7 @@ class Texts:
         if None in self.propensity:
             raise UserError(f"{path}: has no attributes propensity_a and propensity_b, expected both")
 
-    def _rows(self, file, name: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, file: h5py.File, name: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Offsets and values of ragged rows, n_rows of them."""
         offsets = read_dataset(file, f"{name}/offsets", "i", 1)
         values = read_dataset(file, f"{name}/values", "iu", 1)
@@ -62,7 +64,7 @@ class Texts:
             raise UserError(f"{self.path}: /{name} has {len(offsets) - 1} rows, expected {n_rows} as in texts")
         return offsets, values
 
-    def _texts(self, file, name: str) -> list[str]:
+    def _texts(self, file: h5py.File, name: str) -> list[str]:
         offsets, values = self._rows(file, name)
         if values.dtype != np.uint8:
             raise UserError(f"{self.path}: /{name}/values holds {values.dtype}, expected uint8")
@@ -103,7 +105,7 @@ class TfIdf:
         self._truth = csr_matrix((np.ones(len(values), np.float32), values, offsets), (len(texts.train), len(texts.label)))
         self._neighbours = min(neighbours, len(texts.train))
 
-    def scores(self, queries, neighbour_weight: float, label_weight: float, hide_equal: bool = False) -> np.ndarray:
+    def scores(self, queries: Any, neighbour_weight: float, label_weight: float, hide_equal: bool = False) -> np.ndarray:
         """float32 [b, L]: share of the similar training queries that have the label, and cosine to its text, each weighted.
 
         queries: sparse [b, vocabulary]. hide_equal: training queries of the same words do not count as neighbours.

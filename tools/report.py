@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from vixen_tools.arguments import whole
@@ -56,9 +57,10 @@ def numbers_of(content: object, path: Path) -> dict[str, float]:
     numbers = {}
     for key, value in content.items():
         if isinstance(value, (int, float)):
-            numbers[key] = finite(value)
-            if numbers[key] is None:
+            number = finite(value)
+            if number is None:
                 raise UserError(f"{path}: {one_line(key, 80)} is {one_line(value, 40)}, expected a finite number")
+            numbers[key] = number
     return numbers
 
 
@@ -127,7 +129,7 @@ def read_settings(run: Path) -> dict[str, str]:
     }
 
 
-def ragged_text(texts, row: int) -> str:
+def ragged_text(texts: tuple[h5py.Dataset, h5py.Dataset], row: int) -> str:
     """Row of a pair of datasets (offsets, values)."""
     offsets, values = texts
     with reading(f"{offsets.file.filename}:{offsets.name}", "readable"):

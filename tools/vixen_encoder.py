@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ PROJECTION = "image_projection.safetensors"
 FUSION = "fusion.safetensors"
 
 
-def find_folder(name_or_path) -> Path:
+def find_folder(name_or_path: str | Path) -> Path:
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
     from huggingface_hub import snapshot_download
@@ -98,7 +99,7 @@ class VixenEncoder(nn.Module):
         self.tokenizer.enable_truncation(value)
 
     @classmethod
-    def from_pretrained(cls, name_or_path, base: str | None = None, dtype: torch.dtype = torch.float32) -> VixenEncoder:
+    def from_pretrained(cls, name_or_path: str | Path, base: str | None = None, dtype: torch.dtype = torch.float32) -> VixenEncoder:
         """base: the model that an adapter belongs to, where it is not at the place its folder names."""
         folder = find_folder(name_or_path)
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -145,13 +146,13 @@ class VixenEncoder(nn.Module):
         positions: list[int] = []
         end = 0  # the next number; free slots of padded positions take numbers, but no place
 
-        def put(part, slots=0):
+        def put(part: Sequence[int | None], slots: int = 0) -> None:
             nonlocal end
             ids.extend(part)
             positions.extend(range(end, end + len(part)))
             end += max(len(part), slots)
 
-        def put_images():
+        def put_images() -> None:
             put(image_prefix)
             put([None] * n_images, images["slots"] if padded and images else 0)
 
@@ -173,7 +174,7 @@ class VixenEncoder(nn.Module):
             positions = list(range(len(ids)))
         return ids, positions
 
-    def preprocess(self, inputs: list, prompt: str | None = None, **_) -> dict[str, torch.Tensor]:
+    def preprocess(self, inputs: list, prompt: str | None = None, **_: object) -> dict[str, torch.Tensor]:
         """Texts, or dicts of text and images, to input_ids, attention_mask, position_ids [b, T], image_embeddings [M, I]
         and image_places [M, 2] (sequence, position; with late fusion: sequence, place in its bag)."""
         parts = [part if isinstance(part, dict) else {"text": part} for part in inputs]
@@ -205,7 +206,7 @@ class VixenEncoder(nn.Module):
 
     tokenize = preprocess
 
-    def _pictures(self, i: int, images) -> torch.Tensor:
+    def _pictures(self, i: int, images: Any) -> torch.Tensor:
         if images is None or len(images) == 0:
             return torch.empty(0, 0)
         if not self.config["images"]:
@@ -218,11 +219,11 @@ class VixenEncoder(nn.Module):
 
     # The model
 
-    def forward(self, features: dict[str, torch.Tensor], **_) -> dict[str, torch.Tensor]:
+    def forward(self, features: dict[str, torch.Tensor], **_: object) -> dict[str, torch.Tensor]:
         """Adds sentence_embedding [b, D], float32, not normalised."""
         mask = features["attention_mask"]
         words = self.backbone.get_input_embeddings()(features["input_ids"])
-        pictures = self.image_projection(features["image_embeddings"]) if len(features["image_places"]) else None
+        pictures = self.image_projection(features["image_embeddings"]) if self.image_projection and len(features["image_places"]) else None
         row, column = features["image_places"].unbind(1)
         if pictures is not None and self.fusion is None:
             words = words.index_put((row, column), pictures.to(words.dtype))
@@ -258,10 +259,10 @@ class VixenEncoder(nn.Module):
     # sentence-transformers
 
     @classmethod
-    def load(cls, model_name_or_path: str, *_, model_kwargs: dict | None = None, **__) -> VixenEncoder:
+    def load(cls, model_name_or_path: str, *_: object, model_kwargs: dict | None = None, **__: object) -> VixenEncoder:
         return cls.from_pretrained(model_name_or_path, **(model_kwargs or {}))
 
-    def save(self, output_path: str, *_, **__) -> None:
+    def save(self, output_path: str, *_: object, **__: object) -> None:
         folder = Path(output_path)
         self.backbone.save_pretrained(folder)
         (folder / CONFIG).write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -60,7 +60,10 @@ def losses_at(binary: Path, ranks: int, steps: int, folder: Path, options: list[
         ok=(STOPPED_ON_REQUEST,),
     )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    memory = float(re.search(r"label side ([\d.]+) MB", log).group(1))
+    label_side = re.search(r"label side ([\d.]+) MB", log)
+    if label_side is None:
+        raise UserError(f"{binary}: its log has no line 'label side N MB'")
+    memory = float(label_side.group(1))
     return [line["loss"] for line in lines if "loss" in line], memory
 
 
@@ -94,7 +97,7 @@ def main() -> int:
     binary = arguments.binary or default_binary()
 
     claim_collection(arguments.out, inputs_of(arguments.options))
-    reference_losses = reference_top = None
+    reference: tuple[list[float], np.ndarray, np.ndarray] | None = None
     worst = 0.0
     agree = True
     print(f"{'ranks':>5} {'largest loss gap':>17} {'ids equal':>10} {'scores equal':>13} {'label side MB on rank 0':>24}")
@@ -103,10 +106,9 @@ def main() -> int:
         claim_ranks(folder)
         losses, memory = losses_at(binary, ranks, arguments.steps, folder / "run", arguments.options)
         ids, scores = top_at(binary, ranks, arguments.k, folder, arguments.options)
-        if reference_losses is None:
-            reference_losses, reference_top = losses, (ids, scores)
-        gap = max(abs(a - b) / b for a, b in zip(losses, reference_losses, strict=True))
-        same_ids, same_scores = np.array_equal(ids, reference_top[0]), np.array_equal(scores, reference_top[1])
+        reference = reference or (losses, ids, scores)
+        gap = max(abs(a - b) / b for a, b in zip(losses, reference[0], strict=True))
+        same_ids, same_scores = np.array_equal(ids, reference[1]), np.array_equal(scores, reference[2])
         print(f"{ranks:>5} {gap:>17.2e} {same_ids!s:>10} {same_scores!s:>13} {memory:>24.1f}", flush=True)
         worst = max(worst, gap)
         agree = agree and same_ids and same_scores

@@ -43,6 +43,8 @@ def numbers(text: str) -> list[int]:
 
 
 class LaunchTest(unittest.TestCase):
+    folder: pathlib.Path
+
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
@@ -146,7 +148,7 @@ class LaunchTest(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_tasks_of_a_step_without_pmi_are_one_line(self):
-        done = self.start(**{**STEP, "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"})
+        done = self.start(options=(), **{**STEP, "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"})
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertEqual(
             done.stderr, "vixen: the launcher started 4 processes, but MPI sees one: start them with mpirun, or srun --mpi=pmix\n"

@@ -138,7 +138,7 @@ MODELS = {
 SHARDED = "tiny_qwen2_untied"  # several files and an index
 BARE = "tiny_qwen3"  # saved as the model without head: names without "model.", as Qwen3-Embedding's
 CAUSAL_ADAPTER = "tiny_smollm"  # its adapter was trained under a head: names with one more "model."
-STEPS = {  # golden: model, what is trained, pooling and mask
+STEPS: dict[str, tuple[str, str, dict]] = {  # golden: model, what is trained, pooling and mask
     "tiny_qwen2_lora_step": ("tiny_qwen2", "adapter", {}),
     "tiny_qwen2_full_step": ("tiny_qwen2", "all", {}),
     "tiny_llama3_lora_step": ("tiny_llama3", "adapter", {}),

@@ -36,7 +36,9 @@ def mix(value):
 
 def predictions(row, truth, n_labels):
     """A list of WIDTH distinct labels; about every fifth draw is one of the row's own. The list of every 50th row is cut short."""
-    chosen, seen, counter = [], set(), 0
+    chosen: list[int] = []
+    seen: set[int] = set()
+    counter = 0
     while len(chosen) < (3 if row % 50 == 0 else WIDTH):
         draw = mix(row * 1000003 + counter)
         counter += 1
@@ -154,16 +156,17 @@ def main():
         blank = [[] if i % BLANK_EVERY == BLANK_AT else row for i, row in enumerate(test)]
         variants = {"plain": (test, cut), "before": (test, before), "official": (test, official), "blank": (blank, cut)}
         made_by = ", ".join(f"{package} {version(package)}" for package in ("napkinxc", "scikit-learn"))
-        goldens = {"made_by": made_by, "a": a, "b": b, "variants": {}}
+        values = {}
         for name, (truth, predicted) in variants.items():
-            goldens["variants"][name] = {
+            values[name] = {
                 "napkinxc": napkin_values(truth, predicted, weights),
                 "sklearn": sklearn_values(truth, predicted),
             }
+        goldens = {"made_by": made_by, "a": a, "b": b, "variants": values}
         with open(out / f"metrics_{folder.name}.json", "w", encoding="utf-8") as file:
             json.dump(goldens, file, indent=1)
             file.write("\n")
-        print(folder.name, goldens["variants"]["plain"]["napkinxc"]["P@1"], goldens["variants"]["plain"]["sklearn"]["MAP"])
+        print(folder.name, values["plain"]["napkinxc"]["P@1"], values["plain"]["sklearn"]["MAP"])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ WORDS = ["red", "green", "blue", "big", "small", "car", "house", "tree", "icon",
 
 @dataclass
 class Result:
-    returncode: int
+    returncode: str | int
     stdout: str
     stderr: str
 
@@ -32,7 +32,7 @@ class Tools:
         command = [str(TOOLS / tool), *map(str, arguments)]
         out, err, argv = io.StringIO(), io.StringIO(), sys.argv
         sys.argv = command
-        returncode = 0
+        returncode: str | int = 0
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 runpy.run_path(command[0], run_name="__main__")

@@ -9,6 +9,7 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / "count_results.py"
 spec = importlib.util.spec_from_file_location("count_results", SCRIPT)
+assert spec and spec.loader
 count_results = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(count_results)
 

@@ -184,6 +184,7 @@ def loader(folder: Path):
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("vixen_encoder", folder / "vixen_encoder.py")
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules["vixen_encoder"] = module
     spec.loader.exec_module(module)

@@ -96,7 +96,7 @@ class PaddedEncoder(nn.Module):
             ids = torch.tensor(ids).expand(rows, -1)
         return self.decoder.get_input_embeddings()(ids)
 
-    def forward(self, ids, mask, images, image_mask) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, images: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
         """Mean of the live positions, float32 [B, D]."""
         rows = len(ids)
         ones = lambda piece: torch.ones(rows, len(piece), dtype=torch.int64)  # noqa: E731
@@ -135,7 +135,7 @@ class Trainer:
         )
         self.all_trained = [*trained, self.free_vectors]
 
-    def batch(self):
+    def batch(self) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
         """Rows of a step: queries, one positive label of each, and which pairs are relevant (bool [B, B])."""
         queries = self.random.choice(len(self.queries.token_offsets) - 1, self.options.batch_size, replace=False)
         offsets, values = self.truth

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
+import h5py
 import numpy as np
 
 from .content_hash import hash_of
@@ -106,7 +109,7 @@ class DatasetBuilder:
         self._folder = self._context.__enter__()
         return self
 
-    def __exit__(self, kind, value, trace) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         for side in self._sides.values():
             for spool in side.spools.values():
                 spool.close()
@@ -116,11 +119,11 @@ class DatasetBuilder:
         """Rows of the source, dropped ones included: the range of its numbering."""
         return self._sides[side].rows_read
 
-    def add_side(self, name: str, source: Path, items: Iterable[Item], fraction=None) -> None:
+    def add_side(self, name: str, source: Path, items: Iterable[Item], fraction: Callable[[], float] | None = None) -> None:
         """Reads all items of a side. `source` is named in errors; fraction() says how far the reader is."""
         assert name == SIDES[len(self._sides)]
         side = self._sides[name] = _Side(self._folder, name)
-        self._label_map = self._sides["label"].row_map() if name != "label" else None
+        self._label_map = self._sides["label"].row_map() if name != "label" else np.zeros(0, np.int64)
         self._empty_texts, self._zero_labels, self._invisible = _Fault(), _Fault(), _Fault()
         with Progress(f"{source.name}: tokenised") as progress:
             for batch in _batches(items):
@@ -226,7 +229,7 @@ class DatasetBuilder:
                 file=sys.stderr,
             )
 
-    def _write_attributes(self, file, max_images: int) -> None:
+    def _write_attributes(self, file: h5py.File, max_images: int) -> None:
         tokenizer, meta = self._tokenizer, self._meta
         strings = {
             "format": FORMAT,
@@ -236,29 +239,30 @@ class DatasetBuilder:
             "text": meta.text,
             "created_by": meta.created_by,
         }
-        integers = {
+        integers: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "vocabulary": tokenizer.vocabulary,
             "max_length": tokenizer.max_length,
             "max_images": max_images,
             "bos_token": tokenizer.bos_token,
         }
-        for key, value in strings.items():
-            file.attrs[key] = value
-        for key, value in integers.items():
-            file.attrs[key] = np.int64(value)
+        for key, text in strings.items():
+            file.attrs[key] = text
+        for key, number in integers.items():
+            file.attrs[key] = np.int64(number)
         file.attrs["propensity_a"] = np.float64(meta.propensity_a)
         file.attrs["propensity_b"] = np.float64(meta.propensity_b)
 
-    def _write_ragged(self, file, name: str, spool: RaggedSpool) -> tuple[int, int]:
+    def _write_ragged(self, file: h5py.File, name: str, spool: RaggedSpool) -> tuple[int, int]:
         """Writes the pair and returns the hashes of offsets and values."""
         offsets = write_contiguous(file, f"{name}/offsets", (spool.rows + 1,), np.int64, [spool.offsets()])
-        blocks, dtype = spool.blocks(), spool.dtype
+        blocks: Iterable[np.ndarray] = spool.blocks()
+        dtype = spool.dtype
         if name.endswith("/images"):
             blocks, dtype = map(self._images.renumber, blocks), np.dtype(np.int32)
         return offsets, write_contiguous(file, f"{name}/values", (spool.values,), dtype, blocks)
 
-    def _write_filter(self, file) -> tuple[int, int]:
+    def _write_filter(self, file: h5py.File) -> tuple[int, int]:
         rows = self._sides["test"].spools["tokens"].rows
         offsets = np.searchsorted(self._filter[:, 0], np.arange(rows + 1)).astype(np.int64)
         return (
@@ -280,7 +284,7 @@ def _check_meta(meta: DatasetMeta) -> None:
 class _Fault:
     """How often, and the first line."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count, self.first_line = 0, 0
 
     def add(self, line: int) -> None:
@@ -301,7 +305,7 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def _ragged(rows: list, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    values = np.concatenate(rows).astype(dtype) if int(lengths.sum()) else np.zeros(0, dtype)
+    values: np.ndarray = np.concatenate(rows).astype(dtype) if int(lengths.sum()) else np.zeros(0, dtype)
     return lengths, values
 
 

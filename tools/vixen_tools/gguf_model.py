@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def convert(path: Path, out: Path, dtype: str) -> None:
     )
 
 
-def load(path: Path):
+def load(path: Path) -> tuple[Any, Any]:
     """transformers' model, float32, and tokenizer of the file."""
     import torch
     import transformers
@@ -94,7 +95,7 @@ def load(path: Path):
     return model, tokenizer
 
 
-def tidy(config) -> None:
+def tidy(config: Any) -> None:
     """Leaves out what speaks of the GGUF file, and says numbers as they were before the file made them float32."""
     for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         if hasattr(config, name):
@@ -105,7 +106,7 @@ def tidy(config) -> None:
             setattr(config, name, float(str(np.float32(value))))
 
 
-def split_as_stored(tokenizer, path: Path) -> None:
+def split_as_stored(tokenizer: Any, path: Path) -> None:
     """The file names the rule that splits text before the merges (tokenizer.ggml.pre); transformers lacks SmolLM's."""
     from tokenizers import pre_tokenizers
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS

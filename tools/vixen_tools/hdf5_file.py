@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,7 +30,7 @@ _FILTERS = {
 }
 
 
-def write_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type, blocks: Iterable[np.ndarray]) -> int:
+def write_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike, blocks: Iterable[np.ndarray]) -> int:
     """Writes a dataset from blocks of leading rows that together fill `shape`; returns its content hash."""
     dataset = file.create_dataset(name, shape=shape, dtype=dtype)
     content, first = ContentHash(), 0
@@ -97,7 +98,7 @@ def read_dataset(group: h5py.Group, name: str, kinds: str = "", ndim: int | None
         return dataset[()]
 
 
-def read_attribute(file: h5py.File, name: str, kind: type, default=None):
+def read_attribute(file: h5py.File, name: str, kind: type, default: object = None) -> Any:
     """A root attribute as str, int or float; `default` where it is missing. A list, or another type, is a UserError."""
     where = f"{file.filename}: attribute '{name}'"
     with reading(where, "readable"):
@@ -153,10 +154,10 @@ def _check_storage(where: str, dataset: h5py.Dataset) -> None:
 
 def _check_chunks(where: str, dataset: h5py.Dataset, file_bytes: int) -> None:
     """Every chunk has bytes, within the file: libhdf5 trusts their number."""
-    damaged: list[tuple] = []
+    damaged: list[Any] = []  # h5py's StoreInfo
     least = 5 if dataset.fletcher32 else 1
 
-    def see(chunk) -> None:
+    def see(chunk: Any) -> None:
         if chunk.size < least or chunk.byte_offset + chunk.size > file_bytes:
             damaged.append(chunk)
 

@@ -6,7 +6,7 @@ M: pictures; I: width of an embedding.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +128,11 @@ def _is_stored_as_it_is(name: str) -> bool:
 class ImageStore:
     """Sources laid end to end under one numbering; only rows that were used are kept, in that order."""
 
-    def __init__(self, sources: list[ImagesFile | NpyRows]):
+    def __init__(self, sources: Sequence[ImagesFile | NpyRows]):
         self._sources = sources
         self.rows = sum(source.rows for source in sources)
         self._used = np.zeros(self.rows, bool)
-        self._new: np.ndarray | None = None
+        self._new = np.zeros(0, np.int64)  # until close_uses()
 
     def use(self, rows: np.ndarray) -> None:
         self._used[rows] = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 METADATA = "__metadata__"
 DEPTH = 100  # of a JSON file, as in src/base/json_file.cpp
 # dtype of a float tensor -> how its bits are read, and the least of them (without the sign) that is no finite float32
-FLOATS = {
+FLOATS: dict[str, tuple[np.dtype[Any], int]] = {
     "F16": (np.dtype("<u2"), 0x7C00),
     "BF16": (np.dtype("<u2"), 0x7F80),
     "F32": (np.dtype("<u4"), 0x7F800000),
@@ -159,7 +160,8 @@ def read_object(path: Path) -> dict:
     value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: is a JSON {type(value).__name__}, expected an object")
-    level, depth = [value], 0
+    level: list[dict | list] = [value]
+    depth = 0
     while level:  # breadth first: the depth is not that of our own calls
         depth += 1
         if depth > DEPTH:

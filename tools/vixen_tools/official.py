@@ -48,7 +48,7 @@ class OfficialSide:
         stem: str,
         encoding: str,
         n_labels: int | None,
-        pictures=None,
+        pictures: tuple[np.ndarray, np.ndarray] | None = None,
         first_image: int = 0,
         max_images: int | None = None,
     ):
@@ -61,18 +61,19 @@ class OfficialSide:
         return self._lines.fraction()
 
     def __iter__(self) -> Iterator[Item]:
-        rows = iter(self._matrix) if self._matrix else None
+        matrix = self._matrix
+        rows = iter(matrix) if matrix else None
         count = 0
         for line, text in self._lines:
             labels = None
-            if rows is not None:
+            if matrix and rows is not None:
                 labels = next(rows, None)
                 if labels is None:
-                    raise UserError(f"{self._matrix.path}: has {count} rows, but {self.path} goes on at line {line}")
+                    raise UserError(f"{matrix.path}: has {count} rows, but {self.path} goes on at line {line}")
             yield Item(text=text, line=line, labels=labels, images=self._image_rows(count))
             count += 1
-        if rows is not None and next(rows, None) is not None:
-            raise UserError(f"{self.path}: has {count} lines, but {self._matrix.path} has more rows")
+        if matrix and rows is not None and next(rows, None) is not None:
+            raise UserError(f"{self.path}: has {count} lines, but {matrix.path} has more rows")
 
     def _image_rows(self, row: int) -> np.ndarray | None:
         if self._pictures is None:

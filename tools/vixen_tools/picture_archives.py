@@ -11,8 +11,9 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, Self
 
 import xxhash
 
@@ -74,7 +75,7 @@ class Folder:
     def _files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Files below the folder and what they are. A link to an outer folder, which has no end, and a folder that may not be read
         are UserErrors."""
-        waiting = [("", frozenset())]
+        waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
         while waiting:
             inside, outer = waiting.pop()
             with _naming(self.path, inside or "."):
@@ -162,7 +163,7 @@ class Tar:
             while True:
                 with _naming_tar(self.path):
                     member = archive.next()
-                archive.members = []  # otherwise every member's header stays in memory
+                archive.members = []  # type: ignore[attr-defined]  # otherwise every member's header stays in memory
                 if member is None:
                     break
                 name = picture_name(member.name)
@@ -171,7 +172,9 @@ class Tar:
                 self._judge(member)
                 if is_read(name):
                     with _naming_tar(member_of(self.path, member.name)):
-                        data = archive.extractfile(member).read()
+                        content = archive.extractfile(member)
+                        assert content is not None, "_judge lets files through alone"
+                        data = content.read()
                     yield name, data
             # what follows the end mark: padding, or a second archive that would be lost
             while True:
@@ -198,17 +201,17 @@ class _TarInfo(tarfile.TarInfo):
     """Headers, of which tarfile takes a damaged one for the end of the archive, and a long one whole into memory."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile):
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
-        except tarfile.EmptyHeaderError:
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise tarfile.ReadError(f"ends without an end mark at byte {archive.offset:,}: cut short?") from None
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from None
 
-    def _proc_member(self, archive: tarfile.TarFile):
+    def _proc_member(self, archive: tarfile.TarFile) -> Self:
         if self.size > _HEADER_BYTES and self.type in (
             tarfile.GNUTYPE_LONGNAME,
             tarfile.GNUTYPE_LONGLINK,
@@ -217,10 +220,10 @@ class _TarInfo(tarfile.TarInfo):
             tarfile.SOLARIS_XHDTYPE,
         ):
             raise tarfile.ReadError(f"a name of {self.size:,} bytes at byte {self.offset:,}")
-        return super()._proc_member(archive)
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
-def _decompressed(path: Path, raw):
+def _decompressed(path: Path, raw: IO[bytes]) -> IO[bytes] | gzip.GzipFile:
     with _naming_tar(path):
         magic = raw.read(8)
         raw.seek(0)
@@ -252,9 +255,9 @@ def _stat(path: Path) -> os.stat_result:
         raise UserError(f"{path}: is a link to {os.readlink(path)}, which is not there") from None
 
 
-def _naming(path: Path, member: str):
+def _naming(path: Path, member: str) -> AbstractContextManager[None]:
     return reading(path / member, "readable")
 
 
-def _naming_tar(where: Path | str):
+def _naming_tar(where: Path | str) -> AbstractContextManager[None]:
     return reading(where, "a readable tar file, plain or of gzip, bzip2 or xz")

@@ -9,6 +9,7 @@ import io
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -66,7 +67,7 @@ class _StoredGrey:
     zero_is_white: bool = False
 
 
-def _stored_grey(picture: Image.Image) -> _StoredGrey:
+def _stored_grey(picture: Any) -> _StoredGrey:
     if picture.format != "TIFF":
         return _StoredGrey()
     tags = picture.tag_v2
@@ -93,7 +94,7 @@ def _what_it_is(data: bytes) -> str:
     return found or f"{len(data):,} bytes that begin with {data[:8].hex(' ')}"
 
 
-def _mend_transparency(picture: Image.Image) -> None:
+def _mend_transparency(picture: Any) -> None:
     """Pillow brings a PNG's pixels to 8 bits, but leaves the transparent grey or colour in the file's 2, 4 or 16."""
     transparent = picture.info.get("transparency")
     if picture.format != "PNG" or transparent is None or not picture.tile:

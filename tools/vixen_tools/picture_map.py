@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,8 +19,9 @@ _NONE = -1
 class _Type:
     """Stands for numpy.dtype in a pickle."""
 
-    def __init__(self, name: str, *_):
-        self._name, self._order = name, "="
+    def __init__(self, name: str, *_: object):
+        self._name = name
+        self._order: Any = "="
 
     def __setstate__(self, state: tuple) -> None:
         self._order = state[1]
@@ -30,7 +32,7 @@ class _Type:
         found = np.dtype(self._name)
         return found if self._order == "|" else found.newbyteorder(self._order)
 
-    def values(self, data: object) -> list:
+    def values(self, data: Any) -> list:
         """What numpy would read from an array's or a number's state, as a flat list of Python's own types."""
         dtype = self.dtype()
         if dtype.hasobject:
@@ -54,8 +56,9 @@ def _listed(values: np.ndarray) -> list:
 class _Array:
     """Stands for numpy.ndarray in a pickle: numpy's own would trust a damaged state. items: all values, row by row."""
 
-    def __init__(self, *_):
-        self.shape, self.items = (0,), []
+    def __init__(self, *_: object):
+        self.shape: tuple[int, ...] = (0,)
+        self.items: list = []
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, of, fortran, data = state
@@ -82,7 +85,7 @@ _STAND_INS = {
 class RestrictedUnpickler(pickle.Unpickler):
     """Rebuilds numpy arrays of numbers and lists as _Array; any other name in the pickle is refused, and nothing of numpy's is called."""
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise UserError(
                 f"the pickle asks for {one_line(module, 80)}.{one_line(name, 80)}: refused, expected only a numpy array of lists"
@@ -139,7 +142,7 @@ def _entries(path: Path) -> list:
     return items
 
 
-def _unpickled(file) -> object:
+def _unpickled(file: BinaryIO) -> object:
     try:
         return RestrictedUnpickler(file, encoding="latin1").load()
     except AttributeError as error:  # a damaged pickle takes a stand-in for a list

@@ -51,7 +51,7 @@ class PictureSource:
 
     def batches(self, size: int, skip: int) -> Iterator[tuple[list[str], list[bytes] | None]]:
         """Names of each batch in order, beginning with batch `skip`, with their bytes when only this process can read them."""
-        if not self.sequential:
+        if not isinstance(self.container, Tar):
             for first in range(skip * size, len(self.order), size):
                 yield self.order[first : first + size], None
             return
@@ -82,6 +82,7 @@ class PictureSource:
 
     def read(self, name: str) -> bytes:
         """A picture's file, of a source that is not sequential."""
+        assert not isinstance(self.container, Tar)
         return self.container.read(self.member(name))
 
     def _nameable(self, members: list[Member]) -> list[Member]:
@@ -126,7 +127,11 @@ def decode_batch(source: Path | str | Folder | Zip | Tar, members: list[str], co
     container = _container(Path(source)) if isinstance(source, (Path, str)) else source
     out = np.empty((len(members), how.size, how.size, 3), np.uint8)
     for i, member in enumerate(members):
-        data = contents[i] if contents is not None else container.read(member)
+        if contents is not None:
+            data = contents[i]
+        else:
+            assert not isinstance(container, Tar), "a tar's contents are handed over"
+            data = container.read(member)
         out[i] = decode(data, how, member_of(container.path, member))
     return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from types import TracebackType
 
 
 class Progress:
@@ -11,7 +12,8 @@ class Progress:
 
     def __init__(self, label: str, total: int | None = None, unit: str = "rows", seconds: float = 5.0):
         self._label, self._total, self._unit, self._seconds = label, total, unit, seconds
-        self._count, self._note, self._fraction = 0, "", None
+        self._count = 0
+        self._fraction: float | None = None
         self._begin = self._last = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -36,7 +38,7 @@ class Progress:
             self._last = now
             print(self._line(now), file=sys.stderr, flush=True)
 
-    def __exit__(self, kind, value, trace) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.close()
         if kind is None:

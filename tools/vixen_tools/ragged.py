@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class RaggedSpool:
     """Rows of one dtype, appended in blocks and read back in blocks."""
 
     def __init__(self, path: Path, dtype: type):
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._file = open(path, "w+b")  # noqa: SIM115 (close())
         self._lengths: list[np.ndarray] = []
         self.rows = 0

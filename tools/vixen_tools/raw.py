@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from .dataset_builder import Item
 from .errors import UserError, one_line
 from .files import LineReader, find_variant
-from .image_rows import ImagesFile
 
 ENDINGS = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 TEXT_CHOICES = ("title", "title+content")
@@ -29,6 +29,18 @@ def find_raw(folder: Path, stem: str) -> Path:
     return path
 
 
+class PictureNames(Protocol):
+    """Where the names of pictures are looked up, as in an ImagesFile."""
+
+    path: Path
+
+    def find(self, names: list[str]) -> np.ndarray:
+        """Row of each name, -1 where it is unknown."""
+
+    def similar(self, name: str) -> str | None:
+        """A known name that differs by writing only."""
+
+
 class RawSide:
     """Items of one file, read line by line. `pictures`: where the picture names of the rows are looked up."""
 
@@ -37,7 +49,7 @@ class RawSide:
         path: Path,
         text: str,
         queries: bool,
-        pictures: ImagesFile | None = None,
+        pictures: PictureNames | None = None,
         max_images: int | None = None,
         ignore_missing: bool = False,
     ):
@@ -82,18 +94,19 @@ class RawSide:
         missing = rows < 0
         if missing.any():
             if not self._ignore_missing:
-                raise UserError(f"{where}: {self._missing(names[int(np.argmax(missing))])}")
+                raise UserError(f"{where}: {self._missing(self._pictures, names[int(np.argmax(missing))])}")
             self.missing_images += int(missing.sum())
             rows = rows[~missing]
         return rows
 
-    def _missing(self, name: str) -> str:
-        similar = self._pictures.similar(name)
+    @staticmethod
+    def _missing(pictures: PictureNames, name: str) -> str:
+        similar = pictures.similar(name)
         if similar is None:
-            return f"picture '{one_line(name, 200)}' is not in {self._pictures.path} (--ignore-missing-images goes on without)"
+            return f"picture '{one_line(name, 200)}' is not in {pictures.path} (--ignore-missing-images goes on without)"
         # in ASCII, so that two names that look alike can be told apart
         wanted, found = (one_line(ascii(text)[1:-1], 200) for text in (name, similar))
-        return f"picture '{wanted}' is not in {self._pictures.path}, but '{found}' is: expected the very same characters"
+        return f"picture '{wanted}' is not in {pictures.path}, but '{found}' is: expected the very same characters"
 
 
 def _string(where: str, row: dict, key: str, optional: bool = False) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from . import VERSION
 from .outputs import GENERATOR
@@ -155,7 +156,7 @@ def gallery(page: Page) -> str:
     )
 
 
-def card(example) -> str:
+def card(example: Any) -> str:
     picture = f'<img src="{example.picture}" alt="">' if example.picture else ""
     tags = "".join(
         f'<span class="tag {"right" if is_right else "wrong"}">{"✓ " if is_right else ""}{escape(label)}</span>'

@@ -52,5 +52,5 @@ def read_pictures(raw: Path, names: set[str]) -> dict[str, bytes]:
     source = PictureSource(raw)
     if source.sequential:
         batches = source.batches(256, 0)
-        return {name: data for batch, contents in batches for name, data in zip(batch, contents, strict=True) if name in names}
+        return {name: data for batch, contents in batches for name, data in zip(batch, contents or [], strict=True) if name in names}
     return {name: source.read(name) for name in names.intersection(source.names)}

@@ -6,6 +6,7 @@ b: pictures of a batch; S: input size in pixels; I: width of an embedding.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,12 @@ class VisionModel:
     preprocess: Preprocess
     _model: torch.nn.Module
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, mean, std):
+    def __init__(self, device: torch.device, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float]):
         self._device, self._dtype = device, dtype
         # pixels / 255, minus mean, by std, as one multiplication and one addition
-        std = torch.tensor(std, dtype=torch.float32)
-        self._scale = (1 / (255 * std)).view(1, 3, 1, 1).to(device)
-        self._shift = (-torch.tensor(mean, dtype=torch.float32) / std).view(1, 3, 1, 1).to(device)
+        by = torch.tensor(std, dtype=torch.float32)
+        self._scale = (1 / (255 * by)).view(1, 3, 1, 1).to(device)
+        self._shift = (-torch.tensor(mean, dtype=torch.float32) / by).view(1, 3, 1, 1).to(device)
 
     @torch.inference_mode()
     def embed(self, pictures: np.ndarray) -> np.ndarray:

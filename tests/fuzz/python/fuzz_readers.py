@@ -111,7 +111,8 @@ def run_chunk(kind: Kind, seeds: list[bytes], name: str, seed: int, numbers: ran
 
 def fuzz(name: str, seed: int, first: int, count: int, seconds: float, keep: Path) -> int:
     """Reads `count` inputs of a kind, or those of `seconds`; prints and keeps the faults and returns how many there were."""
-    kind, counts, begin = KINDS[name], collections.Counter(), time.monotonic()
+    kind, begin = KINDS[name], time.monotonic()
+    counts: collections.Counter[bytes] = collections.Counter()
     with tempfile.TemporaryDirectory(prefix="vixen-fuzz-") as folder:
         seeds = kind.seeds(Path(folder))
         for i, content in enumerate(seeds):  # a seed that is refused would hide what is behind

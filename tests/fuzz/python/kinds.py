@@ -77,7 +77,7 @@ def _read_json(path: Path) -> None:
         text = clean_text(item.text)
         if text:
             is_invisible(text)
-        np.unique(item.labels)
+        np.unique(np.asarray(item.labels))
 
 
 class _Pictures:
@@ -143,7 +143,7 @@ def _map_seeds(_: Path) -> list[bytes]:
     ]
 
 
-_ENTRIES = (
+_ENTRIES: tuple = (
     None,
     -1,
     -2,
