@@ -20,6 +20,7 @@ from vixen_tools.files import publish, work_folder
 from vixen_tools.hdf5_file import open_hdf5, read_attribute
 from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.outputs import claim_edit
+from vixen_tools.progress import waiting
 from vixen_tools.prompts import GROUP, read_prompts, write_prompts
 from vixen_tools.tokens import TextTokenizer
 
@@ -66,7 +67,8 @@ def main() -> None:
     prompts |= tokenizer.encode_prompts(added)
     if added or not complete:
         claim_edit(options.data, {}, "DATA.h5", data.stat().st_size)
-        rewrite(data, prompts, tokenizer.bos_token)
+        with waiting(f"{data.name}: written"):
+            rewrite(data, prompts, tokenizer.bos_token)
     for text, ids in prompts.items():
         print(f"{'added' if text in added else 'there'}  {text!r}  {' '.join(map(str, ids))}", file=sys.stderr)
 

@@ -21,7 +21,7 @@ from vixen_tools.hdf5_file import open_hdf5, read_attribute, read_dataset, write
 from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.metrics import format_table, inverse_propensity, ranking_metrics
 from vixen_tools.outputs import claim
-from vixen_tools.progress import Progress
+from vixen_tools.progress import Progress, waiting
 
 METHODS = {"neighbours": (1.0, 0.0), "label-text": (0.0, 1.0), "combined": (1.0, None)}
 LABEL_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -188,8 +188,9 @@ def main() -> None:
     out = claim(options.out, inputs) if options.out else None
     metrics = claim(options.metrics, inputs, "--metrics", {"--out": options.out}) if options.metrics else None
     begin = time.monotonic()
-    texts = Texts(options.data)
-    model = TfIdf(texts, options.neighbours)
+    with waiting("TF-IDF: texts read and counted"):
+        texts = Texts(options.data)
+        model = TfIdf(texts, options.neighbours)
     counts = np.bincount(texts.train_labels[1], minlength=len(texts.label))
     weights = inverse_propensity(counts, len(texts.train), *texts.propensity)
     rows: dict[str, dict[str, float]] = {}
@@ -198,7 +199,8 @@ def main() -> None:
         if label_share is None:
             label_share = options.label_weight
             if label_share is None:
-                label_share = choose_label_weight(texts, model, options.batch)
+                with waiting("TF-IDF: weight of the label texts"):
+                    label_share = choose_label_weight(texts, model, options.batch)
         parts = share, label_share
         indices, scores = predict(texts, model, parts, options.k, options.batch, f"TF-IDF {method}")
         rows[f"TF-IDF {method}"] = ranking_metrics(indices, *texts.test_labels, weights)

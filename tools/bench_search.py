@@ -27,6 +27,7 @@ from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import write_text
 from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import claim
+from vixen_tools.progress import waiting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,9 +153,11 @@ def main() -> int:
         save(folder / "queries.h5", queries)
         for repeat in range(options.repeats):
             start = time.perf_counter()
-            _, theirs = index.search(queries, options.k)
+            with waiting(f"run {repeat + 1}: FAISS"):
+                _, theirs = index.search(queries, options.k)
             faiss_seconds.append(time.perf_counter() - start)
-            seconds, ours, _ = run_vixen(options, folder)
+            with waiting(f"run {repeat + 1}: vixen"):
+                seconds, ours, _ = run_vixen(options, folder)
             vixen_seconds.append(seconds)
             print(f"run {repeat + 1}: FAISS {faiss_seconds[-1]:.3f} s, vixen {seconds:.3f} s", flush=True)
     same, ties, wrong = compare(corpus, queries, ours, theirs)

@@ -31,6 +31,7 @@ ROOMS = [
     (r"hdf5(_hl)?\.h|H5\w*\.h", {"data"}),
     (r"faiss/.*", {"search"}),
     (r"boost/.*", {"config"}),
+    (r"openssl/.*", {"base"}),
 ]
 TORCH = re.compile(r"(torch|ATen|c10|caffe2)/")
 NO_TORCH_FOLDERS = {"base", "shard", "config"}

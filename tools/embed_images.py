@@ -26,7 +26,7 @@ from vixen_tools.image_rows import BLOCK_ROWS, write_images
 from vixen_tools.outputs import beside, claim
 from vixen_tools.picture_decode import DECODER
 from vixen_tools.pictures import ARCHIVES, PictureSource, decoded_batches
-from vixen_tools.progress import Progress
+from vixen_tools.progress import Progress, waiting
 
 if TYPE_CHECKING:  # torch is loaded late, so that the decoding processes do without
     import torch
@@ -233,7 +233,8 @@ def embed(options: argparse.Namespace, cores: int) -> None:
     }
     claim(options.out, inputs)  # before the pictures are listed, which may take minutes
     device = choose_device(options.device)
-    source = PictureSource(options.raw)
+    with waiting(f"{options.raw}: pictures listed"):
+        source = PictureSource(options.raw)
     import torch
 
     from vixen_tools.vision import choose_precision, expected_width, open_model
@@ -262,7 +263,9 @@ def embed(options: argparse.Namespace, cores: int) -> None:
     finally:
         partial.save()
     temporary = out.with_name(beside(out, "tmp"))
-    write_images(temporary, source.names, model.width, partial.blocks(), model.name, model.preprocess.size, f"embed_images.py {VERSION}")
+    made_by = f"embed_images.py {VERSION}"
+    with waiting(f"{out.name}: written"):
+        write_images(temporary, source.names, model.width, partial.blocks(), model.name, model.preprocess.size, made_by)
     publish(temporary, out)
     partial.remove()
     done = max(len(source.names) - skipped, 1)

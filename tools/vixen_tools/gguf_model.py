@@ -22,6 +22,7 @@ import numpy as np
 from .content import what_it_is
 from .errors import UserError, reading
 from .files import sha256
+from .progress import waiting
 
 MAGIC = b"GGUF"
 DTYPES = ("bf16", "fp32")
@@ -56,9 +57,10 @@ def convert(path: Path, out: Path, dtype: str) -> None:
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
-        model, tokenizer = load(path)
-        model.to(torch.bfloat16 if dtype == "bf16" else torch.float32).save_pretrained(out)
-        tokenizer.save_pretrained(out)
+        with waiting(f"{path.name}: dequantised"):
+            model, tokenizer = load(path)
+            model.to(torch.bfloat16 if dtype == "bf16" else torch.float32).save_pretrained(out)
+            tokenizer.save_pretrained(out)
     finally:
         transformers.logging.set_verbosity(verbosity)
     tidy_tokenizer_config(out / "tokenizer_config.json")

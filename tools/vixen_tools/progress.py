@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 
@@ -61,3 +64,29 @@ class Progress:
         if done and done > 0.01:
             parts.append(f"{elapsed * (1 - done) / done:.0f} s left")
         return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def waiting(label: str, first: float = 2.0, seconds: float = 5.0) -> Iterator[None]:
+    """For a stage that cannot say how far it is, as another program: how long it has taken so far, on stderr.
+
+    Nothing is said of a stage that takes less than `first` seconds; then a line in place on a terminal, elsewhere one every `seconds`.
+    """
+    done, begin, live = threading.Event(), time.monotonic(), sys.stderr.isatty()
+
+    def report() -> None:
+        pause = first
+        while not done.wait(pause):
+            elapsed = f"{label}: {time.monotonic() - begin:.0f} s"
+            print(f"\r\033[K{elapsed}" if live else elapsed, end="" if live else "\n", file=sys.stderr, flush=True)
+            pause = 1.0 if live else seconds
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        if live and time.monotonic() - begin >= first:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
