@@ -186,7 +186,7 @@ def test_every_tool_with_an_output_is_here():
         for path in (*TOOLS.glob("*.py"), *TOOLS.glob("bench/*.py"))
         if '"--out"' in path.read_text() or '"--json"' in path.read_text()
     }
-    through_others = {"import_official.py"}  # its option is prepare_dataset.py's
+    through_others = {"import_official.py", "prepare_dataset.py"}  # by vixen_tools/dataset_options.py
     inside = {"make_configs.py"}  # `vixen plan --out` into a temporary folder; its own pages: test_configs.py
     assert (from_source | through_others) - inside - {"embed_images.py"} == {Path(tool.name).name for tool in TOOLS_WITH_OUTPUTS}
 
