@@ -4,10 +4,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
-#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
@@ -25,6 +25,12 @@
 namespace vixen {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 // Waits for the device: what was timed has ended.
 void settle(const at::Tensor& tensor) {
   if (tensor.defined() && tensor.is_cuda()) tensor.flatten().narrow(0, 0, 1).cpu();
@@ -34,11 +40,11 @@ void settle(const at::Tensor& tensor) {
 double time_of(const std::function<at::Tensor()>& work) {
   settle(work());
   std::vector<double> seconds;
-  const Lap all;
-  while (seconds.size() < 3 || (all.total() < 0.5 && seconds.size() < 200)) {
-    const Lap lap;
+  const auto start = Clock::now();
+  while (seconds.size() < 3 || (seconds_since(start) < 0.5 && seconds.size() < 200)) {
+    const auto before = Clock::now();
     settle(work());
-    seconds.push_back(lap.total());
+    seconds.push_back(seconds_since(before));
   }
   std::nth_element(seconds.begin(), seconds.begin() + static_cast<int64_t>(seconds.size() / 2), seconds.end());
   return seconds[seconds.size() / 2];
@@ -75,17 +81,17 @@ nlohmann::json bench_collectives(Communicator& comm, int64_t elements) {
   auto buffer = at::zeros({elements}, at::TensorOptions().device(comm.device()));
   comm.barrier();
   const int rounds = 5;
-  const Lap reduce_lap;
+  auto start = Clock::now();
   for (int i = 0; i < rounds; ++i) comm.all_reduce_sum(buffer);
   settle(buffer);
-  const double reduce = reduce_lap.total() / rounds;
+  const double reduce = seconds_since(start) / rounds;
   const auto part = at::zeros({512, 384}, buffer.options());
   const std::vector<int64_t> rows(static_cast<size_t>(comm.world_size()), part.size(0));
-  const Lap gather_lap;
+  start = Clock::now();
   at::Tensor gathered;
   for (int i = 0; i < rounds; ++i) gathered = comm.all_gather_rows(part, rows);
   settle(gathered);
-  const double gather = gather_lap.total() / rounds;
+  const double gather = seconds_since(start) / rounds;
   if (comm.rank() == 0) {
     print_out("collectives, {} ranks\n", comm.world_size());
     print_row("all-reduce", fmt::format("{:.2f} ms", reduce * 1e3),
@@ -144,16 +150,16 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   const auto& plan = trainer.memory_plan();
   const int64_t planned_bytes = plan.resident_bytes() + plan.step_bytes();
   for (int64_t index = 0; index < kWarmUp + kSteps; ++index) {
-    Lap lap;
+    auto before = Clock::now();
     const auto input = trainer.step().prepare(
         trainer.planner().plan(0, index % trainer.planner().steps_per_epoch(), order), dataset, trainer.pack_options());
-    const double packing = lap.next();
+    const double packing = seconds_since(before);
+    before = Clock::now();
     auto result = trainer.step().accumulate(input);
     trainer.step().update(0.5, false, result);
     settle(result.loss);
-    const double step_seconds = lap.next();
     if (index < kWarmUp) continue;
-    seconds += step_seconds;
+    seconds += seconds_since(before);
     data += packing;
     positions += input.n_positions();
     queries += static_cast<int64_t>(input.plan.query_rows.size());
@@ -229,9 +235,9 @@ nlohmann::json bench_search(const Config& config, Trainer& trainer, const Datase
   const LabelIndex index(labels, RowShards(dataset.labels().size(), comm.world_size()).range(comm.rank()).begin,
                          options);
   comm.barrier();
-  const Lap lap;
+  const auto start = Clock::now();
   settle(sharded_search(index, queries, options, comm).scores);
-  const double seconds = comm.max_host(lap.total());
+  const double seconds = comm.max_host(seconds_since(start));
   const auto n = static_cast<double>(dataset.test().size());
   const double flops = 2 * n * static_cast<double>(dataset.labels().size() * labels.size(1)) / seconds;
   if (comm.rank() == 0)

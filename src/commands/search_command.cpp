@@ -1,11 +1,11 @@
 // vixen search: the k best rows of one HDF5 matrix for every row of another, both dealt to ranks by rows.
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
-#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
@@ -77,6 +77,10 @@ at::Tensor read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
   return rows.to(comm.device());
 }
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 /// The local search of search.method over this rank's rows.
 LocalSearch make_local_search(const Config& config, const at::Tensor& rows, int64_t first_id,
                               const SearchOptions& options) {
@@ -109,7 +113,7 @@ int search_command(const Config& config, MpiSession& session) {
     check_room(config.out, ranked_bytes("search.k", queries.reader->rows(), config.search.k), "rankings");
   });
   auto options = search_options(config, config.search.k, comm->rank() == 0);
-  Lap lap;
+  auto start = std::chrono::steady_clock::now();
   const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);
   const RowRange labels = corpus.shards.range(comm->rank());
   // With several ranks the collective search shows the progress.
@@ -117,12 +121,12 @@ int search_command(const Config& config, MpiSession& session) {
   local_options.show_progress = options.show_progress && world_size == 1;
   const LocalSearch local_search =
       make_local_search(config, read_shard(corpus, config.search.cosine, *comm), labels.begin, local_options);
-  const double load_seconds = comm->max_host(lap.next());
+  const double load_seconds = comm->max_host(seconds_since(start));
 
   log_cpus(config, session);
-  lap = Lap();
+  start = std::chrono::steady_clock::now();
   const TopK found = sharded_search(local_search, own_queries, options, *comm);
-  const double seconds = comm->max_host(lap.next());
+  const double seconds = comm->max_host(seconds_since(start));
   write_sharded(
       config.out,
       {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat, Floats::kFiniteOrMinusInfinity}}},
