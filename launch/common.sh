@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the launchers share: where things lie, what they say, how long commands show progress. Sourced by bash scripts.
 #
 #   vixen_root      the checkout               vixen_python    the Python of .venv
@@ -5,6 +6,7 @@
 #   vixen_log       build/log: output of the long commands
 
 vixen_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck disable=SC2034  # for the scripts that source this
 vixen_python=$vixen_root/.venv/bin/python
 vixen_log=$vixen_root/build/log
 vixen_name=${vixen_name:-$(basename "$0")}
@@ -36,6 +38,7 @@ choose_preset() {
 }
 vixen_preset=$(choose_preset)
 vixen_build=$vixen_root/build/$vixen_preset
+# shellcheck disable=SC2034
 vixen_binary=$vixen_build/src/vixen
 
 # Number of usable GPUs: those the driver lists, limited by CUDA_VISIBLE_DEVICES; 0 for a CPU build.
@@ -50,12 +53,13 @@ gpu_count() {
   echo "${n:-0}"
 }
 
-# What Open MPI wants on a workstation: permission to run as root in a container, more ranks than cores where asked for,
-# and no spinning on shared cores. Which cores a rank uses is vixen's own business.
+# Exports what mpi.env says, but for what the user has set.
 mpi_environment() {
-  if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-  export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
-  export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
+  local name value
+  while IFS='=' read -r name value; do
+    case $name in '' | '#'*) continue ;; esac
+    [ -n "${!name:-}" ] || export "$name=$value"
+  done <"$vixen_root/launch/mpi.env"
 }
 
 # content_hash PATH|=TEXT...: one hash over names and contents of files and folders, and over literal texts.

@@ -33,8 +33,8 @@ def count_entry(output: str, status: str) -> dict[str, int]:
             total = max(int(n) for n in GTEST_RAN.findall(output))
             counts["passed"] = min(counts["passed"], total - counts["failed"] - counts["skipped"])
     elif summaries := PYTEST_SUMMARY.findall(output):  # an entry may run pytest several times
-        for key, pattern in PYTEST_COUNT.items():
-            counts[key] = sum(int(n) for summary in summaries for n in re.findall(pattern, summary))
+        for key, words in PYTEST_COUNT.items():
+            counts[key] = sum(int(n) for summary in summaries for n in re.findall(words, summary))
     elif summary := UNITTEST_SUMMARY.search(output):
         named = dict(item.split("=") for item in (summary.group(3) or "").split(", ") if item)
         counts["failed"] = sum(int(named.get(key, 0)) for key in ("failures", "errors", "unexpected successes"))
@@ -76,8 +76,10 @@ def main() -> int:
         for key in total:
             total[key] += label[key]
         entries += len(cases)
-        print(f"{report.stem:>8}: {label['passed']:5d} passed {label['failed']:4d} failed {label['skipped']:4d} skipped"
-              f"  {len(cases)} ctest entries, {seconds:.0f} s")
+        print(
+            f"{report.stem:>8}: {label['passed']:5d} passed {label['failed']:4d} failed {label['skipped']:4d} skipped"
+            f"  {len(cases)} ctest entries, {seconds:.0f} s"
+        )
     if arguments.ctest_failed and not total["failed"]:
         total["failed"] = 1  # ctest itself failed: never report green
     if not entries:

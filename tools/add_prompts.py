@@ -20,6 +20,7 @@ from vixen_tools.files import publish, work_folder
 from vixen_tools.hdf5_file import open_hdf5, read_attribute
 from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.outputs import claim_edit
+from vixen_tools.progress import waiting
 from vixen_tools.prompts import GROUP, read_prompts, write_prompts
 from vixen_tools.tokens import TextTokenizer
 
@@ -30,8 +31,10 @@ def check_dataset(path: Path, file: h5py.File, tokenizer: TextTokenizer) -> None
         raise UserError(f"{path}: attributes format and version are {found[0]!r}, {found[1]!r}, expected '{FORMAT}', {FORMAT_VERSION}")
     made_with = read_attribute(file, "tokenizer_sha256", str, "")
     if made_with != tokenizer.sha256:
-        raise UserError(f"{path}: tokenised with a tokenizer.json of SHA-256 {made_with[:12]} ({read_attribute(file, 'tokenizer', str)}), "
-                        f"the model {tokenizer.name} has {tokenizer.sha256[:12]}: give the model that the data set was made with")
+        raise UserError(
+            f"{path}: tokenised with a tokenizer.json of SHA-256 {made_with[:12]} ({read_attribute(file, 'tokenizer', str)}), "
+            f"the model {tokenizer.name} has {tokenizer.sha256[:12]}: give the model that the data set was made with"
+        )
 
 
 def rewrite(path: Path, prompts: dict[str, list[int]], bos_token: int) -> None:
@@ -64,7 +67,8 @@ def main() -> None:
     prompts |= tokenizer.encode_prompts(added)
     if added or not complete:
         claim_edit(options.data, {}, "DATA.h5", data.stat().st_size)
-        rewrite(data, prompts, tokenizer.bos_token)
+        with waiting(f"{data.name}: written"):
+            rewrite(data, prompts, tokenizer.bos_token)
     for text, ids in prompts.items():
         print(f"{'added' if text in added else 'there'}  {text!r}  {' '.join(map(str, ids))}", file=sys.stderr)
 

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
 from vixen_tools import VERSION
@@ -18,7 +21,7 @@ from vixen_tools.hdf5_file import open_hdf5, read_attribute, read_dataset, write
 from vixen_tools.hdf5_output import hdf5_output
 from vixen_tools.metrics import format_table, inverse_propensity, ranking_metrics
 from vixen_tools.outputs import claim
-from vixen_tools.progress import Progress
+from vixen_tools.progress import Progress, waiting
 
 METHODS = {"neighbours": (1.0, 0.0), "label-text": (0.0, 1.0), "combined": (1.0, None)}
 LABEL_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -34,22 +37,24 @@ class Texts:
         with open_hdf5(path) as file:
             self._read(path, file)
 
-    def _read(self, path: Path, file) -> None:
+    def _read(self, path: Path, file: h5py.File) -> None:
         found = read_attribute(file, "format", str), read_attribute(file, "version", int)
         if found != ("vixen-dataset", 1):
             raise UserError(f"{path}: is {found[0]} version {found[1]}, expected vixen-dataset 1")
         self.train, self.test, self.label = (self._texts(file, f"{side}/texts") for side in ("train", "test", "label"))
-        self.train_labels, self.test_labels, self.filter = (self._rows(file, f"{side}/{part}", len(rows)) for side, part, rows in (
-            ("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test)))
+        self.train_labels, self.test_labels, self.filter = (
+            self._rows(file, f"{side}/{part}", len(rows))
+            for side, part, rows in (("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test))
+        )
         for name, (_, values) in (("train/labels", self.train_labels), ("test/labels", self.test_labels), ("test/filter", self.filter)):
-            if len(values) and not (0 <= values.min() and values.max() < len(self.label)):
+            if len(values) and not (values.min() >= 0 and values.max() < len(self.label)):
                 wrong = values.min() if values.min() < 0 else values.max()
                 raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{len(self.label) - 1}")
         self.propensity = tuple(read_attribute(file, f"propensity_{name}", float) for name in "ab")
         if None in self.propensity:
             raise UserError(f"{path}: has no attributes propensity_a and propensity_b, expected both")
 
-    def _rows(self, file, name: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, file: h5py.File, name: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Offsets and values of ragged rows, n_rows of them."""
         offsets = read_dataset(file, f"{name}/offsets", "i", 1)
         values = read_dataset(file, f"{name}/values", "iu", 1)
@@ -59,13 +64,13 @@ class Texts:
             raise UserError(f"{self.path}: /{name} has {len(offsets) - 1} rows, expected {n_rows} as in texts")
         return offsets, values
 
-    def _texts(self, file, name: str) -> list[str]:
+    def _texts(self, file: h5py.File, name: str) -> list[str]:
         offsets, values = self._rows(file, name)
         if values.dtype != np.uint8:
             raise UserError(f"{self.path}: /{name}/values holds {values.dtype}, expected uint8")
         data = values.tobytes()
         with reading(f"{self.path}: /{name}/values", "UTF-8 text"):
-            return [data[begin:end].decode() for begin, end in zip(offsets[:-1], offsets[1:])]
+            return [data[begin:end].decode() for begin, end in itertools.pairwise(offsets)]
 
 
 def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +105,7 @@ class TfIdf:
         self._truth = csr_matrix((np.ones(len(values), np.float32), values, offsets), (len(texts.train), len(texts.label)))
         self._neighbours = min(neighbours, len(texts.train))
 
-    def scores(self, queries, neighbour_weight: float, label_weight: float, hide_equal: bool = False) -> np.ndarray:
+    def scores(self, queries: Any, neighbour_weight: float, label_weight: float, hide_equal: bool = False) -> np.ndarray:
         """float32 [b, L]: share of the similar training queries that have the label, and cosine to its text, each weighted.
 
         queries: sparse [b, vocabulary]. hide_equal: training queries of the same words do not count as neighbours.
@@ -133,7 +138,7 @@ def choose_label_weight(texts: Texts, model: TfIdf, batch: int) -> float:
         own = model.scores(model.train[some], 0.0, 1.0)
         for i, weight in enumerate(LABEL_WEIGHTS):
             best = (near + weight * own).argmax(1)
-            hits[i] += sum(label in values[offsets[row] : offsets[row + 1]] for row, label in zip(some, best))
+            hits[i] += sum(label in values[offsets[row] : offsets[row + 1]] for row, label in zip(some, best, strict=True))
     return LABEL_WEIGHTS[int(hits.argmax())]
 
 
@@ -171,8 +176,9 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, help="JSON to write: metrics by method")
     parser.add_argument("--method", choices=(*METHODS, "all"), default="combined", help="default combined")
     parser.add_argument("--neighbours", type=whole(), default=10, help="similar training queries a test query (default 10)")
-    parser.add_argument("--label-weight", type=finite,
-                        help="weight of the label texts in 'combined' (default: the best for some training queries)")
+    parser.add_argument(
+        "--label-weight", type=finite, help="weight of the label texts in 'combined' (default: the best for some training queries)"
+    )
     parser.add_argument("--k", type=whole(), default=100, help="predictions a query (default 100)")
     parser.add_argument("--batch", type=whole(), default=128, help="test queries at a time (default 128)")
     options = parser.parse_args()
@@ -182,8 +188,9 @@ def main() -> None:
     out = claim(options.out, inputs) if options.out else None
     metrics = claim(options.metrics, inputs, "--metrics", {"--out": options.out}) if options.metrics else None
     begin = time.monotonic()
-    texts = Texts(options.data)
-    model = TfIdf(texts, options.neighbours)
+    with waiting("TF-IDF: texts read and counted"):
+        texts = Texts(options.data)
+        model = TfIdf(texts, options.neighbours)
     counts = np.bincount(texts.train_labels[1], minlength=len(texts.label))
     weights = inverse_propensity(counts, len(texts.train), *texts.propensity)
     rows: dict[str, dict[str, float]] = {}
@@ -192,7 +199,8 @@ def main() -> None:
         if label_share is None:
             label_share = options.label_weight
             if label_share is None:
-                label_share = choose_label_weight(texts, model, options.batch)
+                with waiting("TF-IDF: weight of the label texts"):
+                    label_share = choose_label_weight(texts, model, options.batch)
         parts = share, label_share
         indices, scores = predict(texts, model, parts, options.k, options.batch, f"TF-IDF {method}")
         rows[f"TF-IDF {method}"] = ranking_metrics(indices, *texts.test_labels, weights)

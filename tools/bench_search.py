@@ -9,6 +9,9 @@ by place. Where FAISS orders two labels differently, their scores in float64 dec
 sums or an error of ours. Prints a table and one JSON line; exit code 1 when an id is wrong, or (--require-faster) when we
 are slower. Needs faiss-cpu, h5py and numpy.
 """
+
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -16,6 +19,7 @@ import pathlib
 import subprocess
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from vixen_tools import VERSION
 from vixen_tools.arguments import whole
@@ -23,11 +27,15 @@ from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import write_text
 from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import claim
+from vixen_tools.progress import waiting
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=str(ROOT / "build" / "src" / "vixen"), help="the vixen program")
     parser.add_argument("--corpus", type=pathlib.Path, help="HDF5 file with /embeddings (default: random unit rows)")
@@ -44,31 +52,48 @@ def arguments():
     return parser.parse_args()
 
 
-def unit(rows):
+def unit(rows: np.ndarray) -> np.ndarray:
     import numpy as np
 
     norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
 
 
-def load(path):
+def load(path: pathlib.Path) -> np.ndarray:
     with open_hdf5(path) as file:
         return unit(read_dataset(file, "embeddings", "f", 2).astype("float32"))
 
 
-def save(path, rows):
+def save(path: pathlib.Path, rows: np.ndarray) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
         file.create_dataset("embeddings", data=rows)
 
 
-def run_vixen(options, folder):
+def run_vixen(options: argparse.Namespace, folder: pathlib.Path) -> tuple[float, np.ndarray, np.ndarray]:
     """Seconds of the search alone, ids and scores."""
     out = folder / "found.h5"
-    command = [options.binary, "search", "--search.corpus", str(folder / "corpus.h5"), "--search.queries", str(folder / "queries.h5"),
-               "--search.k", str(options.k), "--search.prefilter", options.prefilter, "--search.cosine", "false",
-               "--threads", str(options.threads), "--run.log_level", "debug", "--out", str(out)]
+    command = [
+        options.binary,
+        "search",
+        "--search.corpus",
+        str(folder / "corpus.h5"),
+        "--search.queries",
+        str(folder / "queries.h5"),
+        "--search.k",
+        str(options.k),
+        "--search.prefilter",
+        options.prefilter,
+        "--search.cosine",
+        "false",
+        "--threads",
+        str(options.threads),
+        "--run.log_level",
+        "debug",
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(options.threads)})
     if done.returncode != 0:
         raise UserError(f"{' '.join(command)}: ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
@@ -77,7 +102,7 @@ def run_vixen(options, folder):
         return report["search_seconds"], read_dataset(file, "indices", "i", 2), read_dataset(file, "scores", "f", 2)
 
 
-def compare(corpus, queries, ours, theirs):
+def compare(corpus: np.ndarray, queries: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int, list[int]]:
     """(rows that agree in every place, rows that differ by ties of float32 sums only, rows that are wrong)."""
     import numpy as np
 
@@ -85,7 +110,8 @@ def compare(corpus, queries, ours, theirs):
     ties = 0
     wrong = []
     for row in differing:
-        def exact(ids):
+
+        def exact(ids: np.ndarray, row: np.intp = row) -> np.ndarray:
             return corpus[ids].astype(np.float64) @ queries[row].astype(np.float64)
 
         # Ours must be the better list in float64, place by place; and FAISS's as good within its rounding.
@@ -98,7 +124,7 @@ def compare(corpus, queries, ours, theirs):
     return len(ours) - len(differing), ties, wrong
 
 
-def main():
+def main() -> int:
     options = arguments()
     if bool(options.corpus) != bool(options.queries):
         raise UserError("--corpus and --queries belong together")
@@ -111,7 +137,9 @@ def main():
     if options.corpus:
         corpus, queries = load(options.corpus), load(options.queries)
         if corpus.ndim != 2 or queries.shape[1:] != corpus.shape[1:]:
-            raise UserError(f"{options.queries}: /embeddings is {queries.shape}, expected rows as wide as {options.corpus} ({corpus.shape})")
+            raise UserError(
+                f"{options.queries}: /embeddings is {queries.shape}, expected rows as wide as {options.corpus} ({corpus.shape})"
+            )
     else:
         generator = np.random.default_rng(0)
         corpus = unit(generator.standard_normal((options.rows, options.columns), dtype=np.float32))
@@ -125,22 +153,38 @@ def main():
         save(folder / "queries.h5", queries)
         for repeat in range(options.repeats):
             start = time.perf_counter()
-            _, theirs = index.search(queries, options.k)
+            with waiting(f"run {repeat + 1}: FAISS"):
+                _, theirs = index.search(queries, options.k)
             faiss_seconds.append(time.perf_counter() - start)
-            seconds, ours, _ = run_vixen(options, folder)
+            with waiting(f"run {repeat + 1}: vixen"):
+                seconds, ours, _ = run_vixen(options, folder)
             vixen_seconds.append(seconds)
             print(f"run {repeat + 1}: FAISS {faiss_seconds[-1]:.3f} s, vixen {seconds:.3f} s", flush=True)
     same, ties, wrong = compare(corpus, queries, ours, theirs)
     best_faiss, best_vixen = min(faiss_seconds), min(vixen_seconds)
     work = 2e-9 * len(queries) * corpus.shape[0] * corpus.shape[1]
     report = {
-        "created_by": f"bench_search.py {VERSION}", "queries": len(queries), "rows": corpus.shape[0], "columns": corpus.shape[1], "k": options.k, "threads": options.threads,
-        "faiss": faiss.__version__, "prefilter": options.prefilter, "faiss_seconds": faiss_seconds, "vixen_seconds": vixen_seconds,
-        "ratio": best_faiss / best_vixen, "same_rows": same, "tie_rows": ties, "wrong_rows": len(wrong),
+        "created_by": f"bench_search.py {VERSION}",
+        "queries": len(queries),
+        "rows": corpus.shape[0],
+        "columns": corpus.shape[1],
+        "k": options.k,
+        "threads": options.threads,
+        "faiss": faiss.__version__,
+        "prefilter": options.prefilter,
+        "faiss_seconds": faiss_seconds,
+        "vixen_seconds": vixen_seconds,
+        "ratio": best_faiss / best_vixen,
+        "same_rows": same,
+        "tie_rows": ties,
+        "wrong_rows": len(wrong),
     }
     print(f"\n{len(queries):,} queries x {corpus.shape[0]:,} x {corpus.shape[1]}, k {options.k}, {options.threads} threads")
     print(f"  FAISS {faiss.__version__} IndexFlatIP  {best_faiss:8.3f} s  {work / best_faiss:8.1f} GFLOP/s")
-    print(f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   {best_faiss / best_vixen:.2f} x as fast")
+    print(
+        f"  vixen search ({options.prefilter:4})       {best_vixen:8.3f} s  {work / best_vixen:8.1f} GFLOP/s   "
+        f"{best_faiss / best_vixen:.2f} x as fast"
+    )
     print(f"  ids: {same:,} rows the same, {ties} differ in ties of FAISS's float32 sums, {len(wrong)} wrong {wrong[:5] if wrong else ''}")
     print(json.dumps(report))
     if out:

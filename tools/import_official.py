@@ -6,13 +6,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prepare_dataset import add_common_options, check_options, meta_of, report
 from vixen_tools.dataset_builder import DatasetBuilder, EmptyPolicy
+from vixen_tools.dataset_options import add_common_options, check_options, meta_of, report
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.image_rows import ImageStore, NpyRows
 from vixen_tools.official import OfficialSide, count_lines, find_matrix, find_text, image_files
 from vixen_tools.outputs import claim
 from vixen_tools.picture_map import read_map
+from vixen_tools.progress import waiting
 from vixen_tools.raw import find_filter, read_filter
 from vixen_tools.tokens import TextTokenizer
 
@@ -43,8 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="folder with {trn,tst,lbl}.raw.txt, {trn,tst}_X_Y.txt, ...")
     parser.add_argument("--latin1", action="store_true", help="raw texts are latin-1, as in the authors' pipeline (default UTF-8)")
-    parser.add_argument("--embeddings", default="*", metavar="PATTERN",
-                        help="which {trn,tst,lbl}_embs_imgs_PATTERN.npy, where a folder has several")
+    parser.add_argument(
+        "--embeddings", default="*", metavar="PATTERN", help="which {trn,tst,lbl}_embs_imgs_PATTERN.npy, where a folder has several"
+    )
     add_common_options(parser)
     options = parser.parse_args()
     check_options(options)
@@ -56,7 +58,8 @@ def main() -> None:
         find_matrix(folder, stem)
     filter_path = find_filter(folder)
     tokenizer = TextTokenizer(options.model, options.max_length)
-    sources, pictures = open_pictures(folder, options.embeddings, options.max_images)
+    with waiting(f"{folder}: maps of pictures"):
+        sources, pictures = open_pictures(folder, options.embeddings, options.max_images)
     encoding = "latin-1" if options.latin1 else "utf-8"
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
     meta = meta_of(options, folder, "title", "import_official.py")

@@ -25,6 +25,7 @@ from pathlib import Path
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import LineReader, read_json, write_text
 from vixen_tools.outputs import claim_edit
+from vixen_tools.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -62,7 +63,7 @@ def read_overlay(path: Path) -> Overlay:
                 raise UserError(f"{path}:{number}: found {assignment.group(1)}, expected a [section] first")
             section[assignment.group(1)] = assignment.group(2)
         elif line and not line.startswith("#"):
-            raise UserError(f"{path}:{number}: found \"{line}\", expected key = value")
+            raise UserError(f'{path}:{number}: found "{line}", expected key = value')
     if not overlay.comments:
         raise UserError(f"{path}: found no comment at the top, expected the name of the row there")
     return overlay
@@ -93,13 +94,17 @@ class Row:
                 merged.setdefault(section, {}).update(values)
         if unknown := set(merged) - set(SECTIONS):
             raise UserError(f"{self.file.name}: section [{min(unknown)}] of an overlay has no place in tools/make_configs.py")
-        lines = [f"# {dataset.name}, {backbone.name}. {MADE_BY} from configs/overlays: change those.",
-                 *(f"# {comment}" for comment in [*dataset.comments[1:], *schedule.comments, *backbone.comments[1:]]),
-                 f"# Give data.path, model.path (a {backbone.name} folder; for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir."]
+        lines = [
+            f"# {dataset.name}, {backbone.name}. {MADE_BY} from configs/overlays: change those.",
+            *(f"# {comment}" for comment in [*dataset.comments[1:], *schedule.comments, *backbone.comments[1:]]),
+            f"# Give data.path, model.path (a {backbone.name} folder; "
+            f"for vixen plan configs/models/{backbone.name}/config.json will do) and run.dir.",
+        ]
         for section in SECTIONS:
             if section in merged:
-                lines += ["" if section != "data" else None, f"[{section}]", *(f"{key} = {value}" for key, value in merged[section].items())]
-        return "\n".join(line for line in lines if line is not None) + "\n"
+                lines += [""] if section != "data" else []
+                lines += [f"[{section}]", *(f"{key} = {value}" for key, value in merged[section].items())]
+        return "\n".join(lines) + "\n"
 
 
 def kind_of(model: Path) -> str:
@@ -164,7 +169,12 @@ def plan_cells(plan: dict) -> list[str]:
     ways = [f"{chunks} chunks"] * (chunks > 1) + [f"{recomputed} of {plan['layers']} layers recomputed"] * (recomputed > 0)
     device, host = (plan["memory"][key] / 1e9 for key in ("peak_bytes", "host_bytes"))
     hours = plan["time"]["hours"]
-    return [f"{device:.0f}", f"{host:.2g}" if host > 0 else "", ", ".join(ways) or "all kept", f"{hours:.0f}" if hours >= 100 else f"{hours:.2g}"]
+    return [
+        f"{device:.0f}",
+        f"{host:.2g}" if host > 0 else "",
+        ", ".join(ways) or "all kept",
+        f"{hours:.0f}" if hours >= 100 else f"{hours:.2g}",
+    ]
 
 
 def around_table(page: Path) -> tuple[str, str]:
@@ -180,11 +190,14 @@ def around_table(page: Path) -> tuple[str, str]:
 def write_plan_table(page: Path, binary: Path, rows: list[Row]) -> None:
     page = claim_edit(page, {"configs/overlays": OVERLAYS}, "--plan-table", 0)
     around_table(page)  # a page without one is known before the plans are made
-    with ThreadPoolExecutor(2) as pool:
-        plans = list(pool.map(lambda row: plan_of(binary, row), rows))
+    plans = []
+    with ThreadPoolExecutor(2) as pool, Progress(page.name, len(rows), "plans") as progress:
+        for plan in pool.map(lambda row: plan_of(binary, row), rows):
+            plans.append(plan)
+            progress.add()
     paper = published()
     lines = ["| " + " | ".join(TABLE_HEAD) + " |", "|" + "---|" * len(TABLE_HEAD)]
-    for row, plan in zip(rows, plans):
+    for row, plan in zip(rows, plans, strict=True):
         figures = paper.get((row.dataset, row.backbone), ("", ""))
         cells = [row.layers[2].name, row.layers[1].name, *figures, f"`{row.file.name}`", *plan_cells(plan)]
         lines.append("| " + " | ".join(cells) + " |")

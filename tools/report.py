@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from vixen_tools.arguments import whole
@@ -24,6 +25,7 @@ from vixen_tools.errors import UserError, one_line, reading, reason, run_tool
 from vixen_tools.files import read_json, write_text
 from vixen_tools.hdf5_file import holds, open_hdf5, read_dataset, whole_dataset
 from vixen_tools.outputs import claim
+from vixen_tools.progress import waiting
 from vixen_tools.report_html import Page, render
 from vixen_tools.report_pictures import data_uris
 
@@ -56,9 +58,10 @@ def numbers_of(content: object, path: Path) -> dict[str, float]:
     numbers = {}
     for key, value in content.items():
         if isinstance(value, (int, float)):
-            numbers[key] = finite(value)
-            if numbers[key] is None:
+            number = finite(value)
+            if number is None:
                 raise UserError(f"{path}: {one_line(key, 80)} is {one_line(value, 40)}, expected a finite number")
+            numbers[key] = number
     return numbers
 
 
@@ -77,7 +80,9 @@ def read_rows(named: list[tuple[str, Path]], baselines: list[Path]) -> list[Row]
     published = []
     for path in baselines:
         content = read_json(path)
-        if not isinstance(content, list) or not all(isinstance(item, dict) and isinstance(item.get("name"), str) and "metrics" in item for item in content):
+        if not isinstance(content, list) or not all(
+            isinstance(item, dict) and isinstance(item.get("name"), str) and "metrics" in item for item in content
+        ):
             raise UserError(f"{path}: expected a JSON list of objects with name and metrics")
         published += [Row(item["name"], numbers_of(item["metrics"], path), str(item.get("note", ""))) for item in content]
     return rows[:-1] + published + rows[-1:]
@@ -120,10 +125,12 @@ def read_settings(run: Path) -> dict[str, str]:
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
     with reading(path, "a run's configuration"):
         parser.read_string("[.]\n" + path.read_text(encoding="utf-8-sig"))
-    return {(key if section == "." else f"{section}.{key}"): value for section in parser.sections() for key, value in parser[section].items()}
+    return {
+        (key if section == "." else f"{section}.{key}"): value for section in parser.sections() for key, value in parser[section].items()
+    }
 
 
-def ragged_text(texts, row: int) -> str:
+def ragged_text(texts: tuple[h5py.Dataset, h5py.Dataset], row: int) -> str:
     """Row of a pair of datasets (offsets, values)."""
     offsets, values = texts
     with reading(f"{offsets.file.filename}:{offsets.name}", "readable"):
@@ -149,12 +156,14 @@ def check_ranking(labels: np.ndarray, scores: np.ndarray, n_labels: int, predict
     named = labels[labels != -1]
     if (labels[: len(named)] == -1).any():
         raise UserError(f"{predictions}: /indices row {row} holds -1 before a label, expected -1 only where the list ends")
-    if len(named) and not (0 <= named.min() and named.max() < n_labels):
+    if len(named) and not (named.min() >= 0 and named.max() < n_labels):
         wrong = named.min() if named.min() < 0 else named.max()
         raise UserError(f"{predictions}: /indices row {row} names label {wrong}, expected -1..{n_labels - 1}")
     values, counts = np.unique(named, return_counts=True)
     if len(values) < len(named):
-        raise UserError(f"{predictions}: /indices row {row} names label {values[int(counts.argmax())]} {counts.max()} times, expected each once")
+        raise UserError(
+            f"{predictions}: /indices row {row} names label {values[int(counts.argmax())]} {counts.max()} times, expected each once"
+        )
     ranked = scores[: len(named)].astype(np.float64)
     if not np.isfinite(ranked).all():
         raise UserError(f"{predictions}: /scores row {row} holds {ranked[~np.isfinite(ranked)][0]}, expected finite numbers")
@@ -165,15 +174,21 @@ def check_ranking(labels: np.ndarray, scores: np.ndarray, n_labels: int, predict
 def read_examples(data: Path, split: str, predictions: Path, count: int, depth: int, seed: int) -> list[Example]:
     """`count` random queries of the split with their first `depth` predictions."""
     with open_pair(data, predictions) as (dataset, indices, scores):
-        texts, label_texts = ((whole_dataset(dataset, f"{side}/texts/offsets", "i", 1), whole_dataset(dataset, f"{side}/texts/values", "u", 1))
-                              for side in (split, "label"))
+        texts, label_texts = (
+            (whole_dataset(dataset, f"{side}/texts/offsets", "i", 1), whole_dataset(dataset, f"{side}/texts/values", "u", 1))
+            for side in (split, "label")
+        )
         true_labels = whole_dataset(dataset, f"{split}/labels/values", "i", 1)
         offsets, n_labels = read_dataset(dataset, f"{split}/labels/offsets", "i", 1), len(label_texts[0]) - 1
         rows = len(offsets) - 1
         if len(indices) != rows:
             raise UserError(f"{predictions}: /indices has {len(indices)} rows, {data} has {rows} {split} queries")
         eligible = np.flatnonzero(np.diff(offsets) > 0)
-        picked = np.sort(np.random.default_rng(seed).choice(eligible, size=min(count, len(eligible)), replace=False)) if len(eligible) else eligible
+        picked = (
+            np.sort(np.random.default_rng(seed).choice(eligible, size=min(count, len(eligible)), replace=False))
+            if len(eligible)
+            else eligible
+        )
         examples = []
         for row in picked.tolist():
             with reading(data, "a readable HDF5 data set"):
@@ -182,10 +197,14 @@ def read_examples(data: Path, split: str, predictions: Path, count: int, depth: 
                 labels, row_scores = np.asarray(indices[row]), np.asarray(scores[row])
             check_ranking(labels, row_scores, n_labels, predictions, row)
             ranking = [int(label) for label in labels[:depth] if label >= 0]
-            examples.append(Example(
-                row, ragged_text(texts, row),
-                [(ragged_text(label_texts, label).strip('"'), label in truth) for label in ranking],
-                [ragged_text(label_texts, label).strip('"') for label in sorted(truth - set(ranking))]))
+            examples.append(
+                Example(
+                    row,
+                    ragged_text(texts, row),
+                    [(ragged_text(label_texts, label).strip('"'), label in truth) for label in ranking],
+                    [ragged_text(label_texts, label).strip('"') for label in sorted(truth - set(ranking))],
+                )
+            )
     return examples
 
 
@@ -214,7 +233,9 @@ def terminal_examples(examples: list[Example]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="run folder: metrics.jsonl and config.ini are read")
-    parser.add_argument("--row", action="append", default=[], metavar="NAME=METRICS.json", help="a row of the table; the last one is the run's own")
+    parser.add_argument(
+        "--row", action="append", default=[], metavar="NAME=METRICS.json", help="a row of the table; the last one is the run's own"
+    )
     parser.add_argument("--baselines", type=Path, action="append", default=[], help="JSON list of published rows (name, metrics, note)")
     parser.add_argument("--data", type=Path, help="the data set (HDF5): with --predictions, shows queries")
     parser.add_argument("--predictions", type=Path, help="file of `vixen predict` on that data set's split")
@@ -234,8 +255,14 @@ def main() -> None:
         raise UserError("--raw: the pictures are shown of queries, which need --data and --predictions")
     named = [split_row(item) for item in options.row] or [(options.run.name, options.run / "metrics.json")]
     # the page may lie in the run's folder, among what else was made of it
-    inputs = {"--run": [options.run / name for name in ("metrics.json", "metrics.jsonl", "config.ini")], "--row": [path for _, path in named],
-              "--baselines": options.baselines, "--data": options.data, "--predictions": options.predictions, "--raw": options.raw}
+    inputs = {
+        "--run": [options.run / name for name in ("metrics.json", "metrics.jsonl", "config.ini")],
+        "--row": [path for _, path in named],
+        "--baselines": options.baselines,
+        "--data": options.data,
+        "--predictions": options.predictions,
+        "--raw": options.raw,
+    }
     out = claim(options.out, inputs, shared=("--raw",)) if options.out else None
     rows = read_rows(named, options.baselines)
     print(terminal_table(rows))
@@ -246,12 +273,22 @@ def main() -> None:
         print(f"\nsome test queries and their first {options.depth} labels (+ right, - not among the true ones):")
         print(terminal_examples(shown))
         if options.raw:
-            pictures = data_uris(options.raw, options.split, [example.row for example in examples])
+            with waiting(f"{options.raw}: pictures read"):
+                pictures = data_uris(options.raw, options.split, [example.row for example in examples])
             for example in examples:
                 example.picture = pictures.get(example.row)
     if out:
-        page = Page(title=f"vixen: {options.run.name}", rows=rows, columns=COLUMNS, best=best_of(rows), log=read_log(options.run),
-                    settings=read_settings(options.run), examples=examples, depth=options.depth, seed=options.seed)
+        page = Page(
+            title=f"vixen: {options.run.name}",
+            rows=rows,
+            columns=COLUMNS,
+            best=best_of(rows),
+            log=read_log(options.run),
+            settings=read_settings(options.run),
+            examples=examples,
+            depth=options.depth,
+            seed=options.seed,
+        )
         write_text(out, render(page))
         print(f"\nreport: {options.out.resolve()}")
 

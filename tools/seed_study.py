@@ -13,27 +13,12 @@ import subprocess
 from pathlib import Path
 
 from vixen_tools.arguments import whole
-from vixen_tools.errors import UserError, reading, run_tool
+from vixen_tools.errors import reading, run_tool
 from vixen_tools.files import read_json
 from vixen_tools.outputs import claim_collection
+from vixen_tools.program import default_binary, inputs_of
 
-ROOT = Path(__file__).resolve().parents[1]
-INPUTS = ("--config", "--data.path", "--model.path")
 SHOWN = ["P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100", "seconds"]
-
-
-def default_binary() -> Path:
-    for preset in ("cuda", "cpu"):
-        path = ROOT / "build" / preset / "src" / "vixen"
-        if path.exists():
-            return path
-    raise UserError("no vixen binary under build/: run launch/setup first, or give --binary")
-
-
-def inputs_of(options: list[str]) -> dict[str, list[Path]]:
-    """What the options of vixen train name that it reads, --key VALUE and --key=VALUE."""
-    words = [part for word in options for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    return {key: [Path(value) for word, value in zip(words, words[1:]) if word == key] for key in INPUTS}
 
 
 def row(name: str, values: list[float]) -> str:

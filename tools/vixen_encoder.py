@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ PROJECTION = "image_projection.safetensors"
 FUSION = "fusion.safetensors"
 
 
-def find_folder(name_or_path) -> Path:
+def find_folder(name_or_path: str | Path) -> Path:
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
     from huggingface_hub import snapshot_download
@@ -53,8 +55,7 @@ def make_projection(tensors: dict[str, torch.Tensor]) -> nn.Module:
     if "weight" in state:
         projection = nn.Linear(*reversed(state["weight"].shape))
     else:
-        projection = nn.Sequential(nn.Linear(*reversed(state["0.weight"].shape)), nn.GELU(),
-                                   nn.Linear(*reversed(state["2.weight"].shape)))
+        projection = nn.Sequential(nn.Linear(*reversed(state["0.weight"].shape)), nn.GELU(), nn.Linear(*reversed(state["2.weight"].shape)))
     projection.load_state_dict(state)
     return projection
 
@@ -70,10 +71,17 @@ def make_fusion(tensors: dict[str, torch.Tensor], heads: int) -> nn.Module:
 class VixenEncoder(nn.Module):
     config_file_name = CONFIG
     save_in_root = True  # sentence-transformers: this module's files are those of the model
-    modalities = ["text"]
+    modalities: ClassVar[list[str]] = ["text"]
 
-    def __init__(self, config: dict, tokenizer: Tokenizer, backbone: nn.Module, image_projection: nn.Module | None = None,
-                 fusion: nn.Module | None = None, source: Path | None = None):
+    def __init__(
+        self,
+        config: dict,
+        tokenizer: Tokenizer,
+        backbone: nn.Module,
+        image_projection: nn.Module | None = None,
+        fusion: nn.Module | None = None,
+        source: Path | None = None,
+    ):
         super().__init__()
         self.config, self.tokenizer, self.source = config, tokenizer, source
         self.backbone, self.image_projection, self.fusion = backbone, image_projection, fusion
@@ -91,7 +99,7 @@ class VixenEncoder(nn.Module):
         self.tokenizer.enable_truncation(value)
 
     @classmethod
-    def from_pretrained(cls, name_or_path, base: str | None = None, dtype: torch.dtype = torch.float32) -> VixenEncoder:
+    def from_pretrained(cls, name_or_path: str | Path, base: str | None = None, dtype: torch.dtype = torch.float32) -> VixenEncoder:
         """base: the model that an adapter belongs to, where it is not at the place its folder names."""
         folder = find_folder(name_or_path)
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -138,13 +146,13 @@ class VixenEncoder(nn.Module):
         positions: list[int] = []
         end = 0  # the next number; free slots of padded positions take numbers, but no place
 
-        def put(part, slots=0):
+        def put(part: Sequence[int | None], slots: int = 0) -> None:
             nonlocal end
             ids.extend(part)
             positions.extend(range(end, end + len(part)))
             end += max(len(part), slots)
 
-        def put_images():
+        def put_images() -> None:
             put(image_prefix)
             put([None] * n_images, images["slots"] if padded and images else 0)
 
@@ -166,7 +174,7 @@ class VixenEncoder(nn.Module):
             positions = list(range(len(ids)))
         return ids, positions
 
-    def preprocess(self, inputs: list, prompt: str | None = None, **_) -> dict[str, torch.Tensor]:
+    def preprocess(self, inputs: list, prompt: str | None = None, **_: object) -> dict[str, torch.Tensor]:
         """Texts, or dicts of text and images, to input_ids, attention_mask, position_ids [b, T], image_embeddings [M, I]
         and image_places [M, 2] (sequence, position; with late fusion: sequence, place in its bag)."""
         parts = [part if isinstance(part, dict) else {"text": part} for part in inputs]
@@ -182,19 +190,23 @@ class VixenEncoder(nn.Module):
         mask, position_ids = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
         places = []
         for i, (ids, positions) in enumerate(sequences):
-            input_ids[i, :len(ids)] = torch.tensor([token or 0 for token in ids])
-            mask[i, :len(ids)] = 1
-            position_ids[i, :len(ids)] = torch.tensor(positions)
+            input_ids[i, : len(ids)] = torch.tensor([token or 0 for token in ids])
+            mask[i, : len(ids)] = 1
+            position_ids[i, : len(ids)] = torch.tensor(positions)
             columns = range(1, len(pictures[i]) + 1) if self.fusion is not None else [p for p, t in enumerate(ids) if t is None]
             places += [(i, column) for column in columns]
         width = self.config["images"]["width"] if self.config["images"] else 0
-        return {"input_ids": input_ids, "attention_mask": mask, "position_ids": position_ids,
-                "image_embeddings": torch.cat([torch.empty(0, width), *(p for p in pictures if len(p))]),
-                "image_places": torch.tensor(places, dtype=torch.long).view(-1, 2)}
+        return {
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "position_ids": position_ids,
+            "image_embeddings": torch.cat([torch.empty(0, width), *(p for p in pictures if len(p))]),
+            "image_places": torch.tensor(places, dtype=torch.long).view(-1, 2),
+        }
 
     tokenize = preprocess
 
-    def _pictures(self, i: int, images) -> torch.Tensor:
+    def _pictures(self, i: int, images: Any) -> torch.Tensor:
         if images is None or len(images) == 0:
             return torch.empty(0, 0)
         if not self.config["images"]:
@@ -207,16 +219,17 @@ class VixenEncoder(nn.Module):
 
     # The model
 
-    def forward(self, features: dict[str, torch.Tensor], **_) -> dict[str, torch.Tensor]:
+    def forward(self, features: dict[str, torch.Tensor], **_: object) -> dict[str, torch.Tensor]:
         """Adds sentence_embedding [b, D], float32, not normalised."""
         mask = features["attention_mask"]
         words = self.backbone.get_input_embeddings()(features["input_ids"])
-        pictures = self.image_projection(features["image_embeddings"]) if len(features["image_places"]) else None
+        pictures = self.image_projection(features["image_embeddings"]) if self.image_projection and len(features["image_places"]) else None
         row, column = features["image_places"].unbind(1)
         if pictures is not None and self.fusion is None:
             words = words.index_put((row, column), pictures.to(words.dtype))
-        states = self.backbone(inputs_embeds=words, attention_mask=self._attention_mask(mask, words.dtype),
-                               position_ids=features["position_ids"]).last_hidden_state.float()
+        states = self.backbone(
+            inputs_embeds=words, attention_mask=self._attention_mask(mask, words.dtype), position_ids=features["position_ids"]
+        ).last_hidden_state.float()
         if self.config["pooling"] == "last":
             pooled = states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
         elif self.config["pooling"] == "cls":  # the first token, behind the pictures where those come first
@@ -246,10 +259,10 @@ class VixenEncoder(nn.Module):
     # sentence-transformers
 
     @classmethod
-    def load(cls, model_name_or_path: str, *_, model_kwargs: dict | None = None, **__) -> VixenEncoder:
+    def load(cls, model_name_or_path: str, *_: object, model_kwargs: dict | None = None, **__: object) -> VixenEncoder:
         return cls.from_pretrained(model_name_or_path, **(model_kwargs or {}))
 
-    def save(self, output_path: str, *_, **__) -> None:
+    def save(self, output_path: str, *_: object, **__: object) -> None:
         folder = Path(output_path)
         self.backbone.save_pretrained(folder)
         (folder / CONFIG).write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

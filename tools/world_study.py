@@ -10,23 +10,21 @@ Exits with 1 when they do not.
 
 import argparse
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 
-from seed_study import default_binary, inputs_of
 from vixen_tools.arguments import whole
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import write_text
 from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
+from vixen_tools.program import default_binary, inputs_of, mpi_environment
+from vixen_tools.progress import waiting
 
 STOPPED_ON_REQUEST = 75
-MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
-       "OMPI_MCA_rmaps_base_oversubscribe": "1"}
 
 
 def value_of(options: list[str], key: str) -> str:
@@ -38,7 +36,8 @@ def value_of(options: list[str], key: str) -> str:
 
 def run(binary: Path, ranks: int, *words: object, ok: tuple[int, ...] = (0,)) -> str:
     command = ["mpirun", "-n", str(ranks), str(binary), *map(str, words), "--threads", "1"]
-    result = subprocess.run(command, env={**os.environ, **MPI}, capture_output=True, text=True)
+    with waiting(f"{ranks} ranks: {words[0]}"):
+        result = subprocess.run(command, env=mpi_environment(), capture_output=True, text=True)
     if result.returncode not in ok:
         reason = [line for line in result.stderr.splitlines() if line.strip()]
         raise UserError(f"{' '.join(command)}: ended with exit code {result.returncode}: {reason[-1] if reason else 'without a word'}")
@@ -47,10 +46,26 @@ def run(binary: Path, ranks: int, *words: object, ok: tuple[int, ...] = (0,)) ->
 
 def losses_at(binary: Path, ranks: int, steps: int, folder: Path, options: list[str]) -> tuple[list[float], float]:
     """Losses of the first steps, and megabytes of the label side on rank 0."""
-    log = run(binary, ranks, "train", *options, "--run.dir", folder, "--run.stop_after_steps", steps, "--run.log_every_steps", 1,
-              "--run.resume", "false", ok=(STOPPED_ON_REQUEST,))
+    log = run(
+        binary,
+        ranks,
+        "train",
+        *options,
+        "--run.dir",
+        folder,
+        "--run.stop_after_steps",
+        steps,
+        "--run.log_every_steps",
+        1,
+        "--run.resume",
+        "false",
+        ok=(STOPPED_ON_REQUEST,),
+    )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    memory = float(re.search(r"label side ([\d.]+) MB", log).group(1))
+    label_side = re.search(r"label side ([\d.]+) MB", log)
+    if label_side is None:
+        raise UserError(f"{binary}: its log has no line 'label side N MB'")
+    memory = float(label_side.group(1))
     return [line["loss"] for line in lines if "loss" in line], memory
 
 
@@ -84,7 +99,7 @@ def main() -> int:
     binary = arguments.binary or default_binary()
 
     claim_collection(arguments.out, inputs_of(arguments.options))
-    reference_losses = reference_top = None
+    reference: tuple[list[float], np.ndarray, np.ndarray] | None = None
     worst = 0.0
     agree = True
     print(f"{'ranks':>5} {'largest loss gap':>17} {'ids equal':>10} {'scores equal':>13} {'label side MB on rank 0':>24}")
@@ -93,11 +108,10 @@ def main() -> int:
         claim_ranks(folder)
         losses, memory = losses_at(binary, ranks, arguments.steps, folder / "run", arguments.options)
         ids, scores = top_at(binary, ranks, arguments.k, folder, arguments.options)
-        if reference_losses is None:
-            reference_losses, reference_top = losses, (ids, scores)
-        gap = max(abs(a - b) / b for a, b in zip(losses, reference_losses, strict=True))
-        same_ids, same_scores = np.array_equal(ids, reference_top[0]), np.array_equal(scores, reference_top[1])
-        print(f"{ranks:>5} {gap:>17.2e} {str(same_ids):>10} {str(same_scores):>13} {memory:>24.1f}", flush=True)
+        reference = reference or (losses, ids, scores)
+        gap = max(abs(a - b) / b for a, b in zip(losses, reference[0], strict=True))
+        same_ids, same_scores = np.array_equal(ids, reference[1]), np.array_equal(scores, reference[2])
+        print(f"{ranks:>5} {gap:>17.2e} {same_ids!s:>10} {same_scores!s:>13} {memory:>24.1f}", flush=True)
         worst = max(worst, gap)
         agree = agree and same_ids and same_scores
     return 0 if agree and worst <= 1e-6 else 1

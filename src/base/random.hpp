@@ -1,11 +1,12 @@
 // Counter-based random numbers: a value depends only on (seed, stream, a, b), never on who asks or in which order,
-// so that sampling and dropout are the same for every world size and after every resume.
-//
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// so that sampling and dropout are the same for every world size and after every resume. The generator:
+// base/philox.hpp.
 #pragma once
 
 #include <array>
 #include <cstdint>
+
+#include "base/philox.hpp"
 
 namespace vixen {
 
@@ -21,17 +22,10 @@ enum class RandomStream : uint32_t {
   kImageDropout = 8,  ///< sequences that go without their pictures; a = step, b = key of the sequence
 };
 
-/// The ten-round Philox4x32 block function: 128-bit counter, 64-bit key, 128 random bits.
+/// philox_block over arrays: 128-bit counter, 64-bit key, 128 random bits.
 inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53u} * counter[0];
-    const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(product0)};
-    key[0] += 0x9E3779B9u;
-    key[1] += 0xBB67AE85u;
-  }
-  return counter;
+  const PhiloxBlock bits = philox_block({{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
+  return {bits.word[0], bits.word[1], bits.word[2], bits.word[3]};
 }
 
 /// 128 random bits for (seed, stream, a, b). The key is (seed low, seed high ^ stream), the counter (a, b).

@@ -1,28 +1,28 @@
-// SHA-256 (FIPS 180-4), for file identities that other tools compute too (sha256sum, Python's hashlib).
+// SHA-256 (FIPS 180-4) by OpenSSL, for file identities that other tools compute too (sha256sum, Python's hashlib).
 #pragma once
 
-#include <array>
 #include <cstddef>
-#include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
+struct evp_md_ctx_st;  // OpenSSL's EVP_MD_CTX: its headers stay in sha256.cpp
+
 namespace vixen {
 
-/// Digest of a message given in pieces. Local, no allocation.
+/// Digest of a message given in pieces. Local.
 class Sha256 {
  public:
+  Sha256();
   void update(std::span<const std::byte> bytes);
   /// The digest as 64 lower-case hex digits. The object must not be used afterwards.
   std::string finish();
 
  private:
-  void block(const std::byte* bytes);
-
-  std::array<uint32_t, 8> state_ = {0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au,
-                                    0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u};
-  std::array<std::byte, 64> pending_ = {};
-  uint64_t length_bytes_ = 0;
+  struct Free {
+    void operator()(evp_md_ctx_st* context) const;
+  };
+  std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
 
 /// The digest of one message, as hex.

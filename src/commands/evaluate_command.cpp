@@ -1,9 +1,8 @@
 // vixen evaluate: metrics of a run, of an untrained backbone (zero-shot), or of a predictions file.
 #include <ATen/ATen.h>
 
-#include <chrono>
-
 #include "base/check.hpp"
+#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/standard_streams.hpp"
@@ -36,7 +35,7 @@ void check_content(const std::string& path, const Dataset& dataset) {
 }  // namespace
 
 int evaluate_command(const Config& asked, MpiSession& session) {
-  const auto start = std::chrono::steady_clock::now();
+  const Lap lap;
   const auto comm = start_job(asked, session);
   auto config = asked;
   std::map<std::string, double> metrics;
@@ -67,7 +66,7 @@ int evaluate_command(const Config& asked, MpiSession& session) {
     const auto labels = label_shard(*model->encoder, config, *dataset, *comm);
     metrics = evaluate_test_split(*model->encoder, labels, *dataset, config, *comm, &bins);
   }
-  metrics["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  metrics["seconds"] = lap.total();
   if (comm->rank() == 0) {
     print_out("{}", metrics_table(metrics));
     print_out("{}", bins_table(bins));

@@ -9,6 +9,7 @@
 #endif
 #include <immintrin.h>
 
+#include "base/philox.hpp"
 #include "kernels/cpu_kernels.hpp"
 
 namespace vixen::VIXEN_ISA {

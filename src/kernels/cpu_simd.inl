@@ -257,8 +257,8 @@ struct DropoutDraw {
         threshold(static_cast<int32_t>(dropout.threshold)),
         scale(dropout.scale) {
     for (uint32_t round = 0; round < 10; ++round) {
-      key0[round] = static_cast<uint32_t>(dropout.key0 + round * 0x9E3779B9u);
-      key1[round] = static_cast<uint32_t>(dropout.key1 + round * 0xBB67AE85u);
+      key0[round] = static_cast<uint32_t>(dropout.key0 + round * kPhiloxStep0);
+      key1[round] = static_cast<uint32_t>(dropout.key1 + round * kPhiloxStep1);
     }
   }
 };
@@ -269,7 +269,7 @@ VIXEN_INLINE void keep_factors(VQ c0, VQ c1, VQ c2, const DropoutDraw& dropout, 
   VQ c3 = VQ{} + dropout.step;
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const VQ product0 = multiply_wide(c0, 0xD2511F53u), product1 = multiply_wide(c2, 0xCD9E8D57u);
+    const VQ product0 = multiply_wide(c0, kPhiloxMultiplier0), product1 = multiply_wide(c2, kPhiloxMultiplier1);
     c0 = exclusive_or(product1 >> 32, c1, dropout.key0[round]);
     c1 = product1;
     c2 = exclusive_or(product0 >> 32, c3, dropout.key1[round]);

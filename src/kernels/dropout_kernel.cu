@@ -2,31 +2,13 @@
 //   x, y [rows, width]; counter and key as in kernels/dropout.hpp.
 #include <cuda_bf16.h>
 
+#include "base/philox.hpp"
 #include "kernels/dropout_launch.hpp"
 
 namespace vixen {
 namespace {
 
 constexpr int kThreads = 256;
-
-struct Block {
-  uint32_t word[4];
-};
-
-__device__ Block philox_block(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t key0, uint32_t key1) {
-#pragma unroll
-  for (int round = 0; round < 10; ++round) {
-    const uint32_t high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
-    const uint32_t high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
-    c0 = high1 ^ c1 ^ key0;
-    c1 = low1;
-    c2 = high0 ^ c3 ^ key1;
-    c3 = low0;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return {{c0, c1, c2, c3}};
-}
 
 /// Calls write(element index, kept) for the columns of this thread's block.
 template <class Write>
@@ -35,9 +17,10 @@ __device__ void for_block(int64_t rows, int64_t width, RowKeys keys, DropoutKey 
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= rows * blocks) return;
   const int64_t row = index / blocks, block = index % blocks;
-  const Block bits = philox_block(static_cast<uint32_t>(block), static_cast<uint32_t>(keys.sequence[row]),
-                                  dropout.site << 16 | static_cast<uint32_t>(keys.position[row]), dropout.step,
-                                  dropout.key0, dropout.key1);
+  const PhiloxBlock bits =
+      philox_block({{static_cast<uint32_t>(block), static_cast<uint32_t>(keys.sequence[row]),
+                     dropout.site << 16 | static_cast<uint32_t>(keys.position[row]), dropout.step}},
+                   dropout.key0, dropout.key1);
 #pragma unroll
   for (int e = 0; e < 8; ++e) {
     const int64_t column = block * 8 + e;

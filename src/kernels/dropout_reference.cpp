@@ -24,15 +24,15 @@ at::Tensor philox_draws(const at::Tensor& counter0, const at::Tensor& counter1, 
   at::Tensor c3 = at::full_like(c0, static_cast<int64_t>(dropout.step & kLow32), at::MemoryFormat::Contiguous);
   uint32_t key0 = static_cast<uint32_t>(dropout.seed);
   uint32_t key1 = static_cast<uint32_t>(dropout.seed >> 32) ^ static_cast<uint32_t>(RandomStream::kDropout);
-  for (int round = 0; round < 10; ++round) {
-    const auto [high0, low0] = multiply_wide(c0, 0xD2511F53);
-    const auto [high1, low1] = multiply_wide(c2, 0xCD9E8D57);
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    const auto [high0, low0] = multiply_wide(c0, kPhiloxMultiplier0);
+    const auto [high1, low1] = multiply_wide(c2, kPhiloxMultiplier1);
     c0 = high1.bitwise_xor(c1).bitwise_xor(static_cast<int64_t>(key0));
     c1 = low1;
     c2 = high0.bitwise_xor(c3).bitwise_xor(static_cast<int64_t>(key1));
     c3 = low0;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+    key0 += kPhiloxStep0;
+    key1 += kPhiloxStep1;
   }
   const at::Tensor block = at::stack({c0, c1, c2, c3}, -1);  // [S..., 4]
   const at::Tensor halves = at::stack({block.bitwise_and(0xffff), block.bitwise_right_shift(16)}, -1);

@@ -4,10 +4,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 
 #include "base/check.hpp"
+#include "base/lap.hpp"
 #include "search/exact_search_aten.hpp"
 #include "search/exact_search_cpu.hpp"
 #include "search/scan_kernels.hpp"
@@ -19,13 +19,7 @@ namespace {
 double product_seconds(at::ScalarType dtype) {
   const at::Tensor a = at::ones({128, 256}, dtype), b = at::ones({512, 256}, dtype);
   at::Tensor c = at::empty({128, 512}, dtype);
-  double best = std::numeric_limits<double>::infinity();
-  for (int repeat = 0; repeat < 4; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    at::mm_out(c, a, b.t());
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
+  return fastest_seconds(4, [&] { at::mm_out(c, a, b.t()); });
 }
 
 /// Whether this machine multiplies bfloat16 so much faster that the wider candidate margin pays. The choice may differ

@@ -17,8 +17,9 @@ MISSING = ["search", "--search.corpus", "/none/corpus.h5", "--search.queries", "
 
 def run(*arguments, ranks=0, **environment):
     command = [MPIEXEC, "-n", str(ranks), "--oversubscribe"] if ranks else []
-    done = subprocess.run([*command, VIXEN, *arguments], capture_output=True, text=True, timeout=100, check=False,
-                          env={**os.environ, **environment})
+    done = subprocess.run(
+        [*command, VIXEN, *arguments], capture_output=True, text=True, timeout=100, check=False, env={**os.environ, **environment}
+    )
     return done.returncode, done.stdout, done.stderr
 
 

@@ -18,18 +18,33 @@ import numpy as np
 VIXEN, MPIEXEC = sys.argv[1:3]
 ALLOWED = sorted(os.sched_getaffinity(0))
 # An interactive shell within a step of SLURM (srun --pty bash), without PMI.
-STEP = {"SLURM_JOB_ID": "7", "SLURM_JOBID": "7", "SLURM_NODELIST": "n1", "SLURM_JOB_NODELIST": "n1", "SLURM_NNODES": "1",
-        "SLURM_NTASKS": "1", "SLURM_TASKS_PER_NODE": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0",
-        "SLURM_STEP_ID": "0", "SLURM_STEPID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NODELIST": "n1"}
+STEP = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOBID": "7",
+    "SLURM_NODELIST": "n1",
+    "SLURM_JOB_NODELIST": "n1",
+    "SLURM_NNODES": "1",
+    "SLURM_NTASKS": "1",
+    "SLURM_TASKS_PER_NODE": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEPID": "0",
+    "SLURM_STEP_NUM_TASKS": "1",
+    "SLURM_STEP_NODELIST": "n1",
+}
 
 
 def numbers(text: str) -> list[int]:
-    """"0-2,8" -> [0, 1, 2, 8]."""
+    """ "0-2,8" -> [0, 1, 2, 8]."""
     pairs = [piece.split("-") for piece in text.split(",")]
     return [number for pair in pairs for number in range(int(pair[0]), int(pair[-1]) + 1)]
 
 
 class LaunchTest(unittest.TestCase):
+    folder: pathlib.Path
+
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
@@ -42,9 +57,27 @@ class LaunchTest(unittest.TestCase):
 
     def start(self, *launcher: str, options: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess:
         rows = str(self.folder / "rows.h5")
-        return subprocess.run([*launcher, VIXEN, "search", "--search.corpus", rows, "--search.queries", rows, "--search.k", "2",
-                               "--out", str(self.folder / "found.h5"), *options],
-                              capture_output=True, text=True, timeout=100, check=False, env={**os.environ, **environment})
+        return subprocess.run(
+            [
+                *launcher,
+                VIXEN,
+                "search",
+                "--search.corpus",
+                rows,
+                "--search.queries",
+                rows,
+                "--search.k",
+                "2",
+                "--out",
+                str(self.folder / "found.h5"),
+                *options,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env={**os.environ, **environment},
+        )
 
     def shares(self, *launcher: str, **settings) -> tuple[list[tuple[int, list[int]]], str]:
         """(threads, CPUs) of each rank, and the line they were read from."""
@@ -115,10 +148,11 @@ class LaunchTest(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_tasks_of_a_step_without_pmi_are_one_line(self):
-        done = self.start(**{**STEP, "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"})
+        done = self.start(options=(), **{**STEP, "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"})
         self.assertEqual(done.returncode, 2, done.stderr)
-        self.assertEqual(done.stderr, "vixen: the launcher started 4 processes, but MPI sees one: start them with mpirun, or "
-                                      "srun --mpi=pmix\n")
+        self.assertEqual(
+            done.stderr, "vixen: the launcher started 4 processes, but MPI sees one: start them with mpirun, or srun --mpi=pmix\n"
+        )
 
     def test_mpirun_within_a_step_of_several_tasks_counts_its_own_ranks(self):
         done = self.start(MPIEXEC, "-n", "1", SLURM_STEP_NUM_TASKS="4")

@@ -24,13 +24,26 @@ class StreamsTest(unittest.TestCase):
             file["embeddings"] = np.eye(300, dtype=np.float32)
         rows = str(self.folder / "rows.h5")
         self.out = self.folder / "found.h5"
-        self.search = [VIXEN, "search", "--search.corpus", rows, "--search.queries", rows, "--search.k", "5", "--out", str(self.out),
-                       "--run.log_level", "error"]
+        self.search = [
+            VIXEN,
+            "search",
+            "--search.corpus",
+            rows,
+            "--search.queries",
+            rows,
+            "--search.k",
+            "5",
+            "--out",
+            str(self.out),
+            "--run.log_level",
+            "error",
+        ]
 
     def run_shell(self, script: str, *command: str, **settings) -> subprocess.CompletedProcess:
         """script: bash, with the command as "$@"."""
-        return subprocess.run(["bash", "-c", script, "bash", *command], capture_output=True, text=True, timeout=100, check=False,
-                              **settings)
+        return subprocess.run(
+            ["bash", "-c", script, "bash", *command], capture_output=True, text=True, timeout=100, check=False, **settings
+        )
 
     def assert_found(self):
         with h5py.File(self.out) as file:
@@ -44,8 +57,12 @@ class StreamsTest(unittest.TestCase):
             self.assert_found()
 
     def test_a_result_that_cannot_be_printed_is_said(self):
-        for command in (self.search, [VIXEN, "inspect", str(self.folder / "rows.h5")], [VIXEN, "--help"],
-                        [VIXEN, "train", "--print-config"]):
+        for command in (
+            self.search,
+            [VIXEN, "inspect", str(self.folder / "rows.h5")],
+            [VIXEN, "--help"],
+            [VIXEN, "train", "--print-config"],
+        ):
             done = self.run_shell('"$@" >/dev/full', *command)
             self.assertEqual(done.returncode, 2, command)
             self.assertEqual(done.stderr, f"vixen: standard output: No space left on device: {LOST}")
@@ -102,8 +119,14 @@ class StreamsTest(unittest.TestCase):
             if kind is not None:
                 environment["TERM"] = kind
             leader, follower = pty.openpty()  # 0 columns wide
-            done = subprocess.run([*self.search[:-2], "--run.log_level", "info"], stdout=subprocess.PIPE, stderr=follower,
-                                  env=environment, timeout=100, check=False)
+            done = subprocess.run(
+                [*self.search[:-2], "--run.log_level", "info"],
+                stdout=subprocess.PIPE,
+                stderr=follower,
+                env=environment,
+                timeout=100,
+                check=False,
+            )
             os.close(follower)
             text = os.read(leader, 1 << 16).decode()
             os.close(leader)

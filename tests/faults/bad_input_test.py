@@ -11,7 +11,6 @@ import time
 import h5py
 import numpy as np
 import pytest
-
 from refusals import assert_refused, damaged, emptied_row, with_pictures
 
 
@@ -35,6 +34,7 @@ def test_wrong_schema_version(tiny, tmp_path):
 def test_label_out_of_range(tiny, tmp_path):
     def change(file):
         file["train/labels/values"][5] = 999
+
     path = damaged(tiny.data, tmp_path, change)
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path})), "labels", "999", "40")
 
@@ -58,8 +58,17 @@ def test_nan_in_search(tiny, tmp_path):
     rows[31, 2] = np.nan
     with h5py.File(tmp_path / "bad.h5", "w") as file:
         file["embeddings"] = rows
-    result = tiny.run("search", "--search.corpus", tmp_path / "bad.h5", "--search.queries", tmp_path / "good.h5",
-                      "--search.k", 5, "--out", tmp_path / "out.h5")
+    result = tiny.run(
+        "search",
+        "--search.corpus",
+        tmp_path / "bad.h5",
+        "--search.queries",
+        tmp_path / "good.h5",
+        "--search.k",
+        5,
+        "--out",
+        tmp_path / "out.h5",
+    )
     assert_refused(result, "bad.h5", "31")
     assert not (tmp_path / "out.h5").exists()
 
@@ -77,6 +86,7 @@ def test_tokens_the_model_does_not_know(tiny, tmp_path):
     def one_more(file):
         file.attrs["vocabulary"] = np.int64(1000)
         file["test/tokens/values"][-1] = 999
+
     path = damaged(tiny.data, tmp_path, one_more)
     result = tiny.run("train", *tiny.train_options(tmp_path / "run", **{"data.path": path}))
     assert_refused(result, "damaged.h5: test row ", "uses token 999", "has 45 rows (0 to 44)")

@@ -27,9 +27,20 @@ class TinyRun:
 
     def train_options(self, run_dir: Path, **more: object) -> list[str]:
         settings = {
-            "data.path": self.data, "model.path": self.model, "run.dir": run_dir, "train.epochs": 4,
-            "train.batch_size": 32, "train.warmup_steps": 4, "prototype.free_vectors": 32, "prototype.heads": 4,
-            "prototype.feed_forward": 64, "cluster.start_epoch": 1, "cluster.update_epochs": 1, "threads": 1, **more}
+            "data.path": self.data,
+            "model.path": self.model,
+            "run.dir": run_dir,
+            "train.epochs": 4,
+            "train.batch_size": 32,
+            "train.warmup_steps": 4,
+            "prototype.free_vectors": 32,
+            "prototype.heads": 4,
+            "prototype.feed_forward": 64,
+            "cluster.start_epoch": 1,
+            "cluster.update_epochs": 1,
+            "threads": 1,
+            **more,
+        }
         return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 
     def run(self, name: str, *options: object, ranks: int = 0, timeout: float = 60) -> subprocess.CompletedProcess:
@@ -39,6 +50,5 @@ class TinyRun:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     folder = tmp_path_factory.mktemp("tiny") / "files"
-    subprocess.run([sys.executable, str(ROOT / "tests/slurm/make_tiny_run.py"), "--out", str(folder)], check=True,
-                   capture_output=True)
+    subprocess.run([sys.executable, str(ROOT / "tests/slurm/make_tiny_run.py"), "--out", str(folder)], check=True, capture_output=True)
     return TinyRun(folder)

@@ -25,8 +25,7 @@ def ranks_of(run: Path) -> list[int]:
 def test_one_rank_killed(tiny, tmp_path):
     run = tmp_path / "run"
     options = tiny.train_options(run, **{"train.epochs": 2000})
-    process = subprocess.Popen(tiny.command("train", *options, ranks=2), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               text=True)
+    process = subprocess.Popen(tiny.command("train", *options, ranks=2), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.time() + 60
     while not (run / "metrics.jsonl").exists():
         assert process.poll() is None and time.time() < deadline, "training did not start"

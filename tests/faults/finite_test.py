@@ -19,9 +19,13 @@ def model_with(tiny, folder: Path, tensor: str, place: tuple, value: float) -> P
     return folder
 
 
-@pytest.mark.parametrize("tensor, place, value, shown", [
-    ("encoder.layer.1.output.dense.weight", (7, 3), np.nan, "element [7, 3]: NaN"),
-    ("embeddings.LayerNorm.bias", (31,), -np.inf, "element [31]: -infinity")])
+@pytest.mark.parametrize(
+    "tensor, place, value, shown",
+    [
+        ("encoder.layer.1.output.dense.weight", (7, 3), np.nan, "element [7, 3]: NaN"),
+        ("embeddings.LayerNorm.bias", (31,), -np.inf, "element [31]: -infinity"),
+    ],
+)
 def test_weights_in_every_command(tiny, tmp_path, tensor, place, value, shown):
     model = model_with(tiny, tmp_path / "model", tensor, place, value)
     expected = (str(model / "model.safetensors"), f"tensor {tensor} holds NaN or infinity ({shown})")
@@ -40,15 +44,22 @@ def test_weights_in_every_command(tiny, tmp_path, tensor, place, value, shown):
 
 def test_outputs_that_overflow_are_not_written(tiny, tmp_path):
     model = model_with(tiny, tmp_path / "model", "encoder.layer.1.output.LayerNorm.weight", (), 3e38)
-    result = tiny.run("embed", "--data.path", tiny.data, "--model.path", model, "--embed.side", "labels", "--out",
-                      tmp_path / "out.h5")
+    result = tiny.run("embed", "--data.path", tiny.data, "--model.path", model, "--embed.side", "labels", "--out", tmp_path / "out.h5")
     assert_refused(result, str(model), "NaN or infinity", "overflow", at_work=True)
     assert list(tmp_path.glob("out*")) == []
 
 
 def test_training_that_diverges_between_log_lines(tiny, tmp_path):
-    options = tiny.train_options(tmp_path / "run", **{"train.lr": 1e30, "train.clip_norm": 0, "run.log_every_steps": 1000000,
-                                                      "train.evaluate_every_epochs": 0, "model.compute": "fp32"})
+    options = tiny.train_options(
+        tmp_path / "run",
+        **{
+            "train.lr": 1e30,
+            "train.clip_norm": 0,
+            "run.log_every_steps": 1000000,
+            "train.evaluate_every_epochs": 0,
+            "model.compute": "fp32",
+        },
+    )
     result = tiny.run("train", *options)
     assert result.returncode == 2, result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("vixen: ")]) == 1, result.stderr
@@ -60,8 +71,19 @@ def search(tiny, folder: Path, rows: np.ndarray, queries: np.ndarray, cosine: bo
         file["embeddings"] = rows
     with h5py.File(folder / "queries.h5", "w") as file:
         file["embeddings"] = queries
-    return tiny.run("search", "--search.corpus", folder / "rows.h5", "--search.queries", folder / "queries.h5", "--search.k", 5,
-                    "--search.cosine", str(cosine).lower(), "--out", folder / "out.h5")
+    return tiny.run(
+        "search",
+        "--search.corpus",
+        folder / "rows.h5",
+        "--search.queries",
+        folder / "queries.h5",
+        "--search.k",
+        5,
+        "--search.cosine",
+        str(cosine).lower(),
+        "--out",
+        folder / "out.h5",
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-60, 1e-30, 1.0, 1e30, 1e200, 1e307])

@@ -1,4 +1,4 @@
-""""The same" is judged by content: data sets, base models and adapters that were made anew under the same name are told apart."""
+""" "The same" is judged by content: data sets, base models and adapters that were made anew under the same name are told apart."""
 
 import gzip
 import json
@@ -9,10 +9,9 @@ from pathlib import Path
 
 import h5py
 import pytest
-from safetensors.numpy import load_file, save_file
-
 from conftest import ROOT, TinyRun
 from refusals import assert_refused
+from safetensors.numpy import load_file, save_file
 
 
 def remade(tiny: TinyRun, folder: Path, change) -> Path:
@@ -26,8 +25,22 @@ def remade(tiny: TinyRun, folder: Path, change) -> Path:
     change(*sides.values())
     for stem, rows in sides.items():
         (raw / f"{stem}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    subprocess.run([sys.executable, ROOT / "tools/prepare_dataset.py", "--raw", raw, "--model", tiny.model, "--out", folder / "data.h5",
-                    "--max-length", "16"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "tools/prepare_dataset.py",
+            "--raw",
+            raw,
+            "--model",
+            tiny.model,
+            "--out",
+            folder / "data.h5",
+            "--max-length",
+            "16",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return folder / "data.h5"
 
 
@@ -128,8 +141,12 @@ def test_adapters_on_a_base_that_has_changed(tiny, tmp_path):
     (base / "model.safetensors").write_bytes(good)
     assert tiny.run("train", *tiny.train_options(run, **options)).returncode == 0
     changed_weights(base)
-    for command in (["evaluate"], ["predict", "--out", tmp_path / "p.h5"], ["embed", "--out", tmp_path / "e.h5"],
-                    ["export", "--export.format", "merged", "--out", tmp_path / "merged"]):
+    for command in (
+        ["evaluate"],
+        ["predict", "--out", tmp_path / "p.h5"],
+        ["embed", "--out", tmp_path / "e.h5"],
+        ["export", "--export.format", "merged", "--out", tmp_path / "merged"],
+    ):
         assert_refused(tiny.run(*command, "--run.dir", run), "another base model", "model.safetensors", str(base))
     (base / "model.safetensors").write_bytes(good)
     assert tiny.run("evaluate", "--run.dir", run).returncode == 0
@@ -153,7 +170,9 @@ def test_a_data_set_of_an_older_version_is_hashed_when_it_is_opened(tiny, finish
     old = tmp_path / "old.h5"
     shutil.copy(tiny.data, old)
     with h5py.File(old, "r+") as file:
-        assert {name for name in file.attrs if name.startswith("content_")} == {f"content_{part}" for part in ("train", "test", "label", "images")}
+        assert {name for name in file.attrs if name.startswith("content_")} == {
+            f"content_{part}" for part in ("train", "test", "label", "images")
+        }
         for part in ("train", "test", "label", "images"):
             del file.attrs[f"content_{part}"]
     # The program's own hash of every byte is the one that the tool stored.

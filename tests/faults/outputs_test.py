@@ -10,15 +10,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
 from conftest import TinyRun
 from refusals import assert_refused
 
 
 def digests(folder: Path) -> dict[str, str]:
     """Hash of every file below a folder; links by their target."""
-    return {str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()}
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() or path.is_symlink()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,15 @@ def commands(place: Path) -> dict[str, list]:
         "predict --text": ["predict", "--run.dir", run, "--text"],
         "evaluate": ["evaluate", "--run.dir", run, "--data.path", data],
         "evaluate predictions": ["evaluate", "--evaluate.predictions", place / "ranked.h5", "--data.path", data],
-        "search": ["search", "--search.corpus", place / "corpus.h5", "--search.queries", f"{place}/queries.h5:/embeddings", "--search.k", 2],
+        "search": [
+            "search",
+            "--search.corpus",
+            place / "corpus.h5",
+            "--search.queries",
+            f"{place}/queries.h5:/embeddings",
+            "--search.k",
+            2,
+        ],
         "plan": ["plan", "--model.path", model, "--data.path", data],
         "bench": ["bench", "--model.path", model, "--data.path", data],
         "export faiss": ["export", "--run.dir", run, "--export.format", "faiss"],
@@ -60,7 +70,14 @@ def commands(place: Path) -> dict[str, list]:
 
 INPUTS = {
     "embed": ["data.h5", "model/config.json", "model/model.safetensors", "model/tokenizer.json", "settings.ini"],
-    "predict": ["data.h5", "run/config.ini", "run/metrics.jsonl", "run/model/model.safetensors", "run/model/new.h5", "run/checkpoints/new.h5"],
+    "predict": [
+        "data.h5",
+        "run/config.ini",
+        "run/metrics.jsonl",
+        "run/model/model.safetensors",
+        "run/model/new.h5",
+        "run/checkpoints/new.h5",
+    ],
     "predict --text": ["data.h5", "run/config.ini", "model/config.json"],
     "evaluate": ["data.h5", "run/model/label_embeddings.h5"],
     "evaluate predictions": ["ranked.h5", "data.h5"],

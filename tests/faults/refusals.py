@@ -29,10 +29,12 @@ def damaged(data: Path, folder: Path, change) -> Path:
 
 def emptied_row(ragged: str, row: int):
     """A change that leaves a row of a ragged table without values."""
+
     def change(file):
         offsets = file[f"{ragged}/offsets"][:]
         offsets[row] = offsets[row + 1]
         file[f"{ragged}/offsets"][:] = offsets
+
     return change
 
 

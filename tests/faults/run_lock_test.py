@@ -12,7 +12,9 @@ from refusals import assert_refused
 
 
 def long_run(tiny: TinyRun, run: Path, **more) -> list[str]:
-    return tiny.command("train", *tiny.train_options(run, **{"train.epochs": 400, "run.checkpoint_every_steps": 5, "run.log_every_steps": 1, **more}))
+    return tiny.command(
+        "train", *tiny.train_options(run, **{"train.epochs": 400, "run.checkpoint_every_steps": 5, "run.log_every_steps": 1, **more})
+    )
 
 
 def wait_for_checkpoint(run: Path, process: subprocess.Popen) -> None:
@@ -29,8 +31,13 @@ def test_a_second_start_is_refused_and_harms_nothing(tiny, tmp_path):
     process = subprocess.Popen(long_run(tiny, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(run, process)
     for _ in range(3):
-        assert_refused(subprocess.run(long_run(tiny, run), capture_output=True, text=True, timeout=60),
-                       str(run), "in use by process", str(process.pid), "--run.dir")
+        assert_refused(
+            subprocess.run(long_run(tiny, run), capture_output=True, text=True, timeout=60),
+            str(run),
+            "in use by process",
+            str(process.pid),
+            "--run.dir",
+        )
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
@@ -46,7 +53,9 @@ def test_two_at_once(tiny, tmp_path):
     for attempt in range(4):
         run = tmp_path / f"run{attempt}"
         options = {"train.epochs": 6}
-        both = [subprocess.Popen(long_run(tiny, run, **options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        both = [
+            subprocess.Popen(long_run(tiny, run, **options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
         ends = [(process.communicate(timeout=90)[1], process.returncode) for process in both]
         codes = sorted(code for _, code in ends)
         assert codes in ([0, 2], [0, 0]), ends  # 0, 0: the second began when the first had ended
@@ -75,8 +84,19 @@ def remote_lock(run: Path, **members) -> dict:
     """A lock as a process on another machine leaves it."""
     run.mkdir()
     (run / ".vixen.json").write_text(json.dumps({"created_by": "vixen train 0", "kind": "run"}))
-    lock = {"beat": "000000000001", "boot_id": "elsewhere", "host": "far", "pid": 1, "pid_namespace": "pid:[1]", "pid_start": 5,
-            "since": "2026-01-01 00:00:00 UTC", "slurm_job": "7", "slurm_restart": 0, "token": "t", **members}
+    lock = {
+        "beat": "000000000001",
+        "boot_id": "elsewhere",
+        "host": "far",
+        "pid": 1,
+        "pid_namespace": "pid:[1]",
+        "pid_start": 5,
+        "since": "2026-01-01 00:00:00 UTC",
+        "slurm_job": "7",
+        "slurm_restart": 0,
+        "token": "t",
+        **members,
+    }
     (run / "run.lock").write_text(json.dumps(lock, indent=1) + "\n")
     return lock
 
@@ -102,7 +122,9 @@ def test_a_silent_holder_elsewhere_is_watched_for_thirty_seconds(tiny, tmp_path)
 
 def test_a_job_whose_folder_was_taken_over_ends(tiny, tmp_path):
     run = tmp_path / "run"
-    process = subprocess.Popen(long_run(tiny, run, **{"train.epochs": 100000}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        long_run(tiny, run, **{"train.epochs": 100000}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     wait_for_checkpoint(run, process)
     lock = json.loads((run / "run.lock").read_text())
     (run / "other.lock").write_text(json.dumps({**lock, "token": "other"}))

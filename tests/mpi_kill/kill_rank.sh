@@ -4,8 +4,10 @@
 set -u
 mpiexec=$1
 job=$2
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMP_NUM_THREADS=1
+set -a
+. "$(dirname "$0")/../../launch/mpi.env"
+set +a
+export OMP_NUM_THREADS=1
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 failed=0
@@ -15,7 +17,7 @@ failed=0
 check() {
   local fault=$1 deadline=$2 limit=$3 status=$4
   shift 4
-  local begin end start=0 code
+  local begin end code
   : > "$output"
   timeout -k 2 60 "$mpiexec" -n 2 --oversubscribe "$job" "$fault" 1 10 "$deadline" > "$output" 2>&1 &
   local pid=$!

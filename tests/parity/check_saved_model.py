@@ -16,9 +16,8 @@ import sys
 
 import torch
 import transformers
-from safetensors.torch import load_file
-
 from golden_tools import double_means_double, embed, unpack
+from safetensors.torch import load_file
 
 
 def load(folder):

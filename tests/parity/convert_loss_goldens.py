@@ -21,8 +21,11 @@ def main():
     args = parser.parse_args()
     for source in sorted(args.folder.glob("case*.npz")):
         with np.load(source) as arrays:
-            kept = {n: np.ascontiguousarray(a) for n, a in arrays.items()
-                    if n in ("q", "u", "z", "Y") or n.startswith(("pos_", "f64_", "spec64_"))}
+            kept = {
+                n: np.ascontiguousarray(a)
+                for n, a in arrays.items()
+                if n in ("q", "u", "z", "Y") or n.startswith(("pos_", "f64_", "spec64_"))
+            }
         target = args.out / f"loss_{source.stem}.safetensors"
         save_file(kept, target)
         print(f"{target.name}: {len(kept)} arrays, {target.stat().st_size / 1e3:.0f} kB")

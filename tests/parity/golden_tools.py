@@ -3,7 +3,10 @@
 import contextlib
 import copy
 import importlib
+import itertools
 import math
+import pathlib
+import sys
 
 import peft
 import torch
@@ -11,15 +14,27 @@ import transformers
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from rendering import Sequence, embed_sequence, prime_loss, prototypes
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+from vixen_tools.rendering import Sequence, embed_sequence, prime_loss, prototypes
 
 IMAGE_WIDTH = 20
 
 TEXTS = [
-    "blue folder with a green arrow", "home", "printer error warning sign", "a magnifying glass over a document",
-    "weather showers scattered at night", "battery almost empty, plug in the charger", "USB stick", "save file as",
-    "musical notes on a red disc", "accessibility: high contrast desktop", "e-mail message unread mark", "calendar 31",
-    "network wireless signal excellent encrypted", "go to the previous page of the history", "smiling face with sunglasses",
+    "blue folder with a green arrow",
+    "home",
+    "printer error warning sign",
+    "a magnifying glass over a document",
+    "weather showers scattered at night",
+    "battery almost empty, plug in the charger",
+    "USB stick",
+    "save file as",
+    "musical notes on a red disc",
+    "accessibility: high contrast desktop",
+    "e-mail message unread mark",
+    "calendar 31",
+    "network wireless signal excellent encrypted",
+    "go to the previous page of the history",
+    "smiling face with sunglasses",
     "text editor showing source code in several colours; a pencil lies across the lower right corner of the page",
 ]
 
@@ -62,7 +77,7 @@ def pack(sequences):
         "batch.position_ids": torch.cat([torch.arange(len(s.tokens)) for s in sequences]),
         "batch.cu_seqlens": starts.to(torch.int32),
         "batch.image_embeddings": torch.cat([s.images for s in sequences]),
-        "batch.image_positions": torch.cat([start + s.places for start, s in zip(starts, sequences)]),
+        "batch.image_positions": torch.cat([start + s.places for start, s in zip(starts[:-1], sequences, strict=True)]),
         "batch.sequence_keys": torch.arange(len(sequences)),
     }
 
@@ -71,7 +86,7 @@ def unpack(golden):
     """The sequences of a golden's packed batch."""
     ends, positions = golden["batch.cu_seqlens"].tolist(), golden["batch.image_positions"]
     sequences = []
-    for begin, end in zip(ends, ends[1:]):
+    for begin, end in itertools.pairwise(ends):
         rows = ((positions >= begin) & (positions < end)).nonzero()[:, 0]
         sequences.append(Sequence(golden["batch.tokens"][begin:end], golden["batch.image_embeddings"][rows], positions[rows] - begin))
     return sequences
@@ -93,10 +108,13 @@ def double_means_double():
             if x.dtype != torch.float64:
                 return original(self, x)
             return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
         return forward
 
-    norms = [getattr(importlib.import_module(f"transformers.models.{m}.modeling_{m}"), f"{c}RMSNorm")
-             for m, c in (("llama", "Llama"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("mistral", "Mistral"))]
+    norms = [
+        getattr(importlib.import_module(f"transformers.models.{m}.modeling_{m}"), f"{c}RMSNorm")
+        for m, c in (("llama", "Llama"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("mistral", "Mistral"))
+    ]
     originals = [norm.forward for norm in norms]
     try:
         torch.nn.functional.softmax = own_softmax
@@ -105,7 +123,7 @@ def double_means_double():
         yield
     finally:
         torch.nn.functional.softmax = softmax
-        for norm, original in zip(norms, originals):
+        for norm, original in zip(norms, originals, strict=True):
             norm.forward = original
 
 
@@ -147,8 +165,12 @@ def full_step(model, projection, layer, sequences, generator, store_names, fusio
     c[::5] = 0  # labels without a training query
     relevant = torch.rand((b, b), generator=generator) < 0.07
     relevant.fill_diagonal_(True)
-    draws = {"u": draw(relevant, generator), "i": draw(relevant.T, generator), "uv": draw(relevant, generator),
-             "r": draw(relevant, generator)}
+    draws = {
+        "u": draw(relevant, generator),
+        "i": draw(relevant.T, generator),
+        "uv": draw(relevant, generator),
+        "r": draw(relevant, generator),
+    }
 
     model, projection, layer = (copy.deepcopy(m).double().eval() for m in (model, projection, layer))
     fusion = copy.deepcopy(fusion).double().eval() if fusion else None

@@ -15,47 +15,130 @@ import shutil
 import peft
 import torch
 import transformers
-
-from golden_tools import IMAGE_WIDTH, TEXTS, adapted, double_means_double, embed, full_step, pack, random_sequences, randomise, without_peft, write
-from rendering import Sequence
+from golden_tools import (
+    IMAGE_WIDTH,
+    TEXTS,
+    Sequence,
+    adapted,
+    double_means_double,
+    embed,
+    full_step,
+    pack,
+    random_sequences,
+    randomise,
+    without_peft,
+    write,
+)
 
 HERE = pathlib.Path(__file__).parent
 ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PREFIX, IMAGE_PREFIX, CLOSING = [5, 9, 7], [11, 6], [0]  # the tiny models' template
-LLAMA3_SCALING = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                  "original_max_position_embeddings": 16}  # of 4 pairs of columns 1 stays, 2 are mixed, 1 is stretched
+LLAMA3_SCALING = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # of 4 pairs of columns 1 stays, 2 are mixed, 1 is stretched
 SHARED = {"max_position_embeddings": 64, "attn_implementation": "eager", "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 #: name: (configuration, adapter or None, what make_decoder() and steps() do with it)
 MODELS = {
-    "tiny_qwen2": (transformers.Qwen2Config(
-        vocab_size=53, hidden_size=36, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, intermediate_size=52,
-        tie_word_embeddings=True, rms_norm_eps=1e-6, **SHARED),
-        {"r": 3, "lora_alpha": 12, "use_rslora": True, "target_modules": ALL_MODULES}),
-    "tiny_qwen2_untied": (transformers.Qwen2Config(
-        vocab_size=61, hidden_size=20, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, intermediate_size=36,
-        tie_word_embeddings=False, rms_norm_eps=1e-5, **SHARED), None),
-    "tiny_llama3": (transformers.LlamaConfig(
-        vocab_size=47, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=44,
-        tie_word_embeddings=True, rms_norm_eps=1e-5, rope_parameters=LLAMA3_SCALING, **SHARED),
-        {"r": 4, "lora_alpha": 8, "use_rslora": True, "target_modules": ALL_MODULES}),
-    "tiny_qwen3": (transformers.Qwen3Config(
-        vocab_size=59, hidden_size=30, num_hidden_layers=2, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
-        intermediate_size=40, tie_word_embeddings=True, rms_norm_eps=1e-6, **SHARED),
-        {"r": 2, "lora_alpha": 6, "use_rslora": True, "target_modules": ALL_MODULES}),
-    "tiny_mistral": (transformers.MistralConfig(
-        vocab_size=49, hidden_size=28, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=10,
-        intermediate_size=48, tie_word_embeddings=False, rms_norm_eps=1e-5, sliding_window=48, **SHARED),
-        {"r": 4, "lora_alpha": 8, "use_rslora": False, "target_modules": ["q_proj", "v_proj"]}),
-    "tiny_smollm": (transformers.LlamaConfig(
-        vocab_size=51, hidden_size=24, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, intermediate_size=40,
-        tie_word_embeddings=True, rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 100000.0}, **SHARED),
-        {"r": 4, "lora_alpha": 16, "use_rslora": True, "target_modules": ["q_proj", "o_proj", "up_proj", "down_proj"]}),
+    "tiny_qwen2": (
+        transformers.Qwen2Config(
+            vocab_size=53,
+            hidden_size=36,
+            num_hidden_layers=2,
+            num_attention_heads=6,
+            num_key_value_heads=2,
+            intermediate_size=52,
+            tie_word_embeddings=True,
+            rms_norm_eps=1e-6,
+            **SHARED,
+        ),
+        {"r": 3, "lora_alpha": 12, "use_rslora": True, "target_modules": ALL_MODULES},
+    ),
+    "tiny_qwen2_untied": (
+        transformers.Qwen2Config(
+            vocab_size=61,
+            hidden_size=20,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=36,
+            tie_word_embeddings=False,
+            rms_norm_eps=1e-5,
+            **SHARED,
+        ),
+        None,
+    ),
+    "tiny_llama3": (
+        transformers.LlamaConfig(
+            vocab_size=47,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=44,
+            tie_word_embeddings=True,
+            rms_norm_eps=1e-5,
+            rope_parameters=LLAMA3_SCALING,
+            **SHARED,
+        ),
+        {"r": 4, "lora_alpha": 8, "use_rslora": True, "target_modules": ALL_MODULES},
+    ),
+    "tiny_qwen3": (
+        transformers.Qwen3Config(
+            vocab_size=59,
+            hidden_size=30,
+            num_hidden_layers=2,
+            num_attention_heads=5,
+            num_key_value_heads=1,
+            head_dim=8,
+            intermediate_size=40,
+            tie_word_embeddings=True,
+            rms_norm_eps=1e-6,
+            **SHARED,
+        ),
+        {"r": 2, "lora_alpha": 6, "use_rslora": True, "target_modules": ALL_MODULES},
+    ),
+    "tiny_mistral": (
+        transformers.MistralConfig(
+            vocab_size=49,
+            hidden_size=28,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=10,
+            intermediate_size=48,
+            tie_word_embeddings=False,
+            rms_norm_eps=1e-5,
+            sliding_window=48,
+            **SHARED,
+        ),
+        {"r": 4, "lora_alpha": 8, "use_rslora": False, "target_modules": ["q_proj", "v_proj"]},
+    ),
+    "tiny_smollm": (
+        transformers.LlamaConfig(
+            vocab_size=51,
+            hidden_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            intermediate_size=40,
+            tie_word_embeddings=True,
+            rms_norm_eps=1e-5,
+            rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
+            **SHARED,
+        ),
+        {"r": 4, "lora_alpha": 16, "use_rslora": True, "target_modules": ["q_proj", "o_proj", "up_proj", "down_proj"]},
+    ),
 }
 SHARDED = "tiny_qwen2_untied"  # several files and an index
-BARE = "tiny_qwen3"            # saved as the model without head: names without "model.", as Qwen3-Embedding's
+BARE = "tiny_qwen3"  # saved as the model without head: names without "model.", as Qwen3-Embedding's
 CAUSAL_ADAPTER = "tiny_smollm"  # its adapter was trained under a head: names with one more "model."
-STEPS = {  # golden: model, what is trained, pooling and mask
+STEPS: dict[str, tuple[str, str, dict]] = {  # golden: model, what is trained, pooling and mask
     "tiny_qwen2_lora_step": ("tiny_qwen2", "adapter", {}),
     "tiny_qwen2_full_step": ("tiny_qwen2", "all", {}),
     "tiny_llama3_lora_step": ("tiny_llama3", "adapter", {}),
@@ -125,10 +208,17 @@ def tiny_goldens(out, name, seed):
     write(folder / "image_projection.safetensors", {f"image_projection.{n}": p.detach() for n, p in projection.named_parameters()})
 
     sequences = random_sequences(18, config.vocab_size, generator, lay_out=lay_out)
-    double = lambda model, **options: embed(model, projection, sequences, torch.float64, **options)
+
+    def double(model, **options):
+        return embed(model, projection, sequences, torch.float64, **options)
+
     golden = pack(sequences) | {
-        "float64": double(model), "float32": embed(model, projection, sequences, torch.float32), "last": double(model, pooling="last"),
-        "bidirectional": double(model, bidirectional=True), "first_layer": double(first_layers(model, 1))}
+        "float64": double(model),
+        "float32": embed(model, projection, sequences, torch.float32),
+        "last": double(model, pooling="last"),
+        "bidirectional": double(model, bidirectional=True),
+        "first_layer": double(first_layers(model, 1)),
+    }
     wrapped = None
     if settings:
         wrapped = adapted(model, settings, generator)
@@ -156,13 +246,23 @@ def smollm2_goldens(out, folder):
     projection.weight.data = 0.02 * torch.randn(projection.weight.shape, generator=generator)
     projection.bias.data = 0.02 * torch.randn(projection.bias.shape, generator=generator)
     prompt = [tokenizer(text)["input_ids"] for text in ("This product text", "and its image", "<|endoftext|>")]
-    sequences = [lay_out(torch.tensor(tokenizer(text)["input_ids"]), torch.randn((i % 2 * (1 + i // 2 % 3), IMAGE_WIDTH), generator=generator), *prompt)
-                 for i, text in enumerate(TEXTS[:10])]
-    write(out / "smollm2_embeddings.safetensors",
-          pack(sequences) | {f"image_projection.{n}": p.detach() for n, p in projection.named_parameters()}
-          | {"float64": embed(model, projection, sequences, torch.float64), "float32": embed(model, projection, sequences, torch.float32),
-             "last": embed(model, projection, sequences, torch.float64, pooling="last"),
-             "first_layers": embed(first_layers(model, 6), projection, sequences, torch.float64)})
+    sequences = [
+        lay_out(
+            torch.tensor(tokenizer(text)["input_ids"]), torch.randn((i % 2 * (1 + i // 2 % 3), IMAGE_WIDTH), generator=generator), *prompt
+        )
+        for i, text in enumerate(TEXTS[:10])
+    ]
+    write(
+        out / "smollm2_embeddings.safetensors",
+        pack(sequences)
+        | {f"image_projection.{n}": p.detach() for n, p in projection.named_parameters()}
+        | {
+            "float64": embed(model, projection, sequences, torch.float64),
+            "float32": embed(model, projection, sequences, torch.float32),
+            "last": embed(model, projection, sequences, torch.float64, pooling="last"),
+            "first_layers": embed(first_layers(model, 6), projection, sequences, torch.float64),
+        },
+    )
 
 
 def check_patches():

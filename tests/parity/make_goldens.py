@@ -15,27 +15,59 @@ import shutil
 
 import torch
 import transformers
-
-from golden_tools import (IMAGE_WIDTH, TEXTS, adapted, embed, full_step, images_first, pack, random_sequences, randomise,
-                          without_peft, write)
-from rendering import prototypes
+from golden_tools import (
+    IMAGE_WIDTH,
+    TEXTS,
+    adapted,
+    embed,
+    full_step,
+    images_first,
+    pack,
+    prototypes,
+    random_sequences,
+    randomise,
+    without_peft,
+    write,
+)
 
 HERE = pathlib.Path(__file__).parent
-ADAPTED = {"tiny_bert": ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"],
-           "tiny_distilbert": ["q_lin", "v_lin", "out_lin", "lin1", "lin2"]}
+ADAPTED = {
+    "tiny_bert": ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"],
+    "tiny_distilbert": ["q_lin", "v_lin", "out_lin", "lin1", "lin2"],
+}
 
 
 def tiny_bert():
     return transformers.BertModel(
-        transformers.BertConfig(vocab_size=101, hidden_size=30, num_hidden_layers=3, num_attention_heads=3, intermediate_size=52,
-                                max_position_embeddings=40, type_vocab_size=2, layer_norm_eps=1e-7, hidden_act="gelu",
-                                attn_implementation="eager"), add_pooling_layer=False)
+        transformers.BertConfig(
+            vocab_size=101,
+            hidden_size=30,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            intermediate_size=52,
+            max_position_embeddings=40,
+            type_vocab_size=2,
+            layer_norm_eps=1e-7,
+            hidden_act="gelu",
+            attn_implementation="eager",
+        ),
+        add_pooling_layer=False,
+    )
 
 
 def tiny_distilbert():
     return transformers.DistilBertModel(
-        transformers.DistilBertConfig(vocab_size=89, dim=24, n_layers=2, n_heads=4, hidden_dim=44, max_position_embeddings=36,
-                                      activation="gelu", attn_implementation="eager"))
+        transformers.DistilBertConfig(
+            vocab_size=89,
+            dim=24,
+            n_layers=2,
+            n_heads=4,
+            hidden_dim=44,
+            max_position_embeddings=36,
+            activation="gelu",
+            attn_implementation="eager",
+        )
+    )
 
 
 def first_layers(model, count):
@@ -71,14 +103,18 @@ def tiny_goldens(out, name, make, seed):
     randomise(projection, generator)
     model.save_pretrained(out / name)
     (out / name / "generation_config.json").unlink(missing_ok=True)
-    write(out / name / "image_projection.safetensors",
-          {f"image_projection.{n}": p.detach() for n, p in projection.named_parameters()})
+    write(out / name / "image_projection.safetensors", {f"image_projection.{n}": p.detach() for n, p in projection.named_parameters()})
 
     sequences = random_sequences(20, vocabulary, generator)
-    write(out / f"{name}_embeddings.safetensors",
-          pack(sequences) | {"float64": embed(model, projection, sequences, torch.float64),
-                             "float32": embed(model, projection, sequences, torch.float32),
-                             "first_layer": embed(first_layers(model, 1), projection, sequences, torch.float64)})
+    write(
+        out / f"{name}_embeddings.safetensors",
+        pack(sequences)
+        | {
+            "float64": embed(model, projection, sequences, torch.float64),
+            "float32": embed(model, projection, sequences, torch.float32),
+            "first_layer": embed(first_layers(model, 1), projection, sequences, torch.float64),
+        },
+    )
     heads = 3 if width % 3 == 0 else 4
     step_heads = {"prototype_heads": torch.tensor(heads)}
     layer = torch.nn.TransformerEncoderLayer(width, heads, 20, 0.1, "gelu", batch_first=True)
@@ -97,8 +133,7 @@ def tiny_goldens(out, name, make, seed):
     wrapped = adapted(model, settings, generator)
     wrapped.save_pretrained(out / name / "adapter")
     (out / name / "adapter" / "README.md").unlink(missing_ok=True)
-    write(out / f"{name}_lora_step.safetensors",
-          full_step(wrapped, projection, layer, sequences[:36], generator, store_names) | step_heads)
+    write(out / f"{name}_lora_step.safetensors", full_step(wrapped, projection, layer, sequences[:36], generator, store_names) | step_heads)
 
 
 def prototype_goldens(out):
@@ -111,11 +146,22 @@ def prototype_goldens(out):
     leaves = [t.double().requires_grad_() for t in (u, f, c)]
     z = prototypes(double, *leaves)
     z.backward(grad_z.double())
-    write(out / "prototype.safetensors",
-          {"u": u, "f": f, "c": c, "grad_z": grad_z, "z": z.detach(), "grad_u": leaves[0].grad, "grad_f": leaves[1].grad,
-           "heads": torch.tensor(heads), "feed_forward": torch.tensor(feed_forward)}
-          | {f"prototype.{n}": p.detach() for n, p in layer.named_parameters()}
-          | {f"grad.prototype.{n}": p.grad for n, p in double.named_parameters()})
+    write(
+        out / "prototype.safetensors",
+        {
+            "u": u,
+            "f": f,
+            "c": c,
+            "grad_z": grad_z,
+            "z": z.detach(),
+            "grad_u": leaves[0].grad,
+            "grad_f": leaves[1].grad,
+            "heads": torch.tensor(heads),
+            "feed_forward": torch.tensor(feed_forward),
+        }
+        | {f"prototype.{n}": p.detach() for n, p in layer.named_parameters()}
+        | {f"grad.prototype.{n}": p.grad for n, p in double.named_parameters()},
+    )
 
 
 def minilm_goldens(out):
@@ -128,9 +174,11 @@ def minilm_goldens(out):
     projection = torch.nn.Linear(1, model.config.hidden_size)  # no pictures: unused
     batch = pack(sequences)
     del batch["batch.image_embeddings"], batch["batch.image_positions"]
-    write(out / "minilm_embeddings.safetensors",
-          batch | {"float64": embed(model, projection, sequences, torch.float64),
-                   "float32": embed(model, projection, sequences, torch.float32)})
+    write(
+        out / "minilm_embeddings.safetensors",
+        batch
+        | {"float64": embed(model, projection, sequences, torch.float64), "float32": embed(model, projection, sequences, torch.float32)},
+    )
 
 
 def adamw_goldens(out):
@@ -138,18 +186,25 @@ def adamw_goldens(out):
     generator = torch.Generator().manual_seed(11)
     steps, warmup, decay = 20, 5, 0.01
     groups = {  # name: (shape, lr, weight decay)
-        "backbone": ((5, 7), 5e-3, decay), "backbone_no_decay": ((7,), 5e-3, 0.0), "prototype": ((3, 4), 2e-2, decay),
-        "prototype_no_decay": ((4,), 2e-2, 0.0), "image": ((6, 3), 1e-2, decay), "image_no_decay": ((6,), 1e-2, 0.0),
+        "backbone": ((5, 7), 5e-3, decay),
+        "backbone_no_decay": ((7,), 5e-3, 0.0),
+        "prototype": ((3, 4), 2e-2, decay),
+        "prototype_no_decay": ((4,), 2e-2, 0.0),
+        "image": ((6, 3), 1e-2, decay),
+        "image_no_decay": ((6,), 1e-2, 0.0),
         "table": ((9, 4), 2e-2, 0.0),
     }
     start = {n: torch.randn(shape, generator=generator) for n, (shape, _, _) in groups.items()}
-    grads = {n: torch.randn((steps, *shape), generator=generator) * torch.rand((steps,) + (1,) * len(shape), generator=generator) * 3
-             for n, (shape, _, _) in groups.items()}
-    grads["table"] *= (torch.rand((steps, 9, 1), generator=generator) < 0.3)  # most free vectors are not in a batch
+    grads = {
+        n: torch.randn((steps, *shape), generator=generator) * torch.rand((steps,) + (1,) * len(shape), generator=generator) * 3
+        for n, (shape, _, _) in groups.items()
+    }
+    grads["table"] *= torch.rand((steps, 9, 1), generator=generator) < 0.3  # most free vectors are not in a batch
     tensors = {"steps": torch.tensor(steps), "warmup": torch.tensor(warmup)}
     parameters = {n: torch.nn.Parameter(v.double()) for n, v in start.items()}
-    optimiser = torch.optim.AdamW([{"params": [parameters[n]], "lr": lr, "weight_decay": wd} for n, (_, lr, wd) in groups.items()],
-                                  betas=(0.9, 0.999), eps=1e-6)
+    optimiser = torch.optim.AdamW(
+        [{"params": [parameters[n]], "lr": lr, "weight_decay": wd} for n, (_, lr, wd) in groups.items()], betas=(0.9, 0.999), eps=1e-6
+    )
     schedule = transformers.get_linear_schedule_with_warmup(optimiser, warmup, steps)
     factors = []
     for step in range(steps):

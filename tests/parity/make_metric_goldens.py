@@ -8,6 +8,7 @@ A folder with nothing but a test matrix takes its label frequencies from that ma
 
 The predictions are a formula that the C++ test repeats: see `predictions`. Needs napkinxc and scikit-learn.
 """
+
 import argparse
 import gzip
 import json
@@ -35,14 +36,13 @@ def mix(value):
 
 def predictions(row, truth, n_labels):
     """A list of WIDTH distinct labels; about every fifth draw is one of the row's own. The list of every 50th row is cut short."""
-    chosen, seen, counter = [], set(), 0
+    chosen: list[int] = []
+    seen: set[int] = set()
+    counter = 0
     while len(chosen) < (3 if row % 50 == 0 else WIDTH):
         draw = mix(row * 1000003 + counter)
         counter += 1
-        if truth and (draw & 0xFF) < 51:
-            label = truth[(draw >> 8) % len(truth)]
-        else:
-            label = (draw >> 8) % n_labels
+        label = truth[(draw >> 8) % len(truth)] if truth and draw & 255 < 51 else (draw >> 8) % n_labels
         if label not in seen:
             seen.add(label)
             chosen.append(label)
@@ -98,7 +98,7 @@ def sklearn_values(truth, predicted):
     """nDCG@1..5 by ndcg_score on the few columns that matter, MAP by label_ranking_average_precision_score."""
     sums = np.zeros(5)
     average_precision = 0.0
-    for t, p in zip(truth, predicted):
+    for t, p in zip(truth, predicted, strict=True):
         if not t:
             continue  # counts as 0
         # Columns: the predicted list, then what it misses and padding, below everything.
@@ -133,7 +133,7 @@ def napkin_values(truth, predicted, weights):
     deep = nxc.recall_at_k(truth, predicted, k=100)
     values["R@10"], values["R@100"] = 100 * float(deep[9]), 100 * float(deep[99])
     # napkinxc has no MRR: the reciprocal place of the first hit, 0 without one.
-    first = [next((1 / (i + 1) for i, label in enumerate(p) if label in set(t)), 0.0) for t, p in zip(truth, predicted)]
+    first = [next((1 / (i + 1) for i, label in enumerate(p) if label in set(t)), 0.0) for t, p in zip(truth, predicted, strict=True)]
     values["MRR"] = 100 * float(np.mean(first))
     return values
 
@@ -150,22 +150,23 @@ def main():
         weights = 1 + (np.log(n_train) - 1) * (b + 1) ** a * (counts + b) ** -a
         lists = [predictions(i, row, n_labels) for i, row in enumerate(test)]
         filters = [filter_row(i, p, n_labels) for i, p in enumerate(lists)]
-        before = [[x for x in p if x not in f][:100] for p, f in zip(lists, filters)]
-        official = [[x for x in p[:OFFICIAL_K] if x not in f] for p, f in zip(lists, filters)]
+        before = [[x for x in p if x not in f][:100] for p, f in zip(lists, filters, strict=True)]
+        official = [[x for x in p[:OFFICIAL_K] if x not in f] for p, f in zip(lists, filters, strict=True)]
         cut = [p[:100] for p in lists]
         blank = [[] if i % BLANK_EVERY == BLANK_AT else row for i, row in enumerate(test)]
         variants = {"plain": (test, cut), "before": (test, before), "official": (test, official), "blank": (blank, cut)}
         made_by = ", ".join(f"{package} {version(package)}" for package in ("napkinxc", "scikit-learn"))
-        goldens = {"made_by": made_by, "a": a, "b": b, "variants": {}}
+        values = {}
         for name, (truth, predicted) in variants.items():
-            goldens["variants"][name] = {
+            values[name] = {
                 "napkinxc": napkin_values(truth, predicted, weights),
                 "sklearn": sklearn_values(truth, predicted),
             }
+        goldens = {"made_by": made_by, "a": a, "b": b, "variants": values}
         with open(out / f"metrics_{folder.name}.json", "w", encoding="utf-8") as file:
             json.dump(goldens, file, indent=1)
             file.write("\n")
-        print(folder.name, goldens["variants"]["plain"]["napkinxc"]["P@1"], goldens["variants"]["plain"]["sklearn"]["MAP"])
+        print(folder.name, values["plain"]["napkinxc"]["P@1"], values["plain"]["sklearn"]["MAP"])
 
 
 if __name__ == "__main__":

@@ -24,14 +24,23 @@ def shares(*launcher: str) -> list[tuple[int, int]]:
     return [(int(threads), 2 if last else 1) for threads, _, last in found]
 
 
-@pytest.mark.parametrize("options, expected", [
-    (["-n1", "-c1"], [(1, 1)]), (["-n1", "-c2"], [(2, 2)]), (["-n2", "-c1"], [(1, 1), (1, 1)]),
-    (["-n2", "-c1", "--cpu-bind=map_cpu:1,0"], [(1, 1), (1, 1)]), (["-n2", "--cpu-bind=none"], [(1, 1), (1, 1)])])
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        (["-n1", "-c1"], [(1, 1)]),
+        (["-n1", "-c2"], [(2, 2)]),
+        (["-n2", "-c1"], [(1, 1), (1, 1)]),
+        (["-n2", "-c1", "--cpu-bind=map_cpu:1,0"], [(1, 1), (1, 1)]),
+        (["-n2", "--cpu-bind=none"], [(1, 1), (1, 1)]),
+    ],
+)
 def test_srun(options: list[str], expected: list[tuple[int, int]]) -> None:
     assert shares("srun", "--mpi=pmix", *options) == expected
 
 
-@pytest.mark.parametrize("allocation, ranks, expected", [
-    (["-n1", "-c1"], 1, [(1, 1)]), (["-n1", "-c2"], 1, [(2, 2)]), (["-n2", "-c1"], 1, [(2, 2)]), (["-n2", "-c1"], 2, [(1, 1), (1, 1)])])
+@pytest.mark.parametrize(
+    "allocation, ranks, expected",
+    [(["-n1", "-c1"], 1, [(1, 1)]), (["-n1", "-c2"], 1, [(2, 2)]), (["-n2", "-c1"], 1, [(2, 2)]), (["-n2", "-c1"], 2, [(1, 1), (1, 1)])],
+)
 def test_mpirun_in_an_allocation(allocation: list[str], ranks: int, expected: list[tuple[int, int]]) -> None:
     assert shares("salloc", "-Q", *allocation, "mpirun", "-n", str(ranks)) == expected

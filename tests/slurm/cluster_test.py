@@ -19,10 +19,20 @@ ROOT = Path(os.environ["VIXEN_ROOT"])
 WORK = Path(os.environ["VIXEN_TEST_WORK"])
 EPOCHS, STEPS_AN_EPOCH = 12, 8  # 256 queries, batches of 32
 TRAIN = {
-    "data.path": WORK / "tiny/data.h5", "model.path": WORK / "tiny/model", "train.epochs": EPOCHS, "train.batch_size": 32,
-    "train.warmup_steps": 5, "prototype.free_vectors": 16, "prototype.heads": 4, "prototype.feed_forward": 64,
-    "cluster.start_epoch": 1, "cluster.update_epochs": 2, "cluster.size": 4, "cluster.double_at": "5,10",
-    "run.log_every_steps": 1, "evaluate.k": 20,
+    "data.path": WORK / "tiny/data.h5",
+    "model.path": WORK / "tiny/model",
+    "train.epochs": EPOCHS,
+    "train.batch_size": 32,
+    "train.warmup_steps": 5,
+    "prototype.free_vectors": 16,
+    "prototype.heads": 4,
+    "prototype.feed_forward": 64,
+    "cluster.start_epoch": 1,
+    "cluster.update_epochs": 2,
+    "cluster.size": 4,
+    "cluster.double_at": "5,10",
+    "run.log_every_steps": 1,
+    "evaluate.k": 20,
     "threads": 1,  # the two nodes are one machine: each would take all its cores
 }
 
@@ -32,8 +42,21 @@ def submit(name: str, **changes: object) -> tuple[str, Path]:
     run = WORK / name
     settings = {**TRAIN, "run.dir": run, **changes}
     options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    result = subprocess.run(["sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", f"--output={WORK}/{name}.log",
-                             str(ROOT / "slurm/train.sbatch"), *options], capture_output=True, text=True, check=True, cwd=ROOT)
+    result = subprocess.run(
+        [
+            "sbatch",
+            "--parsable",
+            "--nodes=2",
+            "--ntasks-per-node=1",
+            f"--output={WORK}/{name}.log",
+            str(ROOT / "slurm/train.sbatch"),
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
     return result.stdout.strip(), run
 
 
@@ -104,8 +127,14 @@ def test_usr1_saves_requeues_and_resumes_to_the_same_numbers(uninterrupted: Path
     assert not (run / "model/config.json").exists()
     # A requeued job waits two minutes before it may start; a test need not. Not at once, though: within the second of its
     # end slurmd would take the new start for a job already killed.
-    wait_for("its return to the queue", lambda: job(number)["JobState"] == "PENDING" and subprocess.run(
-        ["scontrol", "update", f"JobId={number}", "StartTime=now+3"]).returncode == 0, run)
+    wait_for(
+        "its return to the queue",
+        lambda: (
+            job(number)["JobState"] == "PENDING"
+            and subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now+3"]).returncode == 0
+        ),
+        run,
+    )
     assert wait_for_end(number, run) == "COMPLETED", log_of(run)
     log = log_of(run)
     assert "start 1," in log and "start 2," in log and f"requeueing job {number}" in log, log
@@ -114,7 +143,8 @@ def test_usr1_saves_requeues_and_resumes_to_the_same_numbers(uninterrupted: Path
     assert [line["loss"] for line in resumed] == [line["loss"] for line in expected]
     metrics, expected_metrics = (json.loads((folder / "metrics.json").read_text()) for folder in (run, uninterrupted))
     assert {key: value for key, value in metrics.items() if key != "seconds"} == {
-        key: value for key, value in expected_metrics.items() if key != "seconds"}
+        key: value for key, value in expected_metrics.items() if key != "seconds"
+    }
 
 
 def rank_process(number: str, rank: int) -> int:

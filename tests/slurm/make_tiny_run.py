@@ -26,13 +26,20 @@ def write_model(folder: Path) -> None:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])])
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
     import torch
 
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-                        intermediate_size=64, max_position_embeddings=64)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
     BertModel(config, add_pooling_layer=False).save_pretrained(folder, safe_serialization=True)
 
 
@@ -40,7 +47,7 @@ def write_raw(folder: Path, n_train: int, n_test: int) -> None:
     """A label is two words; a query is the words of its labels, shuffled, so that there is something to learn."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    labels = [f"{a} {b}" for a, b in zip(WORDS, np.roll(WORDS, 7))]
+    labels = [f"{a} {b}" for a, b in zip(WORDS, np.roll(WORDS, 7), strict=True)]
 
     def save(name: str, rows: list[dict]) -> None:
         with gzip.open(folder / f"{name}.json.gz", "wt", encoding="utf-8") as file:
@@ -51,8 +58,15 @@ def write_raw(folder: Path, n_train: int, n_test: int) -> None:
         for number in range(count):
             truth = sorted({number % len(labels), *random.choice(len(labels), size=2).tolist()})
             words = [word for label in truth for word in labels[label].split()]
-            rows.append({"uid": f"{prefix}{number}", "title": " ".join(random.permutation(words)), "content": "",
-                         "target_ind": truth, "target_rel": [1.0] * len(truth)})
+            rows.append(
+                {
+                    "uid": f"{prefix}{number}",
+                    "title": " ".join(random.permutation(words)),
+                    "content": "",
+                    "target_ind": truth,
+                    "target_rel": [1.0] * len(truth),
+                }
+            )
         return rows
 
     save("lbl", [{"uid": label, "title": label, "content": ""} for label in labels])
@@ -66,8 +80,21 @@ def main() -> None:
     out = parser.parse_args().out
     write_model(out / "model")
     write_raw(out / "raw", 256, 64)
-    subprocess.run([sys.executable, str(ROOT / "tools/prepare_dataset.py"), "--raw", str(out / "raw"), "--model", str(out / "model"),
-                    "--out", str(out / "data.h5"), "--max-length", "16"], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "tools/prepare_dataset.py"),
+            "--raw",
+            str(out / "raw"),
+            "--model",
+            str(out / "model"),
+            "--out",
+            str(out / "data.h5"),
+            "--max-length",
+            "16",
+        ],
+        check=True,
+    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,18 @@ def search_command(work: Path) -> list[str]:
     rows = work / "rows.h5"
     with h5py.File(rows, "w") as file:
         file["embeddings"] = np.eye(8, dtype=np.float32)
-    return [os.environ["VIXEN_BINARY"], "search", "--search.corpus", str(rows), "--search.queries", str(rows), "--search.k", "2",
-            "--out", str(work / "found.h5")]
+    return [
+        os.environ["VIXEN_BINARY"],
+        "search",
+        "--search.corpus",
+        str(rows),
+        "--search.queries",
+        str(rows),
+        "--search.k",
+        "2",
+        "--out",
+        str(work / "found.h5"),
+    ]
 
 
 def launch(*command: str) -> subprocess.CompletedProcess:

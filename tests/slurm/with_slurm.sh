@@ -133,7 +133,10 @@ until [ "$(timeout 5 sinfo -h -N -t idle -o %N 2>/dev/null | wc -l)" = "$nodes" 
   sleep 0.1
 done
 
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
+set -a
+. "$(dirname "$0")/../../launch/mpi.env"
+set +a
+unset OMPI_MCA_rmaps_base_oversubscribe  # SLURM says how many ranks a node takes
 "$@"
 rc=$?
 timeout 5 scancel -f -u root 2>/dev/null

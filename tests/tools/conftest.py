@@ -15,12 +15,12 @@ import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path[:0] = [str(TOOLS), str(TOOLS / "bench"), str(TOOLS.parent / "tests/fixtures")]
-WORDS = "red green blue big small car house tree icon arrow left right open close".split()
+WORDS = ["red", "green", "blue", "big", "small", "car", "house", "tree", "icon", "arrow", "left", "right", "open", "close"]
 
 
 @dataclass
 class Result:
-    returncode: int
+    returncode: str | int
     stdout: str
     stderr: str
 
@@ -32,7 +32,7 @@ class Tools:
         command = [str(TOOLS / tool), *map(str, arguments)]
         out, err, argv = io.StringIO(), io.StringIO(), sys.argv
         sys.argv = command
-        returncode = 0
+        returncode: str | int = 0
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 runpy.run_path(command[0], run_name="__main__")
@@ -97,11 +97,18 @@ def raw(tmp_path) -> Path:
     """4 training rows, 2 test rows, 3 labels, in the three spellings of a file's name."""
     folder = tmp_path / "toy"
     folder.mkdir()
-    write_lines(folder / "trn.json.gz", [
-        query("red car", [2, 0], images=["b.png"]), query("big house", [1]),
-        query("green tree", [1, 2, 1], images=["a.png", "c.png"]), query("red house left right open close big", [0]),
-    ])
+    write_lines(
+        folder / "trn.json.gz",
+        [
+            query("red car", [2, 0], images=["b.png"]),
+            query("big house", [1]),
+            query("green tree", [1, 2, 1], images=["a.png", "c.png"]),
+            query("red house left right open close big", [0]),
+        ],
+    )
     write_lines(folder / "tst.jsonl", [query("blue car", [0], images=["c.png"]), query("tree", [])])
-    write_lines(folder / "lbl.json", [{"uid": str(i), "title": title, "content": "open"} for i, title in enumerate(["car", "house", "tree"])])
+    write_lines(
+        folder / "lbl.json", [{"uid": str(i), "title": title, "content": "open"} for i, title in enumerate(["car", "house", "tree"])]
+    )
     (folder / "filter_labels_test.txt").write_text("1 2\n0 1\n1 0\n")
     return folder

@@ -21,8 +21,9 @@ def byte_bpe(folder, special=("<|endoftext|>",), plain=(), template=None):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=list(special), show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=list(special), show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
     tokenizer.train_from_iterator(["This product text and its image red car house tree"] * 4, trainer)
     tokenizer.add_tokens([AddedToken(token, special=False) for token in plain])
     if template:
@@ -98,12 +99,15 @@ def test_more_pieces(tools, raw, tmp_path):
     assert all(stored[text] == expected_ids(model, text) for text in more)
 
 
-@pytest.mark.parametrize("special, plain, closings", [
-    (("<|endoftext|>", "<|end_of_text|>"), (), ["<|endoftext|>", "<|end_of_text|>"]),
-    (("<|begin_of_text|>", "<|end_of_text|>"), (), ["<|end_of_text|>"]),
-    ((), (), []),
-    ((), ("<|endoftext|>",), []),  # a token, but not a special one
-])
+@pytest.mark.parametrize(
+    "special, plain, closings",
+    [
+        (("<|endoftext|>", "<|end_of_text|>"), (), ["<|endoftext|>", "<|end_of_text|>"]),
+        (("<|begin_of_text|>", "<|end_of_text|>"), (), ["<|end_of_text|>"]),
+        ((), (), []),
+        ((), ("<|endoftext|>",), []),  # a token, but not a special one
+    ],
+)
 def test_closings_are_special_tokens(tools, raw, tmp_path, special, plain, closings):
     model = byte_bpe(tmp_path / "m", special, plain)
     stored = prompts(prepare(tools, raw, model, tmp_path / "data.h5"))
@@ -111,13 +115,16 @@ def test_closings_are_special_tokens(tools, raw, tmp_path, special, plain, closi
     assert [stored[closing] for closing in closings] == [[special.index(closing)] for closing in closings]
 
 
-@pytest.mark.parametrize("template, expected", [
-    (None, -1),
-    ("<|begin_of_text|> $A", 1),  # Llama
-    ("$A <|endoftext|>", -1),  # Qwen3-Embedding: closed, not begun
-    ("<|begin_of_text|> $A <|endoftext|>", -1),  # [CLS] text [SEP] under other names
-    ("<|begin_of_text|> <|begin_of_text|> $A", -1),
-])
+@pytest.mark.parametrize(
+    "template, expected",
+    [
+        (None, -1),
+        ("<|begin_of_text|> $A", 1),  # Llama
+        ("$A <|endoftext|>", -1),  # Qwen3-Embedding: closed, not begun
+        ("<|begin_of_text|> $A <|endoftext|>", -1),  # [CLS] text [SEP] under other names
+        ("<|begin_of_text|> <|begin_of_text|> $A", -1),
+    ],
+)
 def test_bos_token(tools, raw, tmp_path, template, expected):
     model = byte_bpe(tmp_path / "m", ("<|endoftext|>", "<|begin_of_text|>"), template=template)
     out = prepare(tools, raw, model, tmp_path / "data.h5", "--max-length", 4)
@@ -144,8 +151,16 @@ def test_a_tokenizer_that_knows_no_piece(tools, raw, model, tmp_path):
 
 def test_bad_pieces(tools, raw, model, tmp_path):
     def fails(*pieces) -> str:
-        return tools.fails("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5",
-                           *(part for piece in pieces for part in ("--prompt", piece)))
+        return tools.fails(
+            "prepare_dataset.py",
+            "--raw",
+            raw,
+            "--model",
+            model,
+            "--out",
+            tmp_path / "data.h5",
+            *(part for piece in pieces for part in ("--prompt", piece)),
+        )
 
     assert "prompt 'red lorry car': " in fails("car", "red lorry car")
     assert "its token 1 is the unknown one" in fails("red lorry car")
@@ -290,11 +305,17 @@ def test_a_tokenizer_with_a_byte_order_mark(tools, raw, model, tmp_path):
     assert sets[0] == sets[1]
 
 
-@pytest.mark.parametrize("change, expected", [
-    (lambda json: json["model"].update(unk_token="[GONE]"), "can use: WordLevel error: Missing [UNK] token from the vocabulary"),
-    (lambda json: json["post_processor"].update(special_tokens={}), "tokenizer.json: not a tokenizer.json that the tokenizers library can use: "),
-    (lambda json: json.update(model=3), "tokenizer.json: not a tokenizer.json that the tokenizers library can use: "),
-])
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda json: json["model"].update(unk_token="[GONE]"), "can use: WordLevel error: Missing [UNK] token from the vocabulary"),
+        (
+            lambda json: json["post_processor"].update(special_tokens={}),
+            "tokenizer.json: not a tokenizer.json that the tokenizers library can use: ",
+        ),
+        (lambda json: json.update(model=3), "tokenizer.json: not a tokenizer.json that the tokenizers library can use: "),
+    ],
+)
 def test_a_tokenizer_that_fails_when_it_is_used(tools, raw, model, tmp_path, change, expected):
     import shutil
 

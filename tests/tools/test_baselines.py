@@ -20,7 +20,7 @@ def slow_metrics(predicted, truth, weights) -> dict[str, float]:
     discount = [1 / math.log2(i + 2) for i in range(200)]
     for k in (1, 2, 3, 4, 5):
         precision, ndcg, gain, best, dcg_gain, dcg_best = [], [], 0.0, 0.0, 0.0, 0.0
-        for row, true in zip(predicted, truth):
+        for row, true in zip(predicted, truth, strict=True):
             hits = [i for i, label in enumerate(row[:k]) if label in true]
             precision.append(len(hits) / k)
             ideal = sum(discount[: min(k, len(true))])
@@ -30,14 +30,15 @@ def slow_metrics(predicted, truth, weights) -> dict[str, float]:
             best += sum(heaviest)
             if true:
                 dcg_gain += sum(weights[row[i]] * discount[i] for i in hits) / ideal
-                dcg_best += sum(w * d for w, d in zip(heaviest, discount)) / ideal
+                dcg_best += sum(w * d for w, d in zip(heaviest, discount, strict=False)) / ideal
         out[f"P@{k}"], out[f"nDCG@{k}"] = sum(precision) / n, sum(ndcg) / n
         out[f"PSP@{k}"], out[f"PSnDCG@{k}"] = gain / best, dcg_gain / dcg_best
     for k in (1, 2, 3, 4, 5, 10, 100):
-        out[f"R@{k}"] = sum(len(set(row[:k]) & true) / len(true) for row, true in zip(predicted, truth) if true) / n
-    ranks = [[i for i, label in enumerate(row) if label in true] for row, true in zip(predicted, truth)]
+        out[f"R@{k}"] = sum(len(set(row[:k]) & true) / len(true) for row, true in zip(predicted, truth, strict=True) if true) / n
+    ranks = [[i for i, label in enumerate(row) if label in true] for row, true in zip(predicted, truth, strict=True)]
     out["MRR"] = sum(1 / (found[0] + 1) for found in ranks if found) / n
-    out["MAP"] = sum(sum((j + 1) / (i + 1) for j, i in enumerate(found)) / len(true) for found, true in zip(ranks, truth) if true) / n
+    averages = [sum((j + 1) / (i + 1) for j, i in enumerate(found)) / len(true) for found, true in zip(ranks, truth, strict=True) if true]
+    out["MAP"] = sum(averages) / n
     return {key: 100 * value for key, value in out.items()}
 
 
@@ -80,8 +81,19 @@ def test_predictions(tools, raw, model, tmp_path):
     write_lines(raw / "lbl.json", [{"title": "car"}, {"title": "house"}, {"title": "tree"}])
     (raw / "filter_labels_test.txt").write_text("1 1\n")
     tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
-    result = tools.run("baselines.py", "--data", tmp_path / "data.h5", "--method", "all", "--neighbours", 2, "--out", tmp_path / "p.h5",
-                       "--metrics", tmp_path / "m.json")
+    result = tools.run(
+        "baselines.py",
+        "--data",
+        tmp_path / "data.h5",
+        "--method",
+        "all",
+        "--neighbours",
+        2,
+        "--out",
+        tmp_path / "p.h5",
+        "--metrics",
+        tmp_path / "m.json",
+    )
     with h5py.File(tmp_path / "p.h5") as file:
         indices, scores = file["indices"][:], file["scores"][:]
         assert indices.dtype == np.int64 and scores.dtype == np.float32 and file["indices"].chunks is None
@@ -96,10 +108,12 @@ def test_predictions(tools, raw, model, tmp_path):
     def fails() -> str:
         return tools.fails("baselines.py", "--data", tmp_path / "data.h5")
 
-    for name, place, value, expected in (("train/labels/values", 0, 3, "/train/labels/values holds label 3, expected 0..2"),
-                                         ("test/filter/values", 0, -1, "/test/filter/values holds label -1, expected 0..2"),
-                                         ("test/labels/offsets", 1, 9, "/test/labels/offsets do not divide the 2 values"),
-                                         ("label/texts/values", 0, 255, "/label/texts/values: not UTF-8 text: 'utf-8' codec can't decode byte 0xff")):
+    for name, place, value, expected in (
+        ("train/labels/values", 0, 3, "/train/labels/values holds label 3, expected 0..2"),
+        ("test/filter/values", 0, -1, "/test/filter/values holds label -1, expected 0..2"),
+        ("test/labels/offsets", 1, 9, "/test/labels/offsets do not divide the 2 values"),
+        ("label/texts/values", 0, 255, "/label/texts/values: not UTF-8 text: 'utf-8' codec can't decode byte 0xff"),
+    ):
         with h5py.File(tmp_path / "data.h5", "r+") as file:
             kept, file[name][place] = file[name][place], value
         assert f"data.h5: {expected}" in fails()
@@ -118,7 +132,13 @@ def test_texts_without_a_word(tools, raw, model, tmp_path):
 
 
 def test_arguments_that_no_array_takes(tools, tmp_path):
-    for option, value in (("--k", 10**30), ("--batch", "1.5"), ("--neighbours", "x"), ("--label-weight", "nan"), ("--label-weight", "1e999")):
+    for option, value in (
+        ("--k", 10**30),
+        ("--batch", "1.5"),
+        ("--neighbours", "x"),
+        ("--label-weight", "nan"),
+        ("--label-weight", "1e999"),
+    ):
         result = tools.run("baselines.py", "--data", tmp_path / "data.h5", option, value, code=2)
         assert result.stderr.splitlines()[-1].startswith(f"baselines.py: error: argument {option}: ") and "Traceback" not in result.stderr
     assert "--neighbours, --k and --batch: expected at least 1" in tools.fails("baselines.py", "--data", tmp_path / "data.h5", "--k", "0")

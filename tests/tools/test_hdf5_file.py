@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
+
 from vixen_tools.errors import UserError
 from vixen_tools.hdf5_file import holds, open_hdf5, read_attribute, read_dataset, whole_dataset, write_contiguous
 from vixen_tools.hdf5_output import hdf5_output
@@ -29,10 +30,22 @@ def refused(path, fill, name: str = "x", **more) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("how", [{}, {"chunks": (2, 2)}, {"compression": "gzip", "shuffle": True, "fletcher32": True}, {"compression": "lzf"},
-                                 {"dtype": ">f4"}, {"dtype": np.float64}, {"dtype": np.float16}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"chunks": (2, 2)},
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"compression": "lzf"},
+        {"dtype": ">f4"},
+        {"dtype": np.float64},
+        {"dtype": np.float16},
+    ],
+)
 def test_layouts_that_are_read(tmp_path, how):
-    with made(tmp_path / "a.h5", lambda file: file.create_dataset("group/x", data=VALUES.astype(how.get("dtype", np.float32)), **how)) as file:
+    with made(
+        tmp_path / "a.h5", lambda file: file.create_dataset("group/x", data=VALUES.astype(how.get("dtype", np.float32)), **how)
+    ) as file:
         np.testing.assert_array_equal(read_dataset(file, "group/x", "f", 2), VALUES)
         assert holds(file, "group/x") and not holds(file, "other")
 
@@ -46,7 +59,11 @@ def test_links(tmp_path):
             np.testing.assert_array_equal(read_dataset(file, name), VALUES)
 
     def links(file):
-        file["x"], file["group"], file["gone"] = (h5py.ExternalLink("a.h5", "/real/x"), h5py.ExternalLink("a.h5", "/real"), h5py.SoftLink("/no"))
+        file["x"], file["group"], file["gone"] = (
+            h5py.ExternalLink("a.h5", "/real/x"),
+            h5py.ExternalLink("a.h5", "/real"),
+            h5py.SoftLink("/no"),
+        )
         file["twice"] = h5py.SoftLink("/group/x")
 
     for name in ("x", "group/x"):
@@ -70,7 +87,8 @@ def test_values_in_other_files(tmp_path):
     (tmp_path / "raw").write_bytes(VALUES.tobytes())
     external = [(str(tmp_path / "raw"), 0, VALUES.nbytes)]
     assert "/x: keeps its values in other files" in refused(
-        tmp_path / "a.h5", lambda file: file.create_dataset("x", VALUES.shape, "f4", external=external))
+        tmp_path / "a.h5", lambda file: file.create_dataset("x", VALUES.shape, "f4", external=external)
+    )
 
 
 def test_values_that_were_never_written(tmp_path):
@@ -95,9 +113,14 @@ def test_filter_that_is_not_installed(tmp_path):
 
 
 def test_types(tmp_path):
-    for data, found in ((VALUES.astype(np.int32), "int32 (4, 3)"), (["a"], "strings (1,)"), (VALUES[0], "float32 (3,)"), (VALUES + 1j, "complex"),
-                        (h5py.Empty("f4"), "float32 None")):
-        line = refused(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=data), kinds="f", ndim=2)
+    for data, found in (
+        (VALUES.astype(np.int32), "int32 (4, 3)"),
+        (["a"], "strings (1,)"),
+        (VALUES[0], "float32 (3,)"),
+        (VALUES + 1j, "complex"),
+        (h5py.Empty("f4"), "float32 None"),
+    ):
+        line = refused(tmp_path / "a.h5", lambda file, data=data: file.create_dataset("x", data=data), kinds="f", ndim=2)
         assert found in line and "expected floats of 2 dimensions" in line
 
 
@@ -127,7 +150,7 @@ def test_damage(tmp_path):
             whole_dataset(file, "x")
     for signature in (b"SNOD", b"HEAP"):  # of the root group: even whether a name is there cannot be said
         path.write_bytes(data.replace(signature, b"XXXX"))
-        with open_hdf5(path) as file, pytest.raises(UserError, match="a.h5:/x: not readable: "):
+        with open_hdf5(path) as file, pytest.raises(UserError, match=r"a\.h5:/x: not readable: "):
             holds(file, "x")
     made(path, lambda file: file.attrs.__setitem__("text", "some text")).close()
     data = path.read_bytes()
@@ -147,7 +170,7 @@ def test_damage(tmp_path):
 
 def test_long_strings(tmp_path):
     for length in (1, 4000, 5000, 17 << 20):
-        with made(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=["a" * length, "b"])) as file:
+        with made(tmp_path / "a.h5", lambda file, length=length: file.create_dataset("x", data=["a" * length, "b"])) as file:
             assert [len(text) for text in read_dataset(file, "x", "S", 1)] == [length, 1]
 
 

@@ -60,7 +60,9 @@ except OSError as error:
 def test_a_data_set_that_cannot_be_written_whole(raw, model, tmp_path, kilobytes):
     """Where the limit falls into the spools, the values, or what HDF5 writes when it closes."""
     command = [sys.executable, TOOLS / "prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "out/data.h5"]
-    result = subprocess.run(["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", *map(str, command)], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", *map(str, command)], capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1] == f"error: {tmp_path}/out/data.h5: cannot be written: file too large"
     assert "Traceback" not in result.stderr and "ignored" not in result.stderr
@@ -70,11 +72,18 @@ def test_a_data_set_that_cannot_be_written_whole(raw, model, tmp_path, kilobytes
 @pytest.mark.parametrize("mode", ["w", "r+"])
 @pytest.mark.parametrize("kilobytes", [2, 8, 20, 40])
 def test_a_file_of_many_parts(tmp_path, mode, kilobytes):
-    code = (f"import sys; sys.path.insert(0, {str(TOOLS)!r})\nfrom pathlib import Path\nimport numpy\nfrom vixen_tools.errors import *\n"
-            "from vixen_tools.hdf5_output import hdf5_output\ndef main():\n    out = Path(sys.argv[1])\n    with writing(out), hdf5_output(out, sys.argv[2]) as file:\n"
-            "        for i in range(200):\n            file.create_dataset(f'group{i}/part', data=numpy.zeros(40))\nrun_tool(main)")
+    code = (
+        f"import sys; sys.path.insert(0, {str(TOOLS)!r})\nfrom pathlib import Path\nimport numpy\nfrom vixen_tools.errors import *\n"
+        "from vixen_tools.hdf5_output import hdf5_output\ndef main():\n    out = Path(sys.argv[1])\n"
+        "    with writing(out), hdf5_output(out, sys.argv[2]) as file:\n"
+        "        for i in range(200):\n            file.create_dataset(f'group{i}/part', data=numpy.zeros(40))\nrun_tool(main)"
+    )
     out = tmp_path / "out.h5"
     h5py.File(out, "w").close()
-    result = subprocess.run(["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", sys.executable, "-c", code, str(out), mode],
-                            capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", sys.executable, "-c", code, str(out), mode],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert (result.returncode, result.stderr) == (2, f"error: {out}: cannot be written: file too large\n")

@@ -93,33 +93,40 @@ def test_harmful_pickle_is_refused(tools, official, model, tmp_path):
     assert mark.exists()  # the pickle would have worked
 
 
-@pytest.mark.parametrize("name, content, expected", [
-    ("trn_X_Y.txt", "3 3\n0:1\n0:1\n0:1\n", "trn_X_Y.txt:1: header says 3 columns, but there are 2 labels"),
-    ("trn_X_Y.txt", "-5 2\n0:1\n0:1\n0:1\n", "trn_X_Y.txt:1: header says -5 rows, expected 0 or more"),
-    ("trn_X_Y.txt", "3\n", "trn_X_Y.txt:1: header is '3', expected 'rows columns'"),
-    ("trn_X_Y.txt", "3 2\n0:1\n2:1\n0:1\n", "trn_X_Y.txt:3: label 2 is out of range, expected 0..1"),
-    ("trn_X_Y.txt", "3 2\n0:1\n0:1\n", "trn_X_Y.txt: ends after 2 rows, its header says 3"),
-    ("trn_X_Y.txt", "2 2\n0:1\n0:1\n", "trn_X_Y.txt: has 2 rows, but"),
-    ("trn_X_Y.txt", "3 2\n0:1\nzero:1\n0:1\n", "trn_X_Y.txt:3: entry 'zero:1', expected 'label:value'"),
-    ("trn_X_Y.txt", "3 2\n0:1\n\n0:1\n", "trn.raw.txt:2: 1 row with no label"),
-    ("trn.raw.txt", "car\n\nhouse\n", "trn.raw.txt:2: 1 row with no text"),
-    ("trn.raw.txt", "car\n", "1_map.npy"),
-    ("trn_embs_imgs_3_4_toy.npy", "nonsense", "not a .npy file"),
-    ("train_imgs_384_3_map.npy", "nonsense", "train_imgs_384_3_map.npy: not a .npy file"),
-    ("trn_X_Y.txt", "3 2\n0:nan\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight nan, expected 0 or more"),
-    ("trn_X_Y.txt", "3 2\n0:inf\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight inf"),
-    ("trn_X_Y.txt", "3 2\n0:1e999\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight 1e999"),
-    ("trn_X_Y.txt", "3 2\n0:-1\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight -1"),
-    ("trn_X_Y.txt", "3 2\n18446744073709551617:1\n0:1\n0:1\n", "trn_X_Y.txt:2: label 18446744073709551617 is out of range, expected 0..1"),
-    ("trn_X_Y.txt", "3 2\n-1:1\n0:1\n0:1\n", "trn_X_Y.txt:2: label -1 is out of range"),
-    ("trn_X_Y.txt", "3 2\n0_1:1\n0:1\n0:1\n", "trn_X_Y.txt:2: is '0_1:1', expected 'label:value ...' in plain digits"),
-    ("trn_X_Y.txt", "3 2\n0:1_0\n0:1\n0:1\n", "trn_X_Y.txt:2: is '0:1_0', expected"),
-    ("trn_X_Y.txt", "3 2\n\u0661:1\n0:1\n0:1\n", "trn_X_Y.txt:2: is '\u0661:1', expected"),
-    ("trn_X_Y.txt", "3_0 2\n", "trn_X_Y.txt:1: header is '3_0 2', expected 'rows columns'"),
-    ("trn_X_Y.txt", "\u0663 2\n", "trn_X_Y.txt:1: header is '\u0663 2'"),
-    ("trn.raw.txt", "car\rhouse\rtree", "trn.raw.txt:1: its line ends are a carriage return alone"),
-    ("filter_labels_test.txt", "0 2\n", "filter_labels_test.txt:1: pair 0 2 is out of range"),
-])
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("trn_X_Y.txt", "3 3\n0:1\n0:1\n0:1\n", "trn_X_Y.txt:1: header says 3 columns, but there are 2 labels"),
+        ("trn_X_Y.txt", "-5 2\n0:1\n0:1\n0:1\n", "trn_X_Y.txt:1: header says -5 rows, expected 0 or more"),
+        ("trn_X_Y.txt", "3\n", "trn_X_Y.txt:1: header is '3', expected 'rows columns'"),
+        ("trn_X_Y.txt", "3 2\n0:1\n2:1\n0:1\n", "trn_X_Y.txt:3: label 2 is out of range, expected 0..1"),
+        ("trn_X_Y.txt", "3 2\n0:1\n0:1\n", "trn_X_Y.txt: ends after 2 rows, its header says 3"),
+        ("trn_X_Y.txt", "2 2\n0:1\n0:1\n", "trn_X_Y.txt: has 2 rows, but"),
+        ("trn_X_Y.txt", "3 2\n0:1\nzero:1\n0:1\n", "trn_X_Y.txt:3: entry 'zero:1', expected 'label:value'"),
+        ("trn_X_Y.txt", "3 2\n0:1\n\n0:1\n", "trn.raw.txt:2: 1 row with no label"),
+        ("trn.raw.txt", "car\n\nhouse\n", "trn.raw.txt:2: 1 row with no text"),
+        ("trn.raw.txt", "car\n", "1_map.npy"),
+        ("trn_embs_imgs_3_4_toy.npy", "nonsense", "not a .npy file"),
+        ("train_imgs_384_3_map.npy", "nonsense", "train_imgs_384_3_map.npy: not a .npy file"),
+        ("trn_X_Y.txt", "3 2\n0:nan\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight nan, expected 0 or more"),
+        ("trn_X_Y.txt", "3 2\n0:inf\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight inf"),
+        ("trn_X_Y.txt", "3 2\n0:1e999\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight 1e999"),
+        ("trn_X_Y.txt", "3 2\n0:-1\n0:1\n0:1\n", "trn_X_Y.txt:2: label 0 has the weight -1"),
+        (
+            "trn_X_Y.txt",
+            "3 2\n18446744073709551617:1\n0:1\n0:1\n",
+            "trn_X_Y.txt:2: label 18446744073709551617 is out of range, expected 0..1",
+        ),
+        ("trn_X_Y.txt", "3 2\n-1:1\n0:1\n0:1\n", "trn_X_Y.txt:2: label -1 is out of range"),
+        ("trn_X_Y.txt", "3 2\n0_1:1\n0:1\n0:1\n", "trn_X_Y.txt:2: is '0_1:1', expected 'label:value ...' in plain digits"),
+        ("trn_X_Y.txt", "3 2\n0:1_0\n0:1\n0:1\n", "trn_X_Y.txt:2: is '0:1_0', expected"),
+        ("trn_X_Y.txt", "3 2\n\u0661:1\n0:1\n0:1\n", "trn_X_Y.txt:2: is '\u0661:1', expected"),
+        ("trn_X_Y.txt", "3_0 2\n", "trn_X_Y.txt:1: header is '3_0 2', expected 'rows columns'"),
+        ("trn_X_Y.txt", "\u0663 2\n", "trn_X_Y.txt:1: header is '\u0663 2'"),
+        ("trn.raw.txt", "car\rhouse\rtree", "trn.raw.txt:1: its line ends are a carriage return alone"),
+        ("filter_labels_test.txt", "0 2\n", "filter_labels_test.txt:1: pair 0 2 is out of range"),
+    ],
+)
 def test_bad_inputs(tools, official, model, tmp_path, name, content, expected):
     (official / name).write_text(content)
     if name == "trn.raw.txt" and "map" in expected:
@@ -159,26 +166,50 @@ def import_maps(tools, official, model, entries) -> list[list[int]]:
         return [[int(np.flatnonzero((train == kept[row]).all(1))[0]) for row in images] for images in rows(file, "train/images")]
 
 
-@pytest.mark.parametrize("entries", [
-    object_array([[0, 2], -1, [1]]), object_array([(0, 2), None, 1]), object_array([np.array([0, 2]), float("nan"), np.array([1])]),
-    object_array([[0, -1, 2], [], np.int64(1)]), object_array([["0", "2"], [-1], "1"]), object_array([[[0], [2]], [[]], [[1]]]),
-    object_array([np.array([0.0, 2.0]), np.array([np.nan]), 1.0]), object_array([np.array([0, 2], ">i4"), [None, float("nan")], np.array(1, object)]),
-    object_array([np.asfortranarray([[0, 2]]), np.zeros((0, 3), int), np.float32(1)]),
-    np.array([[0, 2], [-1, -1], [1, -1]]), np.asfortranarray([[0, 2], [-1, -1], [1, -1]]), np.array([[0, 2], [np.nan, -1], [1, np.nan]]),
-    np.array([[0, 2], [-1, -1], [1, -1]], ">i2"), np.array([["0", "2"], ["-1", "-1"], ["1", "-1"]]),
-    np.array([[0, 2], [None, -1], [1, None]], object),
-], ids=str)
+@pytest.mark.parametrize(
+    "entries",
+    [
+        object_array([[0, 2], -1, [1]]),
+        object_array([(0, 2), None, 1]),
+        object_array([np.array([0, 2]), float("nan"), np.array([1])]),
+        object_array([[0, -1, 2], [], np.int64(1)]),
+        object_array([["0", "2"], [-1], "1"]),
+        object_array([[[0], [2]], [[]], [[1]]]),
+        object_array([np.array([0.0, 2.0]), np.array([np.nan]), 1.0]),
+        object_array([np.array([0, 2], ">i4"), [None, float("nan")], np.array(1, object)]),
+        object_array([np.asfortranarray([[0, 2]]), np.zeros((0, 3), int), np.float32(1)]),
+        np.array([[0, 2], [-1, -1], [1, -1]]),
+        np.asfortranarray([[0, 2], [-1, -1], [1, -1]]),
+        np.array([[0, 2], [np.nan, -1], [1, np.nan]]),
+        np.array([[0, 2], [-1, -1], [1, -1]], ">i2"),
+        np.array([["0", "2"], ["-1", "-1"], ["1", "-1"]]),
+        np.array([[0, 2], [None, -1], [1, None]], object),
+    ],
+    ids=str,
+)
 def test_maps_that_are_read(tools, official, model, entries):
     assert import_maps(tools, official, model, entries) == [[0, 2], [], [1]]
 
 
-@pytest.mark.parametrize("entry, expected", [
-    ({0, 1}, "entry 1 holds {0, 1} (set), expected row numbers"), ({0: 1}, "entry 1 holds {0: 1} (dict)"), (-2, "entry 1 names image row -2, expected 0..2"),
-    ([0, 3], "entry 1 names image row 3"), (1.5, "entry 1 holds 1.5 (float)"), (float("inf"), "entry 1 holds inf"), (True, "entry 1 holds True (bool)"),
-    ("a", "entry 1 holds 'a' (str)"), (1 << 70, "entry 1 holds 1180591620717411303424 (int)"), (np.array([True]), "entry 1 holds True"),
-    ([[[[[[[[[[0]]]]]]]]]], "entry 1 is a list more than 8 levels deep"), (np.datetime64("2020-01-01"), "not a readable map"),
-    (np.zeros(1, [("a", "i4")]), "not a readable map"), (1 + 2j, "the pickle asks for "),
-])
+@pytest.mark.parametrize(
+    "entry, expected",
+    [
+        ({0, 1}, "entry 1 holds {0, 1} (set), expected row numbers"),
+        ({0: 1}, "entry 1 holds {0: 1} (dict)"),
+        (-2, "entry 1 names image row -2, expected 0..2"),
+        ([0, 3], "entry 1 names image row 3"),
+        (1.5, "entry 1 holds 1.5 (float)"),
+        (float("inf"), "entry 1 holds inf"),
+        (True, "entry 1 holds True (bool)"),
+        ("a", "entry 1 holds 'a' (str)"),
+        (1 << 70, "entry 1 holds 1180591620717411303424 (int)"),
+        (np.array([True]), "entry 1 holds True"),
+        ([[[[[[[[[[0]]]]]]]]]], "entry 1 is a list more than 8 levels deep"),
+        (np.datetime64("2020-01-01"), "not a readable map"),
+        (np.zeros(1, [("a", "i4")]), "not a readable map"),
+        (1 + 2j, "the pickle asks for "),
+    ],
+)
 def test_maps_that_are_refused(tools, official, model, tmp_path, entry, expected):
     np.save(official / "train_imgs_384_3_map.npy", object_array([0, entry, 1]), allow_pickle=True)
     error = tools.fails("import_official.py", "--dir", official, "--model", model, "--out", tmp_path / "data.h5")
@@ -193,16 +224,16 @@ def test_map_that_numpy_would_trust(tools, official, model, tmp_path):
     path = tmp_path / "train_imgs_x_3_map.npy"
     np.save(path, object_array([0, np.array([1, 2, 3]), 1]), allow_pickle=True)
     path.write_bytes(path.read_bytes().replace(b"\x8c\x02i8", b"\x8c\x02O8"))
-    with pytest.raises(UserError, match="train_imgs_x_3_map.npy: not a readable map.*array of objects without a list"):
+    with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map.*array of objects without a list"):
         read_map(path, 3, 3)
     # a stand-in taken for a list: GLOBAL numpy ndarray, called without arguments, and APPENDS
     header = path.read_bytes()[:128]
     path.write_bytes(header + b"cnumpy\nndarray\n)R(K\x01e.")
-    with pytest.raises(UserError, match="train_imgs_x_3_map.npy: not a readable map"):
+    with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map"):
         read_map(path, 3, 3)
     np.save(path, np.array(["1", "2", "0"]))
     path.write_bytes(path.read_bytes()[:-4] + b"\xff\xff\xff\xff")  # no character of Unicode
-    with pytest.raises(UserError, match="train_imgs_x_3_map.npy: not a readable map"):
+    with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map"):
         read_map(path, 3, 3)
 
 
@@ -218,12 +249,20 @@ def test_arrays_in_other_orders(tools, official, model, tmp_path, change):
         np.testing.assert_array_equal(file["images/embeddings"][:3], values.astype(np.float16))
 
 
-@pytest.mark.parametrize("values, expected", [
-    (np.zeros((3, 4), np.int8), "holds int8 (3, 4), expected float16, float32 or float64 [M, I]"), (np.zeros((3, 4), bool), "holds bool"),
-    (np.zeros((3, 4), complex), "holds complex128"), (np.zeros(3, [("a", "f4")]), "holds [('a', '<f4')] (3,)"), (np.zeros(12, "f4"), "(12,)"),
-    (np.zeros((3, 4), object), "holds object"), (np.zeros((3, 0), "f4"), "(3, 0)"), (np.full((3, 4), 1e6, "f4"), "row 0 is not finite as float16"),
-    (np.zeros((3, 4), np.longdouble), "holds "),
-])
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        (np.zeros((3, 4), np.int8), "holds int8 (3, 4), expected float16, float32 or float64 [M, I]"),
+        (np.zeros((3, 4), bool), "holds bool"),
+        (np.zeros((3, 4), complex), "holds complex128"),
+        (np.zeros(3, [("a", "f4")]), "holds [('a', '<f4')] (3,)"),
+        (np.zeros(12, "f4"), "(12,)"),
+        (np.zeros((3, 4), object), "holds object"),
+        (np.zeros((3, 0), "f4"), "(3, 0)"),
+        (np.full((3, 4), 1e6, "f4"), "row 0 is not finite as float16"),
+        (np.zeros((3, 4), np.longdouble), "holds "),
+    ],
+)
 def test_arrays_that_are_refused(tools, official, model, tmp_path, values, expected):
     np.save(official / "trn_embs_imgs_3_4_toy.npy", values, allow_pickle=True)
     error = tools.fails("import_official.py", "--dir", official, "--model", model, "--out", tmp_path / "data.h5")

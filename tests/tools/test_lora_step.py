@@ -33,16 +33,44 @@ def test_both_sides_report_their_steps(tools, decoder, tmp_path):
     tools.run("prepare_dataset.py", "--raw", raw, "--model", decoder, "--out", data, "--max-length", MAX_LENGTH)
 
     out = tmp_path / "bench.json"
-    command = [sys.executable, TOOLS / "bench/lora_step.py", "--binary", os.environ["VIXEN_BINARY"], "--model", decoder, "--data", data, "--layers", 1,
-               "--batch-size", BATCH, "--rank", 4, "--free-vectors", 16, "--steps", 2, "--threads", 1, "--precisions", "fp32",
-               "--systems", "vixen", "peft-checkpointing", "--out", out]
+    command = [
+        sys.executable,
+        TOOLS / "bench/lora_step.py",
+        "--binary",
+        os.environ["VIXEN_BINARY"],
+        "--model",
+        decoder,
+        "--data",
+        data,
+        "--layers",
+        1,
+        "--batch-size",
+        BATCH,
+        "--rank",
+        4,
+        "--free-vectors",
+        16,
+        "--steps",
+        2,
+        "--threads",
+        1,
+        "--precisions",
+        "fp32",
+        "--systems",
+        "vixen",
+        "peft-checkpointing",
+        "--out",
+        out,
+    ]
     result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     assert len([line for line in result.stdout.splitlines() if line.startswith("| ")]) == 3
     vixen, peft = json.loads(out.read_text())["results"]
     for report in (vixen, peft):
         assert len(report["seconds"]) == 2 and min(report["seconds"]) > 0
-        assert len(report["losses"]) == 3 and 0 < min(report["losses"]) and max(report["losses"]) < 2
+        assert len(report["losses"]) == 3 and min(report["losses"]) > 0 and max(report["losses"]) < 2
         assert 1e7 < report["before_bytes"] <= report["peak_bytes"] < 1e10
     assert peft["positions"] == 2 * BATCH * (len(PROMPT[:3]) + MAX_LENGTH + 1), "prefix, padded text, closing"
-    assert vixen["positions"] == pytest.approx(BATCH * (3 + 3 + 1 + 3 + 2 + 1), abs=1), "a query of three words and a label of two, without pads"
+    assert vixen["positions"] == pytest.approx(BATCH * (3 + 3 + 1 + 3 + 2 + 1), abs=1), (
+        "a query of three words and a label of two, without pads"
+    )

@@ -8,23 +8,31 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from test_add_prompts import byte_bpe, word_piece
 
+from vixen_tools.program import mpi_environment
+
 VIXEN = os.environ.get("VIXEN_BINARY", "")
 pytestmark = pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
 LABELS = ["red car", "big house", "green tree", "blue icon", "open arrow, closed", "left", "small red tree", "close the house"]
 
 
-def embed(data: Path, model: Path, *more, code: int = 0) -> tuple[np.ndarray | None, str]:
+def embed(data: Path, model: Path, *more, code: int = 0) -> tuple[Any, str]:
     """Label embeddings of the untrained model, and standard error."""
     out = data.parent / "embedded.h5"
     command = [VIXEN, "embed", "--data.path", data, "--model.path", model, "--embed.side", "labels", "--embed.dtype", "fp32", "--out", out]
-    done = subprocess.run([*map(str, command), *map(str, more)], capture_output=True, text=True, timeout=100,
-                          env={**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+    done = subprocess.run(
+        [*map(str, command), *map(str, more)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=mpi_environment(),
+    )
     assert done.returncode == code, done.stderr
     if code:
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -42,23 +50,57 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("folders")
     torch.manual_seed(5)
     bert = word_piece(folder / "bert")
-    transformers.BertModel(transformers.BertConfig(
-        vocab_size=300, max_position_embeddings=48, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-        initializer_range=0.2)).save_pretrained(bert)
-    (bert / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 24}')
+    transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=300,
+            max_position_embeddings=48,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=48,
+            initializer_range=0.2,
+        )
+    ).save_pretrained(bert)
+    (bert / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 24}'
+    )
     qwen2 = byte_bpe(folder / "qwen2")
-    transformers.Qwen2Model(transformers.Qwen2Config(
-        vocab_size=320, hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        max_position_embeddings=128, initializer_range=0.2)).save_pretrained(qwen2)
+    transformers.Qwen2Model(
+        transformers.Qwen2Config(
+            vocab_size=320,
+            hidden_size=32,
+            intermediate_size=56,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            initializer_range=0.2,
+        )
+    ).save_pretrained(qwen2)
     (qwen2 / "tokenizer_config.json").write_text(
-        '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|endoftext|>", "model_max_length": 24, "padding_side": "right"}')
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|endoftext|>", "model_max_length": 24, "padding_side": "right"}'
+    )
     (folder / "raw").mkdir()
     lines = [{"uid": str(i), "title": text, "content": "", "target_ind": [i], "target_rel": [1.0]} for i, text in enumerate(LABELS)]
     for name in ("trn", "tst", "lbl"):
         (folder / f"raw/{name}.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for model in ("bert", "qwen2"):
-        subprocess.run([sys.executable, Path(__file__).resolve().parents[2] / "tools/prepare_dataset.py", "--raw", folder / "raw", "--model",
-                        folder / model, "--out", folder / f"{model}.h5", "--max-length", "24"], check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                Path(__file__).resolve().parents[2] / "tools/prepare_dataset.py",
+                "--raw",
+                folder / "raw",
+                "--model",
+                folder / model,
+                "--out",
+                folder / f"{model}.h5",
+                "--max-length",
+                "24",
+            ],
+            check=True,
+            capture_output=True,
+        )
     return folder
 
 
@@ -79,8 +121,16 @@ def reference(folder: Path) -> np.ndarray:
     return SentenceTransformer(str(folder), device="cpu").encode(LABELS, normalize_embeddings=True)
 
 
-@pytest.mark.parametrize("model, mode, key", [("bert", "cls", "cls"), ("bert", "mean", "mean"), ("bert", "mean_sqrt_len_tokens", "mean"),
-                                              ("qwen2", "lasttoken", "last"), ("qwen2", "mean", "mean")])
+@pytest.mark.parametrize(
+    "model, mode, key",
+    [
+        ("bert", "cls", "cls"),
+        ("bert", "mean", "mean"),
+        ("bert", "mean_sqrt_len_tokens", "mean"),
+        ("qwen2", "lasttoken", "last"),
+        ("qwen2", "mean", "mean"),
+    ],
+)
 def test_the_pooling_that_the_folder_says(place, tmp_path, model, mode, key):
     folder = pooled_folder(place / model, tmp_path / "model", mode)
     data, plain = place / f"{model}.h5", ("--template.use", "no")
@@ -112,15 +162,38 @@ def test_a_run_keeps_the_pooling_it_was_trained_with(place, tmp_path):
     """The folder says cls; the run records it, for its own model folder says nothing."""
     folder = pooled_folder(place / "bert", tmp_path / "model", "cls")
     run = tmp_path / "run"
-    command = [VIXEN, "train", "--data.path", place / "bert.h5", "--model.path", folder, "--run.dir", run, "--train.epochs", 1, "--train.batch_size", 8,
-               "--train.method", "ngame", "--loss.negatives", 2, "--train.lr", 0]
-    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    command = [
+        VIXEN,
+        "train",
+        "--data.path",
+        place / "bert.h5",
+        "--model.path",
+        folder,
+        "--run.dir",
+        run,
+        "--train.epochs",
+        1,
+        "--train.batch_size",
+        8,
+        "--train.method",
+        "ngame",
+        "--loss.negatives",
+        2,
+        "--train.lr",
+        0,
+    ]
+    environment = mpi_environment()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
     assert "\npooling = cls\n" in (run / "config.ini").read_text()
     out = tmp_path / "embedded.h5"
-    done = subprocess.run([VIXEN, "embed", "--run.dir", str(run), "--embed.side", "labels", "--embed.dtype", "fp32", "--out", str(out)],
-                          capture_output=True, text=True, timeout=100, env=environment)
+    done = subprocess.run(
+        [VIXEN, "embed", "--run.dir", str(run), "--embed.side", "labels", "--embed.dtype", "fp32", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     with h5py.File(out) as file:
         assert np.abs(file["embeddings"][:] - reference(folder)).max() <= 1e-5, "nothing was learnt at a rate of 0"

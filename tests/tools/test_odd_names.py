@@ -10,15 +10,30 @@ import pytest
 from conftest import TOOLS
 
 NAMES = [
-    (os.fsdecode(b"gr\xff\xc3\xb6"), "gr\\xffö"), ("a\nb", "a\\x0ab"), ("zero\u200bwidth", "zero\\u200bwidth"), ("\u202ertl", "\\u202ertl"),
-    ("tab\there", "tab\\x09here"), ("x" * 300, "x" * 300), ("\ufeffmark", "\\ufeffmark"), ("-", "-"),
+    (os.fsdecode(b"gr\xff\xc3\xb6"), "gr\\xffö"),
+    ("a\nb", "a\\x0ab"),
+    ("zero\u200bwidth", "zero\\u200bwidth"),
+    ("\u202ertl", "\\u202ertl"),
+    ("tab\there", "tab\\x09here"),
+    ("x" * 300, "x" * 300),
+    ("\ufeffmark", "\\ufeffmark"),
+    ("-", "-"),
 ]
 # the argument that is odd is %; the others name nothing that is there
 CALLS = [
-    "prepare_dataset.py --raw % --model m --out o", "prepare_dataset.py --raw RAW --model % --out o", "prepare_dataset.py --raw RAW --model MODEL --images % --out o",
-    "import_official.py --dir % --model m --out o", "embed_images.py --raw % --out o", "compact_images.py --raw RAW --images % --out o",
-    "add_prompts.py % --model MODEL", "add_prompts.py d --model %", "baselines.py --data %", "report.py --run %", "report.py --run RAW --row x=%",
-    "report.py --run RAW --baselines %", "bench_search.py --corpus % --queries %",
+    "prepare_dataset.py --raw % --model m --out o",
+    "prepare_dataset.py --raw RAW --model % --out o",
+    "prepare_dataset.py --raw RAW --model MODEL --images % --out o",
+    "import_official.py --dir % --model m --out o",
+    "embed_images.py --raw % --out o",
+    "compact_images.py --raw RAW --images % --out o",
+    "add_prompts.py % --model MODEL",
+    "add_prompts.py d --model %",
+    "baselines.py --data %",
+    "report.py --run %",
+    "report.py --run RAW --row x=%",
+    "report.py --run RAW --baselines %",
+    "bench_search.py --corpus % --queries %",
 ]
 
 
@@ -33,7 +48,9 @@ def test_an_odd_name_is_shown(tools, raw, model, tmp_path, monkeypatch, call, na
     assert error.isprintable()
 
 
-@pytest.mark.parametrize("environment", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C.UTF-8"}, {"PYTHONIOENCODING": "latin-1"}])
+@pytest.mark.parametrize(
+    "environment", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C.UTF-8"}, {"PYTHONIOENCODING": "latin-1"}]
+)
 def test_any_locale_shows_it(tmp_path, environment):
     command = [sys.executable.encode(), os.fsencode(TOOLS / "report.py"), b"--run", os.fsencode(tmp_path) + b"/gr\xff\xe2\x80\x8b"]
     result = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, **environment})

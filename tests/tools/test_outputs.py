@@ -35,14 +35,19 @@ class World:
 
     def snapshot(self) -> dict[str, object]:
         """Every file's bytes, links as links."""
-        return {str(path.relative_to(self.root)): os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-                for path in sorted(self.root.rglob("*")) if not path.is_fifo()}
+        return {
+            str(path.relative_to(self.root)): os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+            for path in sorted(self.root.rglob("*"))
+            if not path.is_fifo()
+        }
 
 
 @pytest.fixture
 def world(tools, raw, tmp_path_factory) -> World:
     root = tmp_path_factory.mktemp("world")
-    world = World(root, root / "raw", root / "model", root / "data.h5", root / "images.h5", root / "run", root / "predictions.h5", root / "official")
+    world = World(
+        root, root / "raw", root / "model", root / "data.h5", root / "images.h5", root / "run", root / "predictions.h5", root / "official"
+    )
     shutil.move(raw, world.raw)
     (world.raw / "images").mkdir()
     for name in IMAGES:
@@ -91,25 +96,69 @@ class Tool:
 
 TRAIN = lambda world: ["--", "--data.path", world.data, "--model.path", world.model, "--config", world.run / "config.ini"]  # noqa: E731
 TOOLS_WITH_OUTPUTS = [
-    Tool("prepare_dataset.py", lambda w: ["--raw", w.raw, "--model", w.model, "--images", w.images],
-         lambda w: [w.images, w.raw / "trn.json.gz", w.raw / "lbl.json", w.model / "tokenizer.json"], lambda w: [w.model], lambda w: w.raw),
-    Tool("import_official.py", lambda w: ["--dir", w.official, "--model", w.model],
-         lambda w: [w.official / "trn.raw.txt", w.official / "tst_X_Y.txt", w.model / "tokenizer.json"], lambda w: [w.model], lambda w: w.official),
-    Tool("compact_images.py", lambda w: ["--raw", w.raw, "--images", w.images, "--dimensions", 2], lambda w: [w.images, w.raw / "trn.json.gz"], lambda w: [],
-         lambda w: w.raw),
+    Tool(
+        "prepare_dataset.py",
+        lambda w: ["--raw", w.raw, "--model", w.model, "--images", w.images],
+        lambda w: [w.images, w.raw / "trn.json.gz", w.raw / "lbl.json", w.model / "tokenizer.json"],
+        lambda w: [w.model],
+        lambda w: w.raw,
+    ),
+    Tool(
+        "import_official.py",
+        lambda w: ["--dir", w.official, "--model", w.model],
+        lambda w: [w.official / "trn.raw.txt", w.official / "tst_X_Y.txt", w.model / "tokenizer.json"],
+        lambda w: [w.model],
+        lambda w: w.official,
+    ),
+    Tool(
+        "compact_images.py",
+        lambda w: ["--raw", w.raw, "--images", w.images, "--dimensions", 2],
+        lambda w: [w.images, w.raw / "trn.json.gz"],
+        lambda w: [],
+        lambda w: w.raw,
+    ),
     Tool("baselines.py", lambda w: ["--data", w.data], lambda w: [w.data]),
     Tool("baselines.py", lambda w: ["--data", w.data], lambda w: [w.data], option="--metrics"),
-    Tool("report.py", lambda w: ["--run", w.run, "--data", w.data, "--predictions", w.predictions, "--raw", w.raw],
-         lambda w: [w.data, w.predictions, w.run / "metrics.json", w.run / "config.ini", w.run / "metrics.jsonl", w.raw / "tst.jsonl"], lambda w: [],
-         lambda w: w.raw),
+    Tool(
+        "report.py",
+        lambda w: ["--run", w.run, "--data", w.data, "--predictions", w.predictions, "--raw", w.raw],
+        lambda w: [w.data, w.predictions, w.run / "metrics.json", w.run / "config.ini", w.run / "metrics.jsonl", w.raw / "tst.jsonl"],
+        lambda w: [],
+        lambda w: w.raw,
+    ),
     Tool("fetch_model.py", lambda w: [w.model], lambda w: [], lambda w: [w.model], folder=True),
-    Tool("bench_search.py", lambda w: ["--corpus", w.predictions, "--queries", w.data], lambda w: [w.predictions, w.data], option="--json", works=False),
-    Tool("bench/lora_step.py", lambda w: ["--model", w.model, "--data", w.data, "--systems", "peft"], lambda w: [w.data, w.model / "config.json"],
-         lambda w: [w.model], works=False),
-    Tool("seed_study.py", lambda w: ["--binary", "/bin/false"] + TRAIN(w), lambda w: [w.data, w.run / "config.ini"], lambda w: [w.model], works=False,
-         folder=True, keeps_others=True),
-    Tool("world_study.py", lambda w: ["--binary", "/bin/false"] + TRAIN(w), lambda w: [w.data, w.run / "config.ini"], lambda w: [w.model], works=False,
-         folder=True, keeps_others=True),
+    Tool(
+        "bench_search.py",
+        lambda w: ["--corpus", w.predictions, "--queries", w.data],
+        lambda w: [w.predictions, w.data],
+        option="--json",
+        works=False,
+    ),
+    Tool(
+        "bench/lora_step.py",
+        lambda w: ["--model", w.model, "--data", w.data, "--systems", "peft"],
+        lambda w: [w.data, w.model / "config.json"],
+        lambda w: [w.model],
+        works=False,
+    ),
+    Tool(
+        "seed_study.py",
+        lambda w: ["--binary", "/bin/false", *TRAIN(w)],
+        lambda w: [w.data, w.run / "config.ini"],
+        lambda w: [w.model],
+        works=False,
+        folder=True,
+        keeps_others=True,
+    ),
+    Tool(
+        "world_study.py",
+        lambda w: ["--binary", "/bin/false", *TRAIN(w)],
+        lambda w: [w.data, w.run / "config.ini"],
+        lambda w: [w.model],
+        works=False,
+        folder=True,
+        keeps_others=True,
+    ),
 ]
 every_tool = pytest.mark.parametrize("tool", TOOLS_WITH_OUTPUTS, ids=lambda tool: tool.title)
 
@@ -132,8 +181,12 @@ def refuse(tools, tool: Tool, world: World, out: Path, *expected: str) -> None:
 
 def test_every_tool_with_an_output_is_here():
     """A new tool that writes must be added above."""
-    from_source = {path.name for path in (*TOOLS.glob("*.py"), *TOOLS.glob("bench/*.py")) if '"--out"' in path.read_text() or '"--json"' in path.read_text()}
-    through_others = {"import_official.py"}  # its option is prepare_dataset.py's
+    from_source = {
+        path.name
+        for path in (*TOOLS.glob("*.py"), *TOOLS.glob("bench/*.py"))
+        if '"--out"' in path.read_text() or '"--json"' in path.read_text()
+    }
+    through_others = {"import_official.py", "prepare_dataset.py"}  # by vixen_tools/dataset_options.py
     inside = {"make_configs.py"}  # `vixen plan --out` into a temporary folder; its own pages: test_configs.py
     assert (from_source | through_others) - inside - {"embed_images.py"} == {Path(tool.name).name for tool in TOOLS_WITH_OUTPUTS}
 
@@ -192,7 +245,14 @@ def test_an_output_may_stand_beside_raw_files(tools, world, tool):
 @every_tool
 def test_what_vixen_did_not_write_stays(tools, world, tool):
     foreign = world.root / "notes"
-    for content in (b"my notes\n", b'{"title": "my own"}', b'{"P@1": 5.0}', b"<!doctype html><html>", b"\x89HDF\r\n\x1a\n", b"query\tlabel\n"):
+    for content in (
+        b"my notes\n",
+        b'{"title": "my own"}',
+        b'{"P@1": 5.0}',
+        b"<!doctype html><html>",
+        b"\x89HDF\r\n\x1a\n",
+        b"query\tlabel\n",
+    ):
         foreign.write_bytes(content)
         refuse(tools, tool, world, foreign, "exists and")
     foreign.unlink()
@@ -270,11 +330,11 @@ def test_what_came_meanwhile_is_not_replaced(tmp_path):
     from vixen_tools.files import publish, work_folder
 
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="was not made by vixen"), work_folder(out) as work:
+    with pytest.raises(UserError, match="was not made by vixen"), work_folder(out) as work:  # noqa: PT012
         (work / "new").write_text("new")
         out.write_text("somebody's")
         publish(work / "new", out)
-    with pytest.raises(UserError, match="exists and is no folder"), work_folder(out) as work:
+    with pytest.raises(UserError, match="exists and is no folder"), work_folder(out) as work:  # noqa: PT012
         (work / "new").mkdir()
         publish(work / "new", out)
     assert out.read_text() == "somebody's"
@@ -290,14 +350,27 @@ def test_room_is_asked_for_before_the_work(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("content, expected", [
-    (b"", True), (b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n0\ta", True), (b'{"P@1": 1.5, "queries": 2, "labels": 3}', True),
-    (b'{"P@1": 1.5, "queries": 2, "labels": 3, "name": "x"}', False), (b'{"P@1": true, "queries": 2, "labels": 3}', False),
-    (b'{"created_by": "vixen 0.1.0"}', True), (b'{"created_by": "baselines.py 0.1.0"}', True), (b'{"created_by": "vixenish"}', False),
-    (b'{"created_by": "train.py 0.1.0"}', False),
-    (b'{"created_by": "report.py of mine"}', False), (b'{"created_by": 5}', False), (b'{"a":' * 100000, False), (b'<!doctype html>\n<html><meta name="generator" content="vixen 0.1.0">', True),
-    (b'<p>see <meta name="generator" content="vixen 0.1.0">', False), (b"\n", False), (b'\xff{"created_by": "vixen 1"}', False),
-])
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        (b"", True),
+        (b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n0\ta", True),
+        (b'{"P@1": 1.5, "queries": 2, "labels": 3}', True),
+        (b'{"P@1": 1.5, "queries": 2, "labels": 3, "name": "x"}', False),
+        (b'{"P@1": true, "queries": 2, "labels": 3}', False),
+        (b'{"created_by": "vixen 0.1.0"}', True),
+        (b'{"created_by": "baselines.py 0.1.0"}', True),
+        (b'{"created_by": "vixenish"}', False),
+        (b'{"created_by": "train.py 0.1.0"}', False),
+        (b'{"created_by": "report.py of mine"}', False),
+        (b'{"created_by": 5}', False),
+        (b'{"a":' * 100000, False),
+        (b'<!doctype html>\n<html><meta name="generator" content="vixen 0.1.0">', True),
+        (b'<p>see <meta name="generator" content="vixen 0.1.0">', False),
+        (b"\n", False),
+        (b'\xff{"created_by": "vixen 1"}', False),
+    ],
+)
 def test_what_counts_as_vixen_s(tmp_path, content, expected):
     from vixen_tools.outputs import made_by_vixen
 

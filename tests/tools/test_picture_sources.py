@@ -14,6 +14,7 @@ import conftest  # noqa: F401  puts tools/ on the path
 import numpy as np
 import pytest
 from PIL import Image
+
 from vixen_tools import picture_archives
 from vixen_tools.errors import UserError
 from vixen_tools.picture_decode import Preprocess
@@ -29,8 +30,11 @@ def png(value: int) -> bytes:
 
 
 def values(raw: Path, workers: int = 0) -> dict[str, int]:
-    return {name: int(pixels[0, 0, 0]) for names, batch in decoded_batches(PictureSource(raw), HOW, 2, 0, workers)
-            for name, pixels in zip(names, batch)}
+    return {
+        name: int(pixels[0, 0, 0])
+        for names, batch in decoded_batches(PictureSource(raw), HOW, 2, 0, workers)
+        for name, pixels in zip(names, batch, strict=True)
+    }
 
 
 def fails(raw: Path) -> str:
@@ -92,7 +96,14 @@ def test_zip_names(tmp_path):
     data = (tmp_path / "images.zip").read_bytes()
     # UTF-8 without the flag, and a byte of code page 437
     (tmp_path / "images.zip").write_bytes(data.replace(b"cafZZ", "caf\u00e9".encode()).replace(b"oldZ", b"old\x82"))
-    assert values(tmp_path) == {"caf\u00e9.png": 1, "old\u00e9.png": 2, "../../up.png": 3, "/root.png": 4, "flag\u00e9.png": 5, "sub/w.png": 6}
+    assert values(tmp_path) == {
+        "caf\u00e9.png": 1,
+        "old\u00e9.png": 2,
+        "../../up.png": 3,
+        "/root.png": 4,
+        "flag\u00e9.png": 5,
+        "sub/w.png": 6,
+    }
     assert not list(tmp_path.parent.glob("up.png"))
 
 
@@ -180,10 +191,17 @@ def test_names_that_are_not_utf8_are_left_out(tmp_path, capsys):
     with open(os.fsencode(tmp_path / "folder/images") + b"/caf\xe9.png", "wb") as file:
         file.write(png(2))
     (tmp_path / "tar").mkdir()
-    tar_of(tmp_path / "tar/images.tar", [("caf\u00e9.png", 2), ("good.png", 1), ("\u00fc.png", 3)], encoding="latin-1", format=tarfile.USTAR_FORMAT)
+    tar_of(
+        tmp_path / "tar/images.tar",
+        [("caf\u00e9.png", 2), ("good.png", 1), ("\u00fc.png", 3)],
+        encoding="latin-1",
+        format=tarfile.USTAR_FORMAT,
+    )
     for raw, count in ((tmp_path / "folder", 1), (tmp_path / "tar", 2)):
         assert values(raw) == {"good.png": 1}
-        assert f"left out {count} with names that are not UTF-8, the first is 'caf\\xe9.png': no row can name them" in capsys.readouterr().err
+        assert (
+            f"left out {count} with names that are not UTF-8, the first is 'caf\\xe9.png': no row can name them" in capsys.readouterr().err
+        )
 
 
 def test_folder_links(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 
 import h5py
@@ -17,7 +18,7 @@ IDS = {word: 4 + i for i, word in enumerate(WORDS)}
 def rows(file: h5py.File, name: str) -> list[list[int]]:
     offsets, values = file[f"{name}/offsets"][:], file[f"{name}/values"][:]
     assert offsets[0] == 0 and offsets[-1] == len(values) and (np.diff(offsets) >= 0).all()
-    return [values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:])]
+    return [values[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 def texts(file: h5py.File, side: str) -> list[str]:
@@ -43,8 +44,12 @@ def test_round_trip(tools, raw, model, tmp_path):
         assert (attributes["max_length"], attributes["max_images"], attributes["text"]) == (6, 0, "title")
         assert (attributes["propensity_a"], attributes["propensity_b"]) == (0.55, 1.5)
         assert attributes["version"].dtype == np.int64 and attributes["propensity_a"].dtype == np.float64
-        expected = [[2, IDS["red"], IDS["car"], 3], [2, IDS["big"], IDS["house"], 3], [2, IDS["green"], IDS["tree"], 3],
-                    [2, *(IDS[w] for w in "red house left right".split()), 3]]
+        expected = [
+            [2, IDS["red"], IDS["car"], 3],
+            [2, IDS["big"], IDS["house"], 3],
+            [2, IDS["green"], IDS["tree"], 3],
+            [2, *(IDS[w] for w in ["red", "house", "left", "right"]), 3],
+        ]
         assert rows(file, "train/tokens") == expected
         assert texts(file, "train")[3] == "red house left right open close big"
         assert rows(file, "train/labels") == [[0, 2], [1], [1, 2], [0]]
@@ -68,8 +73,21 @@ def test_round_trip(tools, raw, model, tmp_path):
 
 def test_content_and_name(tools, raw, model, tmp_path):
     out = tmp_path / "data.h5"
-    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", out, "--text", "title+content",
-              "--name", "LF-AmazonTitles-Toy", "--propensity-b", "2")
+    tools.run(
+        "prepare_dataset.py",
+        "--raw",
+        raw,
+        "--model",
+        model,
+        "--out",
+        out,
+        "--text",
+        "title+content",
+        "--name",
+        "LF-AmazonTitles-Toy",
+        "--propensity-b",
+        "2",
+    )
     with h5py.File(out) as file:
         assert texts(file, "label") == ["car open", "house open", "tree open"]
         assert texts(file, "train")[0] == "red car"
@@ -92,7 +110,8 @@ def test_pictures(tools, raw, model, tmp_path):
 
 def test_compact_pictures(tools, raw, model, tmp_path):
     rng = np.random.default_rng(0)
-    from vixen_tools.image_rows import ImagesFile, write_images as write
+    from vixen_tools.image_rows import ImagesFile
+    from vixen_tools.image_rows import write_images as write
 
     names = ["a.png", "b.png", "c.png", "d.png"]
     values = rng.normal(size=(4, 8)).astype(np.float16)
@@ -122,7 +141,9 @@ def test_missing_picture(tools, raw, model, tmp_path):
 
 
 def test_empty_rows(tools, raw, model, tmp_path):
-    write_lines(raw / "trn.json.gz", [query("red car", [0, 1]), query(" \n", [1]), query("tree", []), query("car", [1]), query("big car", [2])])
+    write_lines(
+        raw / "trn.json.gz", [query("red car", [0, 1]), query(" \n", [1]), query("tree", []), query("car", [1]), query("big car", [2])]
+    )
     write_lines(raw / "lbl.json", [{"title": "car"}, {"title": ""}, {"title": "tree"}])
     options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5"]
     assert "lbl.json:2: 1 row with no text" in tools.fails("prepare_dataset.py", *options)
@@ -146,19 +167,22 @@ def test_awkward_text(tools, raw, model, tmp_path):
         assert texts(file, "train") == ["red car tree?", "maison é 猫"]
 
 
-@pytest.mark.parametrize("line, expected", [
-    ('{"title": "car", "target_ind": [3]}', "trn.json.gz:1: label 3 is out of range, expected 0..2"),
-    ('{"title": "car", "target_ind": [-1]}', "label -1 is out of range"),
-    ('{"title": "car", "target_ind": [1.5]}', "'target_ind' holds 1.5"),
-    ('{"title": "car"}', "'target_ind' is missing"),
-    ('{"title": "car", "target_ind": [1], "target_rel": []}', "'target_rel' is 0 entries"),
-    ('{"target_ind": [1]}', "'title' is missing"),
-    ('{"title": 7, "target_ind": [1]}', "'title' is a int"),
-    ("[1, 2]", "is a JSON list, expected an object"),
-    ('{"title": ', "trn.json.gz:1: not JSON"),
-    (b'{"title": "\xff"}', "trn.json.gz:1: byte 11 (0xff) is not utf-8"),
-    ("", "trn.json.gz: is empty"),
-])
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ('{"title": "car", "target_ind": [3]}', "trn.json.gz:1: label 3 is out of range, expected 0..2"),
+        ('{"title": "car", "target_ind": [-1]}', "label -1 is out of range"),
+        ('{"title": "car", "target_ind": [1.5]}', "'target_ind' holds 1.5"),
+        ('{"title": "car"}', "'target_ind' is missing"),
+        ('{"title": "car", "target_ind": [1], "target_rel": []}', "'target_rel' is 0 entries"),
+        ('{"target_ind": [1]}', "'title' is missing"),
+        ('{"title": 7, "target_ind": [1]}', "'title' is a int"),
+        ("[1, 2]", "is a JSON list, expected an object"),
+        ('{"title": ', "trn.json.gz:1: not JSON"),
+        (b'{"title": "\xff"}', "trn.json.gz:1: byte 11 (0xff) is not utf-8"),
+        ("", "trn.json.gz: is empty"),
+    ],
+)
 def test_bad_rows(tools, raw, model, tmp_path, line, expected):
     data = line if isinstance(line, bytes) else line.encode()
     (raw / "trn.json.gz").write_bytes(gzip.compress(data + b"\n" if data else b""))
@@ -166,18 +190,27 @@ def test_bad_rows(tools, raw, model, tmp_path, line, expected):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]  # nothing half-written stays
 
 
-@pytest.mark.parametrize("key, value, expected", [
-    ("target_ind", "[1, 18446744073709551617]", "label 18446744073709551617 is out of range, expected the line of a label"),
-    ("target_ind", "[1, -9223372036854775809]", "label -9223372036854775809 is out of range"),
-    ("target_ind", "[1, 1%s]" % ("0" * 400), "label a number of 1,329 bits is out of range"),
-    ("target_ind", "[1, true]", "'target_ind' holds true"), ("target_ind", "[1, 2.0]", "'target_ind' holds 2.0"),
-    ("target_ind", '[1, "2"]', "'target_ind' holds \"2\""), ("target_ind", "[1, NaN]", "'target_ind' holds NaN"),
-    ("target_rel", "[1.0, null]", "'target_rel' holds null, expected numbers, 0 or more"),
-    ("target_rel", "[1.0, NaN]", "'target_rel' holds NaN"), ("target_rel", "[1.0, Infinity]", "'target_rel' holds Infinity"),
-    ("target_rel", "[1.0, -1]", "'target_rel' holds -1"), ("target_rel", '[1.0, "0"]', "'target_rel' holds \"0\""),
-    ("target_rel", "[1.0, [0]]", "'target_rel' holds [0]"), ("target_rel", "null", "'target_rel' is None, expected a list of 2"),
-    ("target_rel", "[1.0]", "'target_rel' is 1 entries"), ("title", "[" * 100000 + "]" * 100000, "not JSON: nested too deeply"),
-])
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("target_ind", "[1, 18446744073709551617]", "label 18446744073709551617 is out of range, expected the line of a label"),
+        ("target_ind", "[1, -9223372036854775809]", "label -9223372036854775809 is out of range"),
+        ("target_ind", "[1, 1%s]" % ("0" * 400), "label a number of 1,329 bits is out of range"),
+        ("target_ind", "[1, true]", "'target_ind' holds true"),
+        ("target_ind", "[1, 2.0]", "'target_ind' holds 2.0"),
+        ("target_ind", '[1, "2"]', "'target_ind' holds \"2\""),
+        ("target_ind", "[1, NaN]", "'target_ind' holds NaN"),
+        ("target_rel", "[1.0, null]", "'target_rel' holds null, expected numbers, 0 or more"),
+        ("target_rel", "[1.0, NaN]", "'target_rel' holds NaN"),
+        ("target_rel", "[1.0, Infinity]", "'target_rel' holds Infinity"),
+        ("target_rel", "[1.0, -1]", "'target_rel' holds -1"),
+        ("target_rel", '[1.0, "0"]', "'target_rel' holds \"0\""),
+        ("target_rel", "[1.0, [0]]", "'target_rel' holds [0]"),
+        ("target_rel", "null", "'target_rel' is None, expected a list of 2"),
+        ("target_rel", "[1.0]", "'target_rel' is 1 entries"),
+        ("title", "[" * 100000 + "]" * 100000, "not JSON: nested too deeply"),
+    ],
+)
 def test_bad_label_numbers(tools, raw, model, tmp_path, key, value, expected):
     row = {"title": '"car"', "target_ind": "[1, 2]", "target_rel": "[1.0, 1.0]", key: value}
     (raw / "trn.json.gz").write_bytes(gzip.compress(("{" + ", ".join(f'"{k}": {v}' for k, v in row.items()) + "}\n").encode()))
@@ -186,8 +219,13 @@ def test_bad_label_numbers(tools, raw, model, tmp_path, key, value, expected):
 
 
 def test_relevance_that_is_read(tools, raw, model, tmp_path):
-    write_lines(raw / "trn.json.gz", [{"title": "car", "target_ind": [0, 1, 2], "target_rel": [True, 0.0, 1e-9]},
-                                      {"title": "car", "target_ind": [0, 1, 2], "target_rel": [-0.0, False, 10**400]}])
+    write_lines(
+        raw / "trn.json.gz",
+        [
+            {"title": "car", "target_ind": [0, 1, 2], "target_rel": [True, 0.0, 1e-9]},
+            {"title": "car", "target_ind": [0, 1, 2], "target_rel": [-0.0, False, 10**400]},
+        ],
+    )
     tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
     with h5py.File(tmp_path / "data.h5") as file:
         assert rows(file, "train/labels") == [[0, 2], [2]]
@@ -219,9 +257,25 @@ def test_two_files_of_a_side(tools, raw, model, tmp_path):
     assert "toy: has lbl.json.gz and lbl.json: expected one of them" in error
 
 
-@pytest.mark.parametrize("text, shows", [("\u200b\u200b", False), ("\ufeff", False), ("\u00ad \u200d", False), ("\ufe0f", False), ("\u3164", False),
-                                         ("\x01", False), ("\u00a0", None), ("\0", None), ("\x85", None), (".", True), ("\ue000", True),
-                                         ("\u0301", True), ("\u200ba", True), ("\u732b", True)])
+@pytest.mark.parametrize(
+    "text, shows",
+    [
+        ("\u200b\u200b", False),
+        ("\ufeff", False),
+        ("\u00ad \u200d", False),
+        ("\ufe0f", False),
+        ("\u3164", False),
+        ("\x01", False),
+        ("\u00a0", None),
+        ("\0", None),
+        ("\x85", None),
+        (".", True),
+        ("\ue000", True),
+        ("\u0301", True),
+        ("\u200ba", True),
+        ("\u732b", True),
+    ],
+)
 def test_texts_that_show_nothing(tools, raw, model, tmp_path, text, shows):
     """Blanks alone are no text; invisible characters alone are kept, but said."""
     options = ["--raw", raw, "--model", model, "--out", tmp_path / "data.h5"]
@@ -229,7 +283,10 @@ def test_texts_that_show_nothing(tools, raw, model, tmp_path, text, shows):
     if shows is None:
         assert "lbl.json:2: 2 rows with no text" in tools.fails("prepare_dataset.py", *options)
         return
-    said = "lbl.json: kept 2 whose text is of invisible characters alone, or nothing to the tokenizer, the first at line 2" in tools.run("prepare_dataset.py", *options).stderr
+    said = (
+        "lbl.json: kept 2 whose text is of invisible characters alone, or nothing to the tokenizer, the first at line 2"
+        in tools.run("prepare_dataset.py", *options).stderr
+    )
     assert said == (not shows)
     with h5py.File(tmp_path / "data.h5") as file:
         assert texts(file, "label") == ["car", text, text]
@@ -248,10 +305,16 @@ def test_picture_names_that_look_alike(tools, raw, model, tmp_path):
         (tmp_path / "images.h5").unlink(missing_ok=True)
         write_images(tmp_path / "images.h5", [there])
         write_lines(raw / "trn.json.gz", [query("red car", [0], images=[wanted])])
-        return tools.fails("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5", "--images", tmp_path / "images.h5")
+        return tools.fails(
+            "prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5", "--images", tmp_path / "images.h5"
+        )
 
-    for wanted, there, shown in (("caf\u00e9.png", "cafe\u0301.png", ("caf\\xe9.png", "cafe\\u0301.png")), ("A.PNG", "a.png", ("A.PNG", "a.png")),
-                                 ("images/a.png", "a.png", ("images/a.png", "a.png")), ("./a.png", "a.png", ("./a.png", "a.png"))):
+    for wanted, there, shown in (
+        ("caf\u00e9.png", "cafe\u0301.png", ("caf\\xe9.png", "cafe\\u0301.png")),
+        ("A.PNG", "a.png", ("A.PNG", "a.png")),
+        ("images/a.png", "a.png", ("images/a.png", "a.png")),
+        ("./a.png", "a.png", ("./a.png", "a.png")),
+    ):
         assert f"trn.json.gz:1: picture '{shown[0]}' is not in {tmp_path}/images.h5, but '{shown[1]}' is" in fails(wanted, there)
     assert "picture '\\ud83d.png' is not in" in fails("\ud83d.png", "a.png")
     assert "picture 'a.png\\x00' is not in" in fails("a.png\0", "a.png")
@@ -274,6 +337,7 @@ def test_content_hashes(tools, raw, model, tmp_path):
             return {name: value for name, value in file.attrs.items() if name.startswith("content_")}
 
     with h5py.File(tmp_path / "a.h5") as file:
+
         def pairs(side: str, *parts: str) -> list[str]:
             return [f"{side}/{part}/{half}" for part in parts for half in ("offsets", "values")]
 
@@ -281,7 +345,8 @@ def test_content_hashes(tools, raw, model, tmp_path):
             "content_label": expected(file, pairs("label", "tokens", "images", "texts")),
             "content_train": expected(file, pairs("train", "tokens", "images", "texts", "labels")),
             "content_test": expected(file, pairs("test", "tokens", "images", "texts", "labels", "filter")),
-            "content_images": expected(file, ["images/embeddings"])}
+            "content_images": expected(file, ["images/embeddings"]),
+        }
     with h5py.File(tmp_path / "images.h5") as file:
         assert file.attrs["content_embeddings"] == expected(file, ["embeddings"]) == hashes(tmp_path / "a.h5")["content_images"]
     tools.run("prepare_dataset.py", *options, "--out", tmp_path / "b.h5", "--name", "other", "--prompt", "red car")
@@ -318,6 +383,7 @@ def test_images_file_that_is_not_right(tools, raw, model, tmp_path):
         def change(file):
             del file[name]
             file.create_dataset(name, **how)
+
         return change
 
     assert "images.h5: /embeddings is int32 (3, 4), expected" in fails(replace("embeddings", data=np.zeros((3, 4), np.int32)))
@@ -333,6 +399,7 @@ def test_images_file_that_is_not_right(tools, raw, model, tmp_path):
             replace("embeddings", data=np.ones((3, 4), np.int8))(file)
             file["scale"] = np.array(scale, np.float32)
             del file.attrs["content_embeddings"]
+
         return change
 
     assert "/scale is not finite at column 2" in fails(compact([1, 1, np.nan, 1]))
@@ -365,7 +432,9 @@ def test_damaged_files(tools, raw, model, tmp_path):
 def test_other_bad_inputs(tools, raw, model, tmp_path):
     def fails(**changes):
         options = {"raw": raw, "model": model, "out": tmp_path / "data.h5", **changes}
-        return tools.fails("prepare_dataset.py", *(part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)))
+        return tools.fails(
+            "prepare_dataset.py", *(part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value))
+        )
 
     assert "nothing: no such folder" in fails(raw=tmp_path / "nothing")
     assert "tokenizer.json: no such file" in fails(model=tmp_path / "nothing")
@@ -413,8 +482,9 @@ def test_full_disk(tools, raw, model, tmp_path, monkeypatch):
     assert error == f"error: {tmp_path}/data.h5: cannot be written: no space left on device"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
     (tmp_path / "file").write_text("")
-    assert "file/data.h5: cannot write here" in tools.fails("prepare_dataset.py", "--raw", raw, "--model", model,
-                                                            "--out", tmp_path / "file" / "data.h5")
+    assert "file/data.h5: cannot write here" in tools.fails(
+        "prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "file" / "data.h5"
+    )
 
 
 def test_memory_is_bounded(raw, model, tmp_path):
@@ -423,14 +493,32 @@ def test_memory_is_bounded(raw, model, tmp_path):
     import sys
 
     from conftest import TOOLS
+
     from vixen_tools.image_rows import write_images as write
 
     def peak(folder, images) -> int:
-        code = ("import resource, runpy, sys; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]\n"
-                "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
-        command = [sys.executable, "-c", code, TOOLS, TOOLS / "prepare_dataset.py", "--raw", folder, "--model", model, "--out",
-                   tmp_path / "data.h5", "--images", images, "--max-length", 128]
+        code = (
+            "import resource, runpy, sys; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]\n"
+            "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            TOOLS,
+            TOOLS / "prepare_dataset.py",
+            "--raw",
+            folder,
+            "--model",
+            model,
+            "--out",
+            tmp_path / "data.h5",
+            "--images",
+            images,
+            "--max-length",
+            128,
+        ]
         result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
         return int(result.stdout.split()[-1]) * 1024
@@ -476,5 +564,7 @@ def test_compact_pictures_that_are_not_finite(tools, raw, model, tmp_path):
     values = np.ones((4, 3), np.float16)
     values[2, 1] = np.nan
     write(tmp_path / "images.h5", ["a.png", "b.png", "c.png", "d.png"], 3, iter([values]), "test", 32, "test")
-    error = tools.fails("compact_images.py", "--raw", raw, "--images", tmp_path / "images.h5", "--out", tmp_path / "small.h5", "--dimensions", 2)
+    error = tools.fails(
+        "compact_images.py", "--raw", raw, "--images", tmp_path / "images.h5", "--out", tmp_path / "small.h5", "--dimensions", 2
+    )
     assert "images.h5: /embeddings row 2 is not finite" in error and not (tmp_path / "small.h5").exists()

@@ -39,7 +39,10 @@ def world(tmp_path):
     with gzip.open(raw / "tst.json.gz", "wt") as file:
         for row, (text, truth) in enumerate(QUERIES):
             images = {"images": [f"{row}.webp"]} if row != 1 else {}
-            file.write(json.dumps({"uid": str(row), "title": text, "content": "", "target_ind": truth, "target_rel": [1.0] * len(truth), **images}) + "\n")
+            file.write(
+                json.dumps({"uid": str(row), "title": text, "content": "", "target_ind": truth, "target_rel": [1.0] * len(truth), **images})
+                + "\n"
+            )
     with zipfile.ZipFile(raw / "images.zip", "w") as archive:
         archive.writestr("0.webp", b"picture zero")
         archive.writestr("2.webp", b"picture two")
@@ -58,8 +61,20 @@ def report(world, *options):
 
 
 def whole(world):
-    return ("--row", f"other={world}/other.json", "--row", f"ours={world}/run/metrics.json", "--data", world / "data.h5", "--predictions",
-            world / "predictions.h5", "--raw", world / "raw", "--out", world / "report.html")
+    return (
+        "--row",
+        f"other={world}/other.json",
+        "--row",
+        f"ours={world}/run/metrics.json",
+        "--data",
+        world / "data.h5",
+        "--predictions",
+        world / "predictions.h5",
+        "--raw",
+        world / "raw",
+        "--out",
+        world / "report.html",
+    )
 
 
 QUERY_OPTIONS = ("--data", "{world}/data.h5", "--predictions", "{world}/predictions.h5")
@@ -98,13 +113,24 @@ def test_without_options_it_shows_the_run_alone(world):
     assert result.returncode == 0 and re.search(r"^run +50\.00", result.stdout, re.M)
 
 
-@pytest.mark.parametrize(("change", "options", "message"), [
-    (lambda world: (world / "run/metrics.json").write_text("{"), (), r"metrics\.json: line 1: not JSON"),
-    (lambda world: None, ("--row", "x"), r"--row x: expected NAME=METRICS\.json"),
-    (lambda world: None, ("--row", "x=absent.json"), r"absent\.json: no such file"),
-    (lambda world: (world / "run/metrics.jsonl").write_text('{"step": 1, "loss": 2}\noops\n'), ("--out", "{world}/page.html"), r"metrics\.jsonl: line 2: not JSON"),
-    (lambda world: ranking(world, np.zeros((5, 2), np.int64), np.zeros((5, 2))), ("--data", "{world}/data.h5", "--predictions", "{world}/predictions.h5"), r"predictions\.h5: /indices has 5 rows, .*data\.h5 has 3 test queries"),
-])
+@pytest.mark.parametrize(
+    "change, options, message",
+    [
+        (lambda world: (world / "run/metrics.json").write_text("{"), (), r"metrics\.json: line 1: not JSON"),
+        (lambda world: None, ("--row", "x"), r"--row x: expected NAME=METRICS\.json"),
+        (lambda world: None, ("--row", "x=absent.json"), r"absent\.json: no such file"),
+        (
+            lambda world: (world / "run/metrics.jsonl").write_text('{"step": 1, "loss": 2}\noops\n'),
+            ("--out", "{world}/page.html"),
+            r"metrics\.jsonl: line 2: not JSON",
+        ),
+        (
+            lambda world: ranking(world, np.zeros((5, 2), np.int64), np.zeros((5, 2))),
+            ("--data", "{world}/data.h5", "--predictions", "{world}/predictions.h5"),
+            r"predictions\.h5: /indices has 5 rows, .*data\.h5 has 3 test queries",
+        ),
+    ],
+)
 def test_mistakes_are_one_line_and_exit_code_2(world, change, options, message):
     change(world)
     result = report(world, *(option.format(world=world) for option in options))
@@ -112,29 +138,86 @@ def test_mistakes_are_one_line_and_exit_code_2(world, change, options, message):
     assert re.search(message, result.stderr) and len(result.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("change", "options", "message"), [
-    (lambda world: (world / "run/metrics.json").write_text('{"P@1": 1e999}'), (), r"metrics\.json: P@1 is inf, expected a finite number"),
-    (lambda world: (world / "run/metrics.json").write_text('{"P@1": NaN}'), (), r"metrics\.json: P@1 is nan, expected a finite number"),
-    (lambda world: (world / "run/metrics.json").write_text('{"P@1": 1' + "0" * 400 + "}"), (), r"metrics\.json: P@1 is 10+\.\.\., expected a finite number"),
-    (lambda world: (world / "run/metrics.json").write_text("[" * 100000), (), r"metrics\.json: not JSON: nested too deeply"),
-    (lambda world: (world / "run/metrics.json").write_text("<!DOCTYPE html>"), (), r"metrics\.json: not JSON: it is an HTML page"),
-    (lambda world: (world / "run/metrics.jsonl").write_text("3\n"), ("--out", "{world}/page.html"), r"metrics\.jsonl: line 1: is a JSON int, expected an object"),
-    (lambda world: (world / "run/config.ini").write_text("[a]\nx = 1\nx = 2\n"), ("--out", "{world}/page.html"), r"config\.ini: not a run's configuration: "),
-    (lambda world: None, ("--data", "{world}/data.h5"), r"--data and --predictions belong together"),
-    (lambda world: None, ("--raw", "{world}/raw"), r"--raw: the pictures are shown of queries"),
-    (lambda world: ranking(world, [[1, 0], [2, 2], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label 2 2 times, expected each once"),
-    (lambda world: ranking(world, [[1, 0], [2, 4], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label 4, expected -1\.\.3"),
-    (lambda world: ranking(world, [[1, 0], [2, -2], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5: /indices row 1 names label -2, expected -1\.\.3"),
-    (lambda world: ranking(world, [[1, 0], [-1, 2], [0, 1]]), QUERY_OPTIONS, r"/indices row 1 holds -1 before a label, expected -1 only where"),
-    (lambda world: ranking(world, [[1, 0]] * 3, [[2, 1], [1, 2], [2, 1]]), QUERY_OPTIONS, r"/scores row 1 rises, expected the best label first"),
-    (lambda world: ranking(world, [[1, 0]] * 3, [[2, 1], [2, np.nan], [2, 1]]), QUERY_OPTIONS, r"/scores row 1 holds nan, expected finite numbers"),
-    (lambda world: ranking(world, [[1, 0]] * 3, [[2, 1]] * 2), QUERY_OPTIONS, r"/scores has the shape \(2, 2\), expected \(3, 2\) as /indices has"),
-    (lambda world: ranking(world, [[1.0, 0], [2, 1], [0, 1]]), QUERY_OPTIONS, r"predictions\.h5:/indices: holds float64 \(3, 2\), expected whole numbers"),
-    (lambda world: (world / "raw/tst.json.gz").write_bytes(gzip.compress(b'{"images": 5}\n')), (*QUERY_OPTIONS, "--raw", "{world}/raw"),
-     r"tst\.json\.gz:1: 'images' is 5, expected a list of file names"),
-    (lambda world: (world / "raw/tst.json.gz").write_bytes(gzip.compress(b'{"images"\n')), (*QUERY_OPTIONS, "--raw", "{world}/raw"),
-     r"tst\.json\.gz:1: not a row of JSON: "),
-])
+@pytest.mark.parametrize(
+    "change, options, message",
+    [
+        (
+            lambda world: (world / "run/metrics.json").write_text('{"P@1": 1e999}'),
+            (),
+            r"metrics\.json: P@1 is inf, expected a finite number",
+        ),
+        (lambda world: (world / "run/metrics.json").write_text('{"P@1": NaN}'), (), r"metrics\.json: P@1 is nan, expected a finite number"),
+        (
+            lambda world: (world / "run/metrics.json").write_text('{"P@1": 1' + "0" * 400 + "}"),
+            (),
+            r"metrics\.json: P@1 is 10+\.\.\., expected a finite number",
+        ),
+        (lambda world: (world / "run/metrics.json").write_text("[" * 100000), (), r"metrics\.json: not JSON: nested too deeply"),
+        (lambda world: (world / "run/metrics.json").write_text("<!DOCTYPE html>"), (), r"metrics\.json: not JSON: it is an HTML page"),
+        (
+            lambda world: (world / "run/metrics.jsonl").write_text("3\n"),
+            ("--out", "{world}/page.html"),
+            r"metrics\.jsonl: line 1: is a JSON int, expected an object",
+        ),
+        (
+            lambda world: (world / "run/config.ini").write_text("[a]\nx = 1\nx = 2\n"),
+            ("--out", "{world}/page.html"),
+            r"config\.ini: not a run's configuration: ",
+        ),
+        (lambda world: None, ("--data", "{world}/data.h5"), r"--data and --predictions belong together"),
+        (lambda world: None, ("--raw", "{world}/raw"), r"--raw: the pictures are shown of queries"),
+        (
+            lambda world: ranking(world, [[1, 0], [2, 2], [0, 1]]),
+            QUERY_OPTIONS,
+            r"predictions\.h5: /indices row 1 names label 2 2 times, expected each once",
+        ),
+        (
+            lambda world: ranking(world, [[1, 0], [2, 4], [0, 1]]),
+            QUERY_OPTIONS,
+            r"predictions\.h5: /indices row 1 names label 4, expected -1\.\.3",
+        ),
+        (
+            lambda world: ranking(world, [[1, 0], [2, -2], [0, 1]]),
+            QUERY_OPTIONS,
+            r"predictions\.h5: /indices row 1 names label -2, expected -1\.\.3",
+        ),
+        (
+            lambda world: ranking(world, [[1, 0], [-1, 2], [0, 1]]),
+            QUERY_OPTIONS,
+            r"/indices row 1 holds -1 before a label, expected -1 only where",
+        ),
+        (
+            lambda world: ranking(world, [[1, 0]] * 3, [[2, 1], [1, 2], [2, 1]]),
+            QUERY_OPTIONS,
+            r"/scores row 1 rises, expected the best label first",
+        ),
+        (
+            lambda world: ranking(world, [[1, 0]] * 3, [[2, 1], [2, np.nan], [2, 1]]),
+            QUERY_OPTIONS,
+            r"/scores row 1 holds nan, expected finite numbers",
+        ),
+        (
+            lambda world: ranking(world, [[1, 0]] * 3, [[2, 1]] * 2),
+            QUERY_OPTIONS,
+            r"/scores has the shape \(2, 2\), expected \(3, 2\) as /indices has",
+        ),
+        (
+            lambda world: ranking(world, [[1.0, 0], [2, 1], [0, 1]]),
+            QUERY_OPTIONS,
+            r"predictions\.h5:/indices: holds float64 \(3, 2\), expected whole numbers",
+        ),
+        (
+            lambda world: (world / "raw/tst.json.gz").write_bytes(gzip.compress(b'{"images": 5}\n')),
+            (*QUERY_OPTIONS, "--raw", "{world}/raw"),
+            r"tst\.json\.gz:1: 'images' is 5, expected a list of file names",
+        ),
+        (
+            lambda world: (world / "raw/tst.json.gz").write_bytes(gzip.compress(b'{"images"\n')),
+            (*QUERY_OPTIONS, "--raw", "{world}/raw"),
+            r"tst\.json\.gz:1: not a row of JSON: ",
+        ),
+    ],
+)
 def test_odd_files_are_one_line_and_exit_code_2(world, change, options, message):
     change(world)
     result = report(world, *(option.format(world=world) for option in options))
@@ -157,7 +240,16 @@ def test_what_a_running_run_has_written_so_far(world):
 def test_any_terminal_shows_any_text(world, encoding):
     (world / "run/metrics.json").rename(world / "größe.json")
     name = os.fsdecode(b"gr\xc3\xb6\xc3\x9fe \xff")
-    command = [sys.executable, str(ROOT / "tools/report.py"), "--run", str(world / "run"), "--row", f"{name}={world}/größe.json", "--out", str(world / "page.html")]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/report.py"),
+        "--run",
+        str(world / "run"),
+        "--row",
+        f"{name}={world}/größe.json",
+        "--out",
+        str(world / "page.html"),
+    ]
     result = subprocess.run(command, capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": encoding})
     assert result.returncode == 0, result.stderr
     assert ("gr\\xf6\\xdfe" if encoding == "ascii" else "größe") + " \\xff" in result.stdout.decode(encoding)

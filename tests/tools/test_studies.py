@@ -6,10 +6,11 @@ import json
 import shutil
 import sys
 
-import make_configs
 import pytest
 
-METRICS = {name: 50.0 for name in ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100", "seconds")}
+import make_configs
+
+METRICS = dict.fromkeys(("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100", "seconds"), 50.0)
 
 
 def test_seeds_that_are_done_are_shown(tools, tmp_path):
@@ -19,8 +20,11 @@ def test_seeds_that_are_done_are_shown(tools, tmp_path):
     command = ["seed_study.py", "--binary", "/bin/false", "--out", tmp_path, "--seeds", 0, 1]
     lines = tools.run(*command).stdout.splitlines()
     assert lines[-2].split()[:3] == ["mean", "50.00", "50.00"] and lines[-1].split()[:2] == ["deviation", "14.14"]
-    for content, expected in (("{", "metrics.json: line 1: not JSON: "), ("[]", "metrics.json: not a run's metrics in JSON: "),
-                              ("{}", "metrics.json: not a run's metrics in JSON: 'P@1'")):
+    for content, expected in (
+        ("{", "metrics.json: line 1: not JSON: "),
+        ("[]", "metrics.json: not a run's metrics in JSON: "),
+        ("{}", "metrics.json: not a run's metrics in JSON: 'P@1'"),
+    ):
         (tmp_path / "seed-1/metrics.json").write_text(content)
         assert expected in tools.fails(*command)
 
@@ -35,7 +39,20 @@ def test_a_seed_that_fails_ends_the_study_with_its_code(tools, tmp_path):
 def test_world_study_leaves_other_folders_alone(tools, tmp_path):
     (tmp_path / "out/ranks-1").mkdir(parents=True)
     (tmp_path / "out/ranks-1/notes.txt").write_text("mine\n")
-    command = ["world_study.py", "--binary", "/bin/false", "--out", tmp_path / "out", "--ranks", 1, "--", "--data.path", tmp_path / "x", "--model.path", "m"]
+    command = [
+        "world_study.py",
+        "--binary",
+        "/bin/false",
+        "--out",
+        tmp_path / "out",
+        "--ranks",
+        1,
+        "--",
+        "--data.path",
+        tmp_path / "x",
+        "--model.path",
+        "m",
+    ]
     assert "ranks-1: exists and was not made by vixen (no .vixen.json)" in tools.fails(*command)
     assert [path.name for path in (tmp_path / "out/ranks-1").iterdir()] == ["notes.txt"]
 
@@ -65,7 +82,12 @@ def test_a_file_that_make_configs_did_not_make_stays(configs, monkeypatch):
 def test_the_table_of_a_page_is_replaced_in_its_place(configs, tmp_path, monkeypatch):
     from vixen_tools.errors import UserError
 
-    plan = {"choice": {"chunks": 1, "recompute_layers": 0}, "layers": 2, "memory": {"peak_bytes": 2e9, "host_bytes": 0}, "time": {"hours": 3}}
+    plan = {
+        "choice": {"chunks": 1, "recompute_layers": 0},
+        "layers": 2,
+        "memory": {"peak_bytes": 2e9, "host_bytes": 0},
+        "time": {"hours": 3},
+    }
     monkeypatch.setattr(make_configs, "plan_of", lambda binary, row: plan)
     page, rows = tmp_path / "page.md", make_configs.all_rows()[:1]
     page.write_text(f"before\n{make_configs.TABLE_BEGIN}\nold\n{make_configs.TABLE_END}\nafter\n")

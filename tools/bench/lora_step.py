@@ -21,8 +21,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from process_memory import memory_of, reset_peak
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 from vixen_tools import VERSION  # noqa: E402
@@ -30,6 +28,8 @@ from vixen_tools.arguments import whole  # noqa: E402
 from vixen_tools.errors import UserError, run_tool  # noqa: E402
 from vixen_tools.files import write_text  # noqa: E402
 from vixen_tools.outputs import claim  # noqa: E402
+from vixen_tools.process_memory import memory_of, reset_peak  # noqa: E402
+from vixen_tools.progress import waiting  # noqa: E402
 
 COLUMNS = ["", "precision", "s/step", "queries/s", "times vixen", "positions", "GB before", "GB peak", "GB growth", "growth, times vixen"]
 POLL_SECONDS, STOPPED = 0.005, 75
@@ -47,10 +47,21 @@ def environment(threads: int) -> dict[str, str]:
 
 def vixen_command(options: argparse.Namespace, precision: str, run: Path) -> list[str]:
     settings = {
-        "data.path": options.data, "model.path": options.model, "model.layers": options.layers, "model.compute": precision, "run.dir": run,
-        "run.log_every_steps": 1, "lora.rank": options.rank, "lora.alpha": options.rank, "train.batch_size": options.batch_size,
-        "train.epochs": 100, "train.lr": 5e-5, "train.clip_norm": 1, "prototype.free_vectors": options.free_vectors,
-        "prototype.init": "mean", "threads": options.threads,
+        "data.path": options.data,
+        "model.path": options.model,
+        "model.layers": options.layers,
+        "model.compute": precision,
+        "run.dir": run,
+        "run.log_every_steps": 1,
+        "lora.rank": options.rank,
+        "lora.alpha": options.rank,
+        "train.batch_size": options.batch_size,
+        "train.epochs": 100,
+        "train.lr": 5e-5,
+        "train.clip_norm": 1,
+        "prototype.free_vectors": options.free_vectors,
+        "prototype.init": "mean",
+        "threads": options.threads,
     }
     return [str(options.binary), "train", *(word for key, value in settings.items() for word in (f"--{key}", str(value))), *options.vixen]
 
@@ -62,8 +73,9 @@ def measure_vixen(options: argparse.Namespace, precision: str) -> dict:
         run, errors = Path(folder) / "run", Path(folder) / "stderr"
         log, command = run / "metrics.jsonl", vixen_command(options, precision, run)
         with open(errors, "w") as stderr:
-            first = subprocess.Popen([*command, "--run.stop_after_steps", "1"], stdout=subprocess.DEVNULL, stderr=stderr,
-                                     env=environment(options.threads))
+            first = subprocess.Popen(
+                [*command, "--run.stop_after_steps", "1"], stdout=subprocess.DEVNULL, stderr=stderr, env=environment(options.threads)
+            )
             while first.poll() is None and not lines_of(log):
                 time.sleep(POLL_SECONDS)
             whole = memory_of(first.pid).peak_bytes if first.poll() is None else 0
@@ -82,9 +94,14 @@ def measure_vixen(options: argparse.Namespace, precision: str) -> dict:
             process.kill()  # TERM would make it save first
             process.wait()
     lines = lines[: options.steps + 1]
-    return {"seconds": [line["seconds"]["step"] for line in lines[1:]], "losses": [line["loss"] for line in lines], "before_bytes": before,
-            "peak_bytes": memory.peak_bytes, "first_passes_peak_bytes": whole,
-            "positions": round(statistics.mean(line["tokens_per_s"] * line["seconds"]["step"] for line in lines))}
+    return {
+        "seconds": [line["seconds"]["step"] for line in lines[1:]],
+        "losses": [line["loss"] for line in lines],
+        "before_bytes": before,
+        "peak_bytes": memory.peak_bytes,
+        "first_passes_peak_bytes": whole,
+        "positions": round(statistics.mean(line["tokens_per_s"] * line["seconds"]["step"] for line in lines)),
+    }
 
 
 def ended(command: str, code: int, errors: str) -> UserError:
@@ -103,7 +120,9 @@ def measure_peft(options: argparse.Namespace, precision: str, checkpointing: boo
     command = [sys.executable, str(Path(__file__).with_name("peft_step.py")), "--precision", precision]
     for name in ("model", "data", "layers", "rank", "batch_size", "free_vectors", "steps", "threads"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    result = subprocess.run([*command, *["--checkpointing"] * checkpointing], capture_output=True, text=True, env=environment(options.threads))
+    result = subprocess.run(
+        [*command, *["--checkpointing"] * checkpointing], capture_output=True, text=True, env=environment(options.threads)
+    )
     if result.returncode != 0:
         raise ended(" ".join(command), result.returncode, result.stderr)
     return json.loads(result.stdout.splitlines()[-1])
@@ -112,9 +131,18 @@ def measure_peft(options: argparse.Namespace, precision: str, checkpointing: boo
 def row_of(report: dict, vixen: dict | None, batch_size: int) -> list[str]:
     seconds, growth = statistics.median(report["seconds"]), report["peak_bytes"] - report["before_bytes"]
     times = lambda value, reference: f"{value / reference:.2f}" if vixen else ""  # noqa: E731
-    return [report["name"], report["precision"], f"{seconds:.2f}", f"{batch_size / seconds:.0f}",
-            times(seconds, statistics.median(vixen["seconds"]) if vixen else 1), f"{report['positions']:,}", f"{report['before_bytes'] / 1e9:.2f}",
-            f"{report['peak_bytes'] / 1e9:.2f}", f"{growth / 1e9:.2f}", times(growth, vixen["peak_bytes"] - vixen["before_bytes"] if vixen else 1)]
+    return [
+        report["name"],
+        report["precision"],
+        f"{seconds:.2f}",
+        f"{batch_size / seconds:.0f}",
+        times(seconds, statistics.median(vixen["seconds"]) if vixen else 1),
+        f"{report['positions']:,}",
+        f"{report['before_bytes'] / 1e9:.2f}",
+        f"{report['peak_bytes'] / 1e9:.2f}",
+        f"{growth / 1e9:.2f}",
+        times(growth, vixen["peak_bytes"] - vixen["before_bytes"] if vixen else 1),
+    ]
 
 
 def main() -> None:
@@ -129,7 +157,9 @@ def main() -> None:
     parser.add_argument("--steps", type=whole(1), default=3, help="measured, behind one that warms up")
     parser.add_argument("--threads", type=whole(1), default=2)
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
-    parser.add_argument("--systems", nargs="+", choices=("vixen", "peft", "peft-checkpointing"), default=["vixen", "peft-checkpointing", "peft"])
+    parser.add_argument(
+        "--systems", nargs="+", choices=("vixen", "peft", "peft-checkpointing"), default=["vixen", "peft-checkpointing", "peft"]
+    )
     parser.add_argument("--out", type=Path, help="the figures as JSON")
     parser.add_argument("vixen", nargs="*", metavar="-- OPTIONS", help="options of vixen train, behind --")
     options = parser.parse_args()
@@ -142,14 +172,21 @@ def main() -> None:
     for precision in options.precisions:
         vixen = None
         for system in options.systems:
-            found = measure_vixen(options, precision) if system == "vixen" else measure_peft(options, precision, system != "peft")
-            report = {"name": {"peft": "PEFT", "peft-checkpointing": "PEFT, checkpointing"}.get(system, system), "precision": precision, **found}
+            with waiting(f"{system}, {precision}"):
+                found = measure_vixen(options, precision) if system == "vixen" else measure_peft(options, precision, system != "peft")
+            report = {
+                "name": {"peft": "PEFT", "peft-checkpointing": "PEFT, checkpointing"}.get(system, system),
+                "precision": precision,
+                **found,
+            }
             vixen = report if system == "vixen" else vixen
             reports.append(report)
             print("| " + " | ".join(row_of(report, vixen, options.batch_size)) + " |", flush=True)
             if system == "vixen":
-                remarks.append(f"vixen {precision}: first passes over all queries and labels, in a process of their own, "
-                               f"{report['first_passes_peak_bytes'] / 1e9:.2f} GB at most")
+                remarks.append(
+                    f"vixen {precision}: first passes over all queries and labels, in a process of their own, "
+                    f"{report['first_passes_peak_bytes'] / 1e9:.2f} GB at most"
+                )
     print("".join(f"\n{remark}" for remark in remarks))
     if out:
         settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items() if key != "out"}

@@ -1,7 +1,7 @@
 """One side of lora_step.py: training steps of transformers + PEFT, padded as the ViXML authors' code pads, in a process of its own.
 
-    text padded to T tokens, S picture slots: [text prefix][text, pads][image prefix][slots][closing], W positions in all
-    B queries and B labels a step, each [B, W, D] through the decoder; mean over live positions; PRIME's loss
+text padded to T tokens, S picture slots: [text prefix][text, pads][image prefix][slots][closing], W positions in all
+B queries and B labels a step, each [B, W, D] through the decoder; mean over live positions; PRIME's loss
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests/parity"), str(ROOT / "tools")]
-import rendering  # noqa: E402
+sys.path.insert(0, str(ROOT / "tools"))
+from vixen_tools import rendering  # noqa: E402
 from vixen_tools.errors import run_tool  # noqa: E402
 from vixen_tools.hdf5_file import open_hdf5, read_attribute, read_dataset  # noqa: E402
-
-from process_memory import memory_of, reset_peak  # noqa: E402
+from vixen_tools.process_memory import memory_of, reset_peak  # noqa: E402
 
 
 @dataclass
@@ -41,23 +40,28 @@ class Rows:
     image_rows: np.ndarray
 
     @staticmethod
-    def read(file: h5py.File, side: str) -> "Rows":
-        return Rows(*(read_dataset(file, f"{side}/{name}", "iu", 1) for name in ("tokens/offsets", "tokens/values", "images/offsets", "images/values")))
+    def read(file: h5py.File, side: str) -> Rows:
+        return Rows(
+            *(
+                read_dataset(file, f"{side}/{name}", "iu", 1)
+                for name in ("tokens/offsets", "tokens/values", "images/offsets", "images/values")
+            )
+        )
 
     def padded_tokens(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Token ids [B, T] (pads 0) and their mask."""
         ids, mask = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
         for place, row in enumerate(rows):
-            tokens = self.tokens[self.token_offsets[row]:self.token_offsets[row + 1]][:width]
-            ids[place, :len(tokens)], mask[place, :len(tokens)] = tokens, 1
+            tokens = self.tokens[self.token_offsets[row] : self.token_offsets[row + 1]][:width]
+            ids[place, : len(tokens)], mask[place, : len(tokens)] = tokens, 1
         return ids, mask
 
     def padded_images(self, rows: np.ndarray, slots: int, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Picture embeddings float32 [B, S, I] (zeros where there is none) and their mask."""
         images, mask = np.zeros((len(rows), slots, embeddings.shape[1]), np.float32), np.zeros((len(rows), slots), np.int64)
         for place, row in enumerate(rows):
-            found = self.image_rows[self.image_offsets[row]:self.image_offsets[row + 1]][:slots]
-            images[place, :len(found)], mask[place, :len(found)] = embeddings[found], 1
+            found = self.image_rows[self.image_offsets[row] : self.image_offsets[row + 1]][:slots]
+            images[place, : len(found)], mask[place, : len(found)] = embeddings[found], 1
         return images, mask
 
 
@@ -69,11 +73,13 @@ class PaddedEncoder(nn.Module):
         dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         base = AutoModel.from_pretrained(options.model, dtype=dtype, attn_implementation="eager")
         if options.layers:
-            base.layers = base.layers[:options.layers]
+            base.layers = base.layers[: options.layers]
             base.config.num_hidden_layers = options.layers
         base.config.use_cache = False
         modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-        adapters = LoraConfig(r=options.rank, lora_alpha=options.rank, use_rslora=True, target_modules=modules, lora_dropout=0.0, bias="none")
+        adapters = LoraConfig(
+            r=options.rank, lora_alpha=options.rank, use_rslora=True, target_modules=modules, lora_dropout=0.0, bias="none"
+        )
         self.decoder = get_peft_model(base, adapters)
         if options.checkpointing:
             self.decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -90,7 +96,7 @@ class PaddedEncoder(nn.Module):
             ids = torch.tensor(ids).expand(rows, -1)
         return self.decoder.get_input_embeddings()(ids)
 
-    def forward(self, ids, mask, images, image_mask) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, images: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
         """Mean of the live positions, float32 [B, D]."""
         rows = len(ids)
         ones = lambda piece: torch.ones(rows, len(piece), dtype=torch.int64)  # noqa: E731
@@ -124,15 +130,16 @@ class Trainer:
         self.centroids = F.normalize(torch.randn(n_labels, width))
         self.encoder.train()
         trained = [parameter for module in (self.encoder, self.prototype) for parameter in module.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW([{"params": trained, "weight_decay": 0.01}, {"params": [self.free_vectors], "weight_decay": 0.0}],
-                                           lr=5e-5, eps=1e-6)
+        self.optimiser = torch.optim.AdamW(
+            [{"params": trained, "weight_decay": 0.01}, {"params": [self.free_vectors], "weight_decay": 0.0}], lr=5e-5, eps=1e-6
+        )
         self.all_trained = [*trained, self.free_vectors]
 
-    def batch(self):
+    def batch(self) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
         """Rows of a step: queries, one positive label of each, and which pairs are relevant (bool [B, B])."""
         queries = self.random.choice(len(self.queries.token_offsets) - 1, self.options.batch_size, replace=False)
         offsets, values = self.truth
-        sets = [values[offsets[row]:offsets[row + 1]] for row in queries]
+        sets = [values[offsets[row] : offsets[row + 1]] for row in queries]
         labels = np.array([self.random.choice(found) for found in sets])
         return queries, labels, torch.from_numpy(np.stack([np.isin(labels, found) for found in sets]))
 
@@ -148,8 +155,10 @@ class Trainer:
             u = self.encoder(*self.inputs(self.labels, labels))
             free = self.free_vectors[torch.from_numpy(labels % self.options.free_vectors)]
             z = rendering.prototypes(self.prototype, u, free, self.centroids[torch.from_numpy(labels)])
-        draws = {name: torch.multinomial(truth.float(), 1)[:, 0]
-                 for name, truth in (("u", relevant), ("uv", relevant), ("i", relevant.T), ("r", relevant))}
+        draws = {
+            name: torch.multinomial(truth.float(), 1)[:, 0]
+            for name, truth in (("u", relevant), ("uv", relevant), ("i", relevant.T), ("r", relevant))
+        }
         loss = rendering.prime_loss(F.normalize(h), F.normalize(u), F.normalize(z.float()), relevant, draws)["loss"]
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -181,8 +190,18 @@ def main() -> None:
         start = time.perf_counter()
         losses.append(trainer.step())
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds[1:], "losses": losses, "before_bytes": before, "peak_bytes": memory_of("self").peak_bytes,
-                      "positions": trainer.positions(), "trained": sum(parameter.numel() for parameter in trainer.all_trained)}))
+    print(
+        json.dumps(
+            {
+                "seconds": seconds[1:],
+                "losses": losses,
+                "before_bytes": before,
+                "peak_bytes": memory_of("self").peak_bytes,
+                "positions": trainer.positions(),
+                "trained": sum(parameter.numel() for parameter in trainer.all_trained),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

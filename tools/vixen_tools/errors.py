@@ -61,7 +61,8 @@ def _echoes_dropped() -> Iterator[list[BaseException]]:
 
     The list holds what was dropped. h5py goes through both hooks.
     """
-    hooks, dropped = (sys.excepthook, sys.unraisablehook), []
+    hooks = (sys.excepthook, sys.unraisablehook)
+    dropped: list[BaseException] = []
 
     def drop(error: BaseException | None, otherwise: Callable[[], None]) -> None:
         if isinstance(error, (OSError, RuntimeError)) and _is_raised_by_h5py(error):
@@ -189,7 +190,7 @@ def _is_invisible(character: str) -> bool:
 
 def _cut(text: str) -> str:
     """A long line without its middle: names stand at its beginning, reasons at its end."""
-    return text if len(text) <= LINE_LIMIT else f"{text[: LINE_LIMIT // 2]} ... {text[-LINE_LIMIT // 2:]}"
+    return text if len(text) <= LINE_LIMIT else f"{text[: LINE_LIMIT // 2]} ... {text[-LINE_LIMIT // 2 :]}"
 
 
 def _said_by_system(error: OSError) -> str:
@@ -200,7 +201,11 @@ def _said_by_system(error: OSError) -> str:
     where = " -> ".join(names) or (name.group(1) if name else "")
     if number is None:
         return f"{where or 'a file'}: {reason(error)}"
-    known = error.strerror if number == error.errno and error.strerror and "\n" not in error.strerror and "errno = " not in error.strerror else None
+    known = (
+        error.strerror
+        if number == error.errno and error.strerror and "\n" not in error.strerror and "errno = " not in error.strerror
+        else None
+    )
     return f"{where + ': ' if where else ''}{known or os.strerror(number)}"
 
 
@@ -217,22 +222,26 @@ def _is_of_output(error: BaseException, number: int, out: Path) -> bool:
     name = getattr(error, "filename", None)
     if isinstance(name, (str, bytes)):
         path = Path(os.fsdecode(name))
-        return path == out or out.parent in path.parents and any(part.startswith(f".{out.name[:30]}") for part in path.parts)
+        return path == out or (out.parent in path.parents and any(part.startswith(f".{out.name[:30]}") for part in path.parts))
     return number in OF_OUTPUT or "write failed" in str(error)
 
 
 def _is_format_error(error: OSError) -> bool:
     """Libraries raise OSError for what is in a file as well; the operating system's own says no more than its number's text."""
-    return error.errno in (0, None) or error.filename is None and error.strerror != os.strerror(error.errno) and "errno = " not in str(error)
+    return error.errno in (0, None) or (
+        error.filename is None and error.strerror != os.strerror(error.errno) and "errno = " not in str(error)
+    )
 
 
 def _is_own_fault(error: BaseException) -> bool:
     """A name that does not exist or a broken promise in a frame of ours. A library in C has no frame, so other types count as its."""
     trace = error.__traceback__
-    while trace.tb_next:
+    while trace and trace.tb_next:
         trace = trace.tb_next
-    own = isinstance(error, (NameError, AssertionError)) or type(getattr(error, "obj", None)).__module__.startswith(("vixen_tools", "__main__"))
-    return own and trace.tb_frame.f_code.co_filename.startswith(TOOLS)
+    own = isinstance(error, (NameError, AssertionError)) or type(getattr(error, "obj", None)).__module__.startswith(
+        ("vixen_tools", "__main__")
+    )
+    return own and trace is not None and trace.tb_frame.f_code.co_filename.startswith(TOOLS)
 
 
 def _own_modules() -> set[str]:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .content import what_it_is
 from .errors import UserError, one_line, reason, writing
@@ -78,7 +79,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """The value of a JSON file, whatever stands in front of it as a byte order mark; else a UserError naming the line."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -89,8 +90,9 @@ def read_json(path: Path) -> object:
         raise UserError(f"{path}: not JSON: nested too deeply") from None
     except ValueError as error:
         kind = what_it_is(path, "json")
-        line = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) and not kind else ""
-        found = f"it is {kind}" if kind else error.msg if line else reason(error, 100)
+        line, found = "", f"it is {kind}" if kind else reason(error, 100)
+        if isinstance(error, json.JSONDecodeError) and not kind:
+            line, found = f"line {error.lineno}: ", error.msg
         raise UserError(f"{path}: {line}not JSON: {found}") from None
 
 
@@ -114,7 +116,7 @@ class LineReader:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         self._size = max(path.stat().st_size, 1)
-        self._raw = open(path, "rb")
+        self._raw = open(path, "rb")  # noqa: SIM115 (__iter__ closes it)
         magic = self._raw.read(2)
         self._raw.seek(0)
         self._file = gzip.GzipFile(fileobj=self._raw) if magic == b"\x1f\x8b" else self._raw
@@ -160,4 +162,5 @@ class LineReader:
             kind = what_it_is(self.path)
             hint = f": it is {kind}" if kind and self._file is self._raw else ""
             raise UserError(
-                f"{self.path}:{line}: byte {error.start} (0x{error.object[error.start]:02x}) is not {self._encoding}{hint}") from None
+                f"{self.path}:{line}: byte {error.start} (0x{error.object[error.start]:02x}) is not {self._encoding}{hint}"
+            ) from None

@@ -15,12 +15,14 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .content import what_it_is
 from .errors import UserError, reading
 from .files import sha256
+from .progress import waiting
 
 MAGIC = b"GGUF"
 DTYPES = ("bf16", "fp32")
@@ -34,7 +36,9 @@ def check_gguf(path: Path) -> None:
         head = file.read(8)
     if head[:4] != MAGIC:
         kind = what_it_is(path)
-        raise UserError(f"{path}: {f'is {kind}' if kind else f'begins with {head[:4]!r}'}, expected a GGUF file (which begins with {MAGIC!r})")
+        raise UserError(
+            f"{path}: {f'is {kind}' if kind else f'begins with {head[:4]!r}'}, expected a GGUF file (which begins with {MAGIC!r})"
+        )
     if len(head) < 8 or struct.unpack("<I", head[4:])[0] not in (2, 3):
         raise UserError(f"{path}: a GGUF file of an unknown version, expected version 2 or 3")
 
@@ -53,26 +57,34 @@ def convert(path: Path, out: Path, dtype: str) -> None:
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
-        model, tokenizer = load(path)
-        model.to(torch.bfloat16 if dtype == "bf16" else torch.float32).save_pretrained(out)
-        tokenizer.save_pretrained(out)
+        with waiting(f"{path.name}: dequantised"):
+            model, tokenizer = load(path)
+            model.to(torch.bfloat16 if dtype == "bf16" else torch.float32).save_pretrained(out)
+            tokenizer.save_pretrained(out)
     finally:
         transformers.logging.set_verbosity(verbosity)
     tidy_tokenizer_config(out / "tokenizer_config.json")
     write_record(path, out, dtype)
-    print(f"{path.name}: {model.config.model_type} of {model.num_parameters() / 1e6:.1f} M weights in "
-          f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"{path.name}: {model.config.model_type} of {model.num_parameters() / 1e6:.1f} M weights in {time.monotonic() - started:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
-def load(path: Path):
+def load(path: Path) -> tuple[Any, Any]:
     """transformers' model, float32, and tokenizer of the file."""
     import torch
     import transformers
 
     with reading(path, "a model that transformers can take from GGUF"):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
-            quantization_config=transformers.GgufConfig(dequantize=True))
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         split_as_stored(tokenizer, path)
     model.hf_quantizer = None  # its weights are plain ones now: save_pretrained refuses others
@@ -85,7 +97,7 @@ def load(path: Path):
     return model, tokenizer
 
 
-def tidy(config) -> None:
+def tidy(config: Any) -> None:
     """Leaves out what speaks of the GGUF file, and says numbers as they were before the file made them float32."""
     for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         if hasattr(config, name):
@@ -96,7 +108,7 @@ def tidy(config) -> None:
             setattr(config, name, float(str(np.float32(value))))
 
 
-def split_as_stored(tokenizer, path: Path) -> None:
+def split_as_stored(tokenizer: Any, path: Path) -> None:
     """The file names the rule that splits text before the merges (tokenizer.ggml.pre); transformers lacks SmolLM's."""
     from tokenizers import pre_tokenizers
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
@@ -105,15 +117,20 @@ def split_as_stored(tokenizer, path: Path) -> None:
     rule = read_gguf_metadata(str(path))[0].get("tokenizer.ggml.pre", "default")
     if rule == "smollm":  # every digit by itself, which shows behind two spaces, then GPT-2's rule
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        )
     elif rule != "default" and rule not in GGUF_PRE_TOKENIZER_SPLITS:
-        print(f"warning: {path}: splits text by the rule '{rule}', which is unknown here: its tokens may differ from the original's",
-              file=sys.stderr)
+        print(
+            f"warning: {path}: splits text by the rule '{rule}', which is unknown here: its tokens may differ from the original's",
+            file=sys.stderr,
+        )
 
 
 def tidy_tokenizer_config(path: Path) -> None:
     """Leaves out how this machine read it; the class is named as every release of transformers knows it."""
-    config = {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key not in ("is_local", "local_files_only")}
+    config = {
+        key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key not in ("is_local", "local_files_only")
+    }
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -131,7 +148,10 @@ def is_converted(folder: Path, checksum: str, dtype: str) -> bool:
     """Whether the folder was made from the GGUF file with this checksum, in this precision, and stands as it was written."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return (record["sha256"], record["dtype"]) == (checksum, dtype) and bool(record["files"]) and all(
-            sha256(folder / name) == expected for name, expected in record["files"].items())
+        return (
+            (record["sha256"], record["dtype"]) == (checksum, dtype)
+            and bool(record["files"])
+            and all(sha256(folder / name) == expected for name, expected in record["files"].items())
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

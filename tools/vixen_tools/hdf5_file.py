@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,11 +13,24 @@ from .content_hash import ContentHash
 from .errors import UserError, one_line, reading, reason
 from .hdf5_heaps import check_heaps
 
-_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf", 32001: "blosc",
-            32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
+_FILTERS = {
+    1: "gzip",
+    2: "shuffle",
+    3: "fletcher32",
+    4: "szip",
+    5: "nbit",
+    6: "scaleoffset",
+    32000: "lzf",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32026: "blosc2",
+}
 
 
-def write_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type, blocks: Iterable[np.ndarray]) -> int:
+def write_contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike, blocks: Iterable[np.ndarray]) -> int:
     """Writes a dataset from blocks of leading rows that together fill `shape`; returns its content hash."""
     dataset = file.create_dataset(name, shape=shape, dtype=dtype)
     content, first = ContentHash(), 0
@@ -84,7 +98,7 @@ def read_dataset(group: h5py.Group, name: str, kinds: str = "", ndim: int | None
         return dataset[()]
 
 
-def read_attribute(file: h5py.File, name: str, kind: type, default=None):
+def read_attribute(file: h5py.File, name: str, kind: type, default: object = None) -> Any:
     """A root attribute as str, int or float; `default` where it is missing. A list, or another type, is a UserError."""
     where = f"{file.filename}: attribute '{name}'"
     with reading(where, "readable"):
@@ -116,16 +130,19 @@ def _check_storage(where: str, dataset: h5py.Dataset) -> None:
             code, _, _, label = plist.get_filter(i)
             if not h5py.h5z.filter_avail(code):
                 name = _FILTERS.get(code) or one_line(label.decode("utf-8", "replace"), 40)
-                raise UserError(f"{where}: is compressed with HDF5's filter {code} ({name}), which is not installed: "
-                                "store it uncompressed or with gzip")
+                raise UserError(
+                    f"{where}: is compressed with HDF5's filter {code} ({name}), which is not installed: store it uncompressed or with gzip"
+                )
         if not dataset.size:
             return
         if layout == h5py.h5d.CHUNKED:
-            expected = int(np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks)], dtype=object))
+            expected = int(np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object))
             written = dataset.id.get_num_chunks()
             if written < expected:
-                raise UserError(f"{where}: {expected - written:,} of its {expected:,} chunks were never written: its file was cut short "
-                                "or its making stopped")
+                raise UserError(
+                    f"{where}: {expected - written:,} of its {expected:,} chunks were never written: its file was cut short "
+                    "or its making stopped"
+                )
             _check_chunks(where, dataset, Path(dataset.file.filename).stat().st_size)
         elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
             raise UserError(f"{where}: its values were never written: its making stopped")
@@ -137,17 +154,19 @@ def _check_storage(where: str, dataset: h5py.Dataset) -> None:
 
 def _check_chunks(where: str, dataset: h5py.Dataset, file_bytes: int) -> None:
     """Every chunk has bytes, within the file: libhdf5 trusts their number."""
-    damaged: list[tuple] = []
+    damaged: list[Any] = []  # h5py's StoreInfo
     least = 5 if dataset.fletcher32 else 1
 
-    def see(chunk) -> None:
+    def see(chunk: Any) -> None:
         if chunk.size < least or chunk.byte_offset + chunk.size > file_bytes:
             damaged.append(chunk)
 
     dataset.id.chunk_iter(see)
     if damaged:
-        raise UserError(f"{where}: damaged: its chunk at {damaged[0].chunk_offset} has {damaged[0].size} bytes at {damaged[0].byte_offset}, "
-                        f"the file has {file_bytes}")
+        raise UserError(
+            f"{where}: damaged: its chunk at {damaged[0].chunk_offset} has {damaged[0].size} bytes at {damaged[0].byte_offset}, "
+            f"the file has {file_bytes}"
+        )
 
 
 def _check_type(where: str, dataset: h5py.Dataset, kinds: str, ndim: int | None) -> None:

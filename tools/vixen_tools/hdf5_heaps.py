@@ -48,5 +48,5 @@ def _check_heap(path: Path, begin: int, data: bytes) -> None:
     while place + _HEADER_BYTES <= len(data):
         number, _, _, size = struct.unpack_from("<HHIQ", data, place)
         place += size if number == 0 else _HEADER_BYTES + -(-size // 8) * 8
-        if number == 0 and size == 0 or place > len(data):
+        if (number == 0 and size == 0) or place > len(data):
             raise UserError(f"{path}: not a readable HDF5 file: the heap of strings at byte {begin} is damaged")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -17,10 +19,10 @@ class _Store(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         while len(view) and self.failure is None:
-            view = view[self._try(lambda: super(_Store, self).write(view)) or len(view) :]
+            view = view[self._try(functools.partial(super().write, view)) or len(view) :]
         return memoryview(data).nbytes
 
     def truncate(self, size: int | None = None) -> int:

@@ -6,7 +6,7 @@ M: pictures; I: width of an embedding.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +36,11 @@ class ImagesFile:
         self._embeddings = whole_dataset(self._file, "embeddings", "fi", 2)
         dtype = self._embeddings.dtype
         self.rows, self.width = self._embeddings.shape
-        if dtype.kind == "i" and dtype != np.int8 or dtype.itemsize > 8 or self.rows and not self.width:
-            raise UserError(f"{path}: /embeddings is {dtype} {self._embeddings.shape}, expected float16, float32 or float64 [M, I], "
-                            "or int8 with a /scale")
+        if (dtype.kind == "i" and dtype != np.int8) or dtype.itemsize > 8 or (self.rows and not self.width):
+            raise UserError(
+                f"{path}: /embeddings is {dtype} {self._embeddings.shape}, expected float16, float32 or float64 [M, I], "
+                "or int8 with a /scale"
+            )
         self._scale = self._read_scale(dtype == np.int8)
         self.model = read_attribute(self._file, "model", str, "")
         self.input_size = read_attribute(self._file, "input_size", int, 0)
@@ -61,6 +63,7 @@ class ImagesFile:
 
     def similar(self, name: str) -> str | None:
         """A name that looks like `name`, which the file does not have: in other case, of other code points, with folders or without."""
+
         def plain(text: str) -> str:
             return unicodedata.normalize("NFKC", text).casefold().replace("\\", "/").removeprefix("./").removeprefix("images/")
 
@@ -80,8 +83,10 @@ class ImagesFile:
             content.update(block)
             yield block if self._scale is None else block * self._scale
         if self._content is not None and hash_of([content.value()]) != self._content:
-            raise UserError(f"{self.path}: /embeddings has the content {hash_of([content.value()])}, but '{CONTENT}' says "
-                            f"{self._content}: damaged, or changed since it was made")
+            raise UserError(
+                f"{self.path}: /embeddings has the content {hash_of([content.value()])}, but '{CONTENT}' says "
+                f"{self._content}: damaged, or changed since it was made"
+            )
 
     def names(self) -> np.ndarray:
         """Bytes [M], sorted."""
@@ -123,11 +128,11 @@ def _is_stored_as_it_is(name: str) -> bool:
 class ImageStore:
     """Sources laid end to end under one numbering; only rows that were used are kept, in that order."""
 
-    def __init__(self, sources: list[ImagesFile | NpyRows]):
+    def __init__(self, sources: Sequence[ImagesFile | NpyRows]):
         self._sources = sources
         self.rows = sum(source.rows for source in sources)
         self._used = np.zeros(self.rows, bool)
-        self._new: np.ndarray | None = None
+        self._new = np.zeros(0, np.int64)  # until close_uses()
 
     def use(self, rows: np.ndarray) -> None:
         self._used[rows] = True
@@ -172,8 +177,9 @@ class ImageStore:
             first += source.rows
 
 
-def write_images(path: Path, names: list[str], width: int, blocks: Iterator[np.ndarray], model: str, input_size: int,
-                 created_by: str) -> None:
+def write_images(
+    path: Path, names: list[str], width: int, blocks: Iterator[np.ndarray], model: str, input_size: int, created_by: str
+) -> None:
     """Writes an IMAGES.h5; blocks float [.., width] in the order of the sorted names."""
     import h5py
 
@@ -190,7 +196,6 @@ def write_images(path: Path, names: list[str], width: int, blocks: Iterator[np.n
 
 def write_compact_images(path: Path, source: ImagesFile, values: np.ndarray, model: str, created_by: str) -> None:
     """Writes the compact form: values float32 [M, d] in the order of the source's names, 8 bits a value, compressed."""
-    import h5py
 
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +21,23 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 METADATA = "__metadata__"
 DEPTH = 100  # of a JSON file, as in src/base/json_file.cpp
 # dtype of a float tensor -> how its bits are read, and the least of them (without the sign) that is no finite float32
-FLOATS = {"F16": (np.dtype("<u2"), 0x7C00), "BF16": (np.dtype("<u2"), 0x7F80), "F32": (np.dtype("<u4"), 0x7F800000),
-          "F64": (np.dtype("<u8"), 0x47EFFFFFF0000000)}
+FLOATS: dict[str, tuple[np.dtype[Any], int]] = {
+    "F16": (np.dtype("<u2"), 0x7C00),
+    "BF16": (np.dtype("<u2"), 0x7F80),
+    "F32": (np.dtype("<u4"), 0x7F800000),
+    "F64": (np.dtype("<u8"), 0x47EFFFFFF0000000),
+}
 # model_type that the program reads -> the embedding table's name and the prefix it may have
-TABLES = {"bert": ("embeddings.word_embeddings.weight", "bert."), "distilbert": ("embeddings.word_embeddings.weight", "distilbert."),
-          **{decoder: ("embed_tokens.weight", "model.") for decoder in ("qwen2", "qwen3", "llama", "mistral")}}
+TABLES = {
+    "bert": ("embeddings.word_embeddings.weight", "bert."),
+    "distilbert": ("embeddings.word_embeddings.weight", "distilbert."),
+    **dict.fromkeys(("qwen2", "qwen3", "llama", "mistral"), ("embed_tokens.weight", "model.")),
+}
 #: Tensors that the program computes with, whatever their prefix; poolers, heads and buffers may hold anything.
-USED = re.compile(r"(?:^|\.)(?:embeddings\.(?:word|position|token_type)_embeddings\.|embeddings\.LayerNorm\.|encoder\.layer\.\d+\.|transformer\.layer\.\d+\.|"
-                  r"layers\.\d+\.|embed_tokens\.weight$|norm\.weight$)")
+USED = re.compile(
+    r"(?:^|\.)(?:embeddings\.(?:word|position|token_type)_embeddings\.|embeddings\.LayerNorm\.|encoder\.layer\.\d+\.|transformer\.layer\.\d+\.|"
+    r"layers\.\d+\.|embed_tokens\.weight$|norm\.weight$)"
+)
 BLOCK_BYTES = 1 << 20  # of weights at a time: stays in a core's cache
 
 
@@ -67,15 +77,21 @@ def check_weights(folder: Path, name: str) -> list[Path]:
         check_safetensors(whole)
         return [whole]
     if not index.exists():
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".h5", ".onnx", ".gguf"))
-        raise UserError(f"{folder}: {name} has no {WEIGHTS} (nor {INDEX}), expected its weights in that form" +
-                        (f"; {others[0]} is not read" if others else ""))
+        others = sorted(
+            path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".h5", ".onnx", ".gguf")
+        )
+        raise UserError(
+            f"{folder}: {name} has no {WEIGHTS} (nor {INDEX}), expected its weights in that form"
+            + (f"; {others[0]} is not read" if others else "")
+        )
     places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise UserError(f"{index}: has no weight_map, expected an object of tensors and the files that hold them")
     for tensor, shard in places.items():
         if not isinstance(shard, str) or Path(shard).name != shard:
-            raise UserError(f"{index}: weight_map.{tensor} is {one_line(json.dumps(shard), 80)}, expected the name of a file beside the index")
+            raise UserError(
+                f"{index}: weight_map.{tensor} is {one_line(json.dumps(shard), 80)}, expected the name of a file beside the index"
+            )
     for shard in sorted(set(places.values())):
         path = folder / shard
         if not path.is_file():
@@ -88,7 +104,7 @@ def check_weights(folder: Path, name: str) -> list[Path]:
 
 
 def check_safetensors(path: Path) -> set[str]:
-    """The names of its tensors. UserError unless the safetensors library takes header and size of the file, and no tensor is there twice."""
+    """The names of its tensors. UserError unless the safetensors library takes header and size, and no tensor is there twice."""
     from safetensors import safe_open
 
     with reading(path, "a readable .safetensors file"), safe_open(path, "np") as file:
@@ -109,12 +125,14 @@ def check_table(folder: Path, config: dict, files: list[Path]) -> None:
     if table == "embed_tokens.weight" and config.get("tie_word_embeddings") is True:
         allowed.add("lm_head.weight")  # of two names of one tensor, safetensors' save_model keeps one
     if not any(allowed & check_safetensors(path) for path in files):
-        raise UserError(f"{folder}: tensor {table} is missing (with or without the prefix {prefix}), expected the embedding table of "
-                        f"{CONFIG}'s model_type {config['model_type']}")
+        raise UserError(
+            f"{folder}: tensor {table} is missing (with or without the prefix {prefix}), expected the embedding table of "
+            f"{CONFIG}'s model_type {config['model_type']}"
+        )
 
 
 def check_finite(path: Path, floats_only: bool) -> None:
-    """UserError naming file and tensor when a weight that the program computes with is no number, an infinity, or (`floats_only`) no float."""
+    """UserError naming file and tensor when a weight that is computed with is no number, an infinity, or (`floats_only`) no float."""
     with open(path, "rb") as file:
         begin = 8 + (length := int.from_bytes(file.read(8), "little"))
         header = json.loads(file.read(length))
@@ -142,10 +160,16 @@ def read_object(path: Path) -> dict:
     value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: is a JSON {type(value).__name__}, expected an object")
-    level, depth = [value], 0
+    level: list[dict | list] = [value]
+    depth = 0
     while level:  # breadth first: the depth is not that of our own calls
         depth += 1
         if depth > DEPTH:
             raise UserError(f"{path}: not JSON: nested too deeply, expected at most {DEPTH} levels")
-        level = [child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent) if isinstance(child, (dict, list))]
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
     return value

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class NpyRows:
             for first in range(0, self.rows, _BLOCK_ROWS):
                 yield self._read(file, first, min(_BLOCK_ROWS, self.rows - first))
 
-    def _read(self, file, first: int, count: int) -> np.ndarray:
+    def _read(self, file: BinaryIO, first: int, count: int) -> np.ndarray:
         size = self._dtype.itemsize
         if not self._fortran:
             return self._values(file, self._begin + first * self.width * size, count * self.width).reshape(count, self.width)
@@ -70,7 +71,7 @@ class NpyRows:
             block[:, column] = self._values(file, self._begin + (column * self.rows + first) * size, count)
         return block
 
-    def _values(self, file, begin: int, count: int) -> np.ndarray:
+    def _values(self, file: BinaryIO, begin: int, count: int) -> np.ndarray:
         file.seek(begin)
         data = file.read(count * self._dtype.itemsize)
         if len(data) != count * self._dtype.itemsize:

@@ -14,6 +14,8 @@ from .files import LineReader, find_variant
 from .raw import is_number
 
 _SIDES = {"trn": "train", "tst": "test", "lbl": "labels"}
+
+
 def find_one(folder: Path, pattern: str) -> Path | None:
     """The single file matching the pattern, None when there is none; several are a UserError."""
     found = sorted(folder.glob(pattern))
@@ -40,8 +42,16 @@ class OfficialSide:
     pictures: (offsets, image rows) or None; first_image: where this side's pictures begin in the image store.
     """
 
-    def __init__(self, folder: Path, stem: str, encoding: str, n_labels: int | None, pictures=None, first_image: int = 0,
-                 max_images: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        encoding: str,
+        n_labels: int | None,
+        pictures: tuple[np.ndarray, np.ndarray] | None = None,
+        first_image: int = 0,
+        max_images: int | None = None,
+    ):
         self.path = find_text(folder, stem)
         self._lines = LineReader(self.path, encoding)
         self._matrix = MatrixLines(find_matrix(folder, stem), n_labels) if n_labels is not None else None
@@ -51,18 +61,19 @@ class OfficialSide:
         return self._lines.fraction()
 
     def __iter__(self) -> Iterator[Item]:
-        rows = iter(self._matrix) if self._matrix else None
+        matrix = self._matrix
+        rows = iter(matrix) if matrix else None
         count = 0
         for line, text in self._lines:
             labels = None
-            if rows is not None:
+            if matrix and rows is not None:
                 labels = next(rows, None)
                 if labels is None:
-                    raise UserError(f"{self._matrix.path}: has {count} rows, but {self.path} goes on at line {line}")
+                    raise UserError(f"{matrix.path}: has {count} rows, but {self.path} goes on at line {line}")
             yield Item(text=text, line=line, labels=labels, images=self._image_rows(count))
             count += 1
-        if rows is not None and next(rows, None) is not None:
-            raise UserError(f"{self.path}: has {count} lines, but {self._matrix.path} has more rows")
+        if matrix and rows is not None and next(rows, None) is not None:
+            raise UserError(f"{self.path}: has {count} lines, but {matrix.path} has more rows")
 
     def _image_rows(self, row: int) -> np.ndarray | None:
         if self._pictures is None:

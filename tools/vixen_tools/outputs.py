@@ -6,6 +6,7 @@ marker lists. The program has the same rules (docs/architecture.md).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -21,8 +22,21 @@ from .errors import UserError
 MARKER = ".vixen.json"
 TSV_HEAD = b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n"
 GENERATOR = '<meta name="generator" content="vixen'
-_TOOLS = ("add_prompts", "baselines", "bench_search", "compact_images", "embed_images", "fetch_model", "import_official", "lora_step",
-          "make_configs", "prepare_dataset", "report", "seed_study", "world_study")
+_TOOLS = (
+    "add_prompts",
+    "baselines",
+    "bench_search",
+    "compact_images",
+    "embed_images",
+    "fetch_model",
+    "import_official",
+    "lora_step",
+    "make_configs",
+    "prepare_dataset",
+    "report",
+    "seed_study",
+    "world_study",
+)
 _MAKER = re.compile(rf"(?:vixen(?: [a-z]+)?|(?:{'|'.join(_TOOLS)})\.py) \d+\.\d+\.\d+\b")
 _LARGEST_JSON = 64 << 20
 _MOST_ENTRIES = 10000
@@ -31,8 +45,9 @@ Inputs = Mapping[str, Path | Iterable[Path] | None]
 """What a tool reads, by the option that names it: {"--raw": folder, "--images": None, ...}."""
 
 
-def claim(out: Path, inputs: Inputs, option: str = "--out", others: Inputs | None = None, bytes_needed: int = 0,
-          shared: Collection[str] = ()) -> Path:
+def claim(
+    out: Path, inputs: Inputs, option: str = "--out", others: Inputs | None = None, bytes_needed: int = 0, shared: Collection[str] = ()
+) -> Path:
     """The path at which the file `out` can be written: where it leads to when it is a link, else itself. Nothing is changed.
 
     UserError: it is an input or another output (`others`), lies in an input folder, is something else than a file that vixen made or
@@ -145,7 +160,7 @@ def _hold_against_inputs(out: Path, real: Path, inputs: Inputs, option: str, sha
         if not may_hold and any(_same(real, parent) for parent in path.resolve().parents):
             raise UserError(f"{option} {out}: holds {found}")
         if path.is_dir():
-            beside = name in shared and _same(real.parent, path) and (not os.path.lexists(real) or real.is_file() and made_by_vixen(real))
+            beside = name in shared and _same(real.parent, path) and (not os.path.lexists(real) or (real.is_file() and made_by_vixen(real)))
             if not beside and any(_same(parent, path) for parent in real.parents):
                 raise UserError(f"{option} {out}: lies in {found}")
             if not beside and real.is_file() and (linked := _entry_of(path, real)):
@@ -169,7 +184,7 @@ def _same(a: Path, b: Path) -> bool:
 def _entry_of(folder: Path, file: Path) -> str | None:
     """The name under which the file lies directly in the folder, by a link of either kind."""
     with os.scandir(folder) as entries:
-        return next((entry.name for entry, _ in zip(entries, range(_MOST_ENTRIES)) if _same(Path(entry.path), file)), None)
+        return next((entry.name for entry in itertools.islice(entries, _MOST_ENTRIES) if _same(Path(entry.path), file)), None)
 
 
 def _check_file(out: Path, real: Path, option: str) -> None:
@@ -237,7 +252,9 @@ def _check_room(out: Path, real: Path, option: str, bytes_needed: int) -> None:
     except OSError as error:
         raise UserError(f"{option} {out}: cannot write here ({error.strerror})") from None
     if free < bytes_needed:
-        raise UserError(f"{option} {out}: needs about {bytes_needed / 1e9:.3g} GB, its file system has {free / 1e9:.3g} GB free: give another {option}")
+        raise UserError(
+            f"{option} {out}: needs about {bytes_needed / 1e9:.3g} GB, its file system has {free / 1e9:.3g} GB free: give another {option}"
+        )
 
 
 def _files(folder: Path) -> Iterator[Path]:

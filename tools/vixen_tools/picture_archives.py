@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import os
@@ -10,8 +11,9 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, Self
 
 import xxhash
 
@@ -73,7 +75,7 @@ class Folder:
     def _files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Files below the folder and what they are. A link to an outer folder, which has no end, and a folder that may not be read
         are UserErrors."""
-        waiting = [("", frozenset())]
+        waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
         while waiting:
             inside, outer = waiting.pop()
             with _naming(self.path, inside or "."):
@@ -119,8 +121,10 @@ class Zip:
             raise UserError(f"{where}: is encrypted: pack the pictures without a password")
         if info.compress_type not in _METHODS:
             method = _METHOD_NAMES.get(info.compress_type, "unknown")
-            raise UserError(f"{where}: is compressed with method {info.compress_type} ({method}), expected Deflate, bzip2, LZMA or "
-                            "none: pack the pictures anew")
+            raise UserError(
+                f"{where}: is compressed with method {info.compress_type} ({method}), expected Deflate, bzip2, LZMA or "
+                "none: pack the pictures anew"
+            )
         if stat.S_ISLNK(info.external_attr >> 16):
             raise UserError(f"{where}: is a symbolic link: pack the pictures themselves")
         _check_size(self.path, info.filename, info.file_size)
@@ -153,11 +157,13 @@ class Tar:
         with open(self.path, "rb") as raw:
             stream = _decompressed(self.path, raw)
             with _naming_tar(self.path):
-                archive = tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarInfo, encoding="utf-8", errors="surrogateescape")
+                archive = tarfile.open(  # noqa: SIM115 (`raw` is what is closed)
+                    fileobj=stream, mode="r|", tarinfo=_TarInfo, encoding="utf-8", errors="surrogateescape"
+                )
             while True:
                 with _naming_tar(self.path):
                     member = archive.next()
-                archive.members = []  # otherwise every member's header stays in memory
+                archive.members = []  # type: ignore[attr-defined]  # otherwise every member's header stays in memory
                 if member is None:
                     break
                 name = picture_name(member.name)
@@ -166,7 +172,9 @@ class Tar:
                 self._judge(member)
                 if is_read(name):
                     with _naming_tar(member_of(self.path, member.name)):
-                        data = archive.extractfile(member).read()
+                        content = archive.extractfile(member)
+                        assert content is not None, "_judge lets files through alone"
+                        data = content.read()
                     yield name, data
             # what follows the end mark: padding, or a second archive that would be lost
             while True:
@@ -193,24 +201,29 @@ class _TarInfo(tarfile.TarInfo):
     """Headers, of which tarfile takes a damaged one for the end of the archive, and a long one whole into memory."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile):
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
-        except tarfile.EmptyHeaderError:
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise tarfile.ReadError(f"ends without an end mark at byte {archive.offset:,}: cut short?") from None
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from None
 
-    def _proc_member(self, archive: tarfile.TarFile):
-        if self.size > _HEADER_BYTES and self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
-                                                       tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
+    def _proc_member(self, archive: tarfile.TarFile) -> Self:
+        if self.size > _HEADER_BYTES and self.type in (
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+        ):
             raise tarfile.ReadError(f"a name of {self.size:,} bytes at byte {self.offset:,}")
-        return super()._proc_member(archive)
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
-def _decompressed(path: Path, raw):
+def _decompressed(path: Path, raw: IO[bytes]) -> IO[bytes] | gzip.GzipFile:
     with _naming_tar(path):
         magic = raw.read(8)
         raw.seek(0)
@@ -224,10 +237,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     """The name: without the flag for UTF-8 it is UTF-8 all the same where it is valid as that (macOS, Info-ZIP), else code page 437."""
     name = info.filename
     if not info.flag_bits & _UTF8_NAME and not name.isascii():
-        try:
+        with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            pass
     # archives of old .NET have backslashes between folders
     return name.replace("\\", "/") if info.create_system == 0 else name
 
@@ -244,9 +255,9 @@ def _stat(path: Path) -> os.stat_result:
         raise UserError(f"{path}: is a link to {os.readlink(path)}, which is not there") from None
 
 
-def _naming(path: Path, member: str):
+def _naming(path: Path, member: str) -> AbstractContextManager[None]:
     return reading(path / member, "readable")
 
 
-def _naming_tar(where: Path | str):
+def _naming_tar(where: Path | str) -> AbstractContextManager[None]:
     return reading(where, "a readable tar file, plain or of gzip, bzip2 or xz")

@@ -9,6 +9,7 @@ import io
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -46,7 +47,11 @@ def decode(data: bytes, how: Preprocess, where: str = "picture") -> np.ndarray:
             _mend_transparency(picture)
             picture.load()
             turned = ImageOps.exif_transpose(picture)
-    rgb = _grey_to_rgb(turned, is_pgm, stored, where) if turned.mode in ("I", "F") or turned.mode.startswith("I;16") else _to_rgb(turned, where)
+    rgb = (
+        _grey_to_rgb(turned, is_pgm, stored, where)
+        if turned.mode in ("I", "F") or turned.mode.startswith("I;16")
+        else _to_rgb(turned, where)
+    )
     if rgb.size != (how.size, how.size):
         with reading(where, _READABLE):
             rgb = rgb.resize((how.size, how.size), how.resample)
@@ -62,7 +67,7 @@ class _StoredGrey:
     zero_is_white: bool = False
 
 
-def _stored_grey(picture: Image.Image) -> _StoredGrey:
+def _stored_grey(picture: Any) -> _StoredGrey:
     if picture.format != "TIFF":
         return _StoredGrey()
     tags = picture.tag_v2
@@ -89,7 +94,7 @@ def _what_it_is(data: bytes) -> str:
     return found or f"{len(data):,} bytes that begin with {data[:8].hex(' ')}"
 
 
-def _mend_transparency(picture: Image.Image) -> None:
+def _mend_transparency(picture: Any) -> None:
     """Pillow brings a PNG's pixels to 8 bits, but leaves the transparent grey or colour in the file's 2, 4 or 16."""
     transparent = picture.info.get("transparency")
     if picture.format != "PNG" or transparent is None or not picture.tile:
@@ -127,8 +132,10 @@ def _grey_to_rgb(picture: Image.Image, is_pgm: bool, stored: _StoredGrey, where:
     else:
         scale, limit = 1.0, 255
     if not (low >= 0 and high <= limit):  # also a NaN
-        raise UserError(f"{where}: holds grey values from {low:g} to {high:g} (mode {picture.mode}), expected 0..65535, or as floats "
-                        "0..1 or 0..255: save it with 8 bits a colour")
+        raise UserError(
+            f"{where}: holds grey values from {low:g} to {high:g} (mode {picture.mode}), expected 0..65535, or as floats "
+            "0..1 or 0..255: save it with 8 bits a colour"
+        )
     with reading(where, _READABLE):  # a large one may not fit into memory
         transparent = picture.info.get("transparency")
         is_white = values == transparent if isinstance(transparent, int) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,8 +19,9 @@ _NONE = -1
 class _Type:
     """Stands for numpy.dtype in a pickle."""
 
-    def __init__(self, name: str, *_):
-        self._name, self._order = name, "="
+    def __init__(self, name: str, *_: object):
+        self._name = name
+        self._order: Any = "="
 
     def __setstate__(self, state: tuple) -> None:
         self._order = state[1]
@@ -30,7 +32,7 @@ class _Type:
         found = np.dtype(self._name)
         return found if self._order == "|" else found.newbyteorder(self._order)
 
-    def values(self, data: object) -> list:
+    def values(self, data: Any) -> list:
         """What numpy would read from an array's or a number's state, as a flat list of Python's own types."""
         dtype = self.dtype()
         if dtype.hasobject:
@@ -54,8 +56,9 @@ def _listed(values: np.ndarray) -> list:
 class _Array:
     """Stands for numpy.ndarray in a pickle: numpy's own would trust a damaged state. items: all values, row by row."""
 
-    def __init__(self, *_):
-        self.shape, self.items = (0,), []
+    def __init__(self, *_: object):
+        self.shape: tuple[int, ...] = (0,)
+        self.items: list = []
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, of, fortran, data = state
@@ -69,19 +72,24 @@ class _Array:
 
 
 _STAND_INS = {
-    ("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
     **{(module, "_reconstruct"): _Array for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-    **{(module, "scalar"): lambda of, data=None: data if of.dtype().hasobject else of.values(data)[0]
-       for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{
+        (module, "scalar"): lambda of, data=None: data if of.dtype().hasobject else of.values(data)[0]
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    },
 }
 
 
 class RestrictedUnpickler(pickle.Unpickler):
     """Rebuilds numpy arrays of numbers and lists as _Array; any other name in the pickle is refused, and nothing of numpy's is called."""
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
-            raise UserError(f"the pickle asks for {one_line(module, 80)}.{one_line(name, 80)}: refused, expected only a numpy array of lists")
+            raise UserError(
+                f"the pickle asks for {one_line(module, 80)}.{one_line(name, 80)}: refused, expected only a numpy array of lists"
+            )
         return _STAND_INS[module, name]
 
 
@@ -109,7 +117,7 @@ def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.nda
 
 def _entries(path: Path) -> list:
     shape, _, dtype, begin = npy_header(path)
-    if dtype.names or not dtype.hasobject and dtype.kind not in "iufUS":
+    if dtype.names or (not dtype.hasobject and dtype.kind not in "iufUS"):
         raise UserError(f"{path}: holds {one_line(dtype, 80)}, expected row numbers or lists of them")
     with open(path, "rb") as file:
         try:
@@ -124,7 +132,9 @@ def _entries(path: Path) -> list:
                         raise UserError(f"holds a {type(entries).__name__}, expected a numpy array")
                     shape, items = entries.shape, entries.items
                     if len(shape) == 2:
-                        items = [items[first : first + shape[1]] for first in range(0, len(items), shape[1])] if shape[1] else [[]] * shape[0]
+                        items = (
+                            [items[first : first + shape[1]] for first in range(0, len(items), shape[1])] if shape[1] else [[]] * shape[0]
+                        )
         except UserError as error:
             raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
     if len(shape) not in (1, 2):
@@ -132,7 +142,7 @@ def _entries(path: Path) -> list:
     return items
 
 
-def _unpickled(file) -> object:
+def _unpickled(file: BinaryIO) -> object:
     try:
         return RestrictedUnpickler(file, encoding="latin1").load()
     except AttributeError as error:  # a damaged pickle takes a stand-in for a list
@@ -158,7 +168,7 @@ def _row(value: object) -> int:
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         if len(text) < 20 and text.removeprefix("-").isdigit() and text.isascii():
             return int(text)
-    if value is None or isinstance(value, float) and value != value:
+    if value is None or (isinstance(value, float) and value != value):
         return _NONE
     if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
         return int(value)

@@ -51,7 +51,7 @@ class PictureSource:
 
     def batches(self, size: int, skip: int) -> Iterator[tuple[list[str], list[bytes] | None]]:
         """Names of each batch in order, beginning with batch `skip`, with their bytes when only this process can read them."""
-        if not self.sequential:
+        if not isinstance(self.container, Tar):
             for first in range(skip * size, len(self.order), size):
                 yield self.order[first : first + size], None
             return
@@ -68,7 +68,9 @@ class PictureSource:
         if names:
             yield names, contents
         if count != max(len(self.order) - skip * size, 0):
-            raise UserError(f"{self.path}: has {count} pictures where there were {len(self.order) - skip * size}: changed while it was read")
+            raise UserError(
+                f"{self.path}: has {count} pictures where there were {len(self.order) - skip * size}: changed while it was read"
+            )
 
     def member(self, name: str) -> str:
         """What the container calls the picture."""
@@ -80,6 +82,7 @@ class PictureSource:
 
     def read(self, name: str) -> bytes:
         """A picture's file, of a source that is not sequential."""
+        assert not isinstance(self.container, Tar)
         return self.container.read(self.member(name))
 
     def _nameable(self, members: list[Member]) -> list[Member]:
@@ -89,16 +92,21 @@ class PictureSource:
         kept = [member for member in members if _is_unicode(member.name)]
         if len(kept) < len(members):
             first = next(member.name for member in members if not _is_unicode(member.name))
-            print(f"{self.path}: left out {len(members) - len(kept):,} with names that are not UTF-8, the first is "
-                  f"'{shown(one_line(first, 200))}': no row can name them", file=sys.stderr)
+            print(
+                f"{self.path}: left out {len(members) - len(kept):,} with names that are not UTF-8, the first is "
+                f"'{shown(one_line(first, 200))}': no row can name them",
+                file=sys.stderr,
+            )
         return kept
 
     def _refuse_same_name(self, members: list[Member]) -> None:
         seen: dict[str, Member] = {}
         for member in members:
             if other := seen.get(member.name):
-                raise UserError(f"{self.path}: two members have the same picture name '{one_line(member.name, 200)}': "
-                                f"'{one_line(other.inside, 200)}' and '{one_line(member.inside, 200)}', expected one")
+                raise UserError(
+                    f"{self.path}: two members have the same picture name '{one_line(member.name, 200)}': "
+                    f"'{one_line(other.inside, 200)}' and '{one_line(member.inside, 200)}', expected one"
+                )
             seen[member.name] = member
 
 
@@ -119,7 +127,11 @@ def decode_batch(source: Path | str | Folder | Zip | Tar, members: list[str], co
     container = _container(Path(source)) if isinstance(source, (Path, str)) else source
     out = np.empty((len(members), how.size, how.size, 3), np.uint8)
     for i, member in enumerate(members):
-        data = contents[i] if contents is not None else container.read(member)
+        if contents is not None:
+            data = contents[i]
+        else:
+            assert not isinstance(container, Tar), "a tar's contents are handed over"
+            data = container.read(member)
         out[i] = decode(data, how, member_of(container.path, member))
     return out
 
@@ -130,8 +142,7 @@ def _container(path: Path) -> Folder | Zip | Tar:
     return _containers[path]
 
 
-def decoded_batches(source: PictureSource, how: Preprocess, size: int, skip: int,
-                    workers: int) -> Iterator[tuple[list[str], np.ndarray]]:
+def decoded_batches(source: PictureSource, how: Preprocess, size: int, skip: int, workers: int) -> Iterator[tuple[list[str], np.ndarray]]:
     """(names, uint8 [b, S, S, 3]) in order; at most 2 * workers + 1 batches are held. workers = 0: in this process."""
     path = source.path
     tasks = ((names, ([source.member(name) for name in names], contents, how)) for names, contents in source.batches(size, skip))

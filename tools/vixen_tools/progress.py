@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from types import TracebackType
 
 
 class Progress:
@@ -11,7 +15,8 @@ class Progress:
 
     def __init__(self, label: str, total: int | None = None, unit: str = "rows", seconds: float = 5.0):
         self._label, self._total, self._unit, self._seconds = label, total, unit, seconds
-        self._count, self._note, self._fraction = 0, "", None
+        self._count = 0
+        self._fraction: float | None = None
         self._begin = self._last = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -19,7 +24,7 @@ class Progress:
 
             self._bar = tqdm(total=total, desc=label, unit=f" {unit}", unit_scale=True, leave=False)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         return self
 
     def add(self, count: int = 1, fraction: float | None = None) -> None:
@@ -36,7 +41,7 @@ class Progress:
             self._last = now
             print(self._line(now), file=sys.stderr, flush=True)
 
-    def __exit__(self, kind, value, trace) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.close()
         if kind is None:
@@ -59,3 +64,29 @@ class Progress:
         if done and done > 0.01:
             parts.append(f"{elapsed * (1 - done) / done:.0f} s left")
         return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def waiting(label: str, first: float = 2.0, seconds: float = 5.0) -> Iterator[None]:
+    """For a stage that cannot say how far it is, as another program: how long it has taken so far, on stderr.
+
+    Nothing is said of a stage that takes less than `first` seconds; then a line in place on a terminal, elsewhere one every `seconds`.
+    """
+    done, begin, live = threading.Event(), time.monotonic(), sys.stderr.isatty()
+
+    def report() -> None:
+        pause = first
+        while not done.wait(pause):
+            elapsed = f"{label}: {time.monotonic() - begin:.0f} s"
+            print(f"\r\033[K{elapsed}" if live else elapsed, end="" if live else "\n", file=sys.stderr, flush=True)
+            pause = 1.0 if live else seconds
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        if live and time.monotonic() - begin >= first:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

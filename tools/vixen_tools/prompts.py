@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import h5py
@@ -15,8 +16,10 @@ GROUP = "prompts"
 
 def write_prompts(file: h5py.File, prompts: dict[str, list[int]]) -> None:
     """Writes the group, which must not be there."""
-    for part, rows, dtype in (("texts", [np.frombuffer(text.encode(), np.uint8) for text in prompts], np.uint8),
-                              ("tokens", [np.array(ids, np.int32) for ids in prompts.values()], np.int32)):
+    for part, rows, dtype in (
+        ("texts", [np.frombuffer(text.encode(), np.uint8) for text in prompts], np.uint8),
+        ("tokens", [np.array(ids, np.int32) for ids in prompts.values()], np.int32),
+    ):
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         write_contiguous(file, f"{GROUP}/{part}/offsets", offsets.shape, np.int64, [offsets])
         write_contiguous(file, f"{GROUP}/{part}/values", (int(offsets[-1]),), dtype, rows)
@@ -37,4 +40,4 @@ def _rows(file: h5py.File, name: str) -> list[np.ndarray]:
     offsets, values = (read_dataset(file, f"{name}/{part}", "iu", 1) for part in ("offsets", "values"))
     if not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != len(values):
         raise UserError(f"{file.filename}:/{name}: damaged: its offsets do not divide the {len(values)} values")
-    return [values[begin:end] for begin, end in zip(offsets[:-1], offsets[1:])]
+    return [values[begin:end] for begin, end in itertools.pairwise(offsets)]

@@ -5,8 +5,10 @@ n: rows; v: values of all rows.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +19,8 @@ class RaggedSpool:
     """Rows of one dtype, appended in blocks and read back in blocks."""
 
     def __init__(self, path: Path, dtype: type):
-        self.dtype = np.dtype(dtype)
-        self._file = open(path, "w+b")
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._file = open(path, "w+b")  # noqa: SIM115 (close())
         self._lengths: list[np.ndarray] = []
         self.rows = 0
         self.values = 0
@@ -51,7 +53,5 @@ class RaggedSpool:
 
     def close(self) -> None:
         """Gives the file up; what a full disk keeps from being flushed is not wanted any more."""
-        try:
+        with contextlib.suppress(OSError):
             self._file.close()
-        except OSError:
-            pass

@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from .dataset_builder import Item
 from .errors import UserError, one_line
 from .files import LineReader, find_variant
-from .image_rows import ImagesFile
 
 ENDINGS = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
 TEXT_CHOICES = ("title", "title+content")
@@ -29,11 +29,30 @@ def find_raw(folder: Path, stem: str) -> Path:
     return path
 
 
+class PictureNames(Protocol):
+    """Where the names of pictures are looked up, as in an ImagesFile."""
+
+    path: Path
+
+    def find(self, names: list[str]) -> np.ndarray:
+        """Row of each name, -1 where it is unknown."""
+
+    def similar(self, name: str) -> str | None:
+        """A known name that differs by writing only."""
+
+
 class RawSide:
     """Items of one file, read line by line. `pictures`: where the picture names of the rows are looked up."""
 
-    def __init__(self, path: Path, text: str, queries: bool, pictures: ImagesFile | None = None, max_images: int | None = None,
-                 ignore_missing: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        text: str,
+        queries: bool,
+        pictures: PictureNames | None = None,
+        max_images: int | None = None,
+        ignore_missing: bool = False,
+    ):
         self.path, self._text, self._queries = path, text, queries
         self._pictures, self._max_images, self._ignore_missing = pictures, max_images, ignore_missing
         self._lines = LineReader(path)
@@ -75,18 +94,19 @@ class RawSide:
         missing = rows < 0
         if missing.any():
             if not self._ignore_missing:
-                raise UserError(f"{where}: {self._missing(names[int(np.argmax(missing))])}")
+                raise UserError(f"{where}: {self._missing(self._pictures, names[int(np.argmax(missing))])}")
             self.missing_images += int(missing.sum())
             rows = rows[~missing]
         return rows
 
-    def _missing(self, name: str) -> str:
-        similar = self._pictures.similar(name)
+    @staticmethod
+    def _missing(pictures: PictureNames, name: str) -> str:
+        similar = pictures.similar(name)
         if similar is None:
-            return f"picture '{one_line(name, 200)}' is not in {self._pictures.path} (--ignore-missing-images goes on without)"
+            return f"picture '{one_line(name, 200)}' is not in {pictures.path} (--ignore-missing-images goes on without)"
         # in ASCII, so that two names that look alike can be told apart
         wanted, found = (one_line(ascii(text)[1:-1], 200) for text in (name, similar))
-        return f"picture '{wanted}' is not in {self._pictures.path}, but '{found}' is: expected the very same characters"
+        return f"picture '{wanted}' is not in {pictures.path}, but '{found}' is: expected the very same characters"
 
 
 def _string(where: str, row: dict, key: str, optional: bool = False) -> str:
@@ -144,8 +164,9 @@ def read_filter(path: Path | None, n_rows: int, n_labels: int) -> np.ndarray:
             raise UserError(f"{path}:{line}: is '{one_line(content, 40)}', expected 'row label'")
         row, label = map(int, numbers)
         if not (0 <= row < n_rows and 0 <= label < n_labels):
-            raise UserError(f"{path}:{line}: pair {row} {label} is out of range, expected rows 0..{n_rows - 1} "
-                            f"and labels 0..{n_labels - 1}")
+            raise UserError(
+                f"{path}:{line}: pair {row} {label} is out of range, expected rows 0..{n_rows - 1} and labels 0..{n_labels - 1}"
+            )
         block.append((row, label))
         if len(block) == 65536:
             pairs.append(np.array(block, np.int64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from . import VERSION
 from .outputs import GENERATOR
@@ -36,9 +37,18 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } svg .axis { st
 svg .curve { fill: none; stroke: var(--accent); stroke-width: 1.6; stroke-linejoin: round; }
 footer { margin-top: 40px; }
 """
-SETTINGS = (("method", "train.method"), ("layers", "model.layers"), ("compute", "model.compute"), ("epochs", "train.epochs"),
-            ("batch", "train.batch_size"), ("learning rate", "train.lr"), ("free vectors", "prototype.free_vectors"),
-            ("pictures", "data.images"), ("seed", "train.seed"), ("device", "device"))
+SETTINGS = (
+    ("method", "train.method"),
+    ("layers", "model.layers"),
+    ("compute", "model.compute"),
+    ("epochs", "train.epochs"),
+    ("batch", "train.batch_size"),
+    ("learning rate", "train.lr"),
+    ("free vectors", "prototype.free_vectors"),
+    ("pictures", "data.images"),
+    ("seed", "train.seed"),
+    ("device", "device"),
+)
 
 
 @dataclass
@@ -62,8 +72,11 @@ def render(page: Page) -> str:
         parts += ["<h2>Loss</h2>", loss_curve(page.log)]
     if page.examples:
         parts += ["<h2>Test queries</h2>", gallery(page)]
-    return (f"<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">{GENERATOR} {VERSION}\"><meta name=\"viewport\" content=\"width=device-width\">"
-            f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR} {VERSION}">'
+        f'<meta name="viewport" content="width=device-width">'
+        f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
+    )
 
 
 def summary(page: Page) -> str:
@@ -72,7 +85,7 @@ def summary(page: Page) -> str:
     facts = [f"{int(metrics[key]):,} {name}" for key, name in (("queries", "test queries"), ("labels", "labels")) if key in metrics]
     text = ", ".join(facts)
     settings = ", ".join(f"{escape(name)} {escape(value)}" for name, value in shown)
-    return f"<p>{escape(text)}</p><p class=\"soft\">{settings}</p>"
+    return f'<p>{escape(text)}</p><p class="soft">{settings}</p>'
 
 
 def table(page: Page) -> str:
@@ -82,13 +95,15 @@ def table(page: Page) -> str:
         cells = []
         for column in page.columns:
             value = row.metrics.get(column)
-            mark = " class=\"best\"" if value is not None and value == page.best[column] else ""
+            mark = ' class="best"' if value is not None and value == page.best[column] else ""
             cells.append(f"<td{mark}>{'' if value is None else f'{value:.2f}'}</td>")
-        ours = " class=\"ours\"" if row is page.rows[-1] else ""
+        ours = ' class="ours"' if row is page.rows[-1] else ""
         body.append(f"<tr{ours}><td>{escape(row.name)}</td>{''.join(cells)}</tr>")
-    notes = "".join(f"<p class=\"soft\">{escape(row.name)}: {escape(row.note)}.</p>" for row in page.rows if row.note)
-    return (f"<div class=\"scroll\"><table><tr><th></th>{head}</tr>{''.join(body)}</table></div>"
-            f"<p class=\"soft\">Percent. P: precision, R: recall; PSP: propensity-scored precision, which counts rare labels more.</p>{notes}")
+    notes = "".join(f'<p class="soft">{escape(row.name)}: {escape(row.note)}.</p>' for row in page.rows if row.note)
+    return (
+        f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(body)}</table></div>'
+        f'<p class="soft">Percent. P: precision, R: recall; PSP: propensity-scored precision, which counts rare labels more.</p>{notes}'
+    )
 
 
 def nice_step(span: float, ticks: int) -> float:
@@ -117,29 +132,37 @@ def loss_curve(log: list[dict[str, float]]) -> str:
     step = nice_step(high - low, 5)
     for number in range(math.ceil(low / step), math.floor(high / step) + 1):
         level = number * step
-        marks.append(f"<line class=\"axis\" x1=\"{left}\" x2=\"{width - right}\" y1=\"{y(level):.1f}\" y2=\"{y(level):.1f}\"/>"
-                     f"<text x=\"{left - 8}\" y=\"{y(level) + 4:.1f}\" text-anchor=\"end\">{level:g}</text>")
+        marks.append(
+            f'<line class="axis" x1="{left}" x2="{width - right}" y1="{y(level):.1f}" y2="{y(level):.1f}"/>'
+            f'<text x="{left - 8}" y="{y(level) + 4:.1f}" text-anchor="end">{level:g}</text>'
+        )
     step = nice_step(x_span, 8)
     for number in range(math.ceil(steps[0] / step), math.floor(steps[-1] / step) + 1):
-        marks.append(f"<text x=\"{x(number * step):.1f}\" y=\"{height - bottom + 20}\" text-anchor=\"middle\">{number * step:g}</text>")
-    points = " ".join(f"{x(s):.1f},{y(value):.1f}" for s, value in zip(steps, losses))
-    return (f"<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"training loss by step\">{''.join(marks)}"
-            f"<polyline class=\"curve\" points=\"{points}\"/><text x=\"{width - right}\" y=\"{height - 4}\" text-anchor=\"end\">step</text></svg>")
+        marks.append(f'<text x="{x(number * step):.1f}" y="{height - bottom + 20}" text-anchor="middle">{number * step:g}</text>')
+    points = " ".join(f"{x(s):.1f},{y(value):.1f}" for s, value in zip(steps, losses, strict=True))
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="training loss by step">{"".join(marks)}'
+        f'<polyline class="curve" points="{points}"/><text x="{width - right}" y="{height - 4}" text-anchor="end">step</text></svg>'
+    )
 
 
 def gallery(page: Page) -> str:
     right = sum(is_right for example in page.examples for _, is_right in example.predicted[:1])
     cards = "".join(card(example) for example in page.examples)
-    return (f"<p class=\"soft\">{len(page.examples)} queries drawn at random (seed {page.seed}), with the first {page.depth} labels predicted. "
-            f"<span class=\"tag right\">✓ right</span><span class=\"tag wrong\">not among the true labels</span>"
-            f"The first label is right for {right} of them.</p><div class=\"grid\">{cards}</div>")
+    return (
+        f'<p class="soft">{len(page.examples)} queries drawn at random (seed {page.seed}), with the first {page.depth} labels predicted. '
+        f'<span class="tag right">✓ right</span><span class="tag wrong">not among the true labels</span>'
+        f'The first label is right for {right} of them.</p><div class="grid">{cards}</div>'
+    )
 
 
-def card(example) -> str:
-    picture = f"<img src=\"{example.picture}\" alt=\"\">" if example.picture else ""
-    tags = "".join(f"<span class=\"tag {'right' if is_right else 'wrong'}\">{'✓ ' if is_right else ''}{escape(label)}</span>"
-                   for label, is_right in example.predicted)
+def card(example: Any) -> str:
+    picture = f'<img src="{example.picture}" alt="">' if example.picture else ""
+    tags = "".join(
+        f'<span class="tag {"right" if is_right else "wrong"}">{"✓ " if is_right else ""}{escape(label)}</span>'
+        for label, is_right in example.predicted
+    )
     shown = example.missed[:12]
     more = f" and {len(example.missed) - len(shown)} more" if len(example.missed) > len(shown) else ""
-    missed = f"<div class=\"missed\">also true: {escape(', '.join(shown))}{more}</div>" if shown else ""
-    return f"<div class=\"card\">{picture}<div><h3>{escape(example.text)}</h3>{tags}{missed}</div></div>"
+    missed = f'<div class="missed">also true: {escape(", ".join(shown))}{more}</div>' if shown else ""
+    return f'<div class="card">{picture}<div><h3>{escape(example.text)}</h3>{tags}{missed}</div></div>'

@@ -26,8 +26,11 @@ def data_uris(raw: Path, split: str, rows: list[int]) -> dict[int, str]:
         if row in wanted and (name := _first_picture(f"{path}:{line}", content)):
             names[row] = name
     contents = read_pictures(raw, {name for name in names.values() if Path(name).suffix.lower() in TYPES})
-    return {row: f"data:{TYPES[Path(name).suffix.lower()]};base64,{base64.b64encode(contents[name]).decode()}"
-            for row, name in names.items() if name in contents}
+    return {
+        row: f"data:{TYPES[Path(name).suffix.lower()]};base64,{base64.b64encode(contents[name]).decode()}"
+        for row, name in names.items()
+        if name in contents
+    }
 
 
 def _first_picture(where: str, content: str) -> str | None:
@@ -48,5 +51,6 @@ def read_pictures(raw: Path, names: set[str]) -> dict[str, bytes]:
         return {}
     source = PictureSource(raw)
     if source.sequential:
-        return {name: data for batch, contents in source.batches(256, 0) for name, data in zip(batch, contents) if name in names}
+        batches = source.batches(256, 0)
+        return {name: data for batch, contents in batches for name, data in zip(batch, contents or [], strict=True) if name in names}
     return {name: source.read(name) for name in names.intersection(source.names)}

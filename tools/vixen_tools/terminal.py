@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 ESCAPE = "vixen.escape"
 """Name of the encoding error handler: what an encoding lacks becomes \\xNN, \\uNNNN or \\UNNNNNNNN."""
@@ -43,7 +44,7 @@ class _Output:
         if self._stream is None:
             self._failure = errno.EBADF
         elif self._failure is None:
-            self._try(lambda: self._stream.write(text))
+            self._try(functools.partial(self._stream.write, text))
         self._raise()
         return len(text)
 
@@ -55,7 +56,7 @@ class _Output:
     def isatty(self) -> bool:
         return self._stream is not None and self._stream.isatty()
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def _try(self, action: Callable[[], object]) -> None:
@@ -66,7 +67,7 @@ class _Output:
             with contextlib.suppress(OSError, ValueError):
                 # the interpreter flushes once more when it ends: what is left goes nowhere, without a second complaint
                 null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, self._stream.fileno())
+                os.dup2(null, self.fileno())
                 os.close(null)
 
     def _raise(self) -> None:

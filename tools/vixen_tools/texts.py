@@ -7,7 +7,7 @@ import unicodedata
 from .errors import shown
 
 # a tokenizer drops a zero byte and NEL or takes them for part of a word: they become blanks as every other line end does
-_BLANKS = str.maketrans({code: " " for code in (0, 9, 10, 11, 12, 13, 0x85, 0x2028, 0x2029)})
+_BLANKS = str.maketrans(dict.fromkeys((0, 9, 10, 11, 12, 13, 133, 8232, 8233), " "))
 
 
 def clean_text(text: str) -> str:
@@ -22,4 +22,4 @@ def is_invisible(text: str) -> bool:
 
 def _shows_nothing(character: str) -> bool:
     # what private use and a later Unicode put in a font is shown by it
-    return character == " " or shown(character) != character and unicodedata.category(character) not in ("Co", "Cn")
+    return character == " " or (shown(character) != character and unicodedata.category(character) not in ("Co", "Cn"))

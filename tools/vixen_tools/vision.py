@@ -6,6 +6,7 @@ b: pictures of a batch; S: input size in pixels; I: width of an embedding.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,12 @@ class VisionModel:
     preprocess: Preprocess
     _model: torch.nn.Module
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, mean, std):
+    def __init__(self, device: torch.device, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float]):
         self._device, self._dtype = device, dtype
         # pixels / 255, minus mean, by std, as one multiplication and one addition
-        std = torch.tensor(std, dtype=torch.float32)
-        self._scale = (1 / (255 * std)).view(1, 3, 1, 1).to(device)
-        self._shift = (-torch.tensor(mean, dtype=torch.float32) / std).view(1, 3, 1, 1).to(device)
+        by = torch.tensor(std, dtype=torch.float32)
+        self._scale = (1 / (255 * by)).view(1, 3, 1, 1).to(device)
+        self._shift = (-torch.tensor(mean, dtype=torch.float32) / by).view(1, 3, 1, 1).to(device)
 
     @torch.inference_mode()
     def embed(self, pictures: np.ndarray) -> np.ndarray:
@@ -57,8 +58,10 @@ class VisionModel:
         except RuntimeError as error:  # torch has a type of its own for this on a GPU only
             if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
                 raise
-            raise UserError(f"a batch of {len(pictures)} pictures at {self.preprocess.size} px does not fit into the memory of "
-                            f"{self._device}: try a smaller --batch") from None
+            raise UserError(
+                f"a batch of {len(pictures)} pictures at {self.preprocess.size} px does not fit into the memory of "
+                f"{self._device}: try a smaller --batch"
+            ) from None
 
     def content(self) -> str:
         """A hash of what decides an embedding: weights, mean and standard deviation of colours, device."""
@@ -100,8 +103,9 @@ class Transformer(VisionModel):
         config, settings = _read_configs(name)
         kind = config.get("model_type")
         if kind == "siglip2" or "pixel_attention_mask" in settings.get("model_input_names", []):
-            raise UserError(f"model '{name}' takes pictures of any size (NaFlex); expected one of a fixed size, "
-                            "as google/siglip2-so400m-patch14-384")
+            raise UserError(
+                f"model '{name}' takes pictures of any size (NaFlex); expected one of a fixed size, as google/siglip2-so400m-patch14-384"
+            )
         _check_settings(name, settings)
         super().__init__(device, dtype, _colours(name, settings, "image_mean"), _colours(name, settings, "image_std"))
         self.name = Path(name).name if Path(name).is_dir() else name
@@ -136,8 +140,10 @@ def _read_configs(name: str) -> tuple[dict, dict]:
 
                 path = Path(hf_hub_download(name, file))
             except Exception as error:  # offline, unknown, gated
-                raise UserError(f"model '{name}' could not be had from the Hugging Face hub ({one_line(error, 200)}); expected "
-                                f"{EFFICIENTNET}, a local folder or a repository that can be reached") from None
+                raise UserError(
+                    f"model '{name}' could not be had from the Hugging Face hub ({one_line(error, 200)}); expected "
+                    f"{EFFICIENTNET}, a local folder or a repository that can be reached"
+                ) from None
         if not path.is_file():
             raise UserError(f"{path}: no such file, expected in a Hugging Face vision model's folder")
         with reading(path, "JSON"):
@@ -174,7 +180,7 @@ def _colours(name: str, settings: dict, key: str) -> list[float]:
     """image_mean or image_std: three finite numbers, those of a standard deviation above 0."""
     found = settings.get(key, [0.5] * 3)
     whole = isinstance(found, list) and len(found) == 3 and all(isinstance(value, (int, float)) and abs(value) < 1e3 for value in found)
-    if not whole or key == "image_std" and min(found) <= 0:
+    if not whole or (key == "image_std" and min(found) <= 0):
         raise UserError(f"model '{name}': preprocessor_config.json has {key} {one_line(found, 80)}, expected three numbers")
     return [float(value) for value in found]
 
@@ -182,7 +188,9 @@ def _colours(name: str, settings: dict, key: str) -> list[float]:
 def _resample(name: str, settings: dict) -> int:
     found = settings.get("resample", int(Image.Resampling.BICUBIC))
     if type(found) is not int or found not in set(Image.Resampling):
-        raise UserError(f"model '{name}': preprocessor_config.json has resample {one_line(found, 40)}, expected one of Pillow's filters 0..5")
+        raise UserError(
+            f"model '{name}': preprocessor_config.json has resample {one_line(found, 40)}, expected one of Pillow's filters 0..5"
+        )
     return found
 
 
@@ -190,8 +198,10 @@ def _input_size(name: str, settings: dict, size: int | None) -> int:
     found = settings.get("size", {})
     square = isinstance(found, dict) and type(found.get("height")) is int and 0 < found["height"] == found.get("width")
     if not square or settings.get("do_center_crop"):
-        raise UserError(f"model '{name}': preprocessor_config.json has size {found} and do_center_crop "
-                        f"{settings.get('do_center_crop')}, expected a square size without cropping (SigLIP2)")
+        raise UserError(
+            f"model '{name}': preprocessor_config.json has size {found} and do_center_crop "
+            f"{settings.get('do_center_crop')}, expected a square size without cropping (SigLIP2)"
+        )
     return size or found["height"]
 
 

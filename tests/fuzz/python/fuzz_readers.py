@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Damages valid inputs of the Python tools and reads them: each must be accepted or refused in one line (UserError), soon and in bounded memory.
+"""Damages valid inputs of the Python tools and reads them: each must be accepted or refused in one line (UserError), soon and
+in bounded memory.
 
 Input N of a kind depends on --seed and N alone, so that one can be made again: --first N --count 1. What is at fault is kept in --keep.
 Exit code 1 when there is any fault.
@@ -21,6 +22,7 @@ import traceback
 from pathlib import Path
 
 from kinds import KINDS, Kind
+
 from vixen_tools.errors import UserError
 
 CPU_SECONDS, SECONDS = 20, 120  # of one input: a picture of 100 million pixels takes several
@@ -34,7 +36,7 @@ def outcome(kind: Kind, path: Path) -> tuple[bytes, str]:
     try:
         kind.read(path)
     except UserError as error:
-        if not str(error).strip() or path.name.split(".")[0] not in str(error) and "images." not in str(error):
+        if not str(error).strip() or (path.name.split(".")[0] not in str(error) and "images." not in str(error)):
             return FAULT, f"the line does not name the file: {error}"
         return REFUSED, ""
     except Exception:
@@ -98,7 +100,9 @@ def run_chunk(kind: Kind, seeds: list[bytes], name: str, seed: int, numbers: ran
             done += 1
         if os.WIFSIGNALED(status) and done < len(numbers):
             what = signal.Signals(os.WTERMSIG(status)).name
-            faults[numbers[done]] = f"more than {CPU_SECONDS} s of work, or {SECONDS} s" if what in ("SIGPROF", "SIGALRM") else f"ended by {what}"
+            faults[numbers[done]] = (
+                f"more than {CPU_SECONDS} s of work, or {SECONDS} s" if what in ("SIGPROF", "SIGALRM") else f"ended by {what}"
+            )
             counts[FAULT] += 1
             done += 1
         numbers = numbers[max(done, 1) :]
@@ -107,7 +111,8 @@ def run_chunk(kind: Kind, seeds: list[bytes], name: str, seed: int, numbers: ran
 
 def fuzz(name: str, seed: int, first: int, count: int, seconds: float, keep: Path) -> int:
     """Reads `count` inputs of a kind, or those of `seconds`; prints and keeps the faults and returns how many there were."""
-    kind, counts, begin = KINDS[name], collections.Counter(), time.monotonic()
+    kind, begin = KINDS[name], time.monotonic()
+    counts: collections.Counter[bytes] = collections.Counter()
     with tempfile.TemporaryDirectory(prefix="vixen-fuzz-") as folder:
         seeds = kind.seeds(Path(folder))
         for i, content in enumerate(seeds):  # a seed that is refused would hide what is behind
@@ -129,8 +134,11 @@ def fuzz(name: str, seed: int, first: int, count: int, seconds: float, keep: Pat
         if time.monotonic() - begin > seconds:
             break
     done = sum(counts.values())
-    print(f"{name}: {done:,} inputs, {counts[ACCEPTED]:,} accepted, {counts[REFUSED]:,} refused, {counts[FAULT]:,} faults, "
-          f"{time.monotonic() - begin:.0f} s", flush=True)
+    print(
+        f"{name}: {done:,} inputs, {counts[ACCEPTED]:,} accepted, {counts[REFUSED]:,} refused, {counts[FAULT]:,} faults, "
+        f"{time.monotonic() - begin:.0f} s",
+        flush=True,
+    )
     return counts[FAULT]
 
 
@@ -144,8 +152,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "vixen-fuzz-faults", help="folder for inputs at fault")
     options = parser.parse_args()
     shutil.rmtree(options.keep, ignore_errors=True) if options.keep.name == "vixen-fuzz-faults" else None
-    faults = [fuzz(name, options.seed, options.first, options.count, options.seconds, options.keep)
-              for name in (KINDS if options.kind == "all" else [options.kind])]
+    faults = [
+        fuzz(name, options.seed, options.first, options.count, options.seconds, options.keep)
+        for name in (KINDS if options.kind == "all" else [options.kind])
+    ]
     sys.exit(1 if any(faults) else 0)
 
 

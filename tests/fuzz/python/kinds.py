@@ -20,18 +20,19 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
-from mutations import damaged, damaged_text, with_png_sums, with_tar_sums  # noqa: E402
-from vixen_tools.hdf5_file import open_hdf5  # noqa: E402
-from vixen_tools.hdf5_output import hdf5_output  # noqa: E402
-from vixen_tools.image_rows import ImagesFile, ImageStore, write_compact_images, write_images  # noqa: E402
-from vixen_tools.npy_rows import NpyRows  # noqa: E402
-from vixen_tools.official import MatrixLines  # noqa: E402
-from vixen_tools.picture_decode import Preprocess, decode  # noqa: E402
-from vixen_tools.picture_map import read_map  # noqa: E402
-from vixen_tools.pictures import PictureSource, decoded_batches  # noqa: E402
-from vixen_tools.prompts import read_prompts, write_prompts  # noqa: E402
-from vixen_tools.raw import RawSide, read_filter  # noqa: E402
-from vixen_tools.texts import clean_text, is_invisible  # noqa: E402
+from mutations import damaged, damaged_text, with_png_sums, with_tar_sums
+
+from vixen_tools.hdf5_file import open_hdf5
+from vixen_tools.hdf5_output import hdf5_output
+from vixen_tools.image_rows import ImagesFile, ImageStore, write_compact_images, write_images
+from vixen_tools.npy_rows import NpyRows
+from vixen_tools.official import MatrixLines
+from vixen_tools.picture_decode import Preprocess, decode
+from vixen_tools.picture_map import read_map
+from vixen_tools.pictures import PictureSource, decoded_batches
+from vixen_tools.prompts import read_prompts, write_prompts
+from vixen_tools.raw import RawSide, read_filter
+from vixen_tools.texts import clean_text, is_invisible
 
 SMALL = Preprocess(8, int(Image.Resampling.BICUBIC))
 
@@ -47,8 +48,17 @@ class Kind:
 
 
 def _json_seeds(_: Path) -> list[bytes]:
-    rows = [{"uid": str(i), "title": f"red car {i}", "content": "caf\u00e9", "target_ind": [i % 3, 5], "target_rel": [1.0, 0.5],
-             "images": ["a.png", "b.png"][: i % 3]} for i in range(5)]
+    rows = [
+        {
+            "uid": str(i),
+            "title": f"red car {i}",
+            "content": "caf\u00e9",
+            "target_ind": [i % 3, 5],
+            "target_rel": [1.0, 0.5],
+            "images": ["a.png", "b.png"][: i % 3],
+        }
+        for i in range(5)
+    ]
     text = "".join(json.dumps(row, ensure_ascii=bool(i % 2)) + "\n" for i, row in enumerate(rows)).encode()
     return [text, b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"), b'{"title": "x", "target_ind": []}\n']
 
@@ -67,7 +77,7 @@ def _read_json(path: Path) -> None:
         text = clean_text(item.text)
         if text:
             is_invisible(text)
-        np.unique(item.labels)
+        np.unique(np.asarray(item.labels))
 
 
 class _Pictures:
@@ -95,8 +105,15 @@ def _npy(array: np.ndarray, version=None) -> bytes:
 
 def _npy_seeds(_: Path) -> list[bytes]:
     values = np.random.default_rng(0).normal(size=(6, 4))
-    return [_npy(values.astype(np.float32)), _npy(values.astype(">f8")), _npy(np.asfortranarray(values.astype(np.float16))),
-            _npy(values, (2, 0)), _npy(values, (3, 0)), _npy(np.zeros(3, [("a", "f4")])), _npy(np.zeros((2, 2), object))]
+    return [
+        _npy(values.astype(np.float32)),
+        _npy(values.astype(">f8")),
+        _npy(np.asfortranarray(values.astype(np.float16))),
+        _npy(values, (2, 0)),
+        _npy(values, (3, 0)),
+        _npy(np.zeros(3, [("a", "f4")])),
+        _npy(np.zeros((2, 2), object)),
+    ]
 
 
 def _store(*sources) -> None:
@@ -116,14 +133,48 @@ def _objects(*entries) -> np.ndarray:
 
 
 def _map_seeds(_: Path) -> list[bytes]:
-    return [_npy(_objects([0, 2], -1, [], [1])), _npy(_objects(np.array([1, 2]), None, float("nan"), np.int64(3))),
-            _npy(np.array([[0, 1], [-1, -1], [2, -1], [3, 3]])), _npy(np.array([0, np.nan, 2.0, -1])), _npy(np.array(["1", "2", "-1", "0"])),
-            _npy(_objects({1}, (1, 2), [[1], [2]], "3"))]
+    return [
+        _npy(_objects([0, 2], -1, [], [1])),
+        _npy(_objects(np.array([1, 2]), None, float("nan"), np.int64(3))),
+        _npy(np.array([[0, 1], [-1, -1], [2, -1], [3, 3]])),
+        _npy(np.array([0, np.nan, 2.0, -1])),
+        _npy(np.array(["1", "2", "-1", "0"])),
+        _npy(_objects({1}, (1, 2), [[1], [2]], "3")),
+    ]
 
 
-_ENTRIES = (None, -1, -2, 0, 1, 1.0, 1.5, float("nan"), float("inf"), True, "1", "x", b"2", (), [], [[]], {1}, {1: 2}, 1 << 70, 1 + 2j,
-            np.float32(2), np.int64(1), np.array([1, -1]), np.array([[1.0, np.nan]]), np.array(["1"]), np.array(3), slice(None), b"\xff",
-            np.datetime64("2020-01-01"), np.zeros(2, [("a", "i4")]))
+_ENTRIES: tuple = (
+    None,
+    -1,
+    -2,
+    0,
+    1,
+    1.0,
+    1.5,
+    float("nan"),
+    float("inf"),
+    True,
+    "1",
+    "x",
+    b"2",
+    (),
+    [],
+    [[]],
+    {1},
+    {1: 2},
+    1 << 70,
+    1 + 2j,
+    np.float32(2),
+    np.int64(1),
+    np.array([1, -1]),
+    np.array([[1.0, np.nan]]),
+    np.array(["1"]),
+    np.array(3),
+    slice(None),
+    b"\xff",
+    np.datetime64("2020-01-01"),
+    np.zeros(2, [("a", "i4")]),
+)
 
 
 def _damage_map(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
@@ -135,7 +186,9 @@ def _damage_map(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     if rng.random() < 0.2:  # a pickle of something else behind the header
         file = io.BytesIO()
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (4,)})
-        return file.getvalue() + pickle.dumps(rng.choice((entries, entries[0], _objects(*entries).reshape(2, -1) if len(entries) == 4 else 1)))
+        return file.getvalue() + pickle.dumps(
+            rng.choice((entries, entries[0], _objects(*entries).reshape(2, -1) if len(entries) == 4 else 1))
+        )
     return _npy(_objects(*entries))
 
 
@@ -179,11 +232,37 @@ def _picture(mode: str, kind: str, **more) -> bytes:
 def _picture_seeds(_: Path) -> list[bytes]:
     turn = Image.Exif()
     turn[0x0112] = 6
-    kinds = [("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("1", "PNG"), ("I;16", "PNG"), ("RGB", "JPEG"), ("CMYK", "JPEG"), ("L", "JPEG"),
-             ("P", "GIF"), ("RGB", "BMP"), ("RGB", "TIFF"), ("I", "TIFF"), ("F", "TIFF"), ("I;16", "TIFF"), ("RGBA", "WEBP"), ("RGB", "ICO"),
-             ("RGB", "PPM"), ("I;16", "PPM"), ("RGBA", "TGA"), ("RGB", "PCX"), ("RGB", "JPEG2000"), ("RGBA", "DDS")]
-    return [*(_picture(mode, kind) for mode, kind in kinds), _picture("RGB", "JPEG", exif=turn), _picture("RGB", "PNG", exif=turn),
-            _picture("P", "PNG", transparency=3), _picture("RGB", "PNG", transparency=(1, 2, 3))]
+    kinds = [
+        ("RGB", "PNG"),
+        ("RGBA", "PNG"),
+        ("P", "PNG"),
+        ("1", "PNG"),
+        ("I;16", "PNG"),
+        ("RGB", "JPEG"),
+        ("CMYK", "JPEG"),
+        ("L", "JPEG"),
+        ("P", "GIF"),
+        ("RGB", "BMP"),
+        ("RGB", "TIFF"),
+        ("I", "TIFF"),
+        ("F", "TIFF"),
+        ("I;16", "TIFF"),
+        ("RGBA", "WEBP"),
+        ("RGB", "ICO"),
+        ("RGB", "PPM"),
+        ("I;16", "PPM"),
+        ("RGBA", "TGA"),
+        ("RGB", "PCX"),
+        ("RGB", "JPEG2000"),
+        ("RGBA", "DDS"),
+    ]
+    return [
+        *(_picture(mode, kind) for mode, kind in kinds),
+        _picture("RGB", "JPEG", exif=turn),
+        _picture("RGB", "PNG", exif=turn),
+        _picture("P", "PNG", transparency=3),
+        _picture("RGB", "PNG", transparency=(1, 2, 3)),
+    ]
 
 
 def _damage_picture(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
@@ -203,7 +282,10 @@ def _archive_seeds(_: Path) -> list[bytes]:
     for layout in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode="w", format=layout) as archive:
-            for name, data in (("images/a.png", png), (f"{'x' * 90}/b.png" if layout == tarfile.USTAR_FORMAT else f"{'x' * 120}.png", jpeg)):
+            for name, data in (
+                ("images/a.png", png),
+                (f"{'x' * 90}/b.png" if layout == tarfile.USTAR_FORMAT else f"{'x' * 120}.png", jpeg),
+            ):
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
@@ -243,8 +325,12 @@ def _read_prompts(path: Path) -> None:
 KINDS = {
     "xmc_json": Kind("trn.json", _json_seeds, _packed_now_and_then, _read_json),
     "x_y": Kind("trn_X_Y.txt", _matrix_seeds, _packed_now_and_then, lambda path: list(MatrixLines(path, 6))),
-    "filter": Kind("filter_labels_test.txt", lambda _: [b"0 1\n3 2\n", b"1\t1\r\n\r\n2 0\r\n", b"\n"], _packed_now_and_then,
-                   lambda path: read_filter(path, 4, 3)),
+    "filter": Kind(
+        "filter_labels_test.txt",
+        lambda _: [b"0 1\n3 2\n", b"1\t1\r\n\r\n2 0\r\n", b"\n"],
+        _packed_now_and_then,
+        lambda path: read_filter(path, 4, 3),
+    ),
     "npy": Kind("trn_embs_imgs_6.npy", _npy_seeds, damaged, lambda path: _store(NpyRows(path))),
     "map": Kind("train_imgs_x_6_map.npy", _map_seeds, _damage_map, lambda path: read_map(path, 4, 4)),
     "images_h5": Kind("images.h5", _images_seeds, damaged, _read_images),

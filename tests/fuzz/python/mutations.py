@@ -7,9 +7,46 @@ import struct
 import zlib
 
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
-TOKENS = (b"-1", b"-0", b"1e400", b"NaN", b"Infinity", b"18446744073709551617", b"1_0", "\u0661".encode(), b"null", b"true", b"[", b"]", b"{",
-          b"}", b'"', b"\\", b":", b",", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\x00", b"\xff", b"\xef\xbb\xbf", b"\xc2\x85", b"\\ud83d",
-          b"1.5", b"+3", b"0x10", b"1e3", b'"1"', b"9" * 30, b"[" * 300, b"\xed\xa0\xbd", "\u200b".encode(), "\u2028".encode())
+TOKENS = (
+    b"-1",
+    b"-0",
+    b"1e400",
+    b"NaN",
+    b"Infinity",
+    b"18446744073709551617",
+    b"1_0",
+    "\u0661".encode(),
+    b"null",
+    b"true",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b'"',
+    b"\\",
+    b":",
+    b",",
+    b" ",
+    b"\t",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\x00",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\xc2\x85",
+    b"\\ud83d",
+    b"1.5",
+    b"+3",
+    b"0x10",
+    b"1e3",
+    b'"1"',
+    b"9" * 30,
+    b"[" * 300,
+    b"\xed\xa0\xbd",
+    "\u200b".encode(),
+    "\u2028".encode(),
+)
 
 
 def damaged(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 
@@ -14,7 +15,14 @@ class Sequence(NamedTuple):
     places: torch.Tensor  # int64 [m]: the positions of the pictures
 
 
-def embed_sequence(model, projection, sequence, pooling="mean", bidirectional=False, fusion=None):
+def embed_sequence(
+    model: nn.Module,
+    projection: nn.Module,
+    sequence: Sequence,
+    pooling: str = "mean",
+    bidirectional: bool = False,
+    fusion: nn.Module | None = None,
+) -> torch.Tensor:
     """Pooled output of a transformers (or PEFT) model for one Sequence: mean of all positions or the last one.
 
     fusion: late fusion's block; the model sees the text alone, and the block text and pictures.
@@ -34,7 +42,7 @@ def embed_sequence(model, projection, sequence, pooling="mean", bidirectional=Fa
     return hidden.mean(0) if pooling == "mean" else hidden[-1]
 
 
-def late_fusion(block, text, pictures):
+def late_fusion(block: nn.Module, text: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
     """One post-norm layer over the bag [pooled text, projected pictures] of a sequence; its output at the text.
 
     block: torch.nn.TransformerEncoderLayer (batch_first); text [D], pictures [m, D] or empty.
@@ -42,7 +50,15 @@ def late_fusion(block, text, pictures):
     return block(torch.cat([text[None], pictures])[None])[0, 0]
 
 
-def row_loss(scores, relevant, positives, k=10, low=0.1, high=0.3, temperature=0.1):
+def row_loss(
+    scores: torch.Tensor,
+    relevant: torch.Tensor,
+    positives: torch.Tensor,
+    k: int = 10,
+    low: float = 0.1,
+    high: float = 0.3,
+    temperature: float = 0.1,
+) -> torch.Tensor:
     """algorithm.md section 4, terms 1 to 5; scores [B, C], relevant bool [B, C], positives int64 [B]."""
     s_p = scores.gather(1, positives[:, None])
     s_n = scores.masked_fill(relevant, -torch.inf).topk(k, dim=1).values
@@ -54,11 +70,13 @@ def row_loss(scores, relevant, positives, k=10, low=0.1, high=0.3, temperature=0
     return (weights * loss).sum(1).mean()
 
 
-def mean_of_positive_terms(terms):
+def mean_of_positive_terms(terms: torch.Tensor) -> torch.Tensor:
     return terms.sum() / (terms > 0).sum() if (terms > 0).any() else terms.sum() * 0
 
 
-def regulariser(s_i, s_f, relevant, positives, k=10, margin=0.1):
+def regulariser(
+    s_i: torch.Tensor, s_f: torch.Tensor, relevant: torch.Tensor, positives: torch.Tensor, k: int = 10, margin: float = 0.1
+) -> torch.Tensor:
     """Keeps the prototype's scores at least as good as the plain label embedding's."""
     at = positives[:, None]
     positive = F.relu(s_i.gather(1, at) - s_f.gather(1, at) + margin)
@@ -67,7 +85,9 @@ def regulariser(s_i, s_f, relevant, positives, k=10, margin=0.1):
     return (mean_of_positive_terms(positive) + mean_of_positive_terms(negative)) / 2
 
 
-def prime_loss(q, u, z, relevant, draws):
+def prime_loss(
+    q: torch.Tensor, u: torch.Tensor, z: torch.Tensor, relevant: torch.Tensor, draws: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """q, u, z unit rows; the four unweighted terms and the total."""
     s_u, s_z = q @ u.T, q @ z.T
     terms = {
@@ -80,6 +100,6 @@ def prime_loss(q, u, z, relevant, draws):
     return terms
 
 
-def prototypes(layer, u, f, c):
+def prototypes(layer: nn.Module, u: torch.Tensor, f: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """z = mean over the three positions of a torch.nn.TransformerEncoderLayer (batch_first) over [u, f, c]."""
     return layer(torch.stack([u, f, c], 1)).mean(1)
