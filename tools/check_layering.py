@@ -17,7 +17,9 @@ LAYERS = [
     ["comm", "kernels", "data"],
     ["model", "cluster"],
     ["search"],
+    ["retrieval"],
     ["train", "eval"],
+    ["bench"],
     ["commands"],
     ["main.cpp"],
 ]

@@ -12,6 +12,7 @@
 #include "cluster/balanced_two_means.hpp"
 #include "model/backbone.hpp"
 #include "model/model_json.hpp"
+#include "retrieval/retriever.hpp"
 #include "shard/row_shards.hpp"
 #include "train/centroids.hpp"
 #include "train/label_prototypes.hpp"
@@ -203,9 +204,9 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& enco
     const auto network = prototype_bytes(shape, RowShards::kBlockRows);
     parts.push_back({"prototypes of all labels", labels * kFloat + network.kept + network.moment});
   }
-  parts.push_back(
-      {"evaluation: label index, test queries, ranked lists",
-       labels * (kFloat + (shape.cpu ? kHalf : 0)) + test * (d * kFloat + 2 * k * 12) + std::max(encode, blocks)});
+  parts.push_back({"evaluation: label index, test queries, ranked lists",
+                   labels * kFloat + Retriever::planned_bytes(config.search, own_labels, d, shape.cpu) +
+                       test * (d * kFloat + 2 * k * 12) + std::max(encode, blocks)});
   return parts;
 }
 

@@ -10,7 +10,7 @@
 
 #include "device/transfer.hpp"
 #include "train/chunked_encoder.hpp"
-#include "train/pack_options.hpp"
+#include "model/pack_options.hpp"
 
 namespace vixen {
 namespace {

@@ -19,7 +19,7 @@
 #include "model/adapter_files.hpp"
 #include "model/weight_fingerprint.hpp"
 #include "train/centroids.hpp"
-#include "train/pack_options.hpp"
+#include "model/pack_options.hpp"
 
 namespace vixen {
 namespace {
