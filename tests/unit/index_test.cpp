@@ -60,13 +60,13 @@ class IndexContract : public testing::TestWithParam<IndexKind> {
 };
 
 TEST_P(IndexContract, FindsTheBestInTheTotalOrder) {
-  const at::Tensor labels = clustered_rows(4000, 48, 60, 1), queries = clustered_rows(60, 48, 60, 2);
+  const at::Tensor labels = clustered_rows(2000, 48, 60, 1), queries = clustered_rows(60, 48, 60, 2);
   const auto index = build(labels, 700);
-  EXPECT_EQ(index->rows(), 4000);
+  EXPECT_EQ(index->rows(), 2000);
   EXPECT_EQ(index->width(), 48);
   EXPECT_EQ(index->first_id(), 700);
   EXPECT_GE(index->build_seconds(), 0);
-  EXPECT_GT(index->bytes(), 4000);
+  EXPECT_GT(index->bytes(), 2000);
   EXPECT_FALSE(index->description().empty());
 
   const TopK exact = ExactIndex(labels, 700, {}).search(queries, 20);
@@ -87,18 +87,18 @@ TEST_P(IndexContract, FindsTheBestInTheTotalOrder) {
 }
 
 TEST_P(IndexContract, PlannedBytesAreNear) {
-  const auto index = build(clustered_rows(4000, 48, 60, 1));
-  const int64_t rows = 4000 * 48 * 4, planned = GetParam().planned_bytes(config(), 4000, 48, /*cpu=*/true);
+  const auto index = build(clustered_rows(1500, 48, 60, 1));
+  const int64_t rows = 1500 * 48 * 4, planned = GetParam().planned_bytes(config(), 1500, 48, /*cpu=*/true);
   // What is planned counts the rows that an index shares with its maker once, with the maker.
   const int64_t gap = std::min(std::abs(index->bytes() - planned), std::abs(index->bytes() - rows - planned));
   EXPECT_TRUE(gap < rows / 20 || GetParam().method == SearchMethod::kExact) << index->bytes() << " " << planned;
   EXPECT_LE(index->bytes(), rows + planned);
-  EXPECT_EQ(GetParam().planned_bytes(config(), 4000, 48, /*cpu=*/false), 0)
+  EXPECT_EQ(GetParam().planned_bytes(config(), 1500, 48, /*cpu=*/false), 0)
       << "all that is not the exact search's is on the host";
 }
 
 TEST_P(IndexContract, MoreLabelsThanThereAre) {
-  for (const int64_t n : {3, 2000}) {
+  for (const int64_t n : {3, 1200}) {
     const auto index = build(unit(random_rows(n, 16, 3)), 10);
     const int64_t k = n + 5;
     const TopK found = index->search(random_rows(4, 16, 4), k);
@@ -121,20 +121,20 @@ TEST_P(IndexContract, EmptySides) {
 }
 
 TEST_P(IndexContract, OddWidthsDuplicatesAndHalfPrecision) {
-  for (const int64_t d : {1, 3, 31, 37}) {
-    const at::Tensor labels = random_rows(1500, d, 5).to(at::kHalf);
+  for (const int64_t d : {1, 3, 37}) {
+    const at::Tensor labels = random_rows(1100, d, 5).to(at::kHalf);
     const TopK found = build(labels)->search(random_rows(5, d, 6), 10);
-    EXPECT_TRUE(found.ids.ge(0).logical_and(found.ids.lt(1500)).all().item<bool>()) << d;
+    EXPECT_TRUE(found.ids.ge(0).logical_and(found.ids.lt(1100)).all().item<bool>()) << d;
   }
-  const TopK equal = build(at::ones({1500, 8}))->search(at::ones({2, 8}), 1500);
-  EXPECT_TRUE(at::equal(equal.ids[0], at::arange(1500, at::kLong))) << "equal scores go by id";
+  const TopK equal = build(at::ones({1100, 8}))->search(at::ones({2, 8}), 1100);
+  EXPECT_TRUE(at::equal(equal.ids[0], at::arange(1100, at::kLong))) << "equal scores go by id";
 }
 
 TEST_P(IndexContract, ThreadsAndRepetitionChangeNothing) {
-  const at::Tensor labels = clustered_rows(3000, 24, 40, 7), queries = clustered_rows(333, 24, 40, 8);
+  const at::Tensor labels = clustered_rows(1200, 24, 40, 7), queries = clustered_rows(333, 24, 40, 8);
   const int before = at::get_num_threads();
   std::vector<TopK> found;
-  for (const int threads : {1, 2, 3, 2}) {
+  for (const int threads : {1, 2, 3}) {
     at::set_num_threads(threads);
     found.push_back(build(labels)->search(queries, 12));
     EXPECT_EQ(at::get_num_threads(), threads) << "the caller's threads are left alone";
@@ -146,7 +146,7 @@ TEST_P(IndexContract, ThreadsAndRepetitionChangeNothing) {
   }
   // Nor does the company that a query is in.
   const TopK alone = build(labels)->search(queries.narrow(0, 100, 1), 12);
-  if (GetParam().exact) EXPECT_TRUE(at::equal(alone.ids, found[0].ids.narrow(0, 100, 1)));
+  EXPECT_TRUE(!GetParam().exact || at::equal(alone.ids, found[0].ids.narrow(0, 100, 1)));
 }
 
 TEST_P(IndexContract, BadRowsAreTheUsersMistake) {
@@ -164,7 +164,7 @@ TEST_P(IndexContract, BadRowsAreTheUsersMistake) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, IndexContract, testing::ValuesIn(index_kinds()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& kind) { return kind.param.name; });
 
 TEST(IndexKinds, AreTheChoicesOfSearchMethod) {
   const Key* key = find_key("search.method");
@@ -206,7 +206,7 @@ TEST(IvfPq, SizesFollowRowsAndSettings) {
 }
 
 TEST(IvfPq, MoreProbesAndCandidatesFindMore) {
-  const at::Tensor labels = unit(random_rows(6000, 32, 9)), queries = unit(random_rows(100, 32, 10));
+  const at::Tensor labels = unit(random_rows(4000, 32, 9)), queries = unit(random_rows(100, 32, 10));
   const TopK exact = ExactIndex(labels, 0, {}).search(queries, 10);
   const auto recall_of = [&](int64_t probes, int64_t refine) {
     IndexConfig config;
@@ -236,7 +236,7 @@ TEST(IvfPq, WithoutRefiningRowsAreNotKept) {
 }
 
 TEST(Hnsw, AWiderSearchFindsMore) {
-  const at::Tensor labels = unit(random_rows(4000, 48, 13)), queries = unit(random_rows(100, 48, 14));
+  const at::Tensor labels = unit(random_rows(2000, 48, 13)), queries = unit(random_rows(100, 48, 14));
   const TopK exact = ExactIndex(labels, 0, {}).search(queries, 5);
   const auto recall_of = [&](int64_t links, int64_t ef) {
     IndexConfig config;
