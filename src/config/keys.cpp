@@ -235,7 +235,7 @@ std::vector<Key> make_keys() {
       {"search.nlist", VIXEN_FIELD(search.nlist), "lists", ours, kAtLeast0, {},
        "faiss_ivf_pq: lists that k-means deals a rank's labels to, at most one for 39 of them; 0: 4 times their square root"},
       {"search.nprobe", VIXEN_FIELD(search.nprobe), "lists", ours, kAtLeast0, {},
-       "faiss_ivf_pq: nearest lists that are read for a query; 0: an eighth of them, at least 16"},
+       "faiss_ivf_pq: nearest lists that are read for a query; 0: twice the square root of their number, at least 16"},
       {"search.pq_bytes", VIXEN_FIELD(search.pq_bytes), "bytes", ours, kAtLeast0, {},
        "faiss_ivf_pq: length of a label's code, at most the width; 0: a quarter of the width"},
       {"search.pq_refine", VIXEN_FIELD(search.pq_refine), "candidates a place", ours, kAtLeast0, {},

@@ -9,6 +9,7 @@
 #include "base/check.hpp"
 #include "base/progress.hpp"
 #include "search/faiss_index.hpp"
+#include "search/scan_kernels.hpp"
 
 namespace vixen {
 namespace {
@@ -16,11 +17,40 @@ namespace {
 constexpr int64_t kAddRows = 4096;  // linked between two draws of the progress bar
 constexpr int64_t kLeastEf = 64;
 
+// Inner products by our kernels: FAISS's own, as distributions build it, know SSE only. A row and a query give the
+// canonical score wherever they meet.
+class CanonicalDistance : public faiss::FlatCodesDistanceComputer {
+ public:
+  explicit CanonicalDistance(const faiss::IndexFlat& rows)
+      : faiss::FlatCodesDistanceComputer(rows.codes.data(), rows.code_size), d_(rows.d), dot_(scan_kernels().dot) {}
+  void set_query(const float* query) override { query_ = query; }
+  float distance_to_code(const uint8_t* code) override { return product(query_, row(code)); }
+  float symmetric_dis(idx_t i, idx_t j) override {
+    return product(row(codes + static_cast<size_t>(i) * code_size), row(codes + static_cast<size_t>(j) * code_size));
+  }
+
+ private:
+  static const float* row(const uint8_t* code) { return reinterpret_cast<const float*>(code); }
+  float product(const float* a, const float* b) const { return static_cast<float>(dot_(a, b, d_)); }
+
+  const float* query_ = nullptr;
+  int64_t d_;
+  double (*dot_)(const float*, const float*, int64_t);
+};
+
+struct CanonicalFlat : faiss::IndexFlat {
+  explicit CanonicalFlat(int64_t width) : faiss::IndexFlat(width, faiss::METRIC_INNER_PRODUCT) {}
+  faiss::FlatCodesDistanceComputer* get_FlatCodesDistanceComputer() const override {
+    return new CanonicalDistance(*this);
+  }
+};
+
 class FaissHnswIndex : public FaissIndex {
  public:
   FaissHnswIndex(const IndexConfig& config, const at::Tensor& rows, int64_t first_id, bool show_progress)
       : FaissIndex(rows.size(0), rows.size(1), first_id),
-        graph_(static_cast<int>(rows.size(1)), static_cast<int>(config.hnsw_links), faiss::METRIC_INNER_PRODUCT),
+        storage_(rows.size(1)),
+        graph_(&storage_, static_cast<int>(config.hnsw_links)),
         ef_(config.hnsw_ef) {
     VIXEN_CHECK(rows.size(0) <= std::numeric_limits<int32_t>::max(), "{} rows in one index", rows.size(0));
     const at::Tensor dense = faiss_rows(rows, first_id);
@@ -50,23 +80,25 @@ class FaissHnswIndex : public FaissIndex {
   }
 
  private:
-  const faiss::IndexFlat& storage() const { return static_cast<const faiss::IndexFlat&>(*graph_.storage); }
+  // FAISS 1.7.3 sizes its queue of candidates by k and by what the graph says, and not by the parameters of a call: all
+  // candidates are asked for, the best k of them are kept.
+  int64_t candidates(int64_t k) const override { return std::max(k, ef_ > 0 ? ef_ : std::max(2 * k, kLeastEf)); }
 
   void find(int64_t m, const float* queries, int64_t count, int64_t* found, float* scores) const override {
     faiss::SearchParametersHNSW parameters;
-    const int64_t ef = ef_ > 0 ? ef_ : std::max(2 * count, kLeastEf);
-    parameters.efSearch = static_cast<int>(std::max(count, std::min(ef, rows())));
+    parameters.efSearch = static_cast<int>(count);
     graph_.search(m, queries, count, scores, found, &parameters);
   }
 
   // Islands of the graph that a walk does not reach.
   void find_all(int64_t m, const float* queries, int64_t count, int64_t* found, float* scores) const override {
-    storage().search(m, queries, count, scores, found);
+    storage_.search(m, queries, count, scores, found);
   }
 
-  const float* exact_rows() const override { return storage().get_xb(); }
+  const float* exact_rows() const override { return storage_.get_xb(); }
 
-  faiss::IndexHNSWFlat graph_;
+  CanonicalFlat storage_;
+  faiss::IndexHNSW graph_;
   int64_t ef_;
 };
 

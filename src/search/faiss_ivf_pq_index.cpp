@@ -26,7 +26,8 @@ IvfPqSizes ivf_pq_sizes(const IndexConfig& config, int64_t rows, int64_t width) 
   if (rows < IvfPqSizes::kLeastRows) return sizes;
   const auto lists = config.nlist > 0 ? config.nlist : static_cast<int64_t>(4 * std::sqrt(static_cast<double>(rows)));
   sizes.lists = std::clamp<int64_t>(lists, 1, rows / kPointsACentroid);
-  sizes.probes = std::min(sizes.lists, config.nprobe > 0 ? config.nprobe : std::max(sizes.lists / 8, kLeastProbes));
+  const auto probes = static_cast<int64_t>(2 * std::sqrt(static_cast<double>(sizes.lists)));
+  sizes.probes = std::min(sizes.lists, config.nprobe > 0 ? config.nprobe : std::max(probes, kLeastProbes));
   sizes.code_bytes = config.pq_bytes > 0 ? config.pq_bytes : std::max<int64_t>(1, width / 4);
   sizes.padded_width = (width + sizes.code_bytes - 1) / sizes.code_bytes * sizes.code_bytes;
   return sizes;

@@ -19,8 +19,8 @@ struct IvfPqSizes {
 };
 
 /// lists: search.nlist, 0: 4 sqrt(rows); at most rows / 39, as k-means wants 39 points a centroid. probes:
-/// search.nprobe, 0: lists / 8, at least 16; at most `lists`. code_bytes: search.pq_bytes, 0: width / 4, at least 1;
-/// UserError where it is more than the width.
+/// search.nprobe, 0: 2 sqrt(lists), at least 16; at most `lists`. code_bytes: search.pq_bytes, 0: width / 4, at least
+/// 1; UserError where it is more than the width.
 IvfPqSizes ivf_pq_sizes(const IndexConfig& config, int64_t rows, int64_t width);
 
 }  // namespace vixen

@@ -185,7 +185,7 @@ TEST(IvfPq, SizesFollowRowsAndSettings) {
   IndexConfig config;
   const IvfPqSizes large = ivf_pq_sizes(config, 107437, 384);
   EXPECT_EQ(large.lists, 1311);
-  EXPECT_EQ(large.probes, 163);
+  EXPECT_EQ(large.probes, 72);
   EXPECT_EQ(large.code_bytes, 96);
   EXPECT_EQ(large.padded_width, 384);
   EXPECT_EQ(ivf_pq_sizes(config, IvfPqSizes::kLeastRows - 1, 384).lists, 0) << "too few to learn from";
