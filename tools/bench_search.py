@@ -4,6 +4,8 @@
     bench_search.py                                   # 14,349 random unit queries over 107,437 x 384, k = 100
     bench_search.py --corpus L.h5 --queries Q.h5      # /embeddings of files that `vixen embed` wrote
 
+    bench_search.py --methods faiss_hnsw faiss_ivf_pq # and what approximate indexes trade: recall, seconds, memory
+
 Both sides are timed for the search alone, with the index in memory, by turns; the best of --repeats counts. Ids are compared place
 by place. Where FAISS orders two labels differently, their scores in float64 decide whether that is a tie of its float32
 sums or an error of ours. Prints a table and one JSON line; exit code 1 when an id is wrong, or (--require-faster) when we
@@ -19,7 +21,7 @@ import pathlib
 import subprocess
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vixen_tools import VERSION
 from vixen_tools.arguments import whole
@@ -47,6 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=whole(1), default=2)
     parser.add_argument("--repeats", type=whole(1), default=3)
     parser.add_argument("--prefilter", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="other values of search.method to measure")
     parser.add_argument("--require-faster", action="store_true", help="exit with 1 when FAISS is faster")
     parser.add_argument("--json", type=pathlib.Path, help="write the report here too")
     return parser.parse_args()
@@ -71,8 +74,10 @@ def save(path: pathlib.Path, rows: np.ndarray) -> None:
         file.create_dataset("embeddings", data=rows)
 
 
-def run_vixen(options: argparse.Namespace, folder: pathlib.Path) -> tuple[float, np.ndarray, np.ndarray]:
-    """Seconds of the search alone, ids and scores."""
+def run_vixen(
+    options: argparse.Namespace, folder: pathlib.Path, method: str = "exact"
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """The report of the search, ids and scores."""
     out = folder / "found.h5"
     command = [
         options.binary,
@@ -85,6 +90,8 @@ def run_vixen(options: argparse.Namespace, folder: pathlib.Path) -> tuple[float,
         str(options.k),
         "--search.prefilter",
         options.prefilter,
+        "--search.method",
+        method,
         "--search.cosine",
         "false",
         "--threads",
@@ -99,7 +106,7 @@ def run_vixen(options: argparse.Namespace, folder: pathlib.Path) -> tuple[float,
         raise UserError(f"{' '.join(command)}: ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     report = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     with open_hdf5(out) as file:
-        return report["search_seconds"], read_dataset(file, "indices", "i", 2), read_dataset(file, "scores", "f", 2)
+        return report, read_dataset(file, "indices", "i", 2), read_dataset(file, "scores", "f", 2)
 
 
 def compare(corpus: np.ndarray, queries: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int, list[int]]:
@@ -157,9 +164,11 @@ def main() -> int:
                 _, theirs = index.search(queries, options.k)
             faiss_seconds.append(time.perf_counter() - start)
             with waiting(f"run {repeat + 1}: vixen"):
-                seconds, ours, _ = run_vixen(options, folder)
+                exact, ours, _ = run_vixen(options, folder)
+            seconds = exact["search_seconds"]
             vixen_seconds.append(seconds)
             print(f"run {repeat + 1}: FAISS {faiss_seconds[-1]:.3f} s, vixen {seconds:.3f} s", flush=True)
+        others = {method: run_vixen(options, folder, method)[0] for method in options.methods}
     same, ties, wrong = compare(corpus, queries, ours, theirs)
     best_faiss, best_vixen = min(faiss_seconds), min(vixen_seconds)
     work = 2e-9 * len(queries) * corpus.shape[0] * corpus.shape[1]
@@ -178,6 +187,7 @@ def main() -> int:
         "same_rows": same,
         "tie_rows": ties,
         "wrong_rows": len(wrong),
+        "methods": others,
     }
     print(f"\n{len(queries):,} queries x {corpus.shape[0]:,} x {corpus.shape[1]}, k {options.k}, {options.threads} threads")
     print(f"  FAISS {faiss.__version__} IndexFlatIP  {best_faiss:8.3f} s  {work / best_faiss:8.1f} GFLOP/s")
@@ -186,6 +196,12 @@ def main() -> int:
         f"{best_faiss / best_vixen:.2f} x as fast"
     )
     print(f"  ids: {same:,} rows the same, {ties} differ in ties of FAISS's float32 sums, {len(wrong)} wrong {wrong[:5] if wrong else ''}")
+    if others:
+        print(f"\n  {'method':14} {'recall':>8} {'search s':>9} {'ms/query':>9} {'build s':>8} {'MB':>8}")
+        for method, one in {"exact": exact, **others}.items():
+            recall = f"{100 * one['recall']:.2f}%" if "recall" in one else "100%"
+            print(f"  {method:14} {recall:>8} {one['search_seconds']:9.3f} {1e3 * one['search_seconds'] / len(queries):9.3f} "
+                  f"{one['build_seconds']:8.1f} {one['index_bytes'] / 1e6:8.1f}")
     print(json.dumps(report))
     if out:
         write_text(out, json.dumps(report, indent=1) + "\n")

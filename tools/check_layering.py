@@ -18,10 +18,11 @@ LAYERS = [
     ["comm", "kernels", "data"],
     ["model", "cluster"],
     ["search"],
-    ["objective", "checkpoint", "prototypes"],
+    ["objective", "checkpoint", "prototypes", "retrieval"],
     ["sampling"],
     ["plan"],
     ["train", "eval"],
+    ["bench"],
     ["commands"],
     ["main.cpp"],
 ]

@@ -12,6 +12,7 @@
 #include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
+#include "bench/search_bench.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
@@ -19,7 +20,6 @@
 #include "eval/evaluator.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/kernel_bench.hpp"
-#include "kernels/pooling.hpp"
 #include "model/adapter_files.hpp"
 #include "train/trainer.hpp"
 
@@ -230,29 +230,28 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
           {"label_side_bytes", label_side}};
 }
 
-nlohmann::json bench_search(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm) {
-  EncodePassOptions encode;
-  encode.pack = trainer.parts().pack;
-  encode.device = comm.device();
-  const auto shard = [&](const SequenceTable& table) {
-    const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
-    return normalize_rows(encode_rows(*trainer.parts().encoder, table, dataset.images(), range, encode)).y;
-  };
-  const auto labels = shard(dataset.labels());
-  const auto queries = shard(dataset.test());
-  const auto options = search_options(config, config.search.k, false);
-  const LabelIndex index(labels, RowShards(dataset.labels().size(), comm.world_size()).range(comm.rank()).begin,
-                         options);
-  comm.barrier();
-  const auto start = Clock::now();
-  settle(sharded_search(index, queries, options, comm).scores);
-  const double seconds = comm.max_host(seconds_since(start));
-  const auto n = static_cast<double>(dataset.test().size());
-  const double flops = 2 * n * static_cast<double>(dataset.labels().size() * labels.size(1)) / seconds;
+nlohmann::json bench_search_part(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm) {
+  const SearchTiming timing = bench_search(*trainer.parts().encoder, dataset, config, comm);
+  const RetrievalReport& report = timing.report;
+  const char* method = index_kind(report.method).name;
+  nlohmann::json part = {{"method", method},
+                         {"k", report.k},
+                         {"seconds", report.search_seconds},
+                         {"queries_per_s", timing.queries_per_s},
+                         {"build_seconds", report.build_seconds},
+                         {"index_bytes", report.index_bytes}};
+  std::string remark = fmt::format("{:.0f} queries/s, ", timing.queries_per_s);
+  if (report.recall) {
+    part["recall"] = *report.recall;
+    part["recall_queries"] = report.recall_queries;
+    remark += fmt::format("{:.2f}% of the exact answer", 100 * *report.recall);
+  } else {
+    part["flops"] = timing.flops;
+    remark += fmt::format("{:.1f} GFLOP/s", timing.flops / 1e9);
+  }
   if (comm.rank() == 0)
-    print_row(fmt::format("exact top-{}", config.search.k), fmt::format("{:.3f} s", seconds),
-              fmt::format("{:.0f} queries/s, {:.1f} GFLOP/s", n / seconds, flops / 1e9));
-  return {{"seconds", seconds}, {"queries_per_s", n / seconds}, {"flops", flops}, {"k", config.search.k}};
+    print_row(fmt::format("{} top-{}", method, report.k), fmt::format("{:.3f} s", report.search_seconds), remark);
+  return part;
 }
 
 }  // namespace
@@ -272,7 +271,7 @@ int bench_command(const Config& config, MpiSession& session) {
     Trainer trainer(config, *dataset, label_weights(config, *dataset), comm);
     const char* rate = config.model.compute == Compute::kBfloat16 ? "gemm_bf16_flops" : "gemm_fp32_flops";
     report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"][rate].get<double>());
-    report["search"] = bench_search(config, trainer, *dataset, *comm);
+    report["search"] = bench_search_part(config, trainer, *dataset, *comm);
   }
   if (comm->rank() == 0 && !config.out.empty()) write_text_atomically(config.out, report.dump(2) + "\n");
   return 0;

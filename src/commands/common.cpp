@@ -16,9 +16,9 @@
 #include "data/hdf5_matrix.hpp"
 #include "device/tracked_memory.hpp"
 #include "kernels/choice.hpp"
-#include "kernels/pooling.hpp"
 #include "model/adapter_files.hpp"
 #include "model/folder_settings.hpp"
+#include "retrieval/embed.hpp"
 
 namespace vixen {
 
@@ -78,19 +78,6 @@ Config with_run_settings(const Config& config) {
   return merged;
 }
 
-namespace {
-
-/// unit [n, D]: rows of unit length. Weights were finite when they were read: what is not so now overflowed on the way.
-void check_embeddings(const at::Tensor& unit, int64_t first_row, const Config& config) {
-  const at::Tensor finite = unit.sum(1).isfinite();  // a NaN or infinity stays in the sum; of unit rows it is finite
-  if (finite.all().item<bool>()) return;
-  const auto row = finite.logical_not().nonzero()[0][0].item<int64_t>();
-  fail_user("{}: the model's output for row {} is NaN or infinity: its weights overflow in {}", config.model.path,
-            first_row + row, config.model.compute == Compute::kBfloat16 ? "bfloat16" : "float32");
-}
-
-}  // namespace
-
 std::unique_ptr<Dataset> open_dataset(const Config& config) {
   if (config.data.path.empty())
     fail_user("--data.path is missing: give the data set (DATA.h5, from tools/prepare_dataset.py)");
@@ -124,23 +111,6 @@ const SequenceTable& query_table(const Config& config, const Dataset& dataset) {
   return config.data.split == Split::kTrain ? dataset.train() : dataset.test();
 }
 
-at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
-                       Communicator& comm, const std::string& progress_label) {
-  EncodePassOptions options;
-  options.pack = &table == &dataset.labels() ? pack_options(config, encoder, dataset)
-                                             : query_pack_options(config, encoder, dataset);
-  options.device = comm.device();
-  options.prefetch = config.data.prefetch;
-  if (comm.rank() == 0) options.progress_label = progress_label;
-  const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
-  auto unit = at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(comm.device()));
-  encode_blocks(encoder, table, dataset.images(), range, options, [&](int64_t first, const at::Tensor& h) {
-    unit.narrow(0, first - range.begin, h.size(0)).copy_(normalize_rows(h).y);
-  });
-  on_every_rank(comm, [&] { check_embeddings(unit, range.begin, config); });
-  return unit;
-}
-
 at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& dataset, Communicator& comm) {
   if (config.run.dir.empty()) return embed_shard(encoder, dataset.labels(), config, dataset, comm, "encode labels");
   const auto file = label_embeddings_file(config.run.dir);
@@ -152,16 +122,6 @@ at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& da
   const Stage stage("read label embeddings");
   on_every_rank(comm, [&] { rows = reader.read_float(range); });
   return rows.to(comm.device());
-}
-
-SearchOptions search_options(const Config& config, int64_t k, bool show_progress) {
-  SearchOptions options;
-  options.k = k;
-  options.prefilter = config.search.prefilter;
-  options.block_queries = config.search.block_queries;
-  options.block_labels = config.search.block_labels;
-  options.show_progress = show_progress;
-  return options;
 }
 
 }  // namespace vixen

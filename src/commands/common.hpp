@@ -8,10 +8,8 @@
 #include "comm/session.hpp"
 #include "config/config.hpp"
 #include "data/dataset.hpp"
-#include "model/encode_pass.hpp"
 #include "model/encoder.hpp"
-#include "search/exact_search.hpp"
-#include "train/pack_options.hpp"
+#include "model/pack_options.hpp"
 
 namespace vixen {
 
@@ -41,16 +39,9 @@ struct LoadedEncoder {
 };
 std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device);
 
-/// n(h) of this rank's rows of a table (RowShards over all ranks), float32, with a progress bar on rank 0. Queries go
-/// without their pictures when data.query_images says so.
-at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
-                       Communicator& comm, const std::string& progress_label);
-
 /// The rows of this rank of RUN/model/label_embeddings.h5, or n(u) of the data set's labels when there is no run.
 /// float32.
 at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& dataset, Communicator& comm);
-
-SearchOptions search_options(const Config& config, int64_t k, bool show_progress);
 
 /// Where a finished run keeps its model, and the representations of its labels within.
 std::filesystem::path model_folder(const std::string& run_dir);

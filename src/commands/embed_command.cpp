@@ -11,6 +11,7 @@
 #include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
 #include "data/hdf5_matrix.hpp"
+#include "retrieval/embed.hpp"
 
 namespace vixen {
 

@@ -21,9 +21,9 @@
 #include "model/adapter_files.hpp"
 #include "model/backbone.hpp"
 #include "model/late_fusion_encoder.hpp"
+#include "model/pack_options.hpp"
 #include "model/weight_files.hpp"
-#include "search/faiss_index.hpp"
-#include "train/pack_options.hpp"
+#include "search/faiss_flat_index.hpp"
 
 namespace vixen {
 namespace {
@@ -129,7 +129,7 @@ std::filesystem::path export_index(const Config& config) {
   const auto dataset = open_dataset(config);
   check_labels_are_the_runs(config.run.dir, *dataset, reader.rows(), "the index needs the data set of the run");
   check_room(path, reader.rows() * reader.columns() * static_cast<int64_t>(sizeof(float)), "the index");
-  FaissIndex index(at::empty({0, reader.columns()}));
+  FaissFlatIndex index(at::empty({0, reader.columns()}));
   Progress progress("index", "labels", reader.rows(), true);
   for (int64_t first = 0; first < reader.rows(); first += kBlockRows) {
     const RowRange range{first, std::min(first + kBlockRows, reader.rows())};

@@ -9,9 +9,9 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/json_file.hpp"
+#include "checkpoint/checkpoint.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
-#include "checkpoint/checkpoint.hpp"
 
 namespace vixen {
 namespace {

@@ -16,13 +16,13 @@
 #include "base/file.hpp"
 #include "base/made_folder.hpp"
 #include "base/same_file.hpp"
+#include "checkpoint/checkpoint.hpp"
 #include "commands/common.hpp"
 #include "commands/predict_table.hpp"
 #include "config/keys.hpp"
 #include "config/parse.hpp"
 #include "data/hdf5_file.hpp"
 #include "data/hdf5_matrix.hpp"
-#include "checkpoint/checkpoint.hpp"
 
 namespace vixen {
 namespace fs = std::filesystem;

@@ -14,8 +14,7 @@
 #include "commands/predict_table.hpp"
 #include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
-#include "eval/evaluator.hpp"
-#include "search/exact_search.hpp"
+#include "retrieval/retriever.hpp"
 
 namespace vixen {
 namespace {
@@ -43,26 +42,6 @@ void write_tsv(const std::filesystem::path& path, const at::Tensor& ids, const a
   }());
 }
 
-// Removes filtered labels (the query itself) from ranked lists that are wide enough, and cuts to k.
-TopK without_filtered(const TopK& wide, const Ragged<int32_t>& filter, RowRange range, int64_t k) {
-  TopK cut{at::full({wide.ids.size(0), k}, -1, at::kLong),
-           at::full({wide.ids.size(0), k}, -std::numeric_limits<float>::infinity(), at::kFloat)};
-  const auto ids = wide.ids.cpu();
-  const auto scores = wide.scores.cpu();
-  for (int64_t row = 0; row < ids.size(0); ++row) {
-    const auto dropped = filter[range.begin + row];
-    int64_t kept = 0;
-    for (int64_t place = 0; place < ids.size(1) && kept < k; ++place) {
-      const auto id = ids[row].data_ptr<int64_t>()[place];
-      if (id < 0) break;
-      if (std::binary_search(dropped.begin(), dropped.end(), static_cast<int32_t>(id))) continue;
-      cut.ids[row].data_ptr<int64_t>()[kept] = id;
-      cut.scores[row].data_ptr<float>()[kept++] = scores[row].data_ptr<float>()[place];
-    }
-  }
-  return cut;
-}
-
 }  // namespace
 
 int predict_command(const Config& asked, MpiSession& session) {
@@ -85,16 +64,10 @@ int predict_command(const Config& asked, MpiSession& session) {
 
   const auto& table = query_table(config, *dataset);
   const RowShards shards(table.size(), comm->world_size());
-  const auto range = shards.range(comm->rank());
   const bool filters = config.data.split == Split::kTest && same_labels;
-  const int64_t widest = filters ? widest_filter(*dataset) : 0;
-
   log_cpus(config, session);
-  const auto queries = embed_shard(*model->encoder, table, config, *dataset, *comm, "encode queries");
-  const auto options = search_options(config, config.predict.k + widest, comm->rank() == 0);
-  const LabelIndex index(labels, RowShards(n_labels, comm->world_size()).range(comm->rank()).begin, options);
-  auto best = sharded_search(index, queries, options, *comm);
-  if (widest > 0) best = without_filtered(best, dataset->test_filter(), range, config.predict.k);
+  Retriever retriever(*model->encoder, *dataset, labels, config, *comm);
+  const auto best = retriever.retrieve(table, config.predict.k, filters ? &dataset->test_filter() : nullptr);
 
   if (config.predict.text) {
     auto ids = at::empty({comm->rank() == 0 ? table.size() : 0, config.predict.k}, at::kLong);
@@ -110,6 +83,10 @@ int predict_command(const Config& asked, MpiSession& session) {
       const auto& identity = dataset->identity();
       attributes[kQueriesContent] = config.data.split == Split::kTrain ? identity.train : identity.test;
       if (same_labels) attributes[kLabelsContent] = identity.label;
+    }
+    if (const auto& report = retriever.report(); report.recall) {
+      attributes["search_method"] = index_kind(report.method).name;
+      attributes["search_recall"] = fmt::format("{:.4f}", *report.recall);
     }
     write_sharded(
         config.out,

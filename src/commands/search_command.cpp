@@ -15,9 +15,9 @@
 #include "commands/common.hpp"
 #include "commands/sharded_output.hpp"
 #include "commands/text_table.hpp"
+#include "config/keys.hpp"
 #include "data/hdf5_matrix.hpp"
-#include "search/exact_search.hpp"
-#include "search/faiss_index.hpp"
+#include "retrieval/retriever.hpp"
 
 namespace vixen {
 namespace {
@@ -79,24 +79,6 @@ at::Tensor read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
   return rows.to(comm.device());
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// The local search of search.method over this rank's rows.
-LocalSearch make_local_search(const Config& config, const at::Tensor& rows, int64_t first_id,
-                              const SearchOptions& options) {
-  if (config.search.method == "faiss_flat") {
-    const auto index = std::make_shared<FaissIndex>(rows, first_id);
-    return [index](const at::Tensor& queries, int64_t k) { return index->search(queries, k); };
-  }
-  if (config.search.method != "exact") {
-    fail_user("search.method = '{}'; expected exact or faiss_flat", config.search.method);
-  }
-  const auto index = std::make_shared<LabelIndex>(rows, first_id, options);
-  return [index](const at::Tensor& queries, int64_t k) { return index->search(queries, k); };
-}
-
 }  // namespace
 
 int search_command(const Config& config, MpiSession& session) {
@@ -114,21 +96,17 @@ int search_command(const Config& config, MpiSession& session) {
   on_root(*comm, [&] {
     check_room(config.out, ranked_bytes("search.k", queries.reader->rows(), config.search.k), "rankings");
   });
-  auto options = search_options(config, config.search.k, comm->rank() == 0);
-  auto start = std::chrono::steady_clock::now();
+  const auto start = std::chrono::steady_clock::now();
   const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);
-  const RowRange labels = corpus.shards.range(comm->rank());
-  // With several ranks the collective search shows the progress.
-  auto local_options = options;
-  local_options.show_progress = options.show_progress && world_size == 1;
-  const LocalSearch local_search =
-      make_local_search(config, read_shard(corpus, config.search.cosine, *comm), labels.begin, local_options);
-  const double load_seconds = comm->max_host(seconds_since(start));
+  const at::Tensor own_rows = read_shard(corpus, config.search.cosine, *comm);
+  const double load_seconds =
+      comm->max_host(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 
   log_cpus(config, session);
-  start = std::chrono::steady_clock::now();
-  const TopK found = sharded_search(local_search, own_queries, options, *comm);
-  const double seconds = comm->max_host(seconds_since(start));
+  Retriever retriever(own_rows, config.search, *comm);
+  const TopK found = retriever.retrieve(own_queries, config.search.k);
+  const RetrievalReport& report = retriever.report();
+  const double seconds = report.search_seconds;
   write_sharded(
       config.out,
       {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat, Floats::kFiniteOrMinusInfinity}}},
@@ -138,23 +116,33 @@ int search_command(const Config& config, MpiSession& session) {
     const auto m = static_cast<double>(queries.reader->rows());
     const double work = 2.0 * m * static_cast<double>(corpus.reader->rows() * corpus.reader->columns());
     const double rate = m / std::max(seconds, 1e-9), gflops = work / std::max(seconds, 1e-9) * 1e-9;
-    print_out(
-        "{} queries x {} rows x {} columns, k {}: {:.3f} s, {:.0f} queries/s, {:.1f} GFLOP/s (reading {:.1f} s)\n{}\n",
-        with_commas(queries.reader->rows()), with_commas(corpus.reader->rows()), corpus.reader->columns(),
-        config.search.k, seconds, rate, gflops, load_seconds, config.out);
+    // An approximate method skips products; what it did a second says nothing.
+    print_out("{} queries x {} rows x {} columns, k {}: {:.3f} s, {:.0f} queries/s, {} (reading {:.1f} s)\n{}\n",
+              with_commas(queries.reader->rows()), with_commas(corpus.reader->rows()), corpus.reader->columns(),
+              config.search.k, seconds, rate,
+              report.recall ? fmt::format("{:.2f}% of the exact answer", 100 * *report.recall)
+                            : fmt::format("{:.1f} GFLOP/s", gflops),
+              load_seconds, config.out);
     if (config.run.log_level == LogLevel::kDebug) {
-      const nlohmann::json report = {{"queries", queries.reader->rows()},
-                                     {"rows", corpus.reader->rows()},
-                                     {"columns", corpus.reader->columns()},
-                                     {"k", config.search.k},
-                                     {"method", config.search.method},
-                                     {"prefilter", config.search.prefilter},
-                                     {"ranks", world_size},
-                                     {"load_seconds", load_seconds},
-                                     {"search_seconds", seconds},
-                                     {"queries_per_s", rate},
-                                     {"gflop_per_s", gflops}};
-      print_out("{}\n", report.dump());
+      nlohmann::json line = {{"queries", queries.reader->rows()},
+                             {"rows", corpus.reader->rows()},
+                             {"columns", corpus.reader->columns()},
+                             {"k", config.search.k},
+                             {"method", index_kind(config.search.method).name},
+                             {"prefilter", value_text(*find_key("search.prefilter"), config)},
+                             {"ranks", world_size},
+                             {"load_seconds", load_seconds},
+                             {"build_seconds", report.build_seconds},
+                             {"index_bytes", report.index_bytes},
+                             {"search_seconds", seconds},
+                             {"queries_per_s", rate}};
+      if (report.recall) {
+        line["recall"] = *report.recall;
+        line["recall_queries"] = report.recall_queries;
+      } else {
+        line["gflop_per_s"] = gflops;
+      }
+      print_out("{}\n", line.dump());
     }
   }
   return 0;

@@ -1,23 +1,29 @@
-// Encode, search, measure.
+// Retrieve, measure.
 #include "commands/test_split.hpp"
 
 #include <ATen/ATen.h>
 
-#include "commands/common.hpp"
-#include "search/exact_search.hpp"
+#include "retrieval/retriever.hpp"
 
 namespace vixen {
 
 std::map<std::string, double> evaluate_test_split(Encoder& encoder, const at::Tensor& labels, const Dataset& dataset,
                                                   const Config& config, Communicator& comm,
                                                   std::vector<Metrics::Bin>* bins) {
-  const auto queries = embed_shard(encoder, dataset.test(), config, dataset, comm, "encode test queries");
-  const auto options = search_options(config, search_width(dataset, config), comm.rank() == 0);
-  const RowShards label_shards(dataset.labels().size(), comm.world_size());
-  const LabelIndex index(labels, label_shards.range(comm.rank()).begin, options);
-  const auto predictions = sharded_search(index, queries, options, comm);
+  Retriever retriever(encoder, dataset, labels, config, comm);
+  // The authors' code cuts the list first and drops filter pairs from what is left: evaluate_predictions does that.
+  const bool official = config.evaluate.filter == FilterMode::kOfficial;
+  const auto predictions =
+      retriever.retrieve(dataset.test(), ranking_length(config), official ? nullptr : &dataset.test_filter());
   const auto range = RowShards(dataset.test().size(), comm.world_size()).range(comm.rank());
-  return evaluate_predictions(predictions, range, dataset, config, comm, bins);
+  auto metrics = evaluate_predictions(predictions, range, dataset, config, comm, bins);
+  if (const auto& report = retriever.report(); report.recall) {
+    metrics["search_recall"] = 100 * *report.recall;
+    metrics["search_recall_queries"] = static_cast<double>(report.recall_queries);
+    metrics["search_index_bytes"] = static_cast<double>(report.index_bytes);
+    metrics["search_build_seconds"] = report.build_seconds;
+  }
+  return metrics;
 }
 
 }  // namespace vixen

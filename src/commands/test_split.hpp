@@ -13,8 +13,10 @@
 
 namespace vixen {
 
-/// Encodes the test queries, searches this rank's labels [local labels, D] and returns the metrics of all queries. bins
-/// may be null. Collective.
+/// Encodes the test queries, retrieves from this rank's labels [local labels, D] as search.method says, and returns the
+/// metrics of all queries; of an approximate method also "search_recall" (percent of the exact search's labels that
+/// were found, on "search_recall_queries" of the queries), "search_index_bytes" (of a rank) and "search_build_seconds".
+/// bins may be null. Collective.
 std::map<std::string, double> evaluate_test_split(Encoder& encoder, const at::Tensor& labels, const Dataset& dataset,
                                                   const Config& config, Communicator& comm,
                                                   std::vector<Metrics::Bin>* bins);

@@ -113,14 +113,25 @@ struct ClusterConfig {
   std::vector<int64_t> double_at = {20, 40, 60, 80, 100, 120};
 };
 
-struct SearchConfig {
+/// How labels are indexed and searched: the keys of search.* that evaluate, predict and train read too.
+struct IndexConfig {
+  SearchMethod method = SearchMethod::kExact;
+  Prefilter prefilter = Prefilter::kAuto;  // precision of the candidate GEMM; answers are the same
+  int64_t block_queries = 1024;
+  int64_t block_labels = 8192;
+  int64_t nlist = 0;           // IVF-PQ: lists of a rank; 0: by its rows
+  int64_t nprobe = 0;          // IVF-PQ: lists read for a query; 0: by nlist
+  int64_t pq_bytes = 0;        // IVF-PQ: bytes of a row's code; 0: by the width
+  int64_t pq_refine = 4;       // IVF-PQ: candidates a place that are scored again; 0: none
+  int64_t hnsw_links = 32;     // HNSW: links of a row in the upper layers, twice as many in the lowest
+  int64_t hnsw_ef_build = 80;  // HNSW: candidates kept while a row is linked
+  int64_t hnsw_ef = 0;         // HNSW: candidates kept while searching; 0: by k
+};
+
+struct SearchConfig : IndexConfig {
   std::string corpus;  // FILE.h5[:/dataset]
   std::string queries;
   int64_t k = 100;
-  std::string method = "exact";    // exact | faiss_flat
-  std::string prefilter = "auto";  // auto | fp32 | bf16: precision of the candidate GEMM; answers are the same
-  int64_t block_queries = 1024;
-  int64_t block_labels = 8192;
   bool cosine = true;  // normalise rows first
 };
 

@@ -85,6 +85,22 @@ enum class FilterMode { kBeforeCut, kOfficial };  // evaluate.filter
 template <>
 inline constexpr std::array kWords<FilterMode> = {"before", "official"};
 
+enum class SearchMethod {  // search.method
+#define VIXEN_INDEX(enumerator, name, exact, help) enumerator,
+#include "config/search_methods.inl"
+#undef VIXEN_INDEX
+};
+template <>
+inline constexpr std::array kWords<SearchMethod> = {
+#define VIXEN_INDEX(enumerator, name, exact, help) #name,
+#include "config/search_methods.inl"
+#undef VIXEN_INDEX
+};
+
+enum class Prefilter { kAuto, kFloat32, kBfloat16 };  // search.prefilter
+template <>
+inline constexpr std::array kWords<Prefilter> = {"auto", "fp32", "bf16"};
+
 enum class EmbedSide { kQueries, kLabels };  // embed.side
 template <>
 inline constexpr std::array kWords<EmbedSide> = {"queries", "labels"};

@@ -17,6 +17,7 @@ constexpr Range kDropoutOrNone{-kInfinity, 1, true, "below 1 (negative: what con
 constexpr Range kCosineGap{0, 2, false, "in [0, 2]"};
 constexpr Range kPositive{std::numeric_limits<double>::min(), kInfinity, false, "above 0"};
 constexpr Range kThreads{0, 4096, false, "in [0, 4096]"};
+constexpr Range kLinks{2, 1024, false, "in [2, 1024]"};
 
 // The member as a Field; an enum with its words.
 template <typename T>
@@ -29,6 +30,14 @@ Field field_of(T& value) {
     return &value;
   }
 }
+
+#define VIXEN_INDEX(enumerator, name, exact, help) +("; " #name ": " help)
+std::string search_method_help() {
+  return std::string("How labels are searched (docs/search.md)")
+#include "config/search_methods.inl"
+      ;
+}
+#undef VIXEN_INDEX
 
 // Two lines a key, read as a table.
 // clang-format off
@@ -242,14 +251,29 @@ std::vector<Key> make_keys() {
        "Rows to search for: FILE.h5[:/dataset]", PathRole::kInput},
       {"search.k", VIXEN_FIELD(search.k), "rows", ours, kAtLeast1, kSearchWidths, kNoFact,
        "Best rows kept for each query"},
-      {"search.method", VIXEN_FIELD(search.method), "", ours, {}, kRetrievers, kNoFact,
-       "Search algorithm; both are exact", PathRole::kNone, {"exact", "faiss_flat"}},
+      {"search.method", VIXEN_FIELD(search.method), "", ours, {}, kSearchPlans, kNoFact,
+       search_method_help()},
       {"search.prefilter", VIXEN_FIELD(search.prefilter), "", ours, {}, kSearchers, kNoFact,
-       "Precision of the product that finds candidates; the answers are the same", PathRole::kNone, {"auto", "fp32", "bf16"}},
+       "Precision of the product that finds candidates; the answers are the same"},
       {"search.block_queries", VIXEN_FIELD(search.block_queries), "rows", ours, kAtLeast1, kSearchPlans, kNoFact,
        "Queries of a block of scores"},
       {"search.block_labels", VIXEN_FIELD(search.block_labels), "rows", ours, kAtLeast1, kSearchPlans, kNoFact,
        "Labels of a block of scores"},
+      {"search.nlist", VIXEN_FIELD(search.nlist), "lists", ours, kAtLeast0, kSearchPlans, kNoFact,
+       "faiss_ivf_pq: lists that k-means deals a rank's labels to, at most one for 39 of them; 0: 4 times their square root"},
+      {"search.nprobe", VIXEN_FIELD(search.nprobe), "lists", ours, kAtLeast0, kSearchers, kNoFact,
+       "faiss_ivf_pq: nearest lists that are read for a query; 0: twice the square root of their number, at least 16"},
+      {"search.pq_bytes", VIXEN_FIELD(search.pq_bytes), "bytes", ours, kAtLeast0, kSearchPlans, kNoFact,
+       "faiss_ivf_pq: length of a label's code, at most the width; 0: a quarter of the width"},
+      {"search.pq_refine", VIXEN_FIELD(search.pq_refine), "candidates a place", ours, kAtLeast0, kSearchPlans, kNoFact,
+       "faiss_ivf_pq: the best candidates by their codes that are scored by their rows, times k; 0: none, rows are not kept "
+       "and scores are those of the codes"},
+      {"search.hnsw_links", VIXEN_FIELD(search.hnsw_links), "links", ours, kLinks, kSearchPlans, kNoFact,
+       "faiss_hnsw: links of a label in the graph's upper layers; twice as many in the lowest"},
+      {"search.hnsw_ef_build", VIXEN_FIELD(search.hnsw_ef_build), "labels", ours, kAtLeast1, kSearchers, kNoFact,
+       "faiss_hnsw: candidates kept while a label is linked"},
+      {"search.hnsw_ef", VIXEN_FIELD(search.hnsw_ef), "labels", ours, kAtLeast0, kSearchers, kNoFact,
+       "faiss_hnsw: candidates kept while a query is answered, at least k; 0: twice k, at least 64"},
       {"search.cosine", VIXEN_FIELD(search.cosine), "", paper, {}, kSearch, kNoFact,
        "Normalise rows first"},
 

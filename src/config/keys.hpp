@@ -67,7 +67,6 @@ struct Key {
   KeyFacts facts;
   std::string help;  // one sentence, no full stop
   PathRole path = PathRole::kNone;
-  std::vector<std::string> choices = {};  // of a string; empty: any
 
   std::string section() const;  // "" for device, threads, out
   std::string member() const;   // the name within the section

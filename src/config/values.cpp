@@ -97,7 +97,6 @@ std::vector<std::string> key_names() {
 }
 
 std::string type_of(const Key& key) {
-  if (!key.choices.empty()) return join(key.choices, "|");
   Config any;
   return std::visit(
       Overloaded{[](std::string*) -> std::string { return "TEXT"; }, [](int64_t*) -> std::string { return "INTEGER"; },
@@ -147,10 +146,7 @@ void set_value(const Key& key, Config& config, const std::string& text, const st
     fail_user("{}: {} = {}: found a control character in the value, expected none", where, key.name,
               shown(text, kShownBytes));
   }
-  std::visit(Overloaded{[&](std::string* value) {
-                          if (!key.choices.empty()) choose(key.choices);
-                          *value = text;
-                        },
+  std::visit(Overloaded{[&](std::string* value) { *value = text; },
                         [&](int64_t* value) {
                           int64_t parsed = 0;
                           if (!parse_number(text, parsed)) refuse("a whole number");

@@ -38,15 +38,8 @@ std::vector<double> label_weights(const Config& config, const Dataset& dataset) 
   return weights;
 }
 
-int64_t widest_filter(const Dataset& dataset) {
-  int64_t widest = 0;
-  for (int64_t row = 0; row < dataset.test().size(); ++row)
-    widest = std::max(widest, static_cast<int64_t>(dataset.test_filter()[row].size()));
-  return widest;
-}
-
-int64_t search_width(const Dataset& dataset, const Config& config) {
-  return std::max<int64_t>(config.evaluate.k, 100) + widest_filter(dataset);
+int64_t ranking_length(const Config& config) {
+  return std::max<int64_t>(config.evaluate.k, 100);
 }
 
 std::map<std::string, double> evaluate_predictions(const TopK& local_predictions, RowRange local_queries,
@@ -59,7 +52,7 @@ std::map<std::string, double> evaluate_predictions(const TopK& local_predictions
 
   const auto ids = local_predictions.ids.cpu().contiguous();
   const int64_t k = ids.size(1);
-  const int64_t kept = std::min(k, std::max<int64_t>(config.evaluate.k, 100));
+  const int64_t kept = std::min(k, ranking_length(config));
   const bool official = config.evaluate.filter == FilterMode::kOfficial;
   for (int64_t row = 0; row < ids.size(0); ++row) {
     const std::span<const int64_t> ranked(ids.data_ptr<int64_t>() + row * k, static_cast<size_t>(k));

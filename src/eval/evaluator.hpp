@@ -10,19 +10,17 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "eval/metrics.hpp"
-#include "search/exact_search.hpp"
+#include "search/top_k.hpp"
+#include "shard/row_shards.hpp"
 
 namespace vixen {
 
 /// Inverse propensities of the labels [L], from training counts and the constants of data.* (or the data set's).
 std::vector<double> label_weights(const Config& config, const Dataset& dataset);
 
-/// The largest number of filtered labels of a test query.
-int64_t widest_filter(const Dataset& dataset);
-
-/// How many labels to search for, so that evaluate.k are left after the filter: k + the largest number of filtered
-/// labels.
-int64_t search_width(const Dataset& dataset, const Config& config);
+/// The longest ranking that metrics look at, and hence how many labels to retrieve: evaluate.k, at least the 100 of
+/// R@100.
+int64_t ranking_length(const Config& config);
 
 /// Metrics (percentages; plus "queries" and "labels") of predictions whose rows are this rank's test queries
 /// `local_queries`. bins, when given, receives the deciles of label frequency. Collective.

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "search/exact_search.hpp"
+#include "search/top_k.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {

@@ -15,6 +15,7 @@
 #include "objective/objective.hpp"
 #include "prototypes/centroids.hpp"
 #include "prototypes/label_prototypes.hpp"
+#include "retrieval/retriever.hpp"
 #include "sampling/sampler.hpp"
 #include "shard/row_shards.hpp"
 
@@ -193,9 +194,9 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& enco
     const auto network = prototype_bytes(shape, RowShards::kBlockRows);
     parts.push_back({"prototypes of all labels", labels * kFloat + network.kept + network.moment});
   }
-  parts.push_back(
-      {"evaluation: label index, test queries, ranked lists",
-       labels * (kFloat + (shape.cpu ? kHalf : 0)) + test * (d * kFloat + 2 * k * 12) + std::max(encode, blocks)});
+  parts.push_back({"evaluation: label index, test queries, ranked lists",
+                   labels * kFloat + Retriever::planned_bytes(config.search, own_labels, d, shape.cpu) +
+                       test * (d * kFloat + 2 * k * 12) + std::max(encode, blocks)});
   return parts;
 }
 

@@ -29,57 +29,52 @@ bool bfloat16_is_faster() {
   return faster;
 }
 
-bool wants_bfloat16(const std::string& prefilter, at::Device device) {
-  if (prefilter != "auto" && prefilter != "fp32" && prefilter != "bf16") {
-    fail_user("search.prefilter = '{}'; expected auto, fp32 or bf16", prefilter);
-  }
-  if (!device.is_cpu() || prefilter == "fp32") return false;
-  return prefilter == "bf16" || bfloat16_is_faster();
+bool wants_bfloat16(Prefilter prefilter, at::Device device) {
+  if (!device.is_cpu() || prefilter == Prefilter::kFloat32) return false;
+  return prefilter == Prefilter::kBfloat16 || bfloat16_is_faster();
 }
 
 }  // namespace
 
-struct LabelIndex::Impl {
-  LabelRows labels;
-  SearchOptions options;
-};
-
-LabelIndex::LabelIndex(at::Tensor rows, int64_t first_id, const SearchOptions& options)
-    : impl_(std::make_unique<Impl>()) {
+ExactIndex::ExactIndex(const at::Tensor& rows, int64_t first_id, const IndexConfig& config)
+    : Index(rows.size(0), rows.size(1), first_id), block_queries_(config.block_queries) {
   VIXEN_CHECK(rows.dim() == 2, "rows of {} dimensions", rows.dim());
   VIXEN_CHECK(rows.size(0) <= std::numeric_limits<int32_t>::max(), "{} rows in one index", rows.size(0));
-  VIXEN_CHECK(options.block_labels > 0 && options.block_queries > 0, "blocks of {} queries, {} labels",
-              options.block_queries, options.block_labels);
-  LabelRows& labels = impl_->labels;
-  impl_->options = options;
-  labels.rows = rows.to(at::kFloat).contiguous();
-  labels.first_id = first_id;
-  labels.block_rows = options.block_labels;
-  labels.prefilter = wants_bfloat16(options.prefilter, rows.device()) ? labels.rows.to(at::kBFloat16) : labels.rows;
-  const RowBounds bounds = row_bounds(labels.rows, labels.prefilter, "label", first_id);
-  for (int64_t begin = 0; begin < rows.size(0); begin += labels.block_rows) {
-    labels.bounds.push_back(block_bound(bounds, begin, std::min(rows.size(0), begin + labels.block_rows)));
+  VIXEN_CHECK(config.block_labels > 0 && config.block_queries > 0, "blocks of {} queries, {} labels",
+              config.block_queries, config.block_labels);
+  labels_.rows = rows.to(at::kFloat).contiguous();
+  labels_.first_id = first_id;
+  labels_.block_rows = config.block_labels;
+  labels_.prefilter = wants_bfloat16(config.prefilter, rows.device()) ? labels_.rows.to(at::kBFloat16) : labels_.rows;
+  const RowBounds bounds = row_bounds(labels_.rows, labels_.prefilter, "label", first_id);
+  for (int64_t begin = 0; begin < rows.size(0); begin += labels_.block_rows) {
+    labels_.bounds.push_back(block_bound(bounds, begin, std::min(rows.size(0), begin + labels_.block_rows)));
   }
 }
 
-LabelIndex::~LabelIndex() = default;
-LabelIndex::LabelIndex(LabelIndex&&) noexcept = default;
-
-int64_t LabelIndex::rows() const {
-  return impl_->labels.rows.size(0);
+std::unique_ptr<Index> make_exact_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
+                                        bool /*show_progress*/) {
+  return std::make_unique<ExactIndex>(rows, first_id, config);
 }
 
-TopK LabelIndex::search(const at::Tensor& queries, int64_t k) const {
-  const LabelRows& labels = impl_->labels;
-  VIXEN_CHECK(k > 0, "k = {}", k);
-  VIXEN_CHECK(queries.dim() == 2 && queries.device() == labels.rows.device(), "queries of {} dimensions on {}",
-              queries.dim(), queries.device().str());
-  if (queries.size(1) != labels.rows.size(1)) {
-    fail_user("queries have {} columns, labels {}; expected the same width", queries.size(1), labels.rows.size(1));
-  }
-  const at::Tensor dense = queries.to(at::kFloat).contiguous();
-  return dense.is_cpu() ? search_on_cpu(labels, dense, k, impl_->options)
-                        : search_with_aten(labels, dense, k, impl_->options);
+int64_t exact_index_bytes(const IndexConfig& /*config*/, int64_t n, int64_t width, bool cpu) {
+  return cpu ? n * width * int64_t{sizeof(at::BFloat16)} : 0;  // the prefilter's copy
+}
+
+int64_t ExactIndex::bytes() const {
+  const bool copied = labels_.prefilter.scalar_type() == at::kBFloat16;
+  return static_cast<int64_t>(labels_.rows.nbytes() + (copied ? labels_.prefilter.nbytes() : 0));
+}
+
+std::string ExactIndex::description() const {
+  const bool bfloat16 = labels_.prefilter.scalar_type() == at::kBFloat16;
+  return fmt::format("every label compared, candidates by {} products", bfloat16 ? "bf16" : "fp32");
+}
+
+TopK ExactIndex::search_rows(const at::Tensor& queries, int64_t k, bool show_progress) const {
+  VIXEN_CHECK(queries.device() == labels_.rows.device(), "queries on {}", queries.device().str());
+  return queries.is_cpu() ? search_on_cpu(labels_, queries, k, block_queries_, show_progress)
+                          : search_with_aten(labels_, queries, k, block_queries_, show_progress);
 }
 
 at::Tensor canonical_dot(const at::Tensor& a, const at::Tensor& b) {

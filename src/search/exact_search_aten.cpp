@@ -98,7 +98,8 @@ at::Tensor canonical_dot_aten(const at::Tensor& a, const at::Tensor& b) {
   return lanes.squeeze(-1).to(at::kFloat) + 0.0;
 }
 
-TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, const SearchOptions& options) {
+TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t block_queries,
+                      bool show_progress) {
   const int64_t m = queries.size(0), n = labels.rows.size(0);
   const auto device = queries.options();
   TopK result{at::full({m, k}, -1, device.dtype(at::kLong)), at::full({m, k}, -kInfinity, device)};
@@ -107,8 +108,8 @@ TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_
   const int64_t found = std::min(k, n);
   // Candidates of a block stay within the memory that a rescoring step takes.
   const int64_t block =
-      std::clamp<int64_t>(options.block_queries, 1, std::max<int64_t>(1, kRescoreBytes / (24 * (k + kExtra))));
-  Progress progress("search", "queries", m, options.show_progress);
+      std::clamp<int64_t>(block_queries, 1, std::max<int64_t>(1, kRescoreBytes / (24 * (k + kExtra))));
+  Progress progress("search", "queries", m, show_progress);
   for (int64_t begin = 0; begin < m; begin += block) {
     const int64_t size = std::min(block, m - begin);
     at::Tensor pending = at::arange(begin, begin + size, device.dtype(at::kLong));

@@ -6,7 +6,8 @@
 namespace vixen {
 
 /// queries: float32 [m, D] on the labels' device. Local. The product is float32 (labels.prefilter is labels.rows).
-TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, const SearchOptions& options);
+TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t block_queries,
+                      bool show_progress);
 
 /// Canonical dot products in the order of ScanKernels::dot. a, b: float32 [..., D], broadcast; -> float32 [...].
 at::Tensor canonical_dot_aten(const at::Tensor& a, const at::Tensor& b);

@@ -16,25 +16,26 @@ constexpr int64_t kCandidateBytes = int64_t{256} << 20;  // for the candidates o
 constexpr int64_t kScanGrain = 16;                       // queries handed to a thread at a time
 
 /// Queries of a block, fewer when k is so large that their candidates would take too much memory.
-int64_t block_queries(const SearchOptions& options, int64_t k) {
+int64_t fitting_queries(int64_t asked, int64_t k) {
   const int64_t fitting = std::max<int64_t>(1, kCandidateBytes / Candidates::bytes(k));
-  return std::clamp<int64_t>(options.block_queries, 1, fitting);
+  return std::clamp<int64_t>(asked, 1, fitting);
 }
 
 }  // namespace
 
-TopK search_on_cpu(const LabelRows& labels, const at::Tensor& queries, int64_t k, const SearchOptions& options) {
+TopK search_on_cpu(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t block_queries,
+                   bool show_progress) {
   const int64_t m = queries.size(0), n = labels.rows.size(0), d = labels.rows.size(1);
   const bool bfloat16 = labels.prefilter.scalar_type() == at::kBFloat16;
   TopK result{at::empty({m, k}, at::kLong), at::empty({m, k}, at::kFloat)};
-  const int64_t query_rows = std::min(block_queries(options, k), std::max<int64_t>(m, 1));
+  const int64_t query_rows = std::min(fitting_queries(block_queries, k), std::max<int64_t>(m, 1));
   const ErrorModel model(d, bfloat16, at::kCPU);
   const ExactRows exact{labels.rows.const_data_ptr<float>(), d};
   // One tile of scores, used again and again, so that it stays in the cache.
   at::Tensor tile_buffer =
       at::empty({query_rows * std::min(labels.block_rows, std::max<int64_t>(n, 1))}, labels.prefilter.options());
   std::vector<Candidates> candidates(static_cast<size_t>(query_rows), Candidates(k));
-  Progress progress("search", "queries", m, options.show_progress);
+  Progress progress("search", "queries", m, show_progress);
 
   for (int64_t first_query = 0; first_query < m; first_query += query_rows) {
     const int64_t rows = std::min(query_rows, m - first_query);

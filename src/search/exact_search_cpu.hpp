@@ -6,8 +6,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "config/config.hpp"
 #include "search/error_bound.hpp"
-#include "search/exact_search.hpp"
+#include "search/top_k.hpp"
 
 namespace vixen {
 
@@ -21,6 +22,7 @@ struct LabelRows {
 };
 
 /// queries: float32 [m, D], contiguous, CPU. Local; uses ATen's threads.
-TopK search_on_cpu(const LabelRows& labels, const at::Tensor& queries, int64_t k, const SearchOptions& options);
+TopK search_on_cpu(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t block_queries,
+                   bool show_progress);
 
 }  // namespace vixen

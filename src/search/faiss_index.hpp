@@ -1,43 +1,69 @@
-// FAISS's flat inner-product index over label rows: a second way to search, and a file that others can use.
+// What the FAISS indexes share: candidates block by block, scored again with the canonical score, in the total order.
+//
+// FAISS cuts its work by the number of threads, and what a sum or a matrix product rounds to depends on the cut. Here
+// work is cut into blocks of fixed size that run on one thread each, so that an index and its answers are the same for
+// any number of threads.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <faiss/IndexFlat.h>
 
 #include <cstdint>
-#include <filesystem>
-#include <memory>
+#include <functional>
+#include <string>
 
-#include "search/exact_search.hpp"
+#include "search/index.hpp"
 
 namespace vixen {
 
-/// IndexFlatIP on the CPU. Its scores are float32 sums in no fixed order, and equal scores stand in no fixed order:
-/// close to the exact search's answer, but not to the bit.
-class FaissIndex {
+class Progress;
+
+/// Calls work(begin, end) for the blocks [0, block), [block, 2 block), ... of [0, n): side by side on ATen's threads,
+/// and each on one thread, FAISS and BLAS within it included.
+void for_each_block(int64_t n, int64_t block, const std::function<void(int64_t, int64_t)>& work);
+
+/// While it lives, OpenMP regions that this thread opens have one thread.
+class OneThread {
  public:
-  /// Copies rows [n, D] (float32 or float16, any device); ids are first_id, first_id + 1, ... A row that is not finite
-  /// is a UserError.
-  explicit FaissIndex(const at::Tensor& rows, int64_t first_id = 0);
-  /// Appends rows [m, D] under the next ids, so that an index need not exist twice in memory. As the constructor.
-  void add(const at::Tensor& rows);
-  /// Reads an index file (faiss.write_index); UserError naming the file when it is missing, damaged or of another kind.
-  static FaissIndex load(const std::filesystem::path& path);
-  ~FaissIndex();
-  FaissIndex(FaissIndex&&) noexcept;
-  FaissIndex& operator=(FaissIndex&&) noexcept;
-
-  /// Writes the file that faiss.read_index reads, atomically. Ids in it count from 0.
-  void save(const std::filesystem::path& path) const;
-
-  int64_t rows() const;
-  int64_t width() const;
-  /// queries [m, D] -> k best of this index on the queries' device; -1 and -infinity where there are fewer. Local.
-  TopK search(const at::Tensor& queries, int64_t k) const;
+  OneThread();
+  ~OneThread();
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
 
  private:
-  struct Impl;
-  explicit FaissIndex(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  int before_;
+};
+
+/// FAISS's flat index, searched in fixed blocks: what k-means assigns points to centroids with.
+struct BlockedFlat : faiss::IndexFlat {
+  BlockedFlat(int64_t width, faiss::MetricType metric) : faiss::IndexFlat(width, metric) {}
+
+  void search(idx_t n, const float* x, idx_t k, float* distances, idx_t* labels,
+              const faiss::SearchParameters* params = nullptr) const override;
+
+  Progress* progress = nullptr;  // advanced by the points that were searched for
+};
+
+/// rows as FAISS takes them: float32 on the CPU, contiguous. UserError naming the label that is not finite.
+at::Tensor faiss_rows(const at::Tensor& rows, int64_t first_id);
+
+/// An index that FAISS holds on the CPU, whatever device queries are on.
+class FaissIndex : public Index {
+ protected:
+  using Index::Index;
+
+  /// The `count` best rows of queries [m, D], or fewer (row -1), in any order: rows and scores [m, count]. Runs on one
+  /// thread, several calls at a time.
+  virtual void find(int64_t m, const float* queries, int64_t count, int64_t* found, float* scores) const = 0;
+  /// The same where find() gave fewer rows than there are: never fewer than min(count, rows).
+  virtual void find_all(int64_t m, const float* queries, int64_t count, int64_t* found, float* scores) const = 0;
+  /// Rows [n, D] for the final scores; null: the scores of find() are final.
+  virtual const float* exact_rows() const = 0;
+  /// Candidates that are asked for when k places are to be filled.
+  virtual int64_t candidates(int64_t k) const { return k; }
+
+ private:
+  TopK search_rows(const at::Tensor& queries, int64_t k, bool show_progress) const final;
+  void search_block(int64_t m, const float* queries, int64_t k, int64_t* ids, float* scores) const;
 };
 
 }  // namespace vixen

@@ -1,14 +1,13 @@
-// Search over row-sharded labels: blocks of queries visit every rank's shard, the ranks' lists come home and are
-// merged. The lists are exact and carry canonical scores, so that the merged list does not depend on how labels are
-// dealt.
+// Blocks of queries visit every rank's shard, the ranks' lists come home and are merged. Lists of an exact index carry
+// canonical scores, so that the merged list does not depend on how labels are dealt.
+#include "search/sharded_search.hpp"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <vector>
 
-#include "base/check.hpp"
 #include "base/progress.hpp"
-#include "search/exact_search.hpp"
 
 namespace vixen {
 namespace {
@@ -16,38 +15,33 @@ namespace {
 constexpr int64_t kExchangeBytes = int64_t{256} << 20;  // for the lists of a block: all ranks' ids and scores
 
 /// Queries that a rank contributes to a round: the block and its lists stay within bounds for any k and W.
-int64_t queries_a_round(const SearchOptions& options, int64_t k, int world_size) {
+int64_t queries_a_round(int64_t block_queries, int64_t k, int world_size) {
   const int64_t fitting = kExchangeBytes / (k * 12 * 2 * world_size);
-  return std::max<int64_t>(1, std::min(options.block_queries, fitting));
+  return std::max<int64_t>(1, std::min(block_queries, fitting));
 }
 
 }  // namespace
 
-TopK sharded_search(const LabelIndex& index, const at::Tensor& queries, const SearchOptions& options,
-                    Communicator& comm) {
-  return sharded_search([&](const at::Tensor& block, int64_t k) { return index.search(block, k); }, queries, options,
-                        comm);
-}
-
-TopK sharded_search(const LocalSearch& local_search, const at::Tensor& queries, const SearchOptions& options,
-                    Communicator& comm) {
+TopK sharded_search(const Index& index, const at::Tensor& queries, int64_t k, int64_t block_queries, Communicator& comm,
+                    const std::string& progress_label) {
   const int world_size = comm.world_size();
-  const int64_t k = options.k, m = queries.size(0);
-  if (world_size == 1) return local_search(queries, k);
+  const int64_t m = queries.size(0);
+  const bool show_progress = !progress_label.empty() && comm.rank() == 0;
+  if (world_size == 1) return index.search(queries, k, show_progress);
 
   const auto query_rows = comm.all_gather_host(m);
-  const int64_t step = queries_a_round(options, k, world_size);
+  const int64_t step = queries_a_round(block_queries, k, world_size);
   const int64_t most = *std::max_element(query_rows.begin(), query_rows.end());
   const at::Tensor own = queries.to(at::kFloat).contiguous();
   TopK result{at::empty({m, k}, own.options().dtype(at::kLong)), at::empty({m, k}, own.options())};
-  Progress progress("search", "queries", most, options.show_progress && comm.rank() == 0);
+  Progress progress(progress_label, "queries", most, show_progress);
 
   for (int64_t first = 0; first < most; first += step) {
     std::vector<int64_t> rows;  // of this round, by the rank that asks
     for (const int64_t n : query_rows) rows.push_back(std::clamp<int64_t>(n - first, 0, step));
     const int64_t asked = rows[static_cast<size_t>(comm.rank())];
     const int64_t begin = std::min(first, m);
-    const TopK local = local_search(comm.all_gather_rows(own.narrow(0, begin, asked).contiguous(), rows), k);
+    const TopK local = index.search(comm.all_gather_rows(own.narrow(0, begin, asked).contiguous(), rows), k);
     // The lists go back to those who asked; one of each rank comes in.
     const std::vector<int64_t> incoming(static_cast<size_t>(world_size), asked);
     const at::Tensor ids = comm.all_to_all_rows(local.ids, rows, incoming);

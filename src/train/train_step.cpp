@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "device/transfer.hpp"
+#include "model/pack_options.hpp"
 #include "train/chunked_encoder.hpp"
-#include "train/pack_options.hpp"
 
 namespace vixen {
 namespace {

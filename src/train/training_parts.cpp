@@ -5,8 +5,8 @@
 
 #include "base/check.hpp"
 #include "model/adapter_files.hpp"
+#include "model/pack_options.hpp"
 #include "model/weight_fingerprint.hpp"
-#include "train/pack_options.hpp"
 
 namespace vixen {
 

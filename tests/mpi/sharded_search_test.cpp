@@ -6,7 +6,8 @@
 
 #include "mpi/mpi_main.hpp"
 #include "search/exact_search.hpp"
-#include "search/faiss_index.hpp"
+#include "search/faiss_flat_index.hpp"
+#include "search/sharded_search.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {
@@ -19,9 +20,8 @@ at::Tensor random_rows(int64_t n, int64_t d, uint64_t seed) {
   return at::randn({n, d}, at::make_generator<at::CPUGeneratorImpl>(seed));
 }
 
-SearchOptions make_options(int64_t k, int64_t block_queries) {
-  SearchOptions options;
-  options.k = k;
+IndexConfig make_options(int64_t block_queries) {
+  IndexConfig options;
   options.block_queries = block_queries;
   options.block_labels = 300;
   return options;
@@ -29,15 +29,16 @@ SearchOptions make_options(int64_t k, int64_t block_queries) {
 
 /// Searches with labels dealt by `deal` and queries dealt unevenly; compares this rank's rows with a search by one
 /// rank.
-void check(const at::Tensor& labels, const at::Tensor& queries, const RowShards& deal, const SearchOptions& options) {
+void check(const at::Tensor& labels, const at::Tensor& queries, const RowShards& deal, int64_t k,
+           const IndexConfig& options) {
   const int rank = world().rank(), ranks = world().world_size();
-  const TopK expected = LabelIndex(labels, 0, options).search(queries, options.k);
+  const TopK expected = ExactIndex(labels, 0, options).search(queries, k);
   const RowRange own = deal.range(rank);
-  const LabelIndex index(labels.slice(0, own.begin, own.end), own.begin, options);
+  const ExactIndex index(labels.slice(0, own.begin, own.end), own.begin, options);
   // The last rank asks for most; the first may have nothing to ask.
   const int64_t m = queries.size(0);
   const int64_t begin = m * rank * rank / (ranks * ranks), end = m * (rank + 1) * (rank + 1) / (ranks * ranks);
-  const TopK found = sharded_search(index, queries.slice(0, begin, end), options, world());
+  const TopK found = sharded_search(index, queries.slice(0, begin, end), k, options.block_queries, world());
   EXPECT_TRUE(at::equal(found.ids, expected.ids.slice(0, begin, end))) << "rank " << rank;
   EXPECT_TRUE(at::equal(found.scores, expected.scores.slice(0, begin, end))) << "rank " << rank;
 }
@@ -48,32 +49,30 @@ TEST(ShardedSearch, IsTheSearchOfOneRankToTheBit) {
   for (const int64_t k : {1, 10, 700, 2500}) {
     for (const int64_t block : {16, 1024}) {
       test::step(fmt::format("k {} block {}", k, block));
-      check(labels, queries, deal, make_options(k, block));
+      check(labels, queries, deal, k, make_options(block));
     }
   }
 }
 
 TEST(ShardedSearch, TiesAcrossRanksGoByGlobalId) {
   const at::Tensor labels = random_rows(50, 16, 3).sign().repeat({40, 1});
-  check(labels, random_rows(60, 16, 4).sign(), RowShards(2000, world().world_size(), 64), make_options(100, 32));
+  check(labels, random_rows(60, 16, 4).sign(), RowShards(2000, world().world_size(), 64), 100, make_options(32));
 }
 
 TEST(ShardedSearch, RanksWithoutLabelsOrQueries) {
   const at::Tensor labels = random_rows(30, 8, 5);
   // One block: a single rank holds every label.
-  check(labels, random_rows(5, 8, 6), RowShards(30, world().world_size(), 512), make_options(12, 4));
-  check(labels, random_rows(1, 8, 7), RowShards(30, world().world_size(), 8), make_options(40, 4));
-  check(labels, at::empty({0, 8}), RowShards(30, world().world_size(), 8), make_options(3, 4));
+  check(labels, random_rows(5, 8, 6), RowShards(30, world().world_size(), 512), 12, make_options(4));
+  check(labels, random_rows(1, 8, 7), RowShards(30, world().world_size(), 8), 40, make_options(4));
+  check(labels, at::empty({0, 8}), RowShards(30, world().world_size(), 8), 3, make_options(4));
 }
 
-TEST(ShardedSearch, AnyLocalSearchCanBeSharded) {
+TEST(ShardedSearch, AnyIndexCanBeSharded) {
   const at::Tensor labels = random_rows(1500, 24, 8), queries = random_rows(40, 24, 9);
   const RowRange own = RowShards(1500, world().world_size(), 64).range(world().rank());
-  const FaissIndex index(labels.slice(0, own.begin, own.end), own.begin);
-  const auto options = make_options(15, 8);
-  const TopK found = sharded_search([&](const at::Tensor& block, int64_t k) { return index.search(block, k); }, queries,
-                                    options, world());
-  EXPECT_TRUE(at::equal(found.ids, LabelIndex(labels, 0, options).search(queries, 15).ids));
+  const FaissFlatIndex index(labels.slice(0, own.begin, own.end), own.begin);
+  const TopK found = sharded_search(index, queries, 15, /*block_queries=*/8, world());
+  EXPECT_TRUE(at::equal(found.ids, ExactIndex(labels, 0, make_options(8)).search(queries, 15).ids));
 }
 
 }  // namespace

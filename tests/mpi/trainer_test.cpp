@@ -15,9 +15,10 @@
 #include "fixtures/toy_dataset.hpp"
 #include "fixtures/toy_model.hpp"
 #include "kernels/pooling.hpp"
+#include "model/encode_pass.hpp"
 #include "mpi/mpi_main.hpp"
+#include "retrieval/retriever.hpp"
 #include "sampling/shuffled.hpp"
-#include "search/exact_search.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -117,11 +118,7 @@ class TrainerTest : public ::testing::Test {
       return encode_rows(*trainer.parts().encoder, table, dataset.images(), range, options);
     };
     const auto labels = trainer.parts().prototypes->representations(encode(dataset.labels()));
-    const auto range = RowShards(dataset.labels().size(), comm.world_size()).range(comm.rank());
-    SearchOptions search;
-    search.k = 100;
-    const LabelIndex index(labels, range.begin, search);
-    return sharded_search(index, normalize_rows(encode(dataset.test())).y, search, comm);
+    return Retriever(labels, IndexConfig{}, comm).retrieve(normalize_rows(encode(dataset.test())).y, 100);
   }
 
   // Trains W ranks and one rank alone side by side.

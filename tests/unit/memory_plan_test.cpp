@@ -14,7 +14,7 @@
 #include "fixtures/toy_model.hpp"
 #include "model/prototype.hpp"
 #include "train/chunked_encoder.hpp"
-#include "train/pack_options.hpp"
+#include "model/pack_options.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "base/random.hpp"
-#include "search/exact_search.hpp"
+#include "search/top_k.hpp"
 
 namespace vixen {
 namespace {

@@ -1,5 +1,5 @@
 // Packing options from configuration, encoder and data set.
-#include "train/pack_options.hpp"
+#include "model/pack_options.hpp"
 
 #include <ATen/ATen.h>
 

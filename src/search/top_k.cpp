@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "base/check.hpp"
-#include "search/exact_search.hpp"
+#include "search/top_k.hpp"
 
 namespace vixen {
 namespace {
@@ -16,7 +16,7 @@ TopK merge_on_cpu(const TopK& a, const TopK& b, int64_t k) {
   const int64_t m = a.ids.size(0), width_a = a.ids.size(1), width_b = b.ids.size(1);
   const at::Tensor ids_a = a.ids.contiguous(), ids_b = b.ids.contiguous();
   const at::Tensor scores_a = a.scores.contiguous(), scores_b = b.scores.contiguous();
-  TopK merged{at::full({m, k}, -1, at::kLong), at::full({m, k}, -kInfinity, at::kFloat)};
+  TopK merged = empty_top_k(m, k);
   for (int64_t row = 0; row < m; ++row) {
     const int64_t* id_a = ids_a.const_data_ptr<int64_t>() + row * width_a;
     const int64_t* id_b = ids_b.const_data_ptr<int64_t>() + row * width_b;
@@ -40,6 +40,10 @@ TopK merge_on_cpu(const TopK& a, const TopK& b, int64_t k) {
 }
 
 }  // namespace
+
+TopK empty_top_k(int64_t n, int64_t k) {
+  return {at::full({n, k}, -1, at::kLong), at::full({n, k}, -kInfinity, at::kFloat)};
+}
 
 TopK merge_top_k(const TopK& a, const TopK& b, int64_t k) {
   VIXEN_CHECK(a.ids.size(0) == b.ids.size(0), "{} and {} queries", a.ids.size(0), b.ids.size(0));

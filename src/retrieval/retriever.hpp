@@ -1,0 +1,98 @@
+// The best labels for queries: encoder, index over row-sharded labels, merge over ranks, filter pairs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "comm/communicator.hpp"
+#include "config/config.hpp"
+#include "data/dataset.hpp"
+#include "model/encoder.hpp"
+#include "search/index.hpp"
+
+namespace vixen {
+
+/// Labels that must not be answered to some queries, as (query, label) pairs.
+struct PairFilter {
+  int64_t widest = 0;                                           // most labels of one query, the same on every rank
+  std::function<std::span<const int32_t>(int64_t row)> labels;  // of a local query: ascending ids; unset: no pairs
+
+  /// pairs[first_query + row] belongs to the local query `row`; `pairs` must outlive the filter.
+  static PairFilter of(const Ragged<int32_t>& pairs, int64_t first_query);
+};
+
+/// Lists without the labels that `filter` names, cut to k and padded. Local; on the lists' device.
+TopK without_filtered(const TopK& lists, const PairFilter& filter, int64_t k);
+
+/// What an index costs, over all ranks, and what its answers are worth.
+struct RetrievalReport {
+  SearchMethod method = SearchMethod::kExact;
+  std::string description;    // of rank 0's index
+  int64_t labels = 0;         // of all ranks
+  int64_t index_bytes = 0;    // of the rank that holds most
+  double build_seconds = 0;   // of the slowest rank
+  double search_seconds = 0;  // of the last retrieve(), the slowest rank; without encoding and measuring
+  /// Of an approximate method: the share of the exact search's labels that the last retrieve() found, over
+  /// `recall_queries` of the `queries` queries of all ranks, evenly spaced.
+  std::optional<double> recall;
+  int64_t recall_queries = 0, queries = 0, k = 0;
+
+  /// "faiss_hnsw: 107,437 labels, ...": one line.
+  std::string text() const;
+};
+
+/// Finds the k best labels of queries in the total order (score descending, then id ascending), for labels that are
+/// dealt to ranks by RowShards. With an exact method the answer does not depend on the number of ranks. Everything is
+/// collective.
+class Retriever {
+ public:
+  /// Queries at most that an approximate method's recall is measured on.
+  static constexpr int64_t kRecallQueries = 1000;
+
+  /// labels [local rows, D] of a float type on the communicator's device: this rank's rows. Builds the index of
+  /// config.method; a UserError of one rank (a row that is not finite) is every rank's. `comm` must outlive it.
+  Retriever(at::Tensor labels, const IndexConfig& config, Communicator& comm);
+
+  /// The same with an encoder for the queries of a data set; all must outlive the retriever.
+  Retriever(Encoder& encoder, const Dataset& dataset, at::Tensor labels, const Config& config, Communicator& comm);
+
+  /// queries [m_r, D] on the communicator's device, finite: this rank's, m_r may differ. Every rank gets the k best
+  /// labels of its own queries that `filter` does not name, -1 and -infinity where there are fewer. k >= 1. An
+  /// approximate method is compared with the exact search on a sample of the queries (report().recall).
+  TopK retrieve(const at::Tensor& queries, int64_t k, const PairFilter& filter = {});
+
+  /// The same for this rank's rows (RowShards) of a table of the data set; pairs: of all rows of the table, or null.
+  TopK retrieve(const SequenceTable& queries, int64_t k, const Ragged<int32_t>* pairs = nullptr);
+
+  const RetrievalReport& report() const { return report_; }
+
+  /// Bytes on the device that a retriever takes besides a rank's labels [n, D] in float32: the index, and what an
+  /// approximate one is compared with. For memory plans.
+  static int64_t planned_bytes(const IndexConfig& config, int64_t n, int64_t width, bool cpu);
+
+ private:
+  TopK search(const Index& index, const at::Tensor& queries, int64_t k, const PairFilter& filter,
+              const std::string& progress_label);
+  void measure_recall(const at::Tensor& queries, const TopK& found, const PairFilter& filter);
+
+  struct Queries {
+    Encoder& encoder;
+    const Dataset& dataset;
+    const Config& config;
+  };
+  std::optional<Queries> queries_;
+  at::Tensor labels_;  // this rank's, for the exact search that recall is measured against
+  int64_t first_label_ = 0;
+  IndexConfig config_;
+  Communicator& comm_;
+  std::unique_ptr<Index> index_;
+  RetrievalReport report_;
+};
+
+}  // namespace vixen
