@@ -18,6 +18,7 @@ LAYERS = [
     ["model", "cluster"],
     ["search"],
     ["train", "eval"],
+    ["bench"],
     ["commands"],
     ["main.cpp"],
 ]

@@ -25,7 +25,7 @@ std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& sessio
   const int asked = static_cast<int>(config.threads);
   set_threads(asked > 0 ? asked : session.cpus().threads());
   track_tensor_memory();
-  set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
+  set_kernel_choices(config.kernels);
   spdlog::debug("{} ranks, device {}, CPU kernels {}; on {}: {}", session.world_size(), config.device, cpu_isa(),
                 session.host(), session.cpus().own_text(asked));
   std::shared_ptr<Communicator> comm = session.make_communicator(config.device, config.comm.deadline_seconds);
