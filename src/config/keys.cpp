@@ -279,7 +279,7 @@ std::vector<Key> make_keys() {
        "A collective without progress for this long ends the job"},
 
       {"kernels.attention", VIXEN_ENUM(kernel(c.kernels.attention)), "", ours, {}, {},
-       "Attention: fused where the device has it (auto), always (fused: else an error), or plain (reference)"},
+       "Attention. auto: fused where the device has it; fused: an error where it has not; reference: plain ATen"},
       {"kernels.norm", VIXEN_ENUM(kernel(c.kernels.norm)), "", ours, {}, {},
        "Layer, RMS and head norm: as kernels.attention"},
       {"kernels.dropout", VIXEN_ENUM(kernel(c.kernels.dropout)), "", ours, {}, {},

@@ -75,12 +75,14 @@ AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t he
   if (choice == KernelChoice::kReference) return AttentionForm::kReference;
   if (flash_applies(device, dtype, head_dim, dropout)) return AttentionForm::kFlash;
   const bool stored = dtype == at::kFloat || dtype == at::kBFloat16;
-  if (stored && FusedKernel<AttentionArgs>(kernel::attention_forward, device)) return AttentionForm::kFused;
+  const auto has = [&](const KernelRow<AttentionArgs>& row) {
+    return static_cast<bool>(FusedKernel<AttentionArgs>(row, device));
+  };
+  if (stored && has(kernel::attention_forward) && has(kernel::attention_backward)) return AttentionForm::kFused;
   if (choice == KernelChoice::kFused)
     fail_user(
-        "{} = fused: no fused attention for {} on {}, heads of {} columns, dropout {} (flash attention, on cuda: "
-        "bfloat16, "
-        "heads of a multiple of 8 up to 256 columns, no dropout); use auto or reference",
+        "{} = fused: no fused attention for {} on {}, heads of {} columns, dropout {} (cuda has flash attention: "
+        "bfloat16, heads of a multiple of 8 up to 256 columns, no dropout); use auto or reference",
         key_of(KernelFamily::kAttention), c10::toString(dtype), device.str(), head_dim, dropout.p);
   return AttentionForm::kReference;
 }
