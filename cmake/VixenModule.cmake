@@ -1,8 +1,10 @@
 # vixen_module(NAME DEPENDS modules... LIBS libraries...): the static library vixen_NAME of src/NAME.
 #
-# One target a folder, so that the link graph is the layering (docs/architecture.md). Sources are globbed: a file that
-# lies in the folder is built. *_avx2.cpp and *_avx512.cpp are compiled for that instruction set and called only after a
-# run-time check; *.cu is built when VIXEN_CUDA; *_cuda.cpp and *_nccl.cpp likewise.
+# One target a folder, so that the link graph is the layering (docs/architecture.md). Sources are globbed, subfolders
+# included: a file that lies in the folder is built. What a machine or build lacks is another file, not an #ifdef:
+#   with VIXEN_CUDA  *.cu, *_cuda.cpp, *_nccl.cpp and all of cuda/         without   no_cuda.cpp, no_nccl.cpp
+#   on x86-64        *_x86_64.cpp, *_avx2.cpp, *_avx512.cpp               elsewhere no_x86_64.cpp
+# *_avx2.cpp and *_avx512.cpp are compiled for that instruction set and called only after a run-time check.
 set(VIXEN_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
 
 # The one precompiled header for everything that sees tensors. ATen only: torch/torch.h costs 25 s a file.
@@ -14,20 +16,47 @@ target_precompile_headers(vixen_pch PRIVATE <ATen/ATen.h> <fmt/format.h> <string
 function(vixen_target_options target)
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${VIXEN_WARNINGS}>)
   target_include_directories(${target} PUBLIC "${CMAKE_SOURCE_DIR}/src")
-  if(VIXEN_CUDA)
-    target_compile_definitions(${target} PRIVATE VIXEN_CUDA=1)
+endfunction()
+
+# vixen_module_sources(DIR OUT_CPP OUT_CU): the sources of a folder that this machine and build have.
+function(vixen_module_sources dir out_cpp out_cu)
+  set(x86_64 OFF)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(x86_64 ON)
   endif()
+  file(GLOB_RECURSE found RELATIVE "${dir}" CONFIGURE_DEPENDS "${dir}/*.cpp" "${dir}/*.cu")
+  set(cpp)
+  set(cu)
+  foreach(source ${found})
+    get_filename_component(name "${source}" NAME)
+    if(name MATCHES "^no_(cuda|nccl)\\.cpp$")
+      set(leave_out ${VIXEN_CUDA})
+    elseif(name STREQUAL "no_x86_64.cpp")
+      set(leave_out ${x86_64})
+    elseif(name MATCHES "_(cuda|nccl)\\.cpp$" OR name MATCHES "\\.cu$" OR source MATCHES "(^|/)cuda/")
+      set(leave_out NOT ${VIXEN_CUDA})
+    elseif(name MATCHES "_(x86_64|avx2|avx512)\\.cpp$")
+      set(leave_out NOT ${x86_64})
+    else()
+      set(leave_out OFF)
+    endif()
+    if(${leave_out})
+      continue()
+    endif()
+    if(name MATCHES "\\.cu$")
+      list(APPEND cu "${dir}/${source}")
+    else()
+      list(APPEND cpp "${dir}/${source}")
+    endif()
+  endforeach()
+  set(${out_cpp} ${cpp} PARENT_SCOPE)
+  set(${out_cu} ${cu} PARENT_SCOPE)
 endfunction()
 
 function(vixen_module name)
   cmake_parse_arguments(ARG "NO_TORCH" "" "DEPENDS;LIBS" ${ARGN})
   set(dir "${CMAKE_SOURCE_DIR}/src/${name}")
-  file(GLOB sources CONFIGURE_DEPENDS "${dir}/*.cpp")
-  if(VIXEN_CUDA)
-    file(GLOB cuda_sources CONFIGURE_DEPENDS "${dir}/*.cu")
-  else()
-    list(FILTER sources EXCLUDE REGEX "(_cuda|_nccl)\\.cpp$")
-  endif()
+  vixen_module_sources("${dir}" sources cuda_sources)
   set(target vixen_${name})
   if(NOT sources AND NOT cuda_sources)
     add_library(${target} INTERFACE)

@@ -41,6 +41,8 @@ TORCH = re.compile(r"(torch|ATen|c10|caffe2)/")
 NO_TORCH_FOLDERS = {"base", "shard", "config"}
 SOURCES = {".hpp", ".cpp", ".h", ".cu", ".cuh", ".inl"}
 MOST_LINES = 600
+# Not defined anywhere: code under it would silently be gone.
+CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*\bVIXEN_CUDA\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
@@ -82,6 +84,8 @@ def faults_of(src: pathlib.Path) -> Iterator[str]:
         if len(lines) > MOST_LINES:
             yield f"{path}:{len(lines)}: {len(lines)} lines, at most {MOST_LINES}"
         for number, line in enumerate(lines, 1):
+            if CONDITION.match(line):
+                yield f"{path}:{number}: VIXEN_CUDA in a condition: what a build lacks is another file (no_cuda.cpp)"
             match = INCLUDE.match(line)
             if match:
                 for fault in include_faults(folder, path, src, *match.groups()):

@@ -1,4 +1,5 @@
-// The communicator over NCCL, for tensors in GPU memory: one process a GPU. Exists in builds with CUDA only.
+// The communicator over NCCL, for tensors in GPU memory: one process a GPU. Builds without CUDA have none
+// (no_nccl.cpp): a UserError.
 #pragma once
 
 #include <memory>

@@ -18,11 +18,9 @@
 #include "comm/mpi_c.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/mpi_communicator.hpp"
+#include "comm/nccl_communicator.hpp"
 #include "device/cpu_affinity.hpp"
 #include "device/device.hpp"
-#ifdef VIXEN_CUDA
-#include "comm/nccl_communicator.hpp"
-#endif
 
 namespace vixen {
 
@@ -120,11 +118,7 @@ MpiSession::~MpiSession() {
 
 std::unique_ptr<Communicator> MpiSession::make_communicator(DeviceKind device, double deadline_seconds) {
   if (device == DeviceKind::kCpu) return make_mpi_communicator(deadline_seconds);
-#ifdef VIXEN_CUDA
   return make_nccl_communicator(make_mpi_communicator(deadline_seconds), local_rank_, deadline_seconds);
-#else
-  fail_user("device = cuda: this build has no CUDA; configure with -DVIXEN_CUDA=ON or use device = cpu");
-#endif
 }
 
 void MpiSession::abort(int exit_code, const std::string& reason) {

@@ -12,14 +12,18 @@
 #include "base/progress.hpp"
 #include "base/standard_streams.hpp"
 #include "base/version.hpp"
+#include "bench/collective_bench.hpp"
+#include "bench/kernel_bench.hpp"
+#include "bench/machine_bench.hpp"
 #include "bench/search_bench.hpp"
+#include "bench/timing.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
 #include "device/tracked_memory.hpp"
 #include "eval/evaluator.hpp"
 #include "kernels/choice.hpp"
-#include "kernels/kernel_bench.hpp"
+#include "kernels/pooling.hpp"
 #include "model/adapter_files.hpp"
 #include "train/trainer.hpp"
 
@@ -32,79 +36,41 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Waits for the device: what was timed has ended.
-void settle(const at::Tensor& tensor) {
-  if (tensor.defined() && tensor.is_cuda()) tensor.flatten().narrow(0, 0, 1).cpu();
-}
-
-// Median seconds of `work`, repeated for about half a second after one warm-up call.
-double time_of(const std::function<at::Tensor()>& work) {
-  settle(work());
-  std::vector<double> seconds;
-  const auto start = Clock::now();
-  while (seconds.size() < 3 || (seconds_since(start) < 0.5 && seconds.size() < 200)) {
-    const auto before = Clock::now();
-    settle(work());
-    seconds.push_back(seconds_since(before));
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + static_cast<int64_t>(seconds.size() / 2), seconds.end());
-  return seconds[seconds.size() / 2];
-}
-
-// FLOP/s of a [4096, 384] x [384, 1536] product: the shape of a small encoder's feed-forward on a batch.
-double gemm_rate(at::ScalarType dtype, at::Device device) {
-  const auto options = at::TensorOptions().device(device);
-  const auto a = at::randn({4096, 384}, options).to(dtype);
-  const auto b = at::randn({1536, 384}, options).to(dtype);
-  return 2.0 * 4096 * 384 * 1536 / time_of([&] { return at::matmul(a, b.t()); });
-}
-
 void print_row(const std::string& name, const std::string& value, const std::string& remark = {}) {
   print_out("  {:<34} {:>16}  {}\n", name, value, remark);
 }
 
-nlohmann::json bench_machine(Communicator& comm) {
+nlohmann::json machine_table(Communicator& comm) {
   auto stage = std::make_unique<Stage>("time the machine");
-  const double fp32 = gemm_rate(at::kFloat, comm.device());
-  const double bf16 = gemm_rate(at::kBFloat16, comm.device());
-  const auto source = at::ones({64 << 20}, at::TensorOptions().dtype(at::kByte).device(comm.device()));
-  auto target = at::empty_like(source);
-  const double copy = 2.0 * static_cast<double>(source.numel()) / time_of([&] { return target.copy_(source); });
+  const MachineRates rates = bench_machine(comm.device());
   stage.reset();
   if (comm.rank() == 0) {
     print_out("machine, one rank ({} threads)\n", at::get_num_threads());
-    print_row("matrix product fp32", fmt::format("{:.1f} GFLOP/s", fp32 / 1e9));
-    print_row("matrix product bf16", fmt::format("{:.1f} GFLOP/s", bf16 / 1e9));
-    print_row("copy", fmt::format("{:.1f} GB/s", copy / 1e9), "read + write");
+    print_row("matrix product fp32", fmt::format("{:.1f} GFLOP/s", rates.gemm_fp32_flops / 1e9));
+    print_row("matrix product bf16", fmt::format("{:.1f} GFLOP/s", rates.gemm_bf16_flops / 1e9));
+    print_row("copy", fmt::format("{:.1f} GB/s", rates.copy_bytes_per_s / 1e9), "read + write");
   }
-  return {{"gemm_fp32_flops", fp32}, {"gemm_bf16_flops", bf16}, {"copy_bytes_per_s", copy}};
+  return {{"gemm_fp32_flops", rates.gemm_fp32_flops},
+          {"gemm_bf16_flops", rates.gemm_bf16_flops},
+          {"copy_bytes_per_s", rates.copy_bytes_per_s}};
 }
 
-nlohmann::json bench_collectives(Communicator& comm, int64_t elements) {
-  auto buffer = at::zeros({elements}, at::TensorOptions().device(comm.device()));
-  comm.barrier();
-  const int rounds = 5;
-  auto start = Clock::now();
-  for (int i = 0; i < rounds; ++i) comm.all_reduce_sum(buffer);
-  settle(buffer);
-  const double reduce = seconds_since(start) / rounds;
-  const auto part = at::zeros({512, 384}, buffer.options());
-  const std::vector<int64_t> rows(static_cast<size_t>(comm.world_size()), part.size(0));
-  start = Clock::now();
-  at::Tensor gathered;
-  for (int i = 0; i < rounds; ++i) gathered = comm.all_gather_rows(part, rows);
-  settle(gathered);
-  const double gather = seconds_since(start) / rounds;
+nlohmann::json collective_table(Communicator& comm) {
+  constexpr int64_t kElements = 23 << 20;
+  const CollectiveTimes times = bench_collectives(comm, kElements);
   if (comm.rank() == 0) {
     print_out("collectives, {} ranks\n", comm.world_size());
-    print_row("all-reduce", fmt::format("{:.2f} ms", reduce * 1e3),
-              fmt::format("{:.1f} MB", static_cast<double>(elements) * 4e-6));
-    print_row("all-gather", fmt::format("{:.2f} ms", gather * 1e3), "512 x 384 a rank");
+    print_row("all-reduce", fmt::format("{:.2f} ms", times.all_reduce_seconds * 1e3),
+              fmt::format("{:.1f} MB", static_cast<double>(kElements) * 4e-6));
+    print_row("all-gather", fmt::format("{:.2f} ms", times.all_gather_seconds * 1e3),
+              fmt::format("{} x {} a rank", kGatherRows, kGatherWidth));
   }
-  return {{"all_reduce_seconds", reduce}, {"all_reduce_bytes", elements * 4}, {"all_gather_seconds", gather}};
+  return {{"all_reduce_seconds", times.all_reduce_seconds},
+          {"all_reduce_bytes", kElements * 4},
+          {"all_gather_seconds", times.all_gather_seconds}};
 }
 
-nlohmann::json bench_kernel_table(const Config& config, Communicator& comm) {
+nlohmann::json kernel_table(const Config& config, Communicator& comm) {
   nlohmann::json rows = nlohmann::json::array();
   const auto dtype = config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
   auto stage = std::make_unique<Stage>("time the kernels");
@@ -263,9 +229,9 @@ int bench_command(const Config& config, MpiSession& session) {
                            {"ranks", comm->world_size()},
                            {"threads", at::get_num_threads()},
                            {"device", name_of(config.device)}};
-  report["machine"] = bench_machine(*comm);
-  report["kernels"] = bench_kernel_table(config, *comm);
-  report["collectives"] = bench_collectives(*comm, 23 << 20);
+  report["machine"] = machine_table(*comm);
+  report["kernels"] = kernel_table(config, *comm);
+  report["collectives"] = collective_table(*comm);
   if (!config.data.path.empty()) {
     const auto dataset = open_dataset(config);
     Trainer trainer(config, *dataset, label_weights(config, *dataset), comm);

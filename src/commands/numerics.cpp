@@ -8,7 +8,7 @@ namespace vixen {
 
 at::Device set_numerics(const Config& config, int local_rank, int threads) {
   set_threads(threads);
-  set_kernel_choices({config.kernels.attention, config.kernels.norm, config.kernels.adamw});
+  set_kernel_choices(config.kernels);
   return select_device(config.device, local_rank);
 }
 

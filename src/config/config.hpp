@@ -182,6 +182,11 @@ struct CommConfig {
 struct KernelsConfig {
   KernelChoice attention = KernelChoice::kAuto;
   KernelChoice norm = KernelChoice::kAuto;
+  KernelChoice dropout = KernelChoice::kAuto;
+  KernelChoice rope = KernelChoice::kAuto;
+  KernelChoice activation = KernelChoice::kAuto;
+  KernelChoice embedding = KernelChoice::kAuto;
+  KernelChoice pooling = KernelChoice::kAuto;
   KernelChoice adamw = KernelChoice::kAuto;
 };
 

@@ -30,18 +30,12 @@ int64_t status_bytes(std::string_view status, std::string_view name) {
 
 }  // namespace
 
-at::Device select_device(DeviceKind kind, [[maybe_unused]] int local_rank) {
+at::Device select_device(DeviceKind kind, int local_rank) {
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // costs a pass over every new tensor
   if (kind == DeviceKind::kCpu) return at::Device(at::kCPU);
-#ifdef VIXEN_CUDA
   detail::select_gpu(local_rank);
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
-#else
-  fail_user(
-      "device = cuda: this build has no CUDA (rank {} of the node): build with -DVIXEN_CUDA=ON, or use --device cpu",
-      local_rank);
-#endif
 }
 
 void set_threads(int threads) {
@@ -51,29 +45,19 @@ void set_threads(int threads) {
 }
 
 MemoryUse memory_use(at::Device device) {
-#ifdef VIXEN_CUDA
   if (device.is_cuda()) return detail::gpu_memory_use(device.index());
-#endif
   VIXEN_CHECK(device.is_cpu(), "memory of device {}", device.str());
   const std::string status = read_text("/proc/self/status");
   return {status_bytes(status, "VmRSS:"), status_bytes(status, "VmHWM:"), tensor_bytes(), peak_tensor_bytes()};
 }
 
 int gpu_count() {
-#ifdef VIXEN_CUDA
   return detail::count_gpus();
-#else
-  return 0;
-#endif
 }
 
-int gpu_numa_node([[maybe_unused]] int index) {
-#ifdef VIXEN_CUDA
+int gpu_numa_node(int index) {
   const std::string bus_id = detail::gpu_bus_id(index);
   return bus_id.empty() ? -1 : numa_node_of(bus_id);
-#else
-  return -1;
-#endif
 }
 
 }  // namespace vixen

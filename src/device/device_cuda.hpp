@@ -1,4 +1,4 @@
-// The CUDA half of device.hpp; defined in builds with VIXEN_CUDA only.
+// The CUDA half of device.hpp: device_cuda.cpp, or no_cuda.cpp in builds without CUDA, which find no GPU.
 #pragma once
 
 #include <cstdint>

@@ -2,11 +2,8 @@
 #include "kernels/dropout.hpp"
 
 #include "base/check.hpp"
-#include "kernels/fused.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
-#ifdef VIXEN_CUDA
-#include "kernels/kernels_cuda.hpp"
-#endif
 
 namespace vixen {
 
@@ -36,15 +33,17 @@ at::Tensor apply_dropout(const at::Tensor& x, const TokenKeys& keys, const Dropo
   if (!dropout.active()) return x;
   VIXEN_CHECK(x.dim() == 2 && x.size(0) == keys.sequence.size(0), "x has {} rows, the keys {}", x.size(0),
               keys.sequence.size(0));
-#ifdef VIXEN_CUDA
-  if (x.is_cuda() && kernel_choices().norm != KernelChoice::kReference) return apply_dropout_cuda(x, keys, dropout);
-#endif
-  if (!use_fused(x, kernel_choices().norm, "kernels.norm")) return reference::apply_dropout(x, keys, dropout);
+  const auto kernel = fused_kernel(kernel::dropout, x);
+  if (!kernel) return reference::apply_dropout(x, keys, dropout);
   const at::Tensor input = x.contiguous();
   at::Tensor y = at::empty_like(input);
-  const DropoutRows args{storage_of(x.scalar_type()), x.size(1),           input.const_data_ptr(), y.mutable_data_ptr(),
-                         row_keys(keys, dropout),     dropout_key(dropout)};
-  run_ranges(cpu_kernels().dropout, args, x.size(0), 16);
+  const DropoutArgs args{.storage = storage_of(x.scalar_type()),
+                         .width = x.size(1),
+                         .x = input.const_data_ptr(),
+                         .y = y.mutable_data_ptr(),
+                         .keys = row_keys(keys, dropout),
+                         .dropout = dropout_key(dropout)};
+  kernel.run(args, x.size(0), 16);
   return y;
 }
 

@@ -32,13 +32,17 @@ struct TokenKeys {
   at::Tensor sequence;  // int64 [T]
   at::Tensor position;  // int32 [T]
 };
+/// Bytes of the keys of T positions.
+constexpr int64_t token_key_bytes(int64_t positions) {
+  return (int64_t{sizeof(int64_t)} + int64_t{sizeof(int32_t)}) * positions;
+}
 /// From int32 cu_seqlens [n+1] and int64 sequence_keys [n].
 TokenKeys make_token_keys(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys);
 
 /// The mask itself, uint8 [T, width], 1 = kept: readable reference over ATen, any device.
 at::Tensor dropout_mask(const TokenKeys& keys, int64_t width, const Dropout& dropout);
 
-/// x [T, width] * mask / (1 - p), same dtype. Its own backward (apply it to the gradient). Fused on CPU.
+/// x [T, width] * mask / (1 - p), same dtype. Its own backward (apply it to the gradient). Fused on CPU and CUDA.
 at::Tensor apply_dropout(const at::Tensor& x, const TokenKeys& keys, const Dropout& dropout);
 
 }  // namespace vixen

@@ -1,8 +1,9 @@
 // Checks and dispatch of the norm of query and key heads.
+#include "kernels/head_norm.hpp"
+
 #include "base/check.hpp"
-#include "kernels/fused.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
-#include "kernels/rope.hpp"
 
 namespace vixen {
 namespace {
@@ -16,11 +17,6 @@ void check(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& 
               q_weight.numel(), k_weight.numel(), d);
 }
 
-const float* weights(const at::Tensor& weight) {
-  VIXEN_CHECK(weight.scalar_type() == at::kFloat && weight.is_contiguous(), "norm weights must be contiguous float32");
-  return weight.const_data_ptr<float>();
-}
-
 /// What forward and backward share; `qkv` is contiguous.
 HeadNormArgs arguments(const at::Tensor& qkv, const at::Tensor& rstd, const at::Tensor& q_weight,
                        const at::Tensor& k_weight, const AttentionShape& shape, at::Tensor& out) {
@@ -31,14 +27,10 @@ HeadNormArgs arguments(const at::Tensor& qkv, const at::Tensor& rstd, const at::
   args.head_dim = shape.head_dim(qkv.size(1));
   args.x = qkv.const_data_ptr();
   args.rstd = rstd.data_ptr<float>();
-  args.q_weight = weights(q_weight);
-  args.k_weight = weights(k_weight);
+  args.q_weight = floats_of(q_weight);
+  args.k_weight = floats_of(k_weight);
   args.out = out.mutable_data_ptr();
   return args;
-}
-
-bool fused(const at::Tensor& qkv) {
-  return use_fused(qkv, kernel_choices().norm, "kernels.norm");
 }
 
 }  // namespace
@@ -46,13 +38,14 @@ bool fused(const at::Tensor& qkv) {
 HeadNormResult head_norm(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
                          const AttentionShape& shape) {
   check(qkv, q_weight, k_weight, shape);
-  if (!fused(qkv)) return reference::head_norm(qkv, q_weight, k_weight, eps, shape);
+  const auto kernel = fused_kernel(kernel::head_norm, qkv);
+  if (!kernel) return reference::head_norm(qkv, q_weight, k_weight, eps, shape);
   const at::Tensor input = qkv.contiguous();
   HeadNormResult result{at::empty_like(input), at::empty({qkv.size(0), shape.heads + shape.key_value_heads()},
                                                          qkv.options().dtype(at::kFloat))};
   HeadNormArgs args = arguments(input, result.rstd, q_weight, k_weight, shape, result.qkv);
   args.eps = static_cast<float>(eps);
-  run_ranges(cpu_kernels().head_norm, args, qkv.size(0), 16);
+  kernel.run(args, qkv.size(0), 16);
   return result;
 }
 
@@ -64,7 +57,8 @@ at::Tensor head_norm_backward(const at::Tensor& grad, const at::Tensor& qkv, con
               "the gradient differs from qkv in shape or dtype");
   VIXEN_CHECK(rstd.numel() == qkv.size(0) * (shape.heads + shape.key_value_heads()), "{} statistics for {} rows",
               rstd.numel(), qkv.size(0));
-  if (!fused(qkv))
+  const auto kernel = fused_kernel(kernel::head_norm_backward, qkv);
+  if (!kernel)
     return reference::head_norm_backward(grad, qkv, rstd, q_weight, k_weight, shape, grad_q_weight, grad_k_weight);
   const at::Tensor input = qkv.contiguous(), grads = grad.contiguous(), statistics = rstd.contiguous();
   const int64_t rows = qkv.size(0), d = shape.head_dim(qkv.size(1)), chunks = chunk_count(rows);
@@ -76,7 +70,7 @@ at::Tensor head_norm_backward(const at::Tensor& grad, const at::Tensor& qkv, con
   args.rows_per_chunk = rows_per_chunk(rows);
   args.grad = grads.const_data_ptr();
   args.partials = partials.defined() ? partials.data_ptr<float>() : nullptr;
-  run_ranges(cpu_kernels().head_norm_backward, args, chunks, 1);
+  kernel.run(args, chunks, 1);
   if (grad_q_weight.defined()) add_in_order(partials.select(1, 0).contiguous(), {grad_q_weight});
   if (grad_k_weight.defined()) add_in_order(partials.select(1, 1).contiguous(), {grad_k_weight});
   return result;

@@ -2,7 +2,7 @@
 #include "kernels/norm.hpp"
 
 #include "base/check.hpp"
-#include "kernels/fused.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
 
 namespace vixen {
@@ -15,46 +15,36 @@ void check_rows(const at::Tensor& x, const at::Tensor& weight, const TokenKeys& 
               "dropout over {} rows needs as many token keys", x.size(0));
 }
 
-bool fused(const at::Tensor& x) {
-  return use_fused(x, kernel_choices().norm, "kernels.norm");
-}
-
-const float* weights(const at::Tensor& weight) {
-  VIXEN_CHECK(weight.scalar_type() == at::kFloat && weight.is_contiguous(), "norm weights must be contiguous float32");
-  return weight.const_data_ptr<float>();
-}
-
-NormResult fused_forward(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
-                         const at::Tensor& bias, double eps, const TokenKeys& keys, const Dropout& dropout,
-                         bool dropout_after) {
-  const at::Tensor input = x.contiguous();
-  const at::Tensor other = residual.defined() ? residual.contiguous() : residual;
+NormResult fused_forward(const FusedKernel<NormForwardArgs>& kernel, const at::Tensor& x, const at::Tensor& residual,
+                         const at::Tensor& weight, const at::Tensor& bias, double eps, const TokenKeys& keys,
+                         const Dropout& dropout, bool dropout_after) {
+  const at::Tensor input = x.contiguous(), other = contiguous_or_none(residual);
   VIXEN_CHECK(!other.defined() || (other.sizes() == x.sizes() && other.scalar_type() == x.scalar_type()),
               "the residual differs from x in shape or dtype");
   const bool own_sum = other.defined() || (dropout.active() && !dropout_after);
   NormResult result{at::empty_like(input), own_sum ? at::empty_like(input) : input,
                     at::empty({x.size(0), 2}, x.options().dtype(at::kFloat))};
-  NormForward args{};
-  args.storage = storage_of(x.scalar_type());
-  args.width = x.size(1);
-  args.eps = static_cast<float>(eps);
-  args.x = input.const_data_ptr();
-  args.residual = other.defined() ? other.const_data_ptr() : nullptr;
-  args.weight = weights(weight);
-  args.bias = weights(bias);
-  args.sum = own_sum ? result.sum.mutable_data_ptr() : nullptr;
-  args.y = result.y.mutable_data_ptr();
-  args.stats = result.stats.data_ptr<float>();
-  args.keys = row_keys(keys, dropout);
-  args.dropout = dropout_key(dropout);
-  args.dropout_after = dropout_after;
-  run_ranges(cpu_kernels().norm_forward, args, x.size(0), 16);
+  const NormForwardArgs args{.storage = storage_of(x.scalar_type()),
+                             .width = x.size(1),
+                             .eps = static_cast<float>(eps),
+                             .x = input.const_data_ptr(),
+                             .residual = data_or_null(other),
+                             .weight = floats_of(weight),
+                             .bias = floats_of(bias),
+                             .sum = own_sum ? result.sum.mutable_data_ptr() : nullptr,
+                             .y = result.y.mutable_data_ptr(),
+                             .stats = result.stats.data_ptr<float>(),
+                             .keys = row_keys(keys, dropout),
+                             .dropout = dropout_key(dropout),
+                             .dropout_after = dropout_after};
+  kernel.run(args, x.size(0), 16);
   return result;
 }
 
-NormGradient fused_backward(const at::Tensor& grad_y, const NormResult& forward, const at::Tensor& weight,
-                            const TokenKeys& keys, const Dropout& dropout, at::Tensor& grad_weight,
-                            at::Tensor& grad_bias, bool dropout_after) {
+NormGradient fused_backward(const FusedKernel<NormBackwardArgs>& kernel, const at::Tensor& grad_y,
+                            const NormResult& forward, const at::Tensor& weight, const TokenKeys& keys,
+                            const Dropout& dropout, at::Tensor& grad_weight, at::Tensor& grad_bias,
+                            bool dropout_after) {
   const at::Tensor grad = grad_y.contiguous(), sum = forward.sum.contiguous();
   VIXEN_CHECK(grad.sizes() == sum.sizes() && grad.scalar_type() == sum.scalar_type(),
               "the gradient differs from the normalised sum in shape or dtype");
@@ -63,22 +53,21 @@ NormGradient fused_backward(const at::Tensor& grad_y, const NormResult& forward,
   result.residual = at::empty_like(grad);
   result.x = dropout.active() && !dropout_after ? at::empty_like(grad) : result.residual;
   const at::Tensor partials = at::empty({chunks, 2, width}, grad.options().dtype(at::kFloat));
-  NormBackward args{};
-  args.storage = storage_of(grad.scalar_type());
-  args.width = width;
-  args.rows = rows;
-  args.rows_per_chunk = rows_per_chunk(rows);
-  args.grad_y = grad.const_data_ptr();
-  args.sum = sum.const_data_ptr();
-  args.stats = forward.stats.const_data_ptr<float>();
-  args.weight = weights(weight);
-  args.grad_sum = result.residual.mutable_data_ptr();
-  args.grad_x = result.x.is_same(result.residual) ? nullptr : result.x.mutable_data_ptr();
-  args.partials = partials.data_ptr<float>();
-  args.keys = row_keys(keys, dropout);
-  args.dropout = dropout_key(dropout);
-  args.dropout_after = dropout_after;
-  run_ranges(cpu_kernels().norm_backward, args, chunks, 1);
+  const NormBackwardArgs args{.storage = storage_of(grad.scalar_type()),
+                              .width = width,
+                              .rows = rows,
+                              .rows_per_chunk = rows_per_chunk(rows),
+                              .grad_y = grad.const_data_ptr(),
+                              .sum = sum.const_data_ptr(),
+                              .stats = forward.stats.const_data_ptr<float>(),
+                              .weight = floats_of(weight),
+                              .grad_sum = result.residual.mutable_data_ptr(),
+                              .grad_x = result.x.is_same(result.residual) ? nullptr : result.x.mutable_data_ptr(),
+                              .partials = partials.data_ptr<float>(),
+                              .keys = row_keys(keys, dropout),
+                              .dropout = dropout_key(dropout),
+                              .dropout_after = dropout_after};
+  kernel.run(args, chunks, 1);
   add_in_order(partials.view({chunks, 2 * width}), {grad_weight, grad_bias});
   return result;
 }
@@ -88,7 +77,8 @@ NormGradient fused_backward(const at::Tensor& grad_y, const NormResult& forward,
 NormResult dropout_add_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                             const at::Tensor& bias, double eps, const TokenKeys& keys, const Dropout& dropout) {
   check_rows(x, weight, keys, dropout);
-  if (fused(x)) return fused_forward(x, residual, weight, bias, eps, keys, dropout, false);
+  if (const auto kernel = fused_kernel(kernel::norm_forward, x))
+    return fused_forward(kernel, x, residual, weight, bias, eps, keys, dropout, false);
   return reference::dropout_add_norm(x, residual, weight, bias, eps, keys, dropout);
 }
 
@@ -96,14 +86,16 @@ NormGradient dropout_add_norm_backward(const at::Tensor& grad_y, const NormResul
                                        const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight,
                                        at::Tensor grad_bias) {
   check_rows(grad_y, weight, keys, dropout);
-  if (fused(grad_y)) return fused_backward(grad_y, forward, weight, keys, dropout, grad_weight, grad_bias, false);
+  if (const auto kernel = fused_kernel(kernel::norm_backward, grad_y))
+    return fused_backward(kernel, grad_y, forward, weight, keys, dropout, grad_weight, grad_bias, false);
   return reference::dropout_add_norm_backward(grad_y, forward, weight, keys, dropout, grad_weight, grad_bias);
 }
 
 NormResult norm_dropout(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
                         const TokenKeys& keys, const Dropout& dropout) {
   check_rows(x, weight, keys, dropout);
-  if (fused(x)) return fused_forward(x, {}, weight, bias, eps, keys, dropout, true);
+  if (const auto kernel = fused_kernel(kernel::norm_forward, x))
+    return fused_forward(kernel, x, {}, weight, bias, eps, keys, dropout, true);
   return reference::norm_dropout(x, weight, bias, eps, keys, dropout);
 }
 
@@ -111,8 +103,8 @@ at::Tensor norm_dropout_backward(const at::Tensor& grad_y, const NormResult& for
                                  const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight,
                                  at::Tensor grad_bias) {
   check_rows(grad_y, weight, keys, dropout);
-  if (fused(grad_y))
-    return fused_backward(grad_y, forward, weight, keys, dropout, grad_weight, grad_bias, true).residual;
+  if (const auto kernel = fused_kernel(kernel::norm_backward, grad_y))
+    return fused_backward(kernel, grad_y, forward, weight, keys, dropout, grad_weight, grad_bias, true).residual;
   return reference::norm_dropout_backward(grad_y, forward, weight, keys, dropout, grad_weight, grad_bias);
 }
 

@@ -14,6 +14,11 @@ struct NormResult {
   at::Tensor stats;  // float32 [T, 2]: mean and 1 / sqrt(variance + eps)
 };
 
+/// Bytes of `stats` for T positions.
+constexpr int64_t norm_statistics_bytes(int64_t positions) {
+  return 2 * int64_t{sizeof(float)} * positions;
+}
+
 /// residual may be undefined (plain dropout + norm). keys may be empty when dropout is not active.
 NormResult dropout_add_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                             const at::Tensor& bias, double eps, const TokenKeys& keys, const Dropout& dropout);

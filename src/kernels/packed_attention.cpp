@@ -1,12 +1,9 @@
-// Checks and dispatch of packed self-attention: fused CPU kernel, varlen flash attention, or the reference.
+// Checks and dispatch of packed self-attention: varlen flash attention, fused kernel, or the reference.
 #include "kernels/packed_attention.hpp"
 
 #include "base/check.hpp"
-#include "kernels/fused.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
-#ifdef VIXEN_CUDA
-#include "kernels/kernels_cuda.hpp"
-#endif
 
 namespace vixen {
 namespace {
@@ -24,14 +21,29 @@ void check_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const 
   VIXEN_CHECK(shape.max_seqlen <= 65536, "dropout keys hold positions below 65536, not {}", shape.max_seqlen);
 }
 
-/// Runs a fused attention kernel over all (sequence, key-value head), with zeroed scratch for each thread's range.
-void run_items(void (*kernel)(const AttentionArgs&, float*, int64_t, int64_t), const AttentionArgs& args,
-               int64_t sequences) {
+/// Runs a fused attention kernel over all (sequence, key-value head); on a CPU with zeroed scratch for each thread's
+/// range.
+void run_items(const KernelRow<AttentionArgs>& row, at::Device device, const AttentionArgs& args, int64_t sequences) {
+  const FusedKernel<AttentionArgs> kernel(row, device);
+  const auto on_cpu = kernel.cpu();
+  if (!on_cpu) return kernel.run(args, sequences * args.kv_heads, 1);
   const int64_t scratch = cpu_kernels().attention_scratch(args.max_seqlen, args.head_dim);
   at::parallel_for(0, sequences * args.kv_heads, args.kv_heads, [&](int64_t begin, int64_t end) {
     const at::Tensor buffer = at::zeros({scratch}, at::kFloat);
-    kernel(args, buffer.data_ptr<float>(), begin, end);
+    AttentionArgs own = args;
+    own.scratch = buffer.data_ptr<float>();
+    on_cpu(own, begin, end);
   });
+}
+
+/// The scratch is sized by max_seqlen: a longer sequence would run over it.
+void check_offsets(const AttentionArgs& args, int64_t sequences) {
+  for (int64_t i = 0; i < sequences; ++i)
+    VIXEN_CHECK(args.offsets[i + 1] >= args.offsets[i] && args.offsets[i + 1] - args.offsets[i] <= args.max_seqlen,
+                "sequence {} covers {} .. {}, max_seqlen is {}", i, args.offsets[i], args.offsets[i + 1],
+                args.max_seqlen);
+  VIXEN_CHECK(args.offsets[0] == 0 && args.offsets[sequences] == args.positions,
+              "offsets cover {} .. {} of {} positions", args.offsets[0], args.offsets[sequences], args.positions);
 }
 
 AttentionArgs fused_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
@@ -48,35 +60,48 @@ AttentionArgs fused_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlen
   args.sequence_keys = sequence_keys.const_data_ptr<int64_t>();
   args.qkv = qkv.const_data_ptr();
   args.dropout = dropout_key(dropout);
-  // The scratch is sized by max_seqlen: a longer sequence would run over it.
-  for (int64_t i = 0; i < sequence_keys.size(0); ++i)
-    VIXEN_CHECK(args.offsets[i + 1] >= args.offsets[i] && args.offsets[i + 1] - args.offsets[i] <= shape.max_seqlen,
-                "sequence {} covers {} .. {}, max_seqlen is {}", i, args.offsets[i], args.offsets[i + 1],
-                shape.max_seqlen);
-  VIXEN_CHECK(args.offsets[0] == 0 && args.offsets[sequence_keys.size(0)] == args.positions,
-              "offsets cover {} .. {} of {} positions", args.offsets[0], args.offsets[sequence_keys.size(0)],
-              args.positions);
+  if (cu_seqlens.is_cpu()) check_offsets(args, sequence_keys.size(0));
   return args;
+}
+
+AttentionForm form_of(const at::Tensor& qkv, const AttentionShape& shape, const Dropout& dropout) {
+  return attention_form(qkv.device(), qkv.scalar_type(), shape.head_dim(qkv.size(1)), dropout);
 }
 
 }  // namespace
 
+AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout) {
+  const KernelChoice choice = kernel_choice(KernelFamily::kAttention);
+  if (choice == KernelChoice::kReference) return AttentionForm::kReference;
+  if (flash_applies(device, dtype, head_dim, dropout)) return AttentionForm::kFlash;
+  const bool stored = dtype == at::kFloat || dtype == at::kBFloat16;
+  const auto has = [&](const KernelRow<AttentionArgs>& row) {
+    return static_cast<bool>(FusedKernel<AttentionArgs>(row, device));
+  };
+  if (stored && has(kernel::attention_forward) && has(kernel::attention_backward)) return AttentionForm::kFused;
+  if (choice == KernelChoice::kFused)
+    fail_user(
+        "{} = fused: no fused attention for {} on {}, heads of {} columns, dropout {} (cuda has flash attention: "
+        "bfloat16, heads of a multiple of 8 up to 256 columns, no dropout); use auto or reference",
+        key_of(KernelFamily::kAttention), c10::toString(dtype), device.str(), head_dim, dropout.p);
+  return AttentionForm::kReference;
+}
+
 AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
                                  const AttentionShape& shape, const Dropout& dropout) {
   check_arguments(qkv, cu_seqlens, sequence_keys, shape);
-  if (use_fused(qkv, kernel_choices().attention, "kernels.attention")) {
+  const AttentionForm form = form_of(qkv, shape, dropout);
+  if (form == AttentionForm::kFlash) return flash_attention(qkv, cu_seqlens, shape);
+  if (form == AttentionForm::kFused) {
     const at::Tensor input = qkv.contiguous(), offsets = cu_seqlens.contiguous(), keys = sequence_keys.contiguous();
     AttentionArgs args = fused_arguments(input, offsets, keys, shape, dropout);
     AttentionResult result{at::empty({qkv.size(0), args.heads * args.head_dim}, qkv.options()),
                            at::empty({shape.heads, qkv.size(0)}, qkv.options().dtype(at::kFloat))};
     args.context = result.context.mutable_data_ptr();
     args.lse = result.lse.data_ptr<float>();
-    run_items(cpu_kernels().attention_forward, args, keys.size(0));
+    run_items(kernel::attention_forward, qkv.device(), args, keys.size(0));
     return result;
   }
-#ifdef VIXEN_CUDA
-  if (use_flash(qkv, shape, dropout)) return flash_attention(qkv, cu_seqlens, shape);
-#endif
   return reference::packed_attention(qkv, cu_seqlens, sequence_keys, shape, dropout);
 }
 
@@ -85,7 +110,9 @@ at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::T
                                      const at::Tensor& sequence_keys, const AttentionShape& shape,
                                      const Dropout& dropout) {
   check_arguments(qkv, cu_seqlens, sequence_keys, shape);
-  if (use_fused(qkv, kernel_choices().attention, "kernels.attention")) {
+  const AttentionForm form = form_of(qkv, shape, dropout);
+  if (form == AttentionForm::kFlash) return flash_attention_backward(grad_context, qkv, forward, cu_seqlens, shape);
+  if (form == AttentionForm::kFused) {
     const at::Tensor input = qkv.contiguous(), offsets = cu_seqlens.contiguous(), keys = sequence_keys.contiguous();
     const at::Tensor grad = grad_context.contiguous();
     VIXEN_CHECK(grad.scalar_type() == qkv.scalar_type(), "gradient is {}, qkv {}", c10::toString(grad.scalar_type()),
@@ -98,12 +125,9 @@ at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::T
     args.lse = forward.lse.data_ptr<float>();
     args.grad_context = grad.const_data_ptr();
     args.grad_qkv = grad_qkv.mutable_data_ptr();
-    run_items(cpu_kernels().attention_backward, args, keys.size(0));
+    run_items(kernel::attention_backward, qkv.device(), args, keys.size(0));
     return grad_qkv;
   }
-#ifdef VIXEN_CUDA
-  if (use_flash(qkv, shape, dropout)) return flash_attention_backward(grad_context, qkv, forward, cu_seqlens, shape);
-#endif
   return reference::packed_attention_backward(grad_context, qkv, forward, cu_seqlens, sequence_keys, shape, dropout);
 }
 

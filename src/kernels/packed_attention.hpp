@@ -1,8 +1,8 @@
 // Self-attention over packed sequences (no padding), bidirectional or causal, with grouped queries.
 //   T positions, n sequences, H heads of d columns, Hkv key-value heads (H a multiple); computed in float32, stored in
 //   the input's dtype (float32 or bfloat16).
-// CPU: one fused kernel over (sequence, key-value head), probabilities recomputed in the backward. CUDA: varlen flash
-// attention (bf16) or the reference. Reference: per sequence of equal length, batched matrix products over ATen.
+// Forms: one fused kernel over (sequence, key-value head), probabilities recomputed in the backward; on CUDA varlen
+// flash attention; the reference, batched matrix products of ATen over sequences of equal length.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,7 +17,7 @@ struct AttentionShape {
   int64_t kv_heads = 0;  // heads h H/Hkv .. (h+1) H/Hkv - 1 share key-value head h; 0: as many as heads
   bool causal = false;   // a position sees itself and the ones before it in its sequence
 
-  int64_t key_value_heads() const { return kv_heads == 0 ? heads : kv_heads; }
+  constexpr int64_t key_value_heads() const { return kv_heads == 0 ? heads : kv_heads; }
   /// d, from the width of a row q | k | v.
   int64_t head_dim(int64_t qkv_width) const { return qkv_width / (heads + 2 * key_value_heads()); }
 };
@@ -26,6 +26,25 @@ struct AttentionResult {
   at::Tensor context;  // [T, H d], the input's dtype
   at::Tensor lse;      // float32 [H, T]: log-sum-exp of each row's scaled scores, for the backward
 };
+
+/// Bytes of `lse` for T positions.
+constexpr int64_t attention_statistics_bytes(int64_t positions, const AttentionShape& shape) {
+  return int64_t{sizeof(float)} * positions * shape.heads;
+}
+/// FLOPs of the forward over sequences of L positions, given the sums of L and of L^2: scores and their product with
+/// the values for every pair of positions that see each other, 2 FLOPs a multiply-add. The backward is counted as twice
+/// that; scores that it computes again are not.
+constexpr double attention_flops(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,
+                                 const AttentionShape& shape) {
+  const double pairs = shape.causal ? 0.5 * static_cast<double>(sum_squared_lengths + positions)
+                                    : static_cast<double>(sum_squared_lengths);
+  return 2 * 2 * pairs * static_cast<double>(shape.heads * head_dim);
+}
+
+enum class AttentionForm { kReference, kFused, kFlash };
+/// What runs for heads of head_dim columns as kernels.attention says: flash attention before a fused kernel before the
+/// reference. UserError when a fused form is asked for and there is none.
+AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout);
 
 /// qkv [T, (H + 2 Hkv) d]: q | k | v, each head-major. softmax(q k^T / sqrt(d)) with dropout on the probabilities,
 /// times v. cu_seqlens int32 [n+1], sequence_keys int64 [n]; same device.

@@ -1,7 +1,7 @@
 // Dispatch of mean pooling; pooling by one position and row normalisation, which are a few rows of work on any device.
 #include "kernels/pooling.hpp"
 
-#include "kernels/fused.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
 
 namespace vixen {
@@ -9,12 +9,16 @@ namespace vixen {
 at::Tensor mean_pool(const at::Tensor& x, const at::Tensor& cu_seqlens) {
   VIXEN_CHECK(x.dim() == 2 && cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 1, "x has {} dimensions, {} offsets",
               x.dim(), cu_seqlens.numel());
-  if (!use_fused(x, KernelChoice::kAuto, "")) return reference::mean_pool(x, cu_seqlens);
+  const auto kernel = fused_kernel(kernel::mean_pool, x);
+  if (!kernel) return reference::mean_pool(x, cu_seqlens);
   const at::Tensor input = x.contiguous(), offsets = cu_seqlens.contiguous();
   at::Tensor pooled = at::empty({cu_seqlens.size(0) - 1, x.size(1)}, x.options().dtype(at::kFloat));
-  const PoolArgs args{storage_of(x.scalar_type()), x.size(1), offsets.const_data_ptr<int32_t>(), input.data_ptr(),
-                      pooled.data_ptr<float>()};
-  run_ranges(cpu_kernels().mean_pool, args, pooled.size(0), 16);
+  const PoolArgs args{.storage = storage_of(x.scalar_type()),
+                      .width = x.size(1),
+                      .offsets = offsets.const_data_ptr<int32_t>(),
+                      .x = input.data_ptr(),
+                      .pooled = pooled.data_ptr<float>()};
+  kernel.run(args, pooled.size(0), 16);
   return pooled;
 }
 
@@ -22,13 +26,16 @@ at::Tensor mean_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqle
                               at::ScalarType dtype) {
   VIXEN_CHECK(grad.dim() == 2 && grad.size(0) + 1 == cu_seqlens.size(0), "{} gradients for {} offsets", grad.size(0),
               cu_seqlens.numel());
-  if (!use_fused(grad, KernelChoice::kAuto, "") || grad.scalar_type() != at::kFloat)
-    return reference::mean_pool_backward(grad, cu_seqlens, n_positions, dtype);
+  const auto kernel = fused_kernel(kernel::mean_pool_backward, grad, /*fits=*/grad.scalar_type() == at::kFloat);
+  if (!kernel) return reference::mean_pool_backward(grad, cu_seqlens, n_positions, dtype);
   const at::Tensor pooled = grad.contiguous(), offsets = cu_seqlens.contiguous();
   at::Tensor x = at::empty({n_positions, grad.size(1)}, grad.options().dtype(dtype));
-  const PoolArgs args{storage_of(dtype), grad.size(1), offsets.const_data_ptr<int32_t>(), x.data_ptr(),
-                      pooled.data_ptr<float>()};
-  run_ranges(cpu_kernels().mean_pool_backward, args, pooled.size(0), 16);
+  const PoolArgs args{.storage = storage_of(dtype),
+                      .width = grad.size(1),
+                      .offsets = offsets.const_data_ptr<int32_t>(),
+                      .x = x.data_ptr(),
+                      .pooled = pooled.data_ptr<float>()};
+  kernel.run(args, pooled.size(0), 16);
   return x;
 }
 

@@ -4,7 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/adamw.hpp"
 #include "kernels/dropout.hpp"
+#include "kernels/head_norm.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
 #include "kernels/pooling.hpp"
@@ -57,6 +59,9 @@ at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up);
 at::Tensor gelu(const at::Tensor& x);
 at::Tensor gelu_backward(const at::Tensor& grad_y, const at::Tensor& x);
 void accumulate_bias_gradient(const at::Tensor& grad, at::Tensor grad_bias);
+
+void adamw_update(at::Tensor value, const at::Tensor& gradient, at::Tensor mean, at::Tensor square,
+                  const AdamwRate& rate, int64_t step);
 
 at::Tensor mean_pool(const at::Tensor& x, const at::Tensor& cu_seqlens);
 at::Tensor mean_pool_backward(const at::Tensor& grad, const at::Tensor& cu_seqlens, int64_t n_positions,

@@ -2,7 +2,7 @@
 #include "kernels/rms_norm.hpp"
 
 #include "base/check.hpp"
-#include "kernels/fused.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
 
 namespace vixen {
@@ -19,55 +19,46 @@ void check_like(const at::Tensor& other, const at::Tensor& x, const char* name) 
               c10::toString(x.scalar_type()), x.numel());
 }
 
-bool fused(const at::Tensor& x) {
-  return use_fused(x, kernel_choices().norm, "kernels.norm");
-}
-
-const float* weights(const at::Tensor& weight) {
-  VIXEN_CHECK(weight.scalar_type() == at::kFloat && weight.is_contiguous(), "norm weights must be contiguous float32");
-  return weight.const_data_ptr<float>();
-}
-
-const void* data_or_null(const at::Tensor& tensor) {
-  return tensor.defined() ? tensor.const_data_ptr() : nullptr;
-}
-
 }  // namespace
 
 RmsNormResult add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
   check_rows(x, weight);
   check_like(residual, x, "the residual");
-  if (!fused(x)) return reference::add_rms_norm(x, residual, weight, eps);
-  const at::Tensor input = x.contiguous(), other = residual.defined() ? residual.contiguous() : residual;
+  const auto kernel = fused_kernel(kernel::rms_forward, x);
+  if (!kernel) return reference::add_rms_norm(x, residual, weight, eps);
+  const at::Tensor input = x.contiguous(), other = contiguous_or_none(residual);
   RmsNormResult result{at::empty_like(input), other.defined() ? at::empty_like(input) : input,
                        at::empty({x.size(0)}, x.options().dtype(at::kFloat))};
-  const RmsForward args{storage_of(x.scalar_type()),
-                        x.size(1),
-                        static_cast<float>(eps),
-                        input.const_data_ptr(),
-                        data_or_null(other),
-                        weights(weight),
-                        other.defined() ? result.sum.mutable_data_ptr() : nullptr,
-                        result.y.mutable_data_ptr(),
-                        result.rstd.data_ptr<float>()};
-  run_ranges(cpu_kernels().rms_forward, args, x.size(0), 16);
+  const RmsForwardArgs args{.storage = storage_of(x.scalar_type()),
+                            .width = x.size(1),
+                            .eps = static_cast<float>(eps),
+                            .x = input.const_data_ptr(),
+                            .residual = data_or_null(other),
+                            .weight = floats_of(weight),
+                            .sum = other.defined() ? result.sum.mutable_data_ptr() : nullptr,
+                            .y = result.y.mutable_data_ptr(),
+                            .rstd = result.rstd.data_ptr<float>()};
+  kernel.run(args, x.size(0), 16);
   return result;
 }
 
 at::Tensor rms_norm_again(const at::Tensor& sum, const at::Tensor& rstd, const at::Tensor& weight) {
   check_rows(sum, weight);
   VIXEN_CHECK(rstd.dim() == 1 && rstd.size(0) == sum.size(0), "{} rows with {} statistics", sum.size(0), rstd.numel());
-  if (!fused(sum)) return reference::rms_norm_again(sum, rstd, weight);
+  const auto kernel = fused_kernel(kernel::rms_again, sum);
+  if (!kernel) return reference::rms_norm_again(sum, rstd, weight);
   const at::Tensor input = sum.contiguous(), statistics = rstd.contiguous();
   at::Tensor y = at::empty_like(input);
-  RmsForward args{};
-  args.storage = storage_of(sum.scalar_type());
-  args.width = sum.size(1);
-  args.x = input.const_data_ptr();
-  args.weight = weights(weight);
-  args.y = y.mutable_data_ptr();
-  args.rstd = statistics.data_ptr<float>();
-  run_ranges(cpu_kernels().rms_again, args, sum.size(0), 16);
+  const RmsForwardArgs args{.storage = storage_of(sum.scalar_type()),
+                            .width = sum.size(1),
+                            .eps = 0,  // is in the statistics
+                            .x = input.const_data_ptr(),
+                            .residual = nullptr,
+                            .weight = floats_of(weight),
+                            .sum = nullptr,
+                            .y = y.mutable_data_ptr(),
+                            .rstd = statistics.data_ptr<float>()};
+  kernel.run(args, sum.size(0), 16);
   return y;
 }
 
@@ -77,24 +68,25 @@ at::Tensor add_rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& gra
   check_like(grad_y, sum, "the gradient");
   check_like(grad_sum, sum, "the gradient along the residual");
   VIXEN_CHECK(rstd.dim() == 1 && rstd.size(0) == sum.size(0), "{} rows with {} statistics", sum.size(0), rstd.numel());
-  if (!fused(sum)) return reference::add_rms_norm_backward(grad_y, grad_sum, sum, rstd, weight, grad_weight);
+  const auto kernel = fused_kernel(kernel::rms_backward, sum);
+  if (!kernel) return reference::add_rms_norm_backward(grad_y, grad_sum, sum, rstd, weight, grad_weight);
   const at::Tensor grad = grad_y.contiguous(), input = sum.contiguous(), statistics = rstd.contiguous();
-  const at::Tensor along = grad_sum.defined() ? grad_sum.contiguous() : grad_sum;
+  const at::Tensor along = contiguous_or_none(grad_sum);
   const int64_t rows = sum.size(0), width = sum.size(1), chunks = chunk_count(rows);
   at::Tensor result = at::empty_like(input), partials;
   if (grad_weight.defined()) partials = at::empty({chunks, width}, grad.options().dtype(at::kFloat));
-  const RmsBackward args{storage_of(sum.scalar_type()),
-                         width,
-                         rows,
-                         rows_per_chunk(rows),
-                         grad.const_data_ptr(),
-                         data_or_null(along),
-                         input.const_data_ptr(),
-                         statistics.const_data_ptr<float>(),
-                         weights(weight),
-                         result.mutable_data_ptr(),
-                         partials.defined() ? partials.data_ptr<float>() : nullptr};
-  run_ranges(cpu_kernels().rms_backward, args, chunks, 1);
+  const RmsBackwardArgs args{.storage = storage_of(sum.scalar_type()),
+                             .width = width,
+                             .rows = rows,
+                             .rows_per_chunk = rows_per_chunk(rows),
+                             .grad_y = grad.const_data_ptr(),
+                             .grad_along = data_or_null(along),
+                             .sum = input.const_data_ptr(),
+                             .rstd = statistics.const_data_ptr<float>(),
+                             .weight = floats_of(weight),
+                             .grad_sum = result.mutable_data_ptr(),
+                             .partials = partials.defined() ? partials.data_ptr<float>() : nullptr};
+  kernel.run(args, chunks, 1);
   if (partials.defined()) add_in_order(partials, {grad_weight});
   return result;
 }

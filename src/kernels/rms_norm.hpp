@@ -12,6 +12,11 @@ struct RmsNormResult {
   at::Tensor rstd;  // float32 [T]: 1 / sqrt(mean(sum^2) + eps)
 };
 
+/// Bytes of `rstd` for T positions.
+constexpr int64_t rms_norm_statistics_bytes(int64_t positions) {
+  return int64_t{sizeof(float)} * positions;
+}
+
 /// residual may be undefined. weight float32 [D].
 RmsNormResult add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps);
 

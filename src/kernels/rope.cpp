@@ -2,7 +2,7 @@
 #include "kernels/rope.hpp"
 
 #include "base/check.hpp"
-#include "kernels/fused.hpp"
+#include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
 
 namespace vixen {
@@ -18,14 +18,19 @@ void apply_rope(at::Tensor& qkv, const at::Tensor& position_ids, const at::Tenso
               position_ids.numel());
   VIXEN_CHECK(table.dim() == 2 && table.size(1) == d && table.scalar_type() == at::kFloat,
               "rotation table [{}, {}] for heads of {}", table.size(0), table.size(-1), d);
-  if (!use_fused(qkv, KernelChoice::kAuto, "")) return reference::apply_rope(qkv, position_ids, table, shape, inverse);
+  const auto kernel = fused_kernel(kernel::rope, qkv);
+  if (!kernel) return reference::apply_rope(qkv, position_ids, table, shape, inverse);
   const at::Tensor ids = position_ids.contiguous(), angles = table.contiguous();
-  const int64_t* id = ids.const_data_ptr<int64_t>();
-  for (int64_t t = 0; t < ids.numel(); ++t)
-    VIXEN_CHECK(id[t] >= 0 && id[t] < table.size(0), "position {} of {} in row {}", id[t], table.size(0), t);
-  const RopeArgs args{storage_of(qkv.scalar_type()), qkv.size(1), shape.heads + kv_heads,         d,
-                      qkv.mutable_data_ptr(),        id,          angles.const_data_ptr<float>(), inverse};
-  run_ranges(cpu_kernels().rope, args, qkv.size(0), 16);
+  check_ids(ids, table.size(0), "position");
+  const RopeArgs args{.storage = storage_of(qkv.scalar_type()),
+                      .row_width = qkv.size(1),
+                      .heads = shape.heads + kv_heads,
+                      .head_dim = d,
+                      .qkv = qkv.mutable_data_ptr(),
+                      .position_ids = ids.const_data_ptr<int64_t>(),
+                      .table = angles.const_data_ptr<float>(),
+                      .inverse = inverse};
+  kernel.run(args, qkv.size(0), 16);
 }
 
 }  // namespace vixen

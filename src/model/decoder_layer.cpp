@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "kernels/head_norm.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/swiglu.hpp"
 

@@ -56,7 +56,7 @@ double dot(const float* a, const float* b, int64_t d) {
   return lanes[0];
 }
 
-constexpr ScanKernels kKernels = {scan<float>, scan<uint16_t>, dot};
+constexpr ScanKernels kKernels = {.scan_float = scan<float>, .scan_bfloat16 = scan<uint16_t>, .dot = dot};
 
 }  // namespace
 }  // namespace vixen

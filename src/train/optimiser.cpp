@@ -1,65 +1,41 @@
-// AdamW: torch's fused kernel over runs of the flat buffers, or the readable reference.
+// AdamW over runs of the flat buffers.
 #include "train/optimiser.hpp"
 
 #include <ATen/ATen.h>
 
-#include <cmath>
-
 #include "base/check.hpp"
-#include "kernels/choice.hpp"
+#include "kernels/adamw.hpp"
 
 namespace vixen {
 namespace {
 
-struct GroupRate {
-  double lr = 0, weight_decay = 0;
-};
-
-GroupRate rate_of(ParameterGroup group, const TrainConfig& config) {
+/// Of a group, before the schedule's factor.
+AdamwRate rate_of(ParameterGroup group, const TrainConfig& config) {
+  const auto rate = [&](double lr, double weight_decay) {
+    return AdamwRate{.lr = lr,
+                     .weight_decay = weight_decay,
+                     .beta1 = config.adam_beta1,
+                     .beta2 = config.adam_beta2,
+                     .eps = config.adam_eps};
+  };
   switch (group) {
     case ParameterGroup::kBackbone:
-      return {config.lr, config.weight_decay};
+      return rate(config.lr, config.weight_decay);
     case ParameterGroup::kBackboneNoDecay:
-      return {config.lr, 0};
+      return rate(config.lr, 0);
     case ParameterGroup::kPrototype:
-      return {config.prototype_lr, config.weight_decay};
+      return rate(config.prototype_lr, config.weight_decay);
     case ParameterGroup::kPrototypeNoDecay:
-      return {config.prototype_lr, 0};
+      return rate(config.prototype_lr, 0);
     case ParameterGroup::kImage:
-      return {config.image_lr, config.weight_decay};
+      return rate(config.image_lr, config.weight_decay);
     case ParameterGroup::kImageNoDecay:
-      return {config.image_lr, 0};
+      return rate(config.image_lr, 0);
     case ParameterGroup::kFrozen:
       break;  // has no place in the buffers
   }
   VIXEN_CHECK(false, "parameter group {}", static_cast<int>(group));
   return {};
-}
-
-// One tensor, one rate; step counts from 1. The order of operations is torch.optim.AdamW's.
-void update_reference(at::Tensor value, const at::Tensor& gradient, at::Tensor mean, at::Tensor square,
-                      const GroupRate& rate, const TrainConfig& config, int64_t step) {
-  value.mul_(1 - rate.lr * rate.weight_decay);
-  mean.lerp_(gradient, 1 - config.adam_beta1);
-  square.mul_(config.adam_beta2).addcmul_(gradient, gradient, 1 - config.adam_beta2);
-  const double correction1 = 1 - std::pow(config.adam_beta1, static_cast<double>(step));
-  const double correction2 = 1 - std::pow(config.adam_beta2, static_cast<double>(step));
-  const auto denominator = (square.sqrt() / std::sqrt(correction2)).add_(config.adam_eps);
-  value.addcdiv_(mean, denominator, -rate.lr / correction1);
-}
-
-void update(at::Tensor value, const at::Tensor& gradient, at::Tensor mean, at::Tensor square, const GroupRate& rate,
-            const TrainConfig& config, const at::Tensor& step_tensor, int64_t step, const at::Tensor& grad_scale) {
-  if (kernel_choices().adamw == KernelChoice::kReference) {
-    update_reference(value, grad_scale.defined() ? gradient * grad_scale : gradient, mean, square, rate, config, step);
-    return;
-  }
-  // The fused kernel divides gradients by its scale.
-  std::optional<at::Tensor> divisor;
-  if (grad_scale.defined()) divisor = grad_scale.reciprocal();
-  at::_fused_adamw_({value}, {gradient}, {mean}, {square}, {}, {step_tensor}, rate.lr, config.adam_beta1,
-                    config.adam_beta2, rate.weight_decay, config.adam_eps, /*amsgrad=*/false, /*maximize=*/false,
-                    divisor, {});
 }
 
 }  // namespace
@@ -95,13 +71,15 @@ void AdamW::step(double factor, const at::Tensor& table_grad, const at::Tensor& 
     if (group == ParameterGroup::kFrozen || length == 0) continue;
     auto rate = rate_of(group, config_);
     rate.lr *= factor;
-    update(store_->flat_values().narrow(0, begin, length), store_->flat_grads().narrow(0, begin, length),
-           exp_avg_.narrow(0, begin, length), exp_avg_sq_.narrow(0, begin, length), rate, config_, step_tensor, steps_,
-           grad_scale);
+    adamw_update(store_->flat_values().narrow(0, begin, length), store_->flat_grads().narrow(0, begin, length),
+                 exp_avg_.narrow(0, begin, length), exp_avg_sq_.narrow(0, begin, length), rate, step_tensor, steps_,
+                 grad_scale);
   }
-  if (table_.defined() && table_.numel() > 0)
-    update(table_, table_grad, table_exp_avg_, table_exp_avg_sq_, {config_.prototype_lr * factor, 0}, config_,
-           step_tensor, steps_, grad_scale);
+  if (table_.defined() && table_.numel() > 0) {
+    auto rate = rate_of(ParameterGroup::kPrototypeNoDecay, config_);
+    rate.lr *= factor;
+    adamw_update(table_, table_grad, table_exp_avg_, table_exp_avg_sq_, rate, step_tensor, steps_, grad_scale);
+  }
   store_->refresh_compute();
 }
 

@@ -54,6 +54,10 @@ class LayeringTest(unittest.TestCase):
         self.assert_fault({"config/x.cpp": "#include <ATen/ATen.h>\n"}, "config knows no tensors")
         self.assert_fault({"model/x.cpp": "#include <torch/torch.h>\n"}, "25 s")
 
+    def test_conditions_on_cuda(self):
+        for condition in ("#ifdef VIXEN_CUDA", "# if defined(VIXEN_CUDA)", "#ifndef VIXEN_CUDA"):
+            self.assert_fault({"kernels/x.cpp": condition + "\n#endif\n"}, "kernels/x.cpp:1:", "another file")
+
     def test_paths_folders_and_lengths(self):
         self.assert_fault({"model/x.cpp": '#include "encoder.hpp"\n'}, 'expected "folder/file"')
         self.assert_fault({"model/x.cpp": '#include "base/none.hpp"\n'}, 'expected "folder/file"')

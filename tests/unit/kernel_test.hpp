@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/choice.hpp"
-#include "kernels/cpu_kernels.hpp"
+#include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/dropout.hpp"
 
 namespace vixen::test {

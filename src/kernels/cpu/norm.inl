@@ -1,8 +1,8 @@
 // Layer norm with dropout and residual, one row at a time while it is in the first-level cache.
-//   T rows, D columns; included by cpu_kernels.inl.
+//   T rows, D columns; included by cpu/kernels.inl.
 
 template <class T>
-void norm_forward_rows(const NormForward& a, int64_t begin, int64_t end) {
+void norm_forward_rows(const NormForwardArgs& a, int64_t begin, int64_t end) {
   const int64_t width = a.width;
   const float inverse_width = 1.0f / static_cast<float>(width);
   const DropoutDraw draw(a.dropout);
@@ -44,7 +44,7 @@ void norm_forward_rows(const NormForward& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void norm_backward_rows(const NormBackward& a, int64_t begin, int64_t end) {
+void norm_backward_chunks(const NormBackwardArgs& a, int64_t begin, int64_t end) {
   const int64_t width = a.width;
   const float inverse_width = 1.0f / static_cast<float>(width);
   const DropoutDraw draw(a.dropout);

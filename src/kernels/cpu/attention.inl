@@ -2,7 +2,7 @@
 // float32 scratch.
 //   L positions, d columns of the head padded to P (a multiple of 32); scores of kRows queries at a time, [kRows, K]
 //   with K = L rounded up to whole vectors. Causal: the kRows queries from `top` on meet the first top + kRows keys
-//   only, and the rest of what they do not see is masked. Included by cpu_kernels.inl.
+//   only, and the rest of what they do not see is masked. Included by cpu/kernels.inl.
 
 constexpr int64_t kRows = 16;                                          // queries whose scores are held at once
 constexpr int64_t kPad = 32;                                           // head columns are handled 32 at a time
@@ -194,10 +194,10 @@ struct AttentionItem {
 };
 
 template <class T>
-void attention_forward_items(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
+void attention_forward_items(const AttentionArgs& a, int64_t begin, int64_t end) {
   const int64_t d = a.head_dim;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
-  AttentionScratch s(scratch, a.max_seqlen, d);
+  AttentionScratch s(a.scratch, a.max_seqlen, d);
   const DropoutDraw draw(a.dropout);
   const bool drop = draw.threshold != 0;
   for (int64_t number = begin; number < end; ++number) {
@@ -252,10 +252,10 @@ void attention_forward_items(const AttentionArgs& a, float* scratch, int64_t beg
 }
 
 template <class T>
-void attention_backward_items(const AttentionArgs& a, float* scratch, int64_t begin, int64_t end) {
+void attention_backward_items(const AttentionArgs& a, int64_t begin, int64_t end) {
   const int64_t d = a.head_dim;
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(d));
-  AttentionScratch s(scratch, a.max_seqlen, d);
+  AttentionScratch s(a.scratch, a.max_seqlen, d);
   const DropoutDraw draw(a.dropout);
   const bool drop = draw.threshold != 0;
   for (int64_t number = begin; number < end; ++number) {

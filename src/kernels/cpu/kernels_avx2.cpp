@@ -1,5 +1,7 @@
 // The fused CPU kernels for AVX2 with FMA.
+#include <immintrin.h>
+
 #define VIXEN_ISA cpu_avx2
 #define VIXEN_ISA_NAME "avx2"
 #define VIXEN_LANES 8
-#include "kernels/cpu_kernels.inl"
+#include "kernels/cpu/kernels.inl"

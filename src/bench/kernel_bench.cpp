@@ -1,11 +1,14 @@
 // Times each kernel and its reference on random activations.
-#include "kernels/kernel_bench.hpp"
+#include "bench/kernel_bench.hpp"
+
+#include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "bench/timing.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/embedding.hpp"
+#include "kernels/head_norm.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
 #include "kernels/pooling.hpp"
@@ -16,20 +19,6 @@
 
 namespace vixen {
 namespace {
-
-/// Shortest time of f in microseconds, of `repeats` runs after one to warm up: what others on the machine add is not
-/// ours.
-double shortest_us(int repeats, const std::function<void()>& f) {
-  f();
-  double shortest = 1e300;
-  for (int i = 0; i < repeats; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    f();
-    const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
-    shortest = std::min(shortest, time.count());
-  }
-  return shortest;
-}
 
 /// Sequences of 3 to 7 positions, five on average.
 at::Tensor short_offsets(int64_t positions) {

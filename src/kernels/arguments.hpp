@@ -1,8 +1,8 @@
-// The fused CPU kernels as a table of plain functions over raw pointers, one table for each instruction set.
-//   T positions, D columns, H heads, Hkv key-value heads, d columns of a head, F feed-forward columns. Every function
-//   works on a range of rows (or chunks) and is sequential: the caller splits the range over threads. No row's result
-//   depends on the split. No ATen and no standard templates here: the translation units of the tables are compiled for
-//   instruction sets that the rest of the program may not use.
+// The arguments of every fused kernel: raw pointers, shapes and strides, the same for the CPU and the CUDA form.
+//   T positions, D columns, H heads, Hkv key-value heads, d columns of a head, F feed-forward columns, n sequences. All
+//   tensors are contiguous, and in the memory of the device that runs the kernel; weights, statistics and sums are
+//   float32. No ATen and no standard templates here: the CPU forms are compiled for instruction sets that the rest of
+//   the program may not use, the CUDA forms by nvcc.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct RowKeys {
   const int32_t* position = nullptr;
 };
 
-struct DropoutRows {
+struct DropoutArgs {
   Storage storage;
   int64_t width;
   const void* x;
@@ -36,7 +36,7 @@ struct DropoutRows {
   DropoutKey dropout;
 };
 
-struct NormForward {
+struct NormForwardArgs {
   Storage storage;
   int64_t width;
   float eps;
@@ -52,7 +52,7 @@ struct NormForward {
   bool dropout_after;  // of y instead of x
 };
 
-struct NormBackward {
+struct NormBackwardArgs {
   Storage storage;
   int64_t width;
   int64_t rows;            // T
@@ -69,7 +69,7 @@ struct NormBackward {
   bool dropout_after;
 };
 
-struct RmsForward {
+struct RmsForwardArgs {
   Storage storage;
   int64_t width;
   float eps;
@@ -81,7 +81,7 @@ struct RmsForward {
   float* rstd;  // [T]: written by the forward, read when y is made again
 };
 
-struct RmsBackward {
+struct RmsBackwardArgs {
   Storage storage;
   int64_t width;
   int64_t rows;            // T
@@ -135,7 +135,7 @@ struct GeluArgs {
   void* out;
 };
 
-struct ColumnSums {
+struct ColumnSumsArgs {
   Storage storage;
   int64_t width;
   int64_t rows;
@@ -159,10 +159,11 @@ struct AttentionArgs {
   float* lse;                    // [H, T], written by the forward, read by the backward
   const void* grad_context;      // [T, H d], backward
   void* grad_qkv;                // [T, (H + 2 Hkv) d], backward
+  float* scratch;                // CPU: zeroed, CpuKernels::attention_scratch floats of each thread's own; CUDA: null
   DropoutKey dropout;
 };
 
-struct EmbedRows {
+struct EmbedPositionsArgs {
   Storage storage;  // of out
   int64_t width;
   const int64_t* tokens;
@@ -175,19 +176,19 @@ struct EmbedRows {
   void* out;
 };
 
-struct EmbedTokens {
+struct EmbedTokensArgs {
   Storage storage;  // of out
   TableStorage table_storage;
   int64_t width;
   const int64_t* tokens;
-  const int64_t* image_rows;  // as EmbedRows
+  const int64_t* image_rows;  // as EmbedPositionsArgs
   const void* word;           // [V, D]
   const float* images;
   void* out;
 };
 
 /// target[target_rows[s]] += sum of x[order[i]] for i in segments[s] .. segments[s+1], in that order.
-struct SegmentSums {
+struct SegmentSumsArgs {
   Storage storage;  // of x
   int64_t width;
   const void* x;
@@ -204,40 +205,5 @@ struct PoolArgs {
   void* x;        // [T, D]: read by the forward, written by the backward
   float* pooled;  // [n, D]: written by the forward, read by the backward
 };
-
-struct CpuKernels {
-  const char* isa;
-  void (*dropout)(const DropoutRows&, int64_t begin, int64_t end);              // rows
-  void (*norm_forward)(const NormForward&, int64_t begin, int64_t end);         // rows
-  void (*norm_backward)(const NormBackward&, int64_t begin, int64_t end);       // chunks
-  void (*rms_forward)(const RmsForward&, int64_t begin, int64_t end);           // rows
-  void (*rms_again)(const RmsForward&, int64_t begin, int64_t end);             // rows: y from x and rstd
-  void (*rms_backward)(const RmsBackward&, int64_t begin, int64_t end);         // chunks
-  void (*head_norm)(const HeadNormArgs&, int64_t begin, int64_t end);           // rows
-  void (*head_norm_backward)(const HeadNormArgs&, int64_t begin, int64_t end);  // chunks
-  void (*rope)(const RopeArgs&, int64_t begin, int64_t end);                    // rows
-  void (*swiglu)(const SwigluArgs&, int64_t begin, int64_t end);                // rows
-  void (*swiglu_backward)(const SwigluArgs&, int64_t begin, int64_t end);       // rows
-  void (*gelu)(const GeluArgs&, int64_t begin, int64_t end);                    // elements
-  void (*gelu_backward)(const GeluArgs&, int64_t begin, int64_t end);           // elements
-  void (*column_sums)(const ColumnSums&, int64_t begin, int64_t end);           // chunks
-  int64_t (*attention_scratch)(int64_t max_seqlen, int64_t head_dim);           // floats, zeroed by the caller
-  void (*attention_forward)(const AttentionArgs&, float* scratch, int64_t begin,
-                            int64_t end);  // sequence * Hkv + kv head
-  void (*attention_backward)(const AttentionArgs&, float* scratch, int64_t begin,
-                             int64_t end);                                  // sequence * Hkv + kv head
-  void (*embed)(const EmbedRows&, int64_t begin, int64_t end);              // rows
-  void (*embed_tokens)(const EmbedTokens&, int64_t begin, int64_t end);     // rows
-  void (*segment_sums)(const SegmentSums&, int64_t begin, int64_t end);     // segments
-  void (*mean_pool)(const PoolArgs&, int64_t begin, int64_t end);           // sequences
-  void (*mean_pool_backward)(const PoolArgs&, int64_t begin, int64_t end);  // sequences
-};
-
-/// The table of the best instruction set of this machine, or of the forced one.
-const CpuKernels& cpu_kernels();
-
-/// For tests and benchmarks: use "avx512", "avx2" or "baseline" from now on, nullptr for the best again. False, and
-/// nothing changes, when this machine cannot run it. Not thread-safe.
-bool force_cpu_isa(const char* isa);
 
 }  // namespace vixen

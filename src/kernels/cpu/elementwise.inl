@@ -1,5 +1,5 @@
 // GELU, SwiGLU, rotary positions, dropout, column sums, embeddings and pooling: one pass over memory each.
-//   Included by cpu_kernels.inl.
+//   Included by cpu/kernels.inl.
 
 /// Upper tail of the normal distribution at |x|, and exp(-x^2 / 2). The tail is exp(-x^2 / 2) times a rational minimax
 /// fit of its smooth rest, so that GELU's left side, which is x times the tail, loses nothing to cancellation.
@@ -108,7 +108,7 @@ void rope_rows(const RopeArgs& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void dropout_rows(const DropoutRows& a, int64_t begin, int64_t end) {
+void dropout_rows(const DropoutArgs& a, int64_t begin, int64_t end) {
   const DropoutDraw draw(a.dropout);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = static_cast<const T*>(a.x) + row * a.width;
@@ -119,7 +119,7 @@ void dropout_rows(const DropoutRows& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void column_sums_chunks(const ColumnSums& a, int64_t begin, int64_t end) {
+void column_sums_chunks(const ColumnSumsArgs& a, int64_t begin, int64_t end) {
   const int64_t width = a.width;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     float* sums = a.partials + chunk * width;
@@ -142,7 +142,7 @@ void column_sums_chunks(const ColumnSums& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void embed_rows(const EmbedRows& a, int64_t begin, int64_t end) {
+void embed_positions_rows(const EmbedPositionsArgs& a, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t image = a.image_rows ? a.image_rows[row] : -1;
     const float* word = image >= 0 ? a.images + image * a.width : a.word + a.tokens[row] * a.width;
@@ -157,7 +157,7 @@ void embed_rows(const EmbedRows& a, int64_t begin, int64_t end) {
 }
 
 template <class T, class Word>
-VIXEN_INLINE void embed_tokens_from(const EmbedTokens& a, const Word* table, int64_t begin, int64_t end) {
+VIXEN_INLINE void embed_tokens_from(const EmbedTokensArgs& a, const Word* table, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t image = a.image_rows ? a.image_rows[row] : -1;
     T* out = static_cast<T*>(a.out) + row * a.width;
@@ -172,7 +172,7 @@ VIXEN_INLINE void embed_tokens_from(const EmbedTokens& a, const Word* table, int
 }
 
 template <class T>
-void embed_tokens_rows(const EmbedTokens& a, int64_t begin, int64_t end) {
+void embed_tokens_rows(const EmbedTokensArgs& a, int64_t begin, int64_t end) {
   switch (a.table_storage) {
     case TableStorage::kFloat32:
       return embed_tokens_from<T>(a, static_cast<const float*>(a.word), begin, end);
@@ -184,7 +184,7 @@ void embed_tokens_rows(const EmbedTokens& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void segment_sums_ranges(const SegmentSums& a, int64_t begin, int64_t end) {
+void segment_sums_segments(const SegmentSumsArgs& a, int64_t begin, int64_t end) {
   for (int64_t s = begin; s < end; ++s) {
     float* target = a.target + a.target_rows[s] * a.width;
     for (int64_t i = a.segments[s]; i < a.segments[s + 1]; ++i) {

@@ -3,7 +3,7 @@
 #include <cuda_bf16.h>
 
 #include "base/philox.hpp"
-#include "kernels/dropout_launch.hpp"
+#include "kernels/cuda/launchers.hpp"
 
 namespace vixen {
 namespace {
@@ -48,23 +48,18 @@ __global__ void apply_kernel(const T* x, T* y, int64_t rows, int64_t width, RowK
             [&](int64_t i, bool kept) { assign(y[i], to_float(x[i]) * (kept ? dropout.scale : 0.0f)); });
 }
 
-unsigned grid_of(int64_t rows, int64_t width) {
-  return static_cast<unsigned>((rows * ((width + 7) / 8) + kThreads - 1) / kThreads);
+template <class T>
+void launch(const DropoutArgs& a, int64_t rows, cudaStream_t stream) {
+  const int64_t blocks = (rows * ((a.width + 7) / 8) + kThreads - 1) / kThreads;
+  apply_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(static_cast<const T*>(a.x), static_cast<T*>(a.y),
+                                                                       rows, a.width, a.keys, a.dropout);
 }
 
 }  // namespace
 
-cudaError_t launch_dropout_apply(const void* x, void* y, Storage storage, int64_t rows, int64_t width, RowKeys keys,
-                                 DropoutKey dropout, cudaStream_t stream) {
-  if (rows * width == 0) return cudaSuccess;
-  const unsigned grid = grid_of(rows, width);
-  if (storage == Storage::kFloat32) {
-    apply_kernel<<<grid, kThreads, 0, stream>>>(static_cast<const float*>(x), static_cast<float*>(y), rows, width, keys,
-                                                dropout);
-  } else {
-    apply_kernel<<<grid, kThreads, 0, stream>>>(static_cast<const __nv_bfloat16*>(x), static_cast<__nv_bfloat16*>(y),
-                                                rows, width, keys, dropout);
-  }
+int cuda::dropout(const DropoutArgs& a, int64_t rows, cudaStream_t stream) {
+  if (rows * a.width == 0) return cudaSuccess;
+  a.storage == Storage::kFloat32 ? launch<float>(a, rows, stream) : launch<__nv_bfloat16>(a, rows, stream);
   return cudaGetLastError();
 }
 

@@ -1,6 +1,6 @@
 // Root-mean-square norm, of rows with the residual in front of it and of the heads of queries and keys; one row at a
 // time while it is in the first-level cache.
-//   T rows, D columns, d columns of a head; included by cpu_kernels.inl.
+//   T rows, D columns, d columns of a head; included by cpu/kernels.inl.
 
 /// y = weight * (x * rstd), the only way y is made: rms_again meets the forward to the bit.
 template <class T>
@@ -32,7 +32,7 @@ VIXEN_INLINE void rms_gradient(const T* grad_y, const T* along, const T* x, floa
 }
 
 template <class T>
-void rms_forward_rows(const RmsForward& a, int64_t begin, int64_t end) {
+void rms_forward_rows(const RmsForwardArgs& a, int64_t begin, int64_t end) {
   const int64_t width = a.width;
   const float inverse_width = 1.0f / static_cast<float>(width);
   for (int64_t row = begin; row < end; ++row) {
@@ -61,14 +61,14 @@ void rms_forward_rows(const RmsForward& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void rms_again_rows(const RmsForward& a, int64_t begin, int64_t end) {
+void rms_again_rows(const RmsForwardArgs& a, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row)
     rms_scale(static_cast<const T*>(a.x) + row * a.width, a.rstd[row], a.weight, a.width,
               static_cast<T*>(a.y) + row * a.width);
 }
 
 template <class T>
-void rms_backward_rows(const RmsBackward& a, int64_t begin, int64_t end) {
+void rms_backward_chunks(const RmsBackwardArgs& a, int64_t begin, int64_t end) {
   const int64_t width = a.width;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     float* grad_weight = a.partials ? a.partials + chunk * width : nullptr;
@@ -112,7 +112,7 @@ void head_norm_rows(const HeadNormArgs& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void head_norm_backward_rows(const HeadNormArgs& a, int64_t begin, int64_t end) {
+void head_norm_backward_chunks(const HeadNormArgs& a, int64_t begin, int64_t end) {
   const int64_t d = a.head_dim, normed = a.heads + a.kv_heads, width = (normed + a.kv_heads) * d;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     float* grad_weights = a.partials ? a.partials + chunk * 2 * d : nullptr;

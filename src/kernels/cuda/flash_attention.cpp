@@ -3,9 +3,7 @@
 //   last dimension is contiguous. It repeats key-value heads itself.
 #include <cmath>
 
-#include "base/check.hpp"
-#include "kernels/choice.hpp"
-#include "kernels/kernels_cuda.hpp"
+#include "kernels/cuda_kernels.hpp"
 
 namespace vixen {
 namespace {
@@ -22,10 +20,8 @@ double scale_of(const at::Tensor& query) {
 
 }  // namespace
 
-bool use_flash(const at::Tensor& qkv, const AttentionShape& shape, const Dropout& dropout) {
-  const int64_t head_dim = shape.head_dim(qkv.size(1));
-  return qkv.is_cuda() && qkv.scalar_type() == at::kBFloat16 && !dropout.active() && head_dim % 8 == 0 &&
-         head_dim <= 256 && kernel_choices().attention != KernelChoice::kReference;
+bool flash_applies(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout) {
+  return device.is_cuda() && dtype == at::kBFloat16 && !dropout.active() && head_dim % 8 == 0 && head_dim <= 256;
 }
 
 AttentionResult flash_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const AttentionShape& shape) {

@@ -1,5 +1,5 @@
 // Vectors of VIXEN_LANES floats over GCC's vector extension: loads and stores of both storages, exp, sums, and Philox.
-//   Included once by each cpu_kernels_ISA.cpp inside its own unnamed namespace, so that nothing leaks between
+//   Included once by each kernels_ISA.cpp inside its own unnamed namespace, so that nothing leaks between
 //   instruction sets. A block of dropout is 8 columns; kBlocks of them are drawn at a time.
 
 typedef float VF __attribute__((vector_size(4 * VIXEN_LANES)));

@@ -1,0 +1,14 @@
+// The CUDA kernels that exist, one row each; all others run as their references.
+#include "kernels/cuda/launchers.hpp"
+#include "kernels/cuda_kernels.hpp"
+
+namespace vixen {
+
+const CudaTable& cuda_kernels() {
+  static constexpr CudaTable kTable{
+      .dropout = cuda::dropout,
+  };
+  return kTable;
+}
+
+}  // namespace vixen

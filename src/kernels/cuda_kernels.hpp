@@ -1,0 +1,30 @@
+// What the dispatchers ask of CUDA: the table of its kernels, their launch, and flash attention. Defined by cuda/, or
+// by no_cuda.cpp in builds without CUDA, which have none.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+#include "kernels/dropout.hpp"
+#include "kernels/packed_attention.hpp"
+#include "kernels/table.hpp"
+
+namespace vixen {
+
+/// The kernels of this build for CUDA; all null without CUDA.
+const CudaTable& cuda_kernels();
+
+/// launch(stream) with ATen's current stream of `device`; an error that it returns is a BugError that names the kernel.
+void launch_on(at::Device device, const char* kernel, const std::function<int(CUstream_st*)>& launch);
+
+/// Whether varlen flash attention gives what is asked: bfloat16 on CUDA, no dropout (its own random numbers are not
+/// ours), heads of a multiple of 8 up to 256 columns.
+bool flash_applies(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout);
+/// As packed_attention and its backward (kernels/packed_attention.hpp), where flash_applies.
+AttentionResult flash_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const AttentionShape& shape);
+at::Tensor flash_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
+                                    const AttentionResult& forward, const at::Tensor& cu_seqlens,
+                                    const AttentionShape& shape);
+
+}  // namespace vixen
