@@ -19,7 +19,7 @@
 #include "kernels/choice.hpp"
 #include "kernels/kernel_bench.hpp"
 #include "kernels/pooling.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {

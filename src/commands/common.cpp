@@ -15,8 +15,8 @@
 #include "device/tracked_memory.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
-#include "model/adapter_files.hpp"
-#include "model/folder_settings.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/weights/folder_settings.hpp"
 
 namespace vixen {
 

@@ -4,7 +4,7 @@
 
 #include "base/file.hpp"
 #include "commands/vixen_encoder_text.hpp"
-#include "model/folder_settings.hpp"
+#include "model/weights/folder_settings.hpp"
 #include "train/pack_options.hpp"
 
 namespace vixen {

@@ -20,8 +20,8 @@
 #include "commands/test_split.hpp"
 #include "config/parse.hpp"
 #include "eval/evaluator.hpp"
-#include "model/folder_settings.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/folder_settings.hpp"
+#include "model/weights/safetensors.hpp"
 #include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
 

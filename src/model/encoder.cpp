@@ -10,12 +10,12 @@
 #include "base/file.hpp"
 #include "base/sha256.hpp"
 #include "base/text.hpp"
-#include "model/adapter_files.hpp"
-#include "model/bert_encoder.hpp"
-#include "model/decoder_encoder.hpp"
-#include "model/folder_settings.hpp"
-#include "model/late_fusion_encoder.hpp"
-#include "model/model_json.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/bert/bert_encoder.hpp"
+#include "model/decoder/decoder_encoder.hpp"
+#include "model/weights/folder_settings.hpp"
+#include "model/fusion/late_fusion_encoder.hpp"
+#include "model/weights/model_json.hpp"
 
 namespace vixen {
 namespace {

@@ -11,7 +11,7 @@
 #include "kernels/dropout.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
-#include "model/lora.hpp"
+#include "model/adapters/lora.hpp"
 #include "model/packed_layout.hpp"
 #include "model/parameters.hpp"
 

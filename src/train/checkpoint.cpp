@@ -11,7 +11,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "comm/on_root.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 #include "train/checkpoint_files.hpp"
 
 namespace vixen {

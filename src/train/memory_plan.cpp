@@ -10,8 +10,8 @@
 
 #include "base/check.hpp"
 #include "cluster/balanced_two_means.hpp"
-#include "model/backbone.hpp"
-#include "model/model_json.hpp"
+#include "model/weights/backbone_weights.hpp"
+#include "model/weights/model_json.hpp"
 #include "shard/row_shards.hpp"
 #include "train/centroids.hpp"
 #include "train/label_prototypes.hpp"

@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "base/check.hpp"
-#include "model/image_adapter.hpp"
+#include "model/fusion/image_adapter.hpp"
 
 namespace vixen {
 int64_t image_width(const Config& config, const Dataset& dataset) {

@@ -16,8 +16,8 @@
 #include "data/prefetcher.hpp"
 #include "device/device.hpp"
 #include "kernels/pooling.hpp"
-#include "model/adapter_files.hpp"
-#include "model/weight_fingerprint.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/weights/weight_fingerprint.hpp"
 #include "train/centroids.hpp"
 #include "train/pack_options.hpp"
 

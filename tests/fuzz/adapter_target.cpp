@@ -3,8 +3,8 @@
 
 #include "base/file.hpp"
 #include "fuzz/target.hpp"
-#include "model/adapter_files.hpp"
-#include "model/safetensors.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen::fuzz {
 namespace {

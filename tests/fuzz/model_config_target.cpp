@@ -7,9 +7,9 @@
 #include "base/file.hpp"
 #include "fixtures/tiny_decoder.hpp"
 #include "fuzz/target.hpp"
-#include "model/bert_config.hpp"
-#include "model/decoder_config.hpp"
-#include "model/model_json.hpp"
+#include "model/bert/bert_config.hpp"
+#include "model/decoder/decoder_config.hpp"
+#include "model/weights/model_json.hpp"
 
 namespace vixen::fuzz {
 namespace {

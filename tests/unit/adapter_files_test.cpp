@@ -1,5 +1,5 @@
 // PEFT folders: round trips to identical tensors, settings read back, and every fault in one line.
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -7,7 +7,7 @@
 #include "base/file.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/lora_encoder.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

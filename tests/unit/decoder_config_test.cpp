@@ -1,6 +1,6 @@
 // config.json of decoders: what every architecture says and leaves out, rotary tables, saved configurations, and every
 // fault in one line.
-#include "model/decoder_config.hpp"
+#include "model/decoder/decoder_config.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Decoders as encoders: packing, pooling, masks, adapters, recomputation, memory accounting, folders read and written.
-#include "model/decoder_encoder.hpp"
+#include "model/decoder/decoder_encoder.hpp"
 
 #include <ATen/Parallel.h>
 
@@ -10,7 +10,7 @@
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/tiny_decoder.hpp"
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 namespace vixen {
 namespace {

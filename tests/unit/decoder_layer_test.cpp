@@ -1,6 +1,6 @@
 // A decoder layer: against the same arithmetic in float64, gradients by central differences, recomputation, packing,
 // grouped heads, head norm, adapters.
-#include "model/decoder_layer.hpp"
+#include "model/decoder/decoder_layer.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -6,7 +6,7 @@
 
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/fault.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

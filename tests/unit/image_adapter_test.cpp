@@ -1,5 +1,5 @@
 // The image adapter, linear and mlp: values, gradients, no pictures, bf16, frozen, files and their faults.
-#include "model/image_adapter.hpp"
+#include "model/fusion/image_adapter.hpp"
 
 #include <cmath>
 #include <map>
@@ -8,7 +8,7 @@
 #include "fixtures/fault.hpp"
 #include "fixtures/gradient_check.hpp"
 #include "fixtures/tiny_model.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

@@ -14,7 +14,7 @@
 #include "fixtures/fault.hpp"
 #include "fixtures/hdf5_builder.hpp"
 #include "fixtures/toy_dataset.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 #include "train/checkpoint_files.hpp"
 
 namespace vixen {

@@ -1,12 +1,12 @@
 // Late fusion: what the text encoder sees, the block against torch's formula, gradients, packing, bf16, files, faults.
-#include "model/late_fusion_encoder.hpp"
+#include "model/fusion/late_fusion_encoder.hpp"
 
 #include <cmath>
 
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/fault.hpp"
 #include "kernels/pooling.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

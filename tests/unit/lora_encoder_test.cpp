@@ -5,7 +5,7 @@
 
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/lora_encoder.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

@@ -1,13 +1,13 @@
 // Weights of a folder in one file or in shards: the same values, frozen ones without a copy, and every fault in one
 // line.
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/tiny_model.hpp"
-#include "model/backbone.hpp"
+#include "model/weights/backbone_weights.hpp"
 
 namespace vixen {
 namespace {

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "model/backbone.hpp"
+#include "model/weights/backbone_weights.hpp"
 #include "model/encoder.hpp"
-#include "model/image_adapter.hpp"
-#include "model/lora.hpp"
+#include "model/fusion/image_adapter.hpp"
+#include "model/adapters/lora.hpp"
 
 namespace vixen {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "config/config.hpp"
-#include "model/backbone.hpp"
+#include "model/weights/backbone_weights.hpp"
 
 namespace vixen {
 

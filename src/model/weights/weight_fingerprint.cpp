@@ -1,5 +1,5 @@
 // Hashes of samples: headers, and the beginning, middle and end of every tensor.
-#include "model/weight_fingerprint.hpp"
+#include "model/weights/weight_fingerprint.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -8,7 +8,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 
 namespace vixen {
 namespace fs = std::filesystem;

@@ -1,4 +1,4 @@
-#include "model/late_fusion_encoder.hpp"
+#include "model/fusion/late_fusion_encoder.hpp"
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
@@ -8,7 +8,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "model/initialise.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 #include "model/torch_encoder_layer.hpp"
 
 namespace vixen {

@@ -1,5 +1,5 @@
 // Tensors of a folder into parameters and back: fused rows, old names, views of mapped files, shards.
-#include "model/backbone.hpp"
+#include "model/weights/backbone_weights.hpp"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -11,7 +11,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 namespace vixen {
 namespace {

@@ -1,4 +1,4 @@
-#include "model/decoder_encoder.hpp"
+#include "model/decoder/decoder_encoder.hpp"
 
 #include <ATen/ATen.h>
 

@@ -1,4 +1,4 @@
-#include "model/model_json.hpp"
+#include "model/weights/model_json.hpp"
 
 #include <cmath>
 #include <limits>

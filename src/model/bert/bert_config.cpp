@@ -1,11 +1,11 @@
-#include "model/bert_config.hpp"
+#include "model/bert/bert_config.hpp"
 
 #include <fmt/format.h>
 
 #include "base/check.hpp"
 #include "base/json_file.hpp"
 #include "base/text.hpp"
-#include "model/model_json.hpp"
+#include "model/weights/model_json.hpp"
 
 namespace vixen {
 namespace {

@@ -1,4 +1,4 @@
-// A decoder language model as encoder h(x): Qwen2, Qwen3, Llama and Mistral over packed sequences, pooled.
+// BERT and DistilBERT over packed sequences: one class, the names come from BertConfig.
 //   T positions of n sequences, D width, M pictures of width I.
 #pragma once
 
@@ -6,21 +6,20 @@
 #include <string>
 #include <vector>
 
-#include "model/backbone_encoder.hpp"
-#include "model/decoder_config.hpp"
-#include "model/decoder_layer.hpp"
+#include "model/layered_encoder.hpp"
+#include "model/bert/bert_config.hpp"
+#include "model/transformer_layer.hpp"
 
 namespace vixen {
 
-class DecoderEncoder final : public BackboneEncoder {
+class BertEncoder final : public BackboneEncoder {
  public:
-  DecoderEncoder(const EncoderOptions& options, const DecoderConfig& config, ParameterStore& store);
+  /// UserError when lora.modules names none that an encoder has (no gate).
+  BertEncoder(const EncoderOptions& options, const BertConfig& config, ParameterStore& store);
 
-  void load_weights(uint64_t seed) override;
   int64_t width() const override { return config_.width; }
   int64_t vocabulary() const override { return config_.vocabulary; }
-  int64_t max_positions() const override;
-  bool is_decoder() const override { return true; }
+  int64_t max_positions() const override { return config_.positions; }
   int64_t n_layers() const override { return config_.layers; }
   double forward_flops(int64_t positions, int64_t sum_squared_lengths) const override;
   double backward_flops(int64_t positions, int64_t sum_squared_lengths) const override;
@@ -33,21 +32,20 @@ class DecoderEncoder final : public BackboneEncoder {
   struct Activations;
 
   std::vector<BackboneParameter> backbone() const override { return backbone_parameters(config_); }
-  /// Folders of AutoModel have no prefix, and save() writes none; those of AutoModelForCausalLM do.
-  std::vector<std::string> prefixes() const override { return {"model.", ""}; }
+  std::vector<std::string> prefixes() const override { return {"", checkpoint_prefix(config_)}; }
   std::vector<const AdaptedLinear*> linears() const override;
   std::string config_text(const std::string& dtype) const override;
 
-  void add_adapters(int64_t layer, DecoderLayerParameters& parameters);
+  void add_adapters(int64_t layer, TransformerLayerParameters& parameters);
   void check(const PackedBatch& batch) const;
-  DecoderPass pass_of(const PackedBatch& batch, const PassContext& context) const;
-  double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;
+  void embeddings_backward(const at::Tensor& grad, const PackedBatch& batch, const PassContext& context,
+                           Activations& kept);
 
-  DecoderConfig config_;
-  int word_ = -1, final_norm_ = -1;
-  std::vector<DecoderLayer> layers_;
-  std::vector<Range> trained_;  // of each layer: its own parameters, or its adapters; empty for inference
-  at::Tensor rope_;             // of all positions, on the store's device; made at load_weights
+  BertConfig config_;
+  int first_layer_ = 0;  // of the first layer's parameters
+  int word_ = -1, position_ = -1, type_ = -1, norm_weight_ = -1, norm_bias_ = -1;
+  std::vector<TransformerLayer> layers_;
+  std::vector<Range> adapters_;  // of each layer; empty ranges without LoRA
 };
 
 }  // namespace vixen

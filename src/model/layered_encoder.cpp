@@ -1,10 +1,10 @@
-#include "model/backbone_encoder.hpp"
+#include "model/layered_encoder.hpp"
 
 #include <ATen/ATen.h>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 
 namespace vixen {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "model/encoder.hpp"
-#include "model/image_adapter.hpp"
+#include "model/fusion/image_adapter.hpp"
 #include "model/transformer_layer.hpp"
 
 namespace vixen {

@@ -3,7 +3,7 @@
 // In float32 without dropout the merged weight W + s B A is made for the call (O I r multiply-adds, little beside the
 // T O I of the product): one product each way, no second pass over y or the gradient of x, and u need not be kept. In
 // bfloat16 that would round the adapter's small part away, so there its product is added to the columns of y in place.
-#include "model/lora.hpp"
+#include "model/adapters/lora.hpp"
 
 #include <ATen/ATen.h>
 

@@ -10,8 +10,8 @@
 
 #include "kernels/packed_attention.hpp"
 #include "kernels/rms_norm.hpp"
-#include "model/decoder_config.hpp"
-#include "model/lora.hpp"
+#include "model/decoder/decoder_config.hpp"
+#include "model/adapters/lora.hpp"
 #include "model/transformer_layer.hpp"
 
 namespace vixen {

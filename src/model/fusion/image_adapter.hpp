@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "config/config.hpp"
-#include "model/lora.hpp"
+#include "model/adapters/lora.hpp"
 #include "model/parameters.hpp"
 
 namespace vixen {

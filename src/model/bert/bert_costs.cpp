@@ -2,7 +2,7 @@
 //   T positions, D width, F feed-forward width, U columns of x A^T
 #include <algorithm>
 
-#include "model/bert_encoder.hpp"
+#include "model/bert/bert_encoder.hpp"
 
 namespace vixen {
 

@@ -1,4 +1,4 @@
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 #include <ATen/ATen.h>
 

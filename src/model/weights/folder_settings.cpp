@@ -1,4 +1,4 @@
-#include "model/folder_settings.hpp"
+#include "model/weights/folder_settings.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,8 +11,8 @@
 #include "base/json_file.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
-#include "model/decoder_config.hpp"
-#include "model/model_json.hpp"
+#include "model/decoder/decoder_config.hpp"
+#include "model/weights/model_json.hpp"
 
 namespace vixen {
 namespace {

@@ -7,7 +7,7 @@
 #include <numbers>
 
 #include "base/check.hpp"
-#include "model/decoder_config.hpp"
+#include "model/decoder/decoder_config.hpp"
 
 namespace vixen {
 namespace {

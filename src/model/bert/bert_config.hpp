@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "config/config.hpp"
-#include "model/backbone.hpp"
+#include "model/weights/backbone_weights.hpp"
 
 namespace vixen {
 

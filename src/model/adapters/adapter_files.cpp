@@ -1,5 +1,5 @@
 // PEFT's folders: which configurations are the adapters we know, and the names of their tensors.
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
@@ -18,7 +18,7 @@
 #include "base/json_file.hpp"
 #include "base/text.hpp"
 #include "model/initialise.hpp"
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 namespace vixen {
 namespace {

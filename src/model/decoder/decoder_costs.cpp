@@ -2,7 +2,7 @@
 //   T positions of n sequences, D width, Q = H d and R = (H + 2 Hkv) d columns of heads, F feed-forward width
 #include <algorithm>
 
-#include "model/decoder_encoder.hpp"
+#include "model/decoder/decoder_encoder.hpp"
 
 namespace vixen {
 namespace {

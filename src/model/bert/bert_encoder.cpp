@@ -1,4 +1,4 @@
-#include "model/bert_encoder.hpp"
+#include "model/bert/bert_encoder.hpp"
 
 #include <ATen/ATen.h>
 

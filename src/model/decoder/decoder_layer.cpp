@@ -1,4 +1,4 @@
-#include "model/decoder_layer.hpp"
+#include "model/decoder/decoder_layer.hpp"
 
 #include <ATen/ATen.h>
 

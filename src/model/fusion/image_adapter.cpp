@@ -1,4 +1,4 @@
-#include "model/image_adapter.hpp"
+#include "model/fusion/image_adapter.hpp"
 
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
@@ -9,7 +9,7 @@
 #include "base/check.hpp"
 #include "kernels/activation.hpp"
 #include "model/initialise.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

@@ -1,4 +1,4 @@
-#include "model/decoder_config.hpp"
+#include "model/decoder/decoder_config.hpp"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 
 #include "base/check.hpp"
 #include "base/text.hpp"
-#include "model/model_json.hpp"
+#include "model/weights/model_json.hpp"
 
 namespace vixen {
 namespace {
