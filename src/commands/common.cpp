@@ -16,7 +16,7 @@
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
 #include "model/adapters/adapter_files.hpp"
-#include "model/weights/folder_settings.hpp"
+#include "model/folder_settings.hpp"
 
 namespace vixen {
 
@@ -119,9 +119,9 @@ std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset&
   loaded->encoder =
       make_encoder({config.model, config.lora, image_width(config, dataset), /*trainable=*/false}, loaded->store);
   check_fits(*loaded->encoder, dataset, pack_options(config, *loaded->encoder, dataset));
-  loaded->encoder->check_weights();
+  loaded->encoder->files().check();
   loaded->store.allocate(device, config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
-  loaded->encoder->load_weights(config.train.seed);
+  loaded->encoder->files().load(config.train.seed);
   return loaded;
 }
 

@@ -9,7 +9,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "model/encode_pass.hpp"
-#include "model/encoder.hpp"
+#include "model/make_encoder.hpp"
 #include "search/exact_search.hpp"
 #include "train/pack_options.hpp"
 
@@ -37,7 +37,7 @@ std::unique_ptr<Dataset> open_dataset(const Config& config);
 /// A backbone for inference (nothing is trained), with its weights and adapters.
 struct LoadedEncoder {
   ParameterStore store;
-  std::unique_ptr<Encoder> encoder;
+  std::unique_ptr<LayeredEncoder> encoder;
 };
 std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device);
 

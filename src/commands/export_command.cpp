@@ -19,8 +19,9 @@
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "model/adapters/adapter_files.hpp"
+#include "model/fusion/late_fusion.hpp"
+#include "model/make_encoder.hpp"
 #include "model/weights/backbone_weights.hpp"
-#include "model/fusion/late_fusion_encoder.hpp"
 #include "model/weights/weight_files.hpp"
 #include "search/faiss_index.hpp"
 #include "train/pack_options.hpp"
@@ -46,9 +47,9 @@ std::unique_ptr<LoadedEncoder> load_exact(const EncoderOptions& options, uint64_
   auto loaded = std::make_unique<LoadedEncoder>();
   loaded->encoder = make_encoder(options, loaded->store);
   const bool bf16 = options.trainable && stored_in_bfloat16(options.model.path);
-  loaded->encoder->check_weights();
+  loaded->encoder->files().check();
   loaded->store.allocate(at::kCPU, bf16 ? at::kBFloat16 : at::kFloat);
-  loaded->encoder->load_weights(seed);
+  loaded->encoder->files().load(seed);
   return loaded;
 }
 
@@ -113,8 +114,8 @@ void export_model(const Config& config) {
   check_room(config.out, merged_bytes(options, config), "merged weights");
   const auto loaded = load_exact(options, config.train.seed);
   const auto description = describe(*loaded->encoder);
-  loaded->encoder->save_merged(folder, config.export_.dtype == "bf16" ? at::kBFloat16 : at::kFloat,
-                               config.export_.max_shard_mb * 1000000);
+  loaded->encoder->files().save_merged(folder, config.export_.dtype == "bf16" ? at::kBFloat16 : at::kFloat,
+                                       config.export_.max_shard_mb * 1000000);
   if (format == "sentence-transformers") write_sentence_transformers(folder, description);
   writer.publish();
 }

@@ -5,7 +5,7 @@
 #include "base/file.hpp"
 #include "base/made_folder.hpp"
 #include "commands/common.hpp"
-#include "model/weights/weight_fingerprint.hpp"
+#include "model/weight_fingerprint.hpp"
 
 namespace vixen {
 using nlohmann::json;

@@ -20,7 +20,7 @@
 #include "commands/test_split.hpp"
 #include "config/parse.hpp"
 #include "eval/evaluator.hpp"
-#include "model/weights/folder_settings.hpp"
+#include "model/folder_settings.hpp"
 #include "model/weights/safetensors.hpp"
 #include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
@@ -29,12 +29,12 @@ namespace vixen {
 namespace {
 
 // model/ appears whole: written aside by rank 0 (rows of the label side come from all ranks), then put in place.
-void save_model(const Config& config, const Encoder& encoder, const ParameterStore& store, const at::Tensor& labels,
+void save_model(const Config& config, const EncoderFiles& files, const ParameterStore& store, const at::Tensor& labels,
                 const RunOrigin& origin, int64_t n_labels, Communicator& comm) {
   std::optional<FolderWriter> writer;
   on_root(comm, [&] {
     writer.emplace(model_folder(config.run.dir), created_by("train"), "trained model");
-    encoder.save(writer->folder());
+    files.save(writer->folder());
     std::map<std::string, at::Tensor> prototype;
     for (int i = 0; i < store.count(); ++i)
       if (store.info(i).name.starts_with("prototype.")) prototype[store.info(i).name] = store.value(i);
@@ -95,10 +95,10 @@ int train_command(const Config& asked, MpiSession& session) {
   hooks.evaluate = [&](Encoder& encoder, const at::Tensor& labels) {
     return evaluate_test_split(encoder, labels, *dataset, config, *comm, &bins);
   };
-  hooks.save_model = [&](Encoder& encoder, const at::Tensor& labels) {
+  hooks.save_model = [&](Encoder&, const at::Tensor& labels) {
     const bool adapters = config.lora.rank > 0 || !config.lora.adapter.empty();
     const RunOrigin origin{config.data.path, dataset->identity(), adapters ? trainer->base_fingerprint() : nullptr};
-    save_model(config, encoder, trainer->store(), labels, origin, dataset->labels().size(), *comm);
+    save_model(config, trainer->encoder().files(), trainer->store(), labels, origin, dataset->labels().size(), *comm);
   };
   hooks.folder_lost = [&] { return lock != nullptr && lock->lost(); };
   trainer = std::make_unique<Trainer>(config, *dataset, label_weights(config, *dataset), comm, std::move(hooks));

@@ -1,54 +1,49 @@
-// What BERT-like and decoder encoders share: adapters, pictures, loading, saving. What differs is their layers.
+// The encoder of a model folder: a backbone (bert/, decoder/), adapters beside its weights, pictures among its
+// positions (early fusion) or behind its pooling (late fusion). The one place with the loop over layers, their
+// recomputation, and the announcement of finished gradients.
 #pragma once
 
-#include <filesystem>
 #include <memory>
-#include <string>
-#include <vector>
 
-#include "model/weights/backbone_weights.hpp"
-#include "model/encoder.hpp"
-#include "model/fusion/image_adapter.hpp"
 #include "model/adapters/lora.hpp"
+#include "model/backbone.hpp"
+#include "model/encoder.hpp"
+#include "model/encoder_costs.hpp"
+#include "model/encoder_files.hpp"
+#include "model/fusion/image_adapter.hpp"
+#include "model/fusion/late_fusion.hpp"
 
 namespace vixen {
 
-class BackboneEncoder : public Encoder {
+class LayeredEncoder final : public Encoder {
  public:
-  void check_weights() const override;
-  void load_weights(uint64_t seed) override;
+  /// `backbone` has registered its parameters and adapters; the image adapter and late fusion's block follow. UserError
+  /// when model.fusion_heads does not divide the width.
+  LayeredEncoder(const EncoderOptions& options, std::unique_ptr<Backbone> backbone, ParameterStore& store);
+
+  const EncoderTraits& traits() const override { return backbone_->traits(); }
   void set_recompute_layers(int64_t layers) override { recompute_layers_ = layers; }
-  void save(const std::filesystem::path& folder) const override;
-  void save_merged(const std::filesystem::path& folder, at::ScalarType dtype, int64_t max_shard_bytes) const override;
+  at::Tensor forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) override;
+  void backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,
+                const std::function<void(int, int)>& on_ready) override;
 
- protected:
-  struct Range {  // of the store's parameters
-    int first = 0, last = 0;
-  };
+  /// FLOPs and bytes of passes, known as soon as the parameters are registered.
+  EncoderCosts costs() const { return {options_, *backbone_, images_.get(), late_.get(), *store_}; }
+  /// What the encoder is read from and written to.
+  EncoderFiles files() const { return {options_, *backbone_, images_.get(), late_.get(), *store_}; }
 
-  BackboneEncoder(const EncoderOptions& options, ParameterStore& store) : options_(options), store_(&store) {}
+ private:
+  struct Kept;
 
-  /// In the order in which the constructor registered them, the first as parameter first_.
-  virtual std::vector<BackboneParameter> backbone() const = 0;
-  /// What the names of a folder's tensors may begin with ("" among them).
-  virtual std::vector<std::string> prefixes() const = 0;
-  /// The linear layers of all layers, in forward order.
-  virtual std::vector<const AdaptedLinear*> linears() const = 0;
-  /// config.json of a saved model whose weights are of this dtype ("float32", "bfloat16").
-  virtual std::string config_text(const std::string& dtype) const = 0;
-
-  /// Whether the backbone's own weights stay as they are.
-  bool frozen() const { return options_.lora.rank > 0 || !options_.trainable; }
-  /// Registers the image adapter where there are pictures.
-  void add_image_adapter();
-  void check_images(const PackedBatch& batch) const;
-  /// Whether anything below the first layer learns from this batch; `word` is the token table.
-  bool wants_embedding_gradient(const PackedBatch& batch, int word) const;
+  void check(const PackedBatch& batch, const PackedBatch& text) const;
+  /// Whether anything below the first layer learns from this batch.
+  bool wants_embedding_gradient(const PackedBatch& text) const;
 
   EncoderOptions options_;
   ParameterStore* store_;
-  int first_ = 0;                         // of the backbone's parameters
-  std::unique_ptr<ImageAdapter> images_;  // null: no pictures
+  std::unique_ptr<Backbone> backbone_;
+  std::unique_ptr<ImageAdapter> images_;  // early fusion; null: no pictures among the positions
+  std::unique_ptr<LateFusion> late_;      // null: early fusion
   int64_t recompute_layers_ = 0;
 };
 

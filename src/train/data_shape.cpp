@@ -77,7 +77,7 @@ LengthStatistics assumed_statistics(const PlanConfig& plan) {
   return s;
 }
 
-Encoder::BatchShape batch_of(const DataShape& data, int64_t rows, double deviations) {
+BatchShape batch_of(const DataShape& data, int64_t rows, double deviations) {
   const auto n = static_cast<double>(rows);
   const auto& q = data.query;
   const auto& l = data.label;
@@ -86,7 +86,7 @@ Encoder::BatchShape batch_of(const DataShape& data, int64_t rows, double deviati
         std::ceil(std::min(n * most, n * mean + deviations * std::sqrt(n) * std::hypot(deviation_q, deviation_l))));
   };
   const auto square = [](int64_t x) { return static_cast<double>(x) * static_cast<double>(x); };
-  Encoder::BatchShape batch;
+  BatchShape batch;
   batch.sequences = 2 * rows;
   batch.positions =
       total(q.mean + l.mean, q.deviation, l.deviation, static_cast<double>(q.longest) + static_cast<double>(l.longest));
@@ -140,11 +140,11 @@ DataShape data_shape(const PlanConfig& plan) {
   return shape;
 }
 
-Encoder::BatchShape mean_batch(const DataShape& data, int64_t rows) {
+BatchShape mean_batch(const DataShape& data, int64_t rows) {
   return batch_of(data, rows, 0);
 }
 
-Encoder::BatchShape worst_batch(const DataShape& data, int64_t rows) {
+BatchShape worst_batch(const DataShape& data, int64_t rows) {
   // Batches of neighbours (NGAME) are less mixed than random ones, hence six standard deviations.
   return batch_of(data, rows, 6);
 }

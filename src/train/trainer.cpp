@@ -17,7 +17,8 @@
 #include "device/device.hpp"
 #include "kernels/pooling.hpp"
 #include "model/adapters/adapter_files.hpp"
-#include "model/weights/weight_fingerprint.hpp"
+#include "model/make_encoder.hpp"
+#include "model/weight_fingerprint.hpp"
 #include "train/centroids.hpp"
 #include "train/pack_options.hpp"
 
@@ -46,7 +47,7 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
   encoder_ = make_encoder({config_.model, config_.lora, image_width(config_, dataset)}, store_);
   pack_ = vixen::pack_options(config_, *encoder_, dataset);
   check_fits(*encoder_, dataset, pack_);
-  encoder_->check_weights();
+  encoder_->files().check();
   if (config.train.method == Method::kPrime)
     prototypes_ = std::make_unique<LabelPrototypes>(config, dataset.labels().size(), encoder_->width(), store_, *comm_);
   choose_memory();
@@ -54,7 +55,7 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
   store_.allocate(comm_->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
   base_fingerprint_ = weight_fingerprint(config_.model.path);
   if (!config_.lora.adapter.empty()) adapter_fingerprint_ = weight_fingerprint(config_.lora.adapter);
-  encoder_->load_weights(config.train.seed);
+  encoder_->files().load(config.train.seed);
   bank_ = std::make_unique<ShardedTable>(*comm_, dataset.train().size(), encoder_->width(), at::kHalf,
                                          memory_.choice.tables);
   optimiser_ =

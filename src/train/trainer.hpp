@@ -18,6 +18,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "model/encode_pass.hpp"
+#include "model/layered_encoder.hpp"
 #include "train/batch_plan.hpp"
 #include "train/checkpoint.hpp"
 #include "train/label_prototypes.hpp"
@@ -70,7 +71,7 @@ class Trainer {
   std::vector<double> run_steps(int64_t steps);
 
   const FirstPassSeconds& first_pass_seconds() const { return first_pass_seconds_; }
-  Encoder& encoder() { return *encoder_; }
+  LayeredEncoder& encoder() { return *encoder_; }
   ParameterStore& store() { return store_; }
   TrainStep& step() { return *step_; }
   LabelPrototypes* prototypes() { return prototypes_.get(); }
@@ -122,7 +123,7 @@ class Trainer {
   PackOptions pack_;
   MemoryPlan memory_;
   ParameterStore store_;
-  std::unique_ptr<Encoder> encoder_;
+  std::unique_ptr<LayeredEncoder> encoder_;
   std::unique_ptr<LabelPrototypes> prototypes_;
   std::unique_ptr<ShardedTable> bank_;  // [N, D] unit query embeddings seen last, float16
   std::unique_ptr<AdamW> optimiser_;

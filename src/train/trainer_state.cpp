@@ -9,7 +9,7 @@
 #include "base/log.hpp"
 #include "config/parse.hpp"
 #include "data/dataset_identity.hpp"
-#include "model/weights/weight_fingerprint.hpp"
+#include "model/weight_fingerprint.hpp"
 #include "train/checkpoint_files.hpp"
 #include "train/trainer.hpp"
 

@@ -48,7 +48,7 @@ void read(const std::string& input) {
   ModelConfig model;
   model.path = put("config.json", input).string();
   const std::string type = JsonObject::of_model(model.path).text("model_type", "");
-  if (is_decoder(type)) {
+  if (find_variant(kDecoderVariants, type) != nullptr) {
     const DecoderConfig config = read_decoder_config(model);
     use_parameters(backbone_parameters(config));
     const at::Tensor table = rope_table(config, std::min<int64_t>(config.positions, 16));

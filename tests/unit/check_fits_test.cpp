@@ -5,6 +5,7 @@
 #include "fixtures/tiny_model.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "model/encoder.hpp"
+#include "model/make_encoder.hpp"
 
 namespace vixen {
 namespace {

@@ -37,9 +37,9 @@ DecoderConfig read(const Json& json, ModelConfig model = {}) {
 }
 
 TEST(DecoderConfig, KnowsTheArchitectures) {
-  EXPECT_EQ(decoder_types(), "qwen2, qwen3, llama, mistral");
-  EXPECT_TRUE(is_decoder("qwen3"));
-  EXPECT_FALSE(is_decoder("bert"));
+  EXPECT_EQ(types_of(kDecoderVariants), "qwen2, qwen3, llama, mistral");
+  EXPECT_NE(find_variant(kDecoderVariants, "qwen3"), nullptr);
+  EXPECT_EQ(find_variant(kDecoderVariants, "bert"), nullptr);
 }
 
 TEST(DecoderConfig, BiasesAndHeadsOfTheArchitectures) {

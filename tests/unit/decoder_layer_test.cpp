@@ -30,7 +30,6 @@ struct LayerFixture {
   bool causal;
 
   explicit LayerFixture(const LayerOptions& o) : causal(o.causal) {
-    config.model_type = "test";
     config.width = kWidth;
     config.heads = kHeads;
     config.kv_heads = o.kv_heads;

@@ -1,5 +1,5 @@
 // What model folders say about pooling and mask: read, overridden by the key, or refused in one line.
-#include "model/weights/folder_settings.hpp"
+#include "model/folder_settings.hpp"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -29,8 +28,6 @@ constexpr const char* kPrefix = "base_model.model.";
 constexpr double kLargestNumber = 1e30;  // of a setting
 constexpr const char* kEndA = ".lora_A.weight";
 constexpr const char* kEndB = ".lora_B.weight";
-// What models with a head put between PEFT's prefix and the backbone's names.
-constexpr std::array<const char*, 4> kModelPrefixes = {"", "model.", "bert.", "distilbert."};
 
 // The architectures' words for the modules; a module is known by the longest that its name ends with.
 constexpr std::pair<const char*, LoraModule> kWords[] = {
@@ -218,15 +215,17 @@ LoraConfig with_adapter_settings(const LoraConfig& config) {
   return result;
 }
 
-void load_adapter(const std::filesystem::path& folder, const std::vector<const AdaptedLinear*>& linears,
-                  ParameterStore& store) {
+void load_adapter(const std::filesystem::path& folder, const std::vector<std::string>& prefixes,
+                  const std::vector<const AdaptedLinear*>& linears, ParameterStore& store) {
+  std::vector<std::string> between = {"", "model."};
+  between.insert(between.end(), prefixes.begin(), prefixes.end());
   const std::string path = (folder / kAdapterWeightFile).string();
   const SafetensorsFile file = open_tensors(folder);
   std::set<std::string> left;
   for (const std::string& name : file.names()) left.insert(name);
   const auto take = [&](const std::string& module, const char* ending, std::vector<int64_t> shape) {
-    for (const char* prefix : kModelPrefixes) {
-      const std::string name = std::string(kPrefix) + prefix + module + ending;
+    for (const std::string& prefix : between) {
+      const std::string name = kPrefix + prefix + module + ending;
       if (!file.contains(name)) continue;
       const at::Tensor tensor = file.tensor(name);
       if (tensor.sizes() != at::IntArrayRef(shape))

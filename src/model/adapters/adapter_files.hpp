@@ -21,11 +21,12 @@ inline constexpr const char* kAdapterWeightFile = "adapter_model.safetensors";
 /// module.
 LoraConfig with_adapter_settings(const LoraConfig& config);
 
-/// Fills A and B of all linears from the folder. UserError naming file and tensor: missing, of another shape (rank or
-/// base), or tensors left over that no module of this model takes (adapters of another base, or of layers beyond
-/// model.layers).
-void load_adapter(const std::filesystem::path& folder, const std::vector<const AdaptedLinear*>& linears,
-                  ParameterStore& store);
+/// Fills A and B of all linears from the folder; `prefixes` are those of the base's tensors, any of which may be
+/// between PEFT's prefix and a module's name, as "model." may (wrappers' name of a backbone). UserError naming file and
+/// tensor: missing, of another shape (rank or base), or tensors left over that no module of this model takes (adapters
+/// of another base, or of layers beyond model.layers).
+void load_adapter(const std::filesystem::path& folder, const std::vector<std::string>& prefixes,
+                  const std::vector<const AdaptedLinear*>& linears, ParameterStore& store);
 
 /// Writes the folder: A and B float32 under PEFT's names, the configuration with use_rslora, r, lora_alpha,
 /// target_modules (PEFT's words for this architecture), base_model_name_or_path = base, task_type FEATURE_EXTRACTION.

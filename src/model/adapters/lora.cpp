@@ -220,6 +220,30 @@ int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, a
   return store.info(linear.weight).elements() * static_cast<int64_t>(sizeof(float));
 }
 
+LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
+                         int64_t positions) {
+  const ParameterInfo& weight = store.info(linear.weight);
+  const auto element = static_cast<int64_t>(at::elementSize(compute_dtype));
+  const int64_t x = element * positions * weight.shape.at(1);
+  LinearBytes bytes;
+  bytes.backward = x;
+  // Products in bfloat16 are rounded once, before they are added to the float32 gradient.
+  if (store.trained(linear.weight) && compute_dtype != at::kFloat)
+    bytes.backward = std::max(x, element * weight.elements());
+  if (!has_adapter(linear)) return bytes;
+  const int64_t u = element * positions * store.info(linear.lora_a).shape.at(0);
+  bytes.kept_u = element * positions * kept_columns(store, linear, compute_dtype);
+  if (const int64_t merged = merged_bytes(store, linear, compute_dtype); merged > 0) {
+    bytes.forward = merged;
+    bytes.backward = u + std::max(u, x + merged);
+  } else {
+    const int64_t dropped = linear.dropout > 0 ? x : 0;  // x, and then its gradient, once more under the mask
+    bytes.forward = u + dropped;
+    bytes.backward = u + x + dropped;
+  }
+  return bytes;
+}
+
 at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linear) {
   const at::Tensor weight = store.value(linear.weight).to(at::kFloat);
   if (!has_adapter(linear)) return weight;

@@ -10,51 +10,6 @@
 namespace vixen {
 namespace {
 
-// Names of the two architectures' keys and tensors.
-struct Names {
-  const char *width, *heads, *feed_forward, *layers, *activation, *hidden_dropout, *attention_dropout;
-  const char* layer_prefix;
-  const char *qkv, *query, *key, *value, *out, *norm1, *ff1, *ff2, *norm2;
-};
-constexpr Names kBertNames = {"hidden_size",
-                              "num_attention_heads",
-                              "intermediate_size",
-                              "num_hidden_layers",
-                              "hidden_act",
-                              "hidden_dropout_prob",
-                              "attention_probs_dropout_prob",
-                              "encoder.layer.",
-                              "attention.self.qkv",
-                              "attention.self.query",
-                              "attention.self.key",
-                              "attention.self.value",
-                              "attention.output.dense",
-                              "attention.output.LayerNorm",
-                              "intermediate.dense",
-                              "output.dense",
-                              "output.LayerNorm"};
-constexpr Names kDistilBertNames = {"dim",
-                                    "n_heads",
-                                    "hidden_dim",
-                                    "n_layers",
-                                    "activation",
-                                    "dropout",
-                                    "attention_dropout",
-                                    "transformer.layer.",
-                                    "attention.qkv_lin",
-                                    "attention.q_lin",
-                                    "attention.k_lin",
-                                    "attention.v_lin",
-                                    "attention.out_lin",
-                                    "sa_layer_norm",
-                                    "ffn.lin1",
-                                    "ffn.lin2",
-                                    "output_layer_norm"};
-
-const Names& names_of(BertKind kind) {
-  return kind == BertKind::kBert ? kBertNames : kDistilBertNames;
-}
-
 void refuse_flag(const JsonObject& json, const char* key) {
   if (json.flag(key, false)) fail_user("{}: {} is true, expected a plain encoder", json.file(), key);
 }
@@ -65,8 +20,9 @@ BertConfig read_bert_config(const ModelConfig& model) {
   const JsonObject json = JsonObject::of_model(model.path);
   const std::string& file = json.file();
   const std::string type = json.text("model_type", "");
-  if (type != "bert" && type != "distilbert")
-    fail_user("{}: model_type is '{}', expected one of: bert, distilbert", file, shown(type));
+  const BertVariant* variant = find_variant(kBertVariants, type);
+  if (variant == nullptr)
+    fail_user("{}: model_type is '{}', expected one of: {}", file, shown(type), types_of(kBertVariants));
 
   if (model.pooling == Pooling::kLastToken)
     fail_user("model.pooling: last found, expected mean or cls for the {} of {}", type, file);
@@ -75,23 +31,21 @@ BertConfig read_bert_config(const ModelConfig& model) {
     fail_user("model.mask: causal found, expected auto or bidirectional for the {} of {}", type, file);
 
   BertConfig config;
-  config.kind = type == "bert" ? BertKind::kBert : BertKind::kDistilBert;
-  const Names& names = names_of(config.kind);
-  config.width = json.size(names.width);
-  config.heads = json.size(names.heads);
+  config.variant = variant;
+  const BertKeys& keys = variant->keys;
+  const auto key = [](std::string_view name) { return std::string(name); };
+  config.width = json.size(key(keys.width));
+  config.heads = json.size(key(keys.heads));
   if (config.width % config.heads != 0)
-    fail_user("{}: {} is {}, expected a multiple of {} ({})", file, names.width, config.width, names.heads,
-              config.heads);
-  config.feed_forward = json.size(names.feed_forward);
-  config.folder_layers = json.size(names.layers);
+    fail_user("{}: {} is {}, expected a multiple of {} ({})", file, keys.width, config.width, keys.heads, config.heads);
+  config.feed_forward = json.size(key(keys.feed_forward));
+  config.folder_layers = json.size(key(keys.layers));
   config.vocabulary = json.size("vocab_size");
   config.positions = json.size("max_position_embeddings");
-  if (config.kind == BertKind::kBert) {
-    config.types = json.size("type_vocab_size", 2);
-    config.norm_eps = json.fraction("layer_norm_eps", 1e-12);
-  }
-  if (const std::string found = json.text(names.activation, "gelu"); found != "gelu")
-    fail_user("{}: {} is \"{}\", expected \"gelu\" (the exact one)", file, names.activation, shown(found));
+  if (!keys.types.empty()) config.types = json.size(key(keys.types), 2);
+  if (!keys.norm_eps.empty()) config.norm_eps = json.fraction(key(keys.norm_eps), config.norm_eps);
+  if (const std::string found = json.text(key(keys.activation), "gelu"); found != "gelu")
+    fail_user("{}: {} is \"{}\", expected \"gelu\" (the exact one)", file, keys.activation, shown(found));
   if (const std::string found = json.text("position_embedding_type", "absolute"); found != "absolute")
     fail_user("{}: position_embedding_type is \"{}\", expected \"absolute\"", file, shown(found));
 
@@ -107,10 +61,10 @@ BertConfig read_bert_config(const ModelConfig& model) {
     fail_user("{}: pruned_heads is {}, expected a model with all its heads", file,
               shown_json(json.json()["pruned_heads"]));
 
-  config.hidden_dropout = json.fraction(names.hidden_dropout, 0.1);
-  config.attention_dropout = json.fraction(names.attention_dropout, 0.1);
+  config.hidden_dropout = json.fraction(key(keys.hidden_dropout), 0.1);
+  config.attention_dropout = json.fraction(key(keys.attention_dropout), 0.1);
   if (model.dropout >= 0) config.hidden_dropout = config.attention_dropout = model.dropout;
-  config.out_dropout = config.kind == BertKind::kBert ? config.hidden_dropout : 0;
+  config.out_dropout = variant->drops_attention_output ? config.hidden_dropout : 0;
 
   check_weight_count(
       file,
@@ -126,7 +80,6 @@ BertConfig read_bert_config(const ModelConfig& model) {
 }
 
 std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
-  const Names& names = names_of(config.kind);
   const int64_t d = config.width, f = config.feed_forward;
   std::vector<BackboneParameter> list;
   const auto table = [&](const std::string& name, int64_t rows) {
@@ -155,7 +108,6 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
   norm("embeddings.LayerNorm", false);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     const BertLayerModules modules = layer_modules(config, layer);
-    const std::string prefix = fmt::format("{}{}.", names.layer_prefix, layer);
     linear(modules.qkv, 3 * d, d);
     for (size_t part = 0; part < 2; ++part) {
       auto& tensors = list[list.size() - 2 + part].tensors;
@@ -164,35 +116,32 @@ std::vector<BackboneParameter> backbone_parameters(const BertConfig& config) {
         tensors.push_back(*module + (part == 0 ? ".weight" : ".bias"));
     }
     linear(modules.out, d, d);
-    norm(prefix + names.norm1, true);
+    norm(modules.norm1, true);
     linear(modules.ff1, f, d);
     linear(modules.ff2, d, f);
-    norm(prefix + names.norm2, true);
+    norm(modules.norm2, true);
   }
   return list;
 }
 
 BertLayerModules layer_modules(const BertConfig& config, int64_t layer) {
-  const Names& names = names_of(config.kind);
-  const std::string prefix = fmt::format("{}{}.", names.layer_prefix, layer);
-  return {.qkv = prefix + names.qkv,
-          .query = prefix + names.query,
-          .key = prefix + names.key,
-          .value = prefix + names.value,
-          .out = prefix + names.out,
-          .ff1 = prefix + names.ff1,
-          .ff2 = prefix + names.ff2};
-}
-
-std::string checkpoint_prefix(const BertConfig& config) {
-  return config.kind == BertKind::kBert ? "bert." : "distilbert.";
+  const BertModules& names = config.variant->modules;
+  const auto whole = [&](std::string_view name) { return fmt::format("{}{}.{}", names.layers, layer, name); };
+  return {.qkv = whole(names.qkv),
+          .query = whole(names.query),
+          .key = whole(names.key),
+          .value = whole(names.value),
+          .out = whole(names.out),
+          .norm1 = whole(names.norm1),
+          .ff1 = whole(names.ff1),
+          .ff2 = whole(names.ff2),
+          .norm2 = whole(names.norm2)};
 }
 
 std::string saved_config_text(const ModelConfig& model, const BertConfig& config, const std::string& dtype) {
   auto json = read_model_json(model.path);
-  json["architectures"] =
-      nlohmann::ordered_json::array({config.kind == BertKind::kBert ? "BertModel" : "DistilBertModel"});
-  json[names_of(config.kind).layers] = config.layers;
+  json["architectures"] = nlohmann::ordered_json::array({std::string(config.variant->model_class)});
+  json[std::string(config.variant->keys.layers)] = config.layers;
   json.erase("auto_map");  // names code of the folder that we do not copy
   if (json.contains("is_decoder")) json["is_decoder"] = false;
   for (const char* key : {"dtype", "torch_dtype"})  // of what we write, whatever the folder's was

@@ -1,5 +1,5 @@
-// What a BERT or DistilBERT folder says about itself: config.json, and which tensors of model.safetensors become which
-// parameters.
+// What the folder of a BERT-like encoder says about itself: config.json, and which tensors of model.safetensors become
+// which parameters.
 #pragma once
 
 #include <cstdint>
@@ -8,17 +8,14 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "model/bert/bert_variants.hpp"
 #include "model/weights/backbone_weights.hpp"
 
 namespace vixen {
 
-/// The two architectures are one network; DistilBERT has no type embeddings and no dropout behind the attention's
-/// output.
-enum class BertKind { kBert, kDistilBert };
-
 struct BertConfig {
-  BertKind kind = BertKind::kBert;
-  int64_t width = 0;  // D
+  const BertVariant* variant = nullptr;  // a row of kBertVariants
+  int64_t width = 0;                     // D
   int64_t heads = 0;
   int64_t feed_forward = 0;  // F
   int64_t layers = 0;        // in use: the first ones of the folder's
@@ -45,12 +42,9 @@ constexpr int kBertLayerParameters = 12;
 /// calls them too.
 struct BertLayerModules {
   std::string qkv;  // our name of the fused projection
-  std::string query, key, value, out, ff1, ff2;
+  std::string query, key, value, out, norm1, ff1, ff2, norm2;
 };
 BertLayerModules layer_modules(const BertConfig& config, int64_t layer);
-
-/// "bert." or "distilbert.": what a checkpoint with a task head puts before the names.
-std::string checkpoint_prefix(const BertConfig& config);
 
 /// config.json of the layers in use, from the folder's. dtype: "float32" or "bfloat16".
 std::string saved_config_text(const ModelConfig& model, const BertConfig& config, const std::string& dtype);

@@ -12,23 +12,14 @@ namespace vixen {
 namespace {
 
 // What transformers assumes where config.json is silent.
-constexpr int64_t kQwen3HeadDim = 128;
 constexpr int64_t kSlidingWindow = 4096;
 constexpr int64_t kMaxWindowLayers = 28;
 
-struct Architecture {
-  const char* model_type;
-  const char* model_class;  // of transformers
-};
-constexpr Architecture kArchitectures[] = {
-    {"qwen2", "Qwen2Model"}, {"qwen3", "Qwen3Model"}, {"llama", "LlamaModel"}, {"mistral", "MistralModel"}};
-
 // The window of those among the layers in use that have one; 0 when none has.
-int64_t read_sliding_window(const JsonObject& json, const std::string& type, int64_t layers) {
-  if (type == "llama") return 0;
-  if (json.is_null("sliding_window")) return 0;
+int64_t read_sliding_window(const JsonObject& json, WindowRule rule, int64_t layers) {
+  if (rule == WindowRule::kNone || json.is_null("sliding_window")) return 0;
   const int64_t window = json.size("sliding_window", kSlidingWindow);
-  if (type == "mistral") return window;
+  if (rule == WindowRule::kAll) return window;
   if (!json.flag("use_sliding_window", false)) return 0;
   if (!json.has("layer_types")) return json.count("max_window_layers", kMaxWindowLayers) < layers ? window : 0;
   const auto types = json.texts("layer_types");
@@ -102,33 +93,21 @@ void read_rope(const JsonObject& json, DecoderConfig& config) {
 
 }  // namespace
 
-bool is_decoder(const std::string& model_type) {
-  for (const auto& known : kArchitectures)
-    if (model_type == known.model_type) return true;
-  return false;
-}
-
-std::string decoder_types() {
-  std::string types;
-  for (const auto& known : kArchitectures) types += (types.empty() ? "" : ", ") + std::string(known.model_type);
-  return types;
-}
-
 DecoderConfig read_decoder_config(const ModelConfig& model) {
   const JsonObject json = JsonObject::of_model(model.path);
   const std::string& file = json.file();
   DecoderConfig config;
-  config.model_type = json.text("model_type", "");
-  if (!is_decoder(config.model_type))
-    fail_user("{}: model_type is '{}', expected one of: {}", file, shown(config.model_type), decoder_types());
-  const std::string& type = config.model_type;
+  const std::string type = json.text("model_type", "");
+  config.variant = find_variant(kDecoderVariants, type);
+  if (config.variant == nullptr)
+    fail_user("{}: model_type is '{}', expected one of: {}", file, shown(type), types_of(kDecoderVariants));
+  const DecoderVariant& variant = *config.variant;
   if (model.pooling == Pooling::kCls)
     fail_user("model.pooling: cls found, expected mean or last for the {} of {}", type, file);
 
   config.width = json.size("hidden_size");
   config.heads = json.size("num_attention_heads");
-  // Llama's first models came without the key.
-  config.kv_heads = type == "llama" || json.is_null("num_key_value_heads")
+  config.kv_heads = variant.optional_kv_heads || json.is_null("num_key_value_heads")
                         ? json.size("num_key_value_heads", config.heads)
                         : json.size("num_key_value_heads");
   if (config.heads % config.kv_heads != 0)
@@ -136,8 +115,8 @@ DecoderConfig read_decoder_config(const ModelConfig& model) {
               config.kv_heads);
   if (json.has("head_dim")) {
     config.head_dim = json.size("head_dim");
-  } else if (type == "qwen3") {
-    config.head_dim = kQwen3HeadDim;
+  } else if (variant.head_dim > 0) {
+    config.head_dim = variant.head_dim;
   } else {
     if (config.width % config.heads != 0)
       fail_user("{}: hidden_size is {}, expected a multiple of num_attention_heads ({})", file, config.width,
@@ -170,13 +149,13 @@ DecoderConfig read_decoder_config(const ModelConfig& model) {
               config.folder_layers, file);
 
   read_rope(json, config);
-  const bool attention_bias = json.flag("attention_bias", false) && (type == "llama" || type == "qwen3");
-  config.qkv_bias = type == "qwen2" || attention_bias;
+  const bool attention_bias = json.flag("attention_bias", false) && variant.optional_bias;
+  config.qkv_bias = variant.qkv_bias || attention_bias;
   config.out_bias = attention_bias;
-  config.mlp_bias = type == "llama" && json.flag("mlp_bias", false);
-  config.head_norm = type == "qwen3";
+  config.mlp_bias = variant.optional_mlp_bias && json.flag("mlp_bias", false);
+  config.head_norm = variant.head_norm;
   config.tied_embeddings = json.flag("tie_word_embeddings", false);
-  config.sliding_window = read_sliding_window(json, type, config.layers);
+  config.sliding_window = read_sliding_window(json, variant.window, config.layers);
 
   // Decoders are trained without dropout (lora.dropout apart): none is asked for, none is forgotten in silence.
   if (model.dropout > 0)
@@ -200,51 +179,69 @@ std::vector<BackboneParameter> backbone_parameters(const DecoderConfig& config) 
                     .tensors = {module + ".weight"},
                     .rows = {}});
   };
-  // modules lie one below the other in one parameter called prefix + name
-  const auto linear = [&](const std::string& prefix, const std::string& name, const std::vector<std::string>& modules,
+  // The rows of the modules, one below the other, are one parameter.
+  const auto linear = [&](const std::string& name, const std::vector<std::string>& modules,
                           const std::vector<int64_t>& rows, int64_t inputs, bool bias) {
     int64_t outputs = 0;
     for (const int64_t count : rows) outputs += count;
     for (const bool is_bias : {false, true}) {
       if (is_bias && !bias) continue;
       const std::string ending = is_bias ? ".bias" : ".weight";
-      BackboneParameter parameter{.name = prefix + name + ending, .shape = {outputs}, .tensors = {}, .rows = rows};
+      BackboneParameter parameter{.name = name + ending, .shape = {outputs}, .tensors = {}, .rows = rows};
       if (is_bias)
         parameter.group = ParameterGroup::kBackboneNoDecay;
       else
         parameter.shape.push_back(inputs);
-      for (const auto& module : modules) parameter.tensors.push_back(prefix + module + ending);
+      for (const auto& module : modules) parameter.tensors.push_back(module + ending);
       list.push_back(std::move(parameter));
     }
   };
 
-  list.push_back({.name = "embed_tokens.weight",
+  const DecoderModules& names = config.variant->modules;
+  const std::string embedding = std::string(names.embedding) + ".weight";
+  list.push_back({.name = embedding,
                   .shape = {config.vocabulary, d},
                   .in_products = false,
-                  .tensors = {"embed_tokens.weight"},
+                  .tensors = {embedding},
                   .tied = config.tied_embeddings ? "lm_head.weight" : ""});
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    const std::string prefix = fmt::format("layers.{}.", layer);
-    norm(prefix + "input_layernorm", d);
-    linear(prefix + "self_attn.", "qkv_proj", {"q_proj", "k_proj", "v_proj"}, {q, kv, kv}, d, config.qkv_bias);
+    const DecoderLayerModules modules = layer_modules(config, layer);
+    norm(modules.norm1, d);
+    linear(modules.qkv, {modules.query, modules.key, modules.value}, {q, kv, kv}, d, config.qkv_bias);
     if (config.head_norm) {
-      norm(prefix + "self_attn.q_norm", config.head_dim);
-      norm(prefix + "self_attn.k_norm", config.head_dim);
+      norm(modules.q_norm, config.head_dim);
+      norm(modules.k_norm, config.head_dim);
     }
-    linear(prefix + "self_attn.", "o_proj", {"o_proj"}, {d}, q, config.out_bias);
-    norm(prefix + "post_attention_layernorm", d);
-    linear(prefix + "mlp.", "gate_up_proj", {"gate_proj", "up_proj"}, {f, f}, d, config.mlp_bias);
-    linear(prefix + "mlp.", "down_proj", {"down_proj"}, {d}, f, config.mlp_bias);
+    linear(modules.out, {modules.out}, {d}, q, config.out_bias);
+    norm(modules.norm2, d);
+    linear(modules.gate_up, {modules.gate, modules.up}, {f, f}, d, config.mlp_bias);
+    linear(modules.down, {modules.down}, {d}, f, config.mlp_bias);
   }
-  norm("norm", d);
+  norm(std::string(names.norm), d);
   return list;
+}
+
+DecoderLayerModules layer_modules(const DecoderConfig& config, int64_t layer) {
+  const DecoderModules& names = config.variant->modules;
+  const auto whole = [&](std::string_view name) { return fmt::format("{}{}.{}", names.layers, layer, name); };
+  return {.norm1 = whole(names.norm1),
+          .qkv = whole(names.qkv),
+          .query = whole(names.query),
+          .key = whole(names.key),
+          .value = whole(names.value),
+          .q_norm = whole(names.q_norm),
+          .k_norm = whole(names.k_norm),
+          .out = whole(names.out),
+          .norm2 = whole(names.norm2),
+          .gate_up = whole(names.gate_up),
+          .gate = whole(names.gate),
+          .up = whole(names.up),
+          .down = whole(names.down)};
 }
 
 std::string saved_config_text(const ModelConfig& model, const DecoderConfig& config, const std::string& torch_dtype) {
   auto json = read_model_json(model.path);
-  for (const auto& known : kArchitectures)
-    if (config.model_type == known.model_type)
-      json["architectures"] = nlohmann::ordered_json::array({known.model_class});
+  json["architectures"] = nlohmann::ordered_json::array({std::string(config.variant->model_class)});
   json["num_hidden_layers"] = config.layers;
   json.erase("auto_map");  // names code of the folder that we do not copy
   if (json.contains("is_causal")) json["is_causal"] = model.mask != Mask::kBidirectional;

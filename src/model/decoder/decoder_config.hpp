@@ -1,4 +1,4 @@
-// What the folder of a decoder says about itself: config.json of Qwen2, Qwen3, Llama (SmolLM2 too) and Mistral.
+// What the folder of a decoder says about itself: config.json, and which tensors become which parameters.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "model/decoder/decoder_variants.hpp"
 #include "model/weights/backbone_weights.hpp"
 
 namespace vixen {
@@ -26,8 +27,8 @@ struct RopeScaling {
 double yarn_attention_factor(double factor, double scale);
 
 struct DecoderConfig {
-  std::string model_type;  // qwen2 | qwen3 | llama | mistral
-  int64_t width = 0;       // D
+  const DecoderVariant* variant = nullptr;  // a row of kDecoderVariants
+  int64_t width = 0;                        // D
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t feed_forward = 0;  // F
   int64_t layers = 0;        // in use: the first ones of the folder's
@@ -38,25 +39,28 @@ struct DecoderConfig {
   double rope_theta = 10000;
   RopeScaling rope_scaling;
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
-  bool head_norm = false;  // Qwen3: RMS norm of q and k heads
+  bool head_norm = false;  // RMS norm of q and k heads
   bool tied_embeddings = false;
   int64_t sliding_window = 0;  // 0: none; sequences must be shorter
 
   int64_t qkv_rows() const { return (heads + 2 * kv_heads) * head_dim; }
 };
 
-/// Whether a model_type is a decoder's; the list of those we know, for messages: "qwen2, qwen3, llama, mistral".
-bool is_decoder(const std::string& model_type);
-std::string decoder_types();
-
 /// Reads config.json of the folder (or the file itself when path names one: `vixen plan` needs no weights). UserError
 /// names file and key: unreadable, unknown model_type, activation other than silu, heads that do not divide, a
 /// rope_scaling kind we do not know, fewer layers than model.layers asks for.
 DecoderConfig read_decoder_config(const ModelConfig& model);
 
-/// Names as Hugging Face has them behind "model.": embed_tokens, layers.i.input_layernorm, self_attn.{q,k,v}_proj (one
-/// parameter "qkv_proj"), o_proj, post_attention_layernorm, mlp.{gate,up}_proj (one: "gate_up_proj"), down_proj, norm.
+/// In forward order: the embedding, then a layer's norms and linear layers as in DecoderModules (q, k and v are one
+/// parameter, gate and up another), then the last norm.
 std::vector<BackboneParameter> backbone_parameters(const DecoderConfig& config);
+
+/// The modules of a layer as the architecture names them, "layers.0.self_attn.q_proj" and so on: what PEFT calls them
+/// too.
+struct DecoderLayerModules {
+  std::string norm1, qkv, query, key, value, q_norm, k_norm, out, norm2, gate_up, gate, up, down;
+};
+DecoderLayerModules layer_modules(const DecoderConfig& config, int64_t layer);
 
 /// cos | sin of positions 0 .. positions-1, float32 [positions, d], with the scaling applied (computed in float32 as
 /// transformers does).

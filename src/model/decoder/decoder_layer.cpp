@@ -23,8 +23,7 @@ DecoderLayer::DecoderLayer(ParameterStore& store, const DecoderConfig& config, D
     : store_(&store), config_(config), parameters_(std::move(parameters)) {
   VIXEN_CHECK(config_.kv_heads > 0 && config_.heads % config_.kv_heads == 0, "{} query heads over {} key-value heads",
               config_.heads, config_.kv_heads);
-  VIXEN_CHECK(config_.head_norm == (parameters_.q_norm >= 0), "the head norm of {} has no weights or too many",
-              config_.model_type);
+  VIXEN_CHECK(config_.head_norm == (parameters_.q_norm >= 0), "the head norm has no weights or too many");
 }
 
 // What attention reads [T, (H + 2 Hkv) d]: the rotated projection. With a head norm it is a tensor of its own, without

@@ -3,22 +3,23 @@
 //   a = x + Wo attention(rope(Wqkv rms1(x)))
 //   y = a + Wdown swiglu(Wgateup rms2(a))
 // T packed positions, D width, H query heads and Hkv key-value heads of d columns, F feed-forward width. Every W may
-// have an adapter (model/lora.hpp).
+// have an adapter (model/adapters/lora.hpp).
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include "kernels/packed_attention.hpp"
 #include "kernels/rms_norm.hpp"
-#include "model/decoder/decoder_config.hpp"
 #include "model/adapters/lora.hpp"
-#include "model/transformer_layer.hpp"
+#include "model/costs.hpp"
+#include "model/decoder/decoder_config.hpp"
+#include "model/packed_layout.hpp"
 
 namespace vixen {
 
 struct DecoderLayerParameters {
   int norm1 = -1, norm2 = -1;    // [D]
-  int q_norm = -1, k_norm = -1;  // [d], Qwen3
+  int q_norm = -1, k_norm = -1;  // [d]; -1: no head norm
   AdaptedLinear qkv, out, gate_up, down;
 };
 
@@ -54,6 +55,12 @@ class DecoderLayer {
   /// grad_y [T, D] -> gradient of x; gradients of trained parameters into the store. Frees what it used of saved.
   /// want_grad_x false (first layer of a frozen base without pictures): returns undefined.
   at::Tensor backward(const at::Tensor& grad_y, const DecoderPass& pass, Saved& saved, bool want_grad_x) const;
+
+  /// FLOPs of attention in a forward pass: scores and their product with the values, over the pairs that see each
+  /// other.
+  double attention_flops(int64_t positions, int64_t sum_squared_lengths, bool causal) const;
+  /// What a pass over T positions in `dtype` allocates.
+  LayerBytes bytes(int64_t positions, at::ScalarType dtype) const;
 
   const DecoderLayerParameters& parameters() const { return parameters_; }
 

@@ -120,4 +120,8 @@ void ImageAdapter::backward(const at::Tensor& grad, const at::Tensor& images, co
                           /*want_grad_x=*/false);
 }
 
+int64_t ImageAdapter::kept_bytes(int64_t images, at::ScalarType compute_dtype) const {
+  return static_cast<int64_t>(at::elementSize(compute_dtype)) * images * hidden_;
+}
+
 }  // namespace vixen

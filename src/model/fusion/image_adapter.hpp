@@ -41,12 +41,9 @@ class ImageAdapter {
   /// grad [M, D] float32; adds into the store's gradients (nothing when frozen or M = 0).
   void backward(const at::Tensor& grad, const at::Tensor& images, const Saved& saved) const;
 
-  int64_t image_width() const { return image_width_; }
-  /// E; 0 for the linear one.
-  int64_t hidden_width() const { return hidden_; }
-  /// Our parameters are [first_parameter(), last_parameter()) of the store.
-  int first_parameter() const { return first_; }
-  int last_parameter() const { return last_; }
+  ParameterRange parameters() const { return {first_, last_}; }
+  /// What a forward pass over so many pictures keeps.
+  int64_t kept_bytes(int64_t images, at::ScalarType compute_dtype) const;
 
  private:
   bool mlp() const { return out_.weight >= 0; }

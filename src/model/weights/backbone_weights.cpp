@@ -91,24 +91,21 @@ FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::Sca
   return {dtype, cpu && !info.is_fused && stored == dtype};
 }
 
-void check_backbone(const std::vector<BackboneParameter>& parameters, const std::vector<std::string>& prefixes,
-                    const std::filesystem::path& folder) {
+void check_backbone(const BackboneWeights& weights, const std::filesystem::path& folder) {
   const WeightFiles files(folder);
-  for (const auto& parameter : parameters) find_tensors(files, prefixes, parameter);
+  for (const auto& parameter : weights.parameters) find_tensors(files, weights.prefixes, parameter);
 }
 
-void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
-                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder,
-                   ParameterStore& store) {
+void load_backbone(const BackboneWeights& weights, const std::filesystem::path& folder, ParameterStore& store) {
   const WeightFiles files(folder);
   const at::Device device = store.flat_values().device();
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const BackboneParameter& parameter = parameters[i];
-    const int index = first + static_cast<int>(i);
+  for (size_t i = 0; i < weights.parameters.size(); ++i) {
+    const BackboneParameter& parameter = weights.parameters[i];
+    const int index = weights.first + static_cast<int>(i);
     VIXEN_CHECK(store.info(index).name == parameter.name, "parameter {} is registered as {}", parameter.name,
                 store.info(index).name);
     std::vector<std::pair<std::string, at::Tensor>> parts;
-    for (const std::string& name : find_tensors(files, prefixes, parameter))
+    for (const std::string& name : find_tensors(files, weights.prefixes, parameter))
       parts.emplace_back(name, files.tensor(name));
     at::Tensor target;
     if (store.trained(index)) {

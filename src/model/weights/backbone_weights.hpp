@@ -1,4 +1,5 @@
-// What all backbones share: the list of a folder's parameters, their registration, loading and saving.
+// The weights of a backbone: the list of its parameters and the tensors of a folder that they are, their registration,
+// loading and saving.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,13 @@ struct BackboneParameter {
   std::string tied = {};                             // whole name of a tensor with the same values; empty: none
 };
 
+/// All parameters of a backbone, the tensors that they come from, and their place in the store.
+struct BackboneWeights {
+  std::vector<BackboneParameter> parameters;
+  std::vector<std::string> prefixes;  // what the names of a folder's tensors may begin with ("" among them)
+  int first = 0;                      // parameters[i] is the store's first + i
+};
+
 /// Registers the parameters in this order (kFrozen when frozen); returns the index of the first.
 int register_backbone(const std::vector<BackboneParameter>& parameters, bool frozen, ParameterStore& store);
 
@@ -35,15 +43,12 @@ struct FrozenForm {
 FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype, bool cpu);
 
 /// UserError as load_backbone's, from config.json and the headers of the weights alone: before anything is allocated.
-void check_backbone(const std::vector<BackboneParameter>& parameters, const std::vector<std::string>& prefixes,
-                    const std::filesystem::path& folder);
+void check_backbone(const BackboneWeights& weights, const std::filesystem::path& folder);
 
-/// Fills the parameters registered from `first` on from the folder's weights, each name with one of `prefixes`
-/// ("" among them). Trained: into the buffers, as float32. Frozen: as frozen_form says, the mapped bytes themselves or
-/// one copy of them. UserError naming file, tensor, what was found and what config.json says.
-void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
-                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder,
-                   ParameterStore& store);
+/// Fills the parameters from the folder's weights. Trained: into the buffers, as float32. Frozen: as frozen_form says,
+/// the mapped bytes themselves or one copy of them. UserError naming file, tensor, what was found and what config.json
+/// says.
+void load_backbone(const BackboneWeights& weights, const std::filesystem::path& folder, ParameterStore& store);
 
 /// Writes model.safetensors, or shards and their index when the tensors are more than max_shard_bytes, from values
 /// given one parameter at a time (value_of(i): parameters[i], any device), converted to dtype.

@@ -1,5 +1,5 @@
 // Hashes of samples: headers, and the beginning, middle and end of every tensor.
-#include "model/weights/weight_fingerprint.hpp"
+#include "model/weight_fingerprint.hpp"
 
 #include <algorithm>
 #include <cstring>
