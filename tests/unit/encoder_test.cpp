@@ -6,6 +6,8 @@
 
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/fault.hpp"
+#include "model/bert/bert_variants.hpp"
+#include "model/decoder/decoder_variants.hpp"
 #include "model/weights/safetensors.hpp"
 
 namespace vixen {
@@ -219,7 +221,7 @@ TEST(EncoderFolder, FaultsOfTheConfig) {
     return message;
   };
   EXPECT_FAULT(with("\"model_type\": \"bert\"", "\"model_type\": \"roberta\""),
-               "'roberta', expected one of: bert, distilbert, qwen2, qwen3, llama, mistral");
+               "'roberta', expected one of: " + types_of(kBertVariants) + ", " + types_of(kDecoderVariants));
   EXPECT_FAULT(with("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\""),
                "hidden_act is \"gelu_new\", expected \"gelu\"");
   EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 31"), "multiple of num_attention_heads (3)");
