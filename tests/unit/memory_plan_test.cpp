@@ -12,6 +12,7 @@
 #include "fixtures/tiny_decoder.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "fixtures/toy_model.hpp"
+#include "model/make_encoder.hpp"
 #include "model/prototype.hpp"
 #include "train/chunked_encoder.hpp"
 #include "train/pack_options.hpp"
