@@ -28,6 +28,18 @@ LAYERS = [
 ]
 LEVEL = {folder: level for level, folders in enumerate(LAYERS) for folder in folders}
 
+# Subfolders that are layers of their own: which others of their folder each may include (and all files of the folder
+# itself). A subfolder that is not listed is free.
+PARTS = {
+    "model": {
+        "weights": set(),
+        "adapters": {"weights"},
+        "fusion": {"weights", "adapters"},
+        "bert": {"weights", "adapters"},
+        "decoder": {"weights", "adapters"},
+    },
+}
+
 # Headers that have one room: (pattern, folders that may include them).
 ROOMS = [
     (r"mpi\.h", {"comm"}),
@@ -51,6 +63,11 @@ def folder_of(path: pathlib.Path, src: pathlib.Path) -> str:
     return path.relative_to(src).parts[0]
 
 
+def part_of(path: pathlib.PurePath) -> str:
+    """The subfolder of FOLDER/SUBFOLDER/FILE, "" of FOLDER/FILE."""
+    return "/".join(path.parts[1:-1])
+
+
 def include_faults(folder: str, path: pathlib.Path, src: pathlib.Path, kind: str, header: str) -> Iterator[str]:
     """What is wrong with one include, as texts."""
     if kind == '"':
@@ -60,6 +77,11 @@ def include_faults(folder: str, path: pathlib.Path, src: pathlib.Path, kind: str
         elif target != folder and LEVEL[target] >= LEVEL[folder]:
             what = "a peer" if LEVEL[target] == LEVEL[folder] else "a higher layer"
             yield f"{folder} includes {header}: {target} is {what}"
+        elif target == folder:
+            part, other = part_of(path.relative_to(src)), part_of(pathlib.PurePath(header))
+            allowed = PARTS.get(folder, {}).get(part)
+            if allowed is not None and other and other != part and other not in allowed:
+                yield f"{folder}/{part} includes {header}: {folder}/{other} is not below it"
         return
     for pattern, rooms in ROOMS:
         if re.fullmatch(pattern, header) and folder not in rooms:

@@ -13,7 +13,7 @@
 #include "base/progress.hpp"
 #include "checkpoint/checkpoint_files.hpp"
 #include "comm/on_root.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

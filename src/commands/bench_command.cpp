@@ -24,7 +24,7 @@
 #include "eval/evaluator.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -90,18 +90,19 @@ nlohmann::json kernel_table(const Config& config, Communicator& comm) {
 }
 
 // FLOPs of a step's encoder passes over real tokens, forward and backward; what is computed twice counts once.
-double encoder_flops(const Encoder& encoder, const StepInput& input) {
+double encoder_flops(const LayeredEncoder& encoder, const StepInput& input) {
   double flops = 0;
   for (const PackedBatch& batch : input.chunks) {
     const auto squares = batch.cu_seqlens.diff().to(at::kLong).square().sum().item<int64_t>();
-    flops += encoder.forward_flops(batch.n_positions(), squares) + encoder.backward_flops(batch.n_positions(), squares);
+    flops += encoder.costs().forward_flops(batch.n_positions(), squares) +
+             encoder.costs().backward_flops(batch.n_positions(), squares);
   }
   return flops;
 }
 
 // "qwen2 backbone, LoRA r=64 on q,k,v": what the rows of the table are about.
 std::string model_label(const Config& config, const Encoder& encoder) {
-  std::string text = fmt::format("{}, {} layers of width {}", encoder.is_decoder() ? "decoder" : "encoder",
+  std::string text = fmt::format("{}, {} layers of width {}", encoder.traits().is_decoder ? "decoder" : "encoder",
                                  encoder.n_layers(), encoder.width());
   const auto lora = with_adapter_settings(config.lora);
   return lora.rank == 0 ? text + ", all weights trained"

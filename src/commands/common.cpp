@@ -16,7 +16,7 @@
 #include "data/hdf5_matrix.hpp"
 #include "device/tracked_memory.hpp"
 #include "kernels/choice.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 #include "model/folder_settings.hpp"
 #include "retrieval/embed.hpp"
 
@@ -101,9 +101,9 @@ std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset&
   loaded->encoder =
       make_encoder({config.model, config.lora, image_width(config, dataset), /*trainable=*/false}, loaded->store);
   check_fits(*loaded->encoder, dataset, pack_options(config, *loaded->encoder, dataset));
-  loaded->encoder->check_weights();
+  loaded->encoder->files().check();
   loaded->store.allocate(device, config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
-  loaded->encoder->load_weights(config.train.seed);
+  loaded->encoder->files().load(config.train.seed);
   return loaded;
 }
 

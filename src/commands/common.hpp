@@ -35,7 +35,7 @@ std::unique_ptr<Dataset> open_dataset(const Config& config);
 /// A backbone for inference (nothing is trained), with its weights and adapters.
 struct LoadedEncoder {
   ParameterStore store;
-  std::unique_ptr<Encoder> encoder;
+  std::unique_ptr<LayeredEncoder> encoder;
 };
 std::unique_ptr<LoadedEncoder> load_encoder(const Config& config, const Dataset& dataset, at::Device device);
 

@@ -18,11 +18,12 @@
 #include "commands/run_origin.hpp"
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
-#include "model/adapter_files.hpp"
-#include "model/backbone.hpp"
-#include "model/late_fusion_encoder.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/fusion/late_fusion.hpp"
+#include "model/make_encoder.hpp"
 #include "model/pack_options.hpp"
-#include "model/weight_files.hpp"
+#include "model/weights/backbone_weights.hpp"
+#include "model/weights/weight_files.hpp"
 #include "search/faiss_flat_index.hpp"
 
 namespace vixen {
@@ -47,9 +48,9 @@ std::unique_ptr<LoadedEncoder> load_exact(const EncoderOptions& options, uint64_
   auto loaded = std::make_unique<LoadedEncoder>();
   loaded->encoder = make_encoder(options, loaded->store);
   const bool bf16 = options.trainable && stored_in_bfloat16(options.model.path);
-  loaded->encoder->check_weights();
+  loaded->encoder->files().check();
   loaded->store.allocate(at::kCPU, bf16 ? at::kBFloat16 : at::kFloat);
-  loaded->encoder->load_weights(seed);
+  loaded->encoder->files().load(seed);
   return loaded;
 }
 
@@ -115,8 +116,9 @@ void export_model(const Config& config) {
   const auto loaded = load_exact(options, config.train.seed);
   const auto description = describe(*loaded->encoder);
   const Stage stage("write merged weights");
-  loaded->encoder->save_merged(folder, config.export_.dtype == ExportType::kBfloat16 ? at::kBFloat16 : at::kFloat,
-                               config.export_.max_shard_mb * 1000000);
+  loaded->encoder->files().save_merged(folder,
+                                       config.export_.dtype == ExportType::kBfloat16 ? at::kBFloat16 : at::kFloat,
+                                       config.export_.max_shard_mb * 1000000);
   if (format == ExportFormat::kSentenceTransformers) write_sentence_transformers(folder, description);
   writer.publish();
 }

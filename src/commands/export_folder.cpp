@@ -28,7 +28,7 @@ ModelDescription describe_model(const Config& config, const Encoder& encoder, co
   description.model = config.model;
   description.prompt = config.prompt;
   description.pack = pack_options(config, encoder, dataset);
-  description.decoder = encoder.is_decoder();
+  description.decoder = encoder.traits().is_decoder;
   description.layers = encoder.n_layers();
   description.image_width = image_width(config, dataset);
   description.max_length = dataset.info().max_length;

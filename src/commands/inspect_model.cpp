@@ -11,9 +11,9 @@
 #include "base/text.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
-#include "model/adapter_files.hpp"
-#include "model/safetensors.hpp"
-#include "model/weight_files.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/weights/safetensors.hpp"
+#include "model/weights/weight_files.hpp"
 
 namespace vixen {
 namespace {

@@ -12,8 +12,9 @@
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/text_table.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 #include "model/folder_settings.hpp"
+#include "model/make_encoder.hpp"
 #include "model/prototype.hpp"
 #include "objective/objective.hpp"
 #include "plan/memory_plan.hpp"
@@ -27,9 +28,7 @@ constexpr double kSecondsAnHour = 3600;
 // The [plan] keys with nothing of what the configuration leaves out.
 PlanConfig described_data(const Config& config, const Encoder& encoder) {
   PlanConfig plan = config.plan;
-  const bool prompted =
-      config.prompt.use == UseTemplate::kYes || (config.prompt.use == UseTemplate::kAuto && encoder.is_decoder());
-  if (!prompted) plan.prompt_tokens = 0;
+  if (!is_prompted(config.prompt, encoder.traits().prompt)) plan.prompt_tokens = 0;
   if (!config.data.images) plan.image_slots = 0;
   return plan;
 }
@@ -75,7 +74,7 @@ std::string report_text(const MemoryShape& shape, const Encoder& encoder, const 
   std::string text = fmt::format(
       "{} {}, {} layers of width {}{}; {} queries, {} labels; batch {} over {} rank{}: {} sequences, {} positions, {} "
       "pictures a rank (at most {} positions)\n\n",
-      encoder.is_decoder() ? "decoder" : "encoder", config.model.path, encoder.n_layers(), encoder.width(),
+      encoder.traits().is_decoder ? "decoder" : "encoder", config.model.path, encoder.n_layers(), encoder.width(),
       config.lora.rank > 0 ? fmt::format(", LoRA r={} on {}", config.lora.rank, config.lora.modules) : "",
       with_commas(shape.data.queries), with_commas(shape.data.labels), config.train.batch_size, shape.world_size,
       shape.world_size == 1 ? "" : "s", with_commas(mean.sequences), with_commas(mean.positions),

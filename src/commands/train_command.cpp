@@ -22,7 +22,7 @@
 #include "config/parse.hpp"
 #include "eval/evaluator.hpp"
 #include "model/folder_settings.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -38,7 +38,7 @@ void save_model(const Config& config, const TrainingParts& parts, const at::Tens
   on_root(comm, [&] {
     const Stage stage("write the model");
     writer.emplace(model_folder(config.run.dir), created_by("train"), "trained model");
-    parts.encoder->save(writer->folder());
+    parts.encoder->files().save(writer->folder());
     std::map<std::string, at::Tensor> prototype;
     for (int i = 0; i < store.count(); ++i)
       if (store.info(i).name.starts_with("prototype.")) prototype[store.info(i).name] = store.value(i);

@@ -60,15 +60,21 @@ bool look_up(const Piece& piece, const Prompts& prompts) {
 
 }  // namespace
 
-SequenceTemplate resolve_template(const TemplateConfig& config, bool decoder, bool images, const Dataset& dataset) {
+bool is_prompted(const TemplateConfig& config, const PromptPolicy& policy) {
+  return config.use == UseTemplate::kYes || (config.use == UseTemplate::kAuto && policy.prompted);
+}
+
+SequenceTemplate resolve_template(const TemplateConfig& config, const PromptPolicy& policy, bool images,
+                                  const Dataset& dataset) {
   SequenceTemplate resolved;
-  resolved.decoder = decoder;
-  resolved.images_first = config.order == PieceOrder::kAuto ? !decoder : config.order == PieceOrder::kImagesFirst;
-  if (decoder) {
+  resolved.decoder = policy.attention_sink;
+  resolved.images_first =
+      config.order == PieceOrder::kAuto ? policy.images_first : config.order == PieceOrder::kImagesFirst;
+  if (policy.attention_sink) {
     resolved.bos = dataset.info().bos_token;
     resolved.text_slots = dataset.info().max_length;
   }
-  if (config.use == UseTemplate::kYes || (config.use == UseTemplate::kAuto && decoder)) {
+  if (is_prompted(config, policy)) {
     std::vector<Piece> missing;
     for (const Piece& piece : {Piece{"text_prefix", &config.text_prefix, &resolved.text_prefix},
                                Piece{"image_prefix", &config.image_prefix, &resolved.image_prefix},
@@ -79,7 +85,7 @@ SequenceTemplate resolve_template(const TemplateConfig& config, bool decoder, bo
     if (!missing.empty()) fail_missing(missing, dataset);
   }
   static std::once_flag warned;  // a run resolves its template for every pass
-  if (decoder && images && resolved.images_first)
+  if (policy.attention_sink && images && resolved.images_first)
     std::call_once(warned, [] {
       spdlog::warn(
           "template.order: pictures come first, and a decoder uses the first position as its attention sink: "

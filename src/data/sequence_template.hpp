@@ -12,6 +12,15 @@
 
 namespace vixen {
 
+/// What a backbone is used to where [template] leaves a choice open.
+struct PromptPolicy {
+  bool prompted = false;        // the prompt is there by default
+  bool images_first = true;     // order of pictures and text by default
+  bool attention_sink = false;  // every position leans on the first one: a text's first token opens the sequence
+};
+inline constexpr PromptPolicy kEncoderPrompt{};
+inline constexpr PromptPolicy kDecoderPrompt{.prompted = true, .images_first = false, .attention_sink = true};
+
 struct SequenceTemplate {
   bool images_first = true;
   std::vector<int32_t> text_prefix, image_prefix, closing;
@@ -29,9 +38,13 @@ struct SequenceTemplate {
 };
 
 /// The template of a configuration. Strings are looked up among the data set's prompts: a UserError names the string
-/// that is not there, those that are, and the command that adds it. Warns, once a process, when a decoder's pictures
-/// come first: the first position is the attention sink, and a picture there costs accuracy. images: the model takes
+/// that is not there, those that are, and the command that adds it. Warns, once a process, when pictures come first
+/// where the first position is an attention sink: a picture there costs accuracy. images: the model takes
 /// pictures.
-SequenceTemplate resolve_template(const TemplateConfig& config, bool decoder, bool images, const Dataset& dataset);
+SequenceTemplate resolve_template(const TemplateConfig& config, const PromptPolicy& policy, bool images,
+                                  const Dataset& dataset);
+
+/// Whether sequences have the prompt.
+bool is_prompted(const TemplateConfig& config, const PromptPolicy& policy);
 
 }  // namespace vixen

@@ -1,56 +1,113 @@
-// What all backbones share: the list of a folder's parameters, their registration, loading and saving.
+// What an architecture supplies to an encoder: embeddings, layers, final pieces, traits, and the list of its weights.
+// The loop over the layers, their recomputation and the announcement of finished gradients are LayeredEncoder's.
+//   T positions of n sequences, D width, M pictures
 #pragma once
 
-#include <cstdint>
-#include <filesystem>
-#include <functional>
+#include <ATen/core/Tensor.h>
+
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "model/parameters.hpp"
+#include "model/adapters/lora.hpp"
+#include "model/costs.hpp"
+#include "model/encoder.hpp"
+#include "model/encoder_options.hpp"
+#include "model/weights/backbone_weights.hpp"
 
 namespace vixen {
 
-/// One parameter of the backbone, in forward order. Its rows are those of `tensors`, one below the other: q, k and v of
-/// a layer are one parameter, so that they are one matrix product.
-struct BackboneParameter {
-  std::string name;  // of the first tensor; for q|k|v "...qkv...", for gate|up "...gate_up..."
-  std::vector<int64_t> shape = {};
-  ParameterGroup group = ParameterGroup::kBackbone;  // when trained
-  bool in_products = true;                           // false: embedding tables
-  bool keep_float32 = false;                         // also when frozen: norms (not biases), BERT's embedding tables
-  std::vector<std::string> tensors = {};             // Hugging Face's names, without prefix
-  std::vector<int64_t> rows = {};                    // of each tensor; empty: all the same
-  std::string tied = {};                             // whole name of a tensor with the same values; empty: none
+/// The parameters of a backbone in the store, by the piece whose backward pass makes their gradients final.
+struct BackboneRanges {
+  ParameterRange embeddings;
+  std::vector<ParameterRange> layers;    // of each layer
+  std::vector<ParameterRange> adapters;  // of each layer; empty ranges without LoRA
+  ParameterRange final_pieces;           // behind the layers; empty: none
 };
 
-/// Registers the parameters in this order (kFrozen when frozen); returns the index of the first.
-int register_backbone(const std::vector<BackboneParameter>& parameters, bool frozen, ParameterStore& store);
+/// One pass over a batch with what it keeps for its backward: the state of a backbone between the calls of
+/// LayeredEncoder. Every backward call frees what it used. All calls take the batch that the pass was begun with.
+class BackbonePass {
+ public:
+  virtual ~BackbonePass() = default;
 
-/// What load_backbone keeps of a frozen parameter whose file holds `stored`.
-struct FrozenForm {
-  at::ScalarType dtype;  // the compute dtype where products read it, float32 for kFloat32, as stored for other tables
-  bool is_mapped;        // a view of the file: one tensor in that dtype, on a CPU
+  /// -> x [T, D] in the compute dtype. images [M, D] float32, undefined without pictures. keep: for embed_backward.
+  virtual at::Tensor embed(const PackedBatch& batch, const at::Tensor& images, bool keep) = 0;
+  /// Layer i. keep: for layer_backward.
+  virtual at::Tensor layer(size_t i, const at::Tensor& x, bool keep) = 0;
+  /// Pooling and what is before it: -> h [n, D] float32. keep: for finish_backward.
+  virtual at::Tensor finish(at::Tensor x, const PackedBatch& batch, bool keep) = 0;
+
+  /// grad_h [n, D] -> gradient of finish()'s x.
+  virtual at::Tensor finish_backward(const at::Tensor& grad_h, const PackedBatch& batch) = 0;
+  /// What layer() keeps, to the bit, from the layer's input alone.
+  virtual void recompute_layer(size_t i, const at::Tensor& x) = 0;
+  /// want_grad_x false: may return undefined.
+  virtual at::Tensor layer_backward(size_t i, const at::Tensor& grad, bool want_grad_x) = 0;
+  /// -> gradient of the pictures, float32 [M, D].
+  virtual at::Tensor embed_backward(const at::Tensor& grad, const PackedBatch& batch) = 0;
 };
-FrozenForm frozen_form(const ParameterInfo& info, at::ScalarType stored, at::ScalarType compute_dtype, bool cpu);
 
-/// UserError as load_backbone's, from config.json and the headers of the weights alone: before anything is allocated.
-void check_backbone(const std::vector<BackboneParameter>& parameters, const std::vector<std::string>& prefixes,
-                    const std::filesystem::path& folder);
+/// The part of a pass that is the layers, all of one kind. `Layer` has forward(x, shared, Saved*), recompute(x, shared)
+/// and backward(grad, shared, Saved&, want_grad_x); `Shared` is what all layers of a pass see.
+template <class Layer, class Shared>
+class PassOver : public BackbonePass {
+ public:
+  PassOver(const std::vector<Layer>& layers, Shared shared)
+      : shared_(std::move(shared)), layers_(&layers), kept_(layers.size()) {}
 
-/// Fills the parameters registered from `first` on from the folder's weights, each name with one of `prefixes`
-/// ("" among them). Trained: into the buffers, as float32. Frozen: as frozen_form says, the mapped bytes themselves or
-/// one copy of them. UserError naming file, tensor, what was found and what config.json says.
-void load_backbone(const std::vector<BackboneParameter>& parameters, int first,
-                   const std::vector<std::string>& prefixes, const std::filesystem::path& folder,
-                   ParameterStore& store);
+  at::Tensor layer(size_t i, const at::Tensor& x, bool keep) final {
+    return (*layers_)[i].forward(x, shared_, keep ? &kept_[i] : nullptr);
+  }
+  void recompute_layer(size_t i, const at::Tensor& x) final { kept_[i] = (*layers_)[i].recompute(x, shared_); }
+  at::Tensor layer_backward(size_t i, const at::Tensor& grad, bool want_grad_x) final {
+    return (*layers_)[i].backward(grad, shared_, kept_[i], want_grad_x);
+  }
 
-/// Writes model.safetensors, or shards and their index when the tensors are more than max_shard_bytes, from values
-/// given one parameter at a time (value_of(i): parameters[i], any device), converted to dtype.
-void save_backbone(const std::vector<BackboneParameter>& parameters, const std::function<at::Tensor(size_t)>& value_of,
-                   at::ScalarType dtype, int64_t max_shard_bytes, const std::filesystem::path& folder);
+ protected:
+  Shared shared_;
 
-/// tokenizer.json and what belongs to it, from one model folder to another.
-void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);
+ private:
+  const std::vector<Layer>* layers_;
+  std::vector<typename Layer::Saved> kept_;
+};
+
+class Backbone {
+ public:
+  virtual ~Backbone() = default;
+  Backbone(const Backbone&) = delete;  // the linear layers are pointed at
+  Backbone& operator=(const Backbone&) = delete;
+
+  const EncoderTraits& traits() const { return traits_; }
+  const BackboneRanges& ranges() const { return ranges_; }
+  /// The weights of the folder and their parameters.
+  const BackboneWeights& weights() const { return weights_; }
+  /// The linear layers of all layers, in forward order; the first is that of the first layer's q | k | v.
+  virtual std::vector<const AdaptedLinear*> linears() const = 0;
+  /// What bounds traits().max_positions, for a message: "FOLDER/config.json: max_position_embeddings is 512".
+  const std::string& position_limit() const { return position_limit_; }
+  /// config.json of a saved model whose weights are of this dtype ("float32", "bfloat16").
+  virtual std::string config_text(const std::string& dtype) const = 0;
+
+  /// Constants on the store's device; after store.allocate(), before the first pass.
+  virtual void make_constants() {}
+  /// Of a batch with sequences, all of at most traits().max_positions.
+  virtual std::unique_ptr<BackbonePass> begin(const PackedBatch& batch, const PassContext& context) const = 0;
+
+  /// FLOPs of attention in one layer's forward pass.
+  virtual double attention_flops(int64_t positions, int64_t sum_squared_lengths) const = 0;
+  virtual LayerBytes layer_bytes(int64_t positions) const = 0;
+  /// Bytes kept outside the layers, but for the image adapter's.
+  virtual int64_t end_bytes(const BatchShape& shape) const = 0;
+
+ protected:
+  Backbone() = default;
+
+  EncoderTraits traits_;
+  BackboneRanges ranges_;
+  BackboneWeights weights_;
+  std::string position_limit_;
+};
 
 }  // namespace vixen

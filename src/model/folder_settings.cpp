@@ -11,8 +11,8 @@
 #include "base/json_file.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
-#include "model/decoder_config.hpp"
-#include "model/model_json.hpp"
+#include "model/decoder/decoder_variants.hpp"
+#include "model/weights/model_json.hpp"
 
 namespace vixen {
 namespace {
@@ -228,7 +228,7 @@ void settle_mask(const LoraConfig& lora, ModelConfig& model) {
         "bidirectional to read its weights as those of a plain {}",
         json.file(), shown_json(json.object("auto_map").json()["AutoModel"]), shown(json.text("model_type", "model")));
   std::string file = json.file();
-  if (is_decoder(json.text("model_type", "")) &&
+  if (find_variant(kDecoderVariants, json.text("model_type", "")) != nullptr &&
       (exported_bidirectional(folders_of(model, lora), file) || !json.flag("is_causal", true))) {
     model.mask = Mask::kBidirectional;
     spdlog::info("model.mask = bidirectional, as {} says", file);

@@ -4,7 +4,8 @@
 #include <ATen/ATen.h>
 
 #include "base/check.hpp"
-#include "model/image_adapter.hpp"
+#include "model/encoder_options.hpp"
+#include "model/fusion/image_adapter.hpp"
 
 namespace vixen {
 int64_t image_width(const Config& config, const Dataset& dataset) {
@@ -26,7 +27,7 @@ PackOptions pack_options(const Config& config, const Encoder& encoder, const Dat
   pack.images = image_width(config, dataset) > 0;
   pack.padded_positions = config.compat.padded_positions;
   pack.image_slots = dataset.info().max_images;
-  pack.prompt = resolve_template(config.prompt, encoder.is_decoder(), pack.images, dataset);
+  pack.prompt = resolve_template(config.prompt, encoder.traits().prompt, pack.images, dataset);
   return pack;
 }
 

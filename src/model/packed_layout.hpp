@@ -4,7 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "kernels/dropout.hpp"
-#include "model/lora.hpp"
+#include "model/adapters/lora.hpp"
 
 namespace vixen {
 

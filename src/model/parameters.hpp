@@ -25,7 +25,7 @@ enum class ParameterGroup {
   kFrozen,  // not trained: no place in the flat buffers, no gradient, no optimiser state
 };
 
-/// How a frozen parameter is kept (model/backbone.hpp).
+/// How a frozen parameter is kept (model/weights/backbone_weights.hpp).
 enum class FrozenKind {
   kProduct,  // read by matrix products, with their biases
   kFloat32,  // in float32 always: norms, BERT's embedding tables
@@ -43,6 +43,11 @@ struct ParameterInfo {
 
   /// Of the shape.
   int64_t elements() const { return c10::multiply_integers(shape); }
+};
+
+/// [first, last) of a ParameterStore.
+struct ParameterRange {
+  int first = 0, last = 0;
 };
 
 class ParameterStore {

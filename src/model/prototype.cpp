@@ -9,7 +9,7 @@
 namespace vixen {
 namespace {
 
-// Sites of the encoder's layers count up from 1 (bert_encoder.cpp): these never meet them.
+// Sites of the encoder's layers count up from 1 (bert_backbone.cpp): these never meet them.
 constexpr uint32_t kFirstSite = 60000;
 constexpr int64_t kPositions = 3;  // u, f, c
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.hpp"
@@ -68,6 +69,12 @@ at::Tensor TransformerLayer::forward(const at::Tensor& x, const PackedLayout& la
   return y;
 }
 
+TransformerLayer::Saved TransformerLayer::recompute(const at::Tensor& x, const PackedLayout& layout) const {
+  Saved saved;
+  forward(x, layout, &saved);
+  return saved;
+}
+
 at::Tensor TransformerLayer::backward(const at::Tensor& grad_y, const PackedLayout& layout, Saved& saved,
                                       bool want_grad_x) const {
   const auto& p = parameters_;
@@ -112,6 +119,40 @@ at::Tensor TransformerLayer::backward(const at::Tensor& grad_y, const PackedLayo
   saved.u_qkv.reset();
   saved.input.reset();
   return grad_x;
+}
+
+double TransformerLayer::attention_flops(int64_t sum_squared_lengths) const {
+  return 2 * 2 * static_cast<double>(options_.width) * static_cast<double>(sum_squared_lengths);
+}
+
+LayerBytes TransformerLayer::bytes(int64_t positions, at::ScalarType dtype) const {
+  constexpr int64_t kFloatBytes = 4;
+  const auto element = static_cast<int64_t>(at::elementSize(dtype));
+  const int64_t t = positions, d = options_.width, f = options_.feed_forward;
+  const auto& p = parameters_;
+  int64_t columns = 0, merged = 0;
+  for (const AdaptedLinear* linear : {&p.qkv, &p.out, &p.ff1, &p.ff2}) {
+    columns += kept_columns(*store_, *linear, dtype);
+    merged = std::max(merged, merged_bytes(*store_, *linear, dtype));
+  }
+  const int64_t statistics = kFloatBytes * t * (4 + options_.heads);  // of both norms; attention's log-sum-exp
+  const int64_t doubled = options_.hidden_dropout > 0 ? 1 : 0;        // dropout parts a norm's two gradients
+
+  LayerBytes bytes;
+  bytes.kept = element * t * (8 * d + 2 * f + columns) + statistics;
+  bytes.recomputed = element * t * d;
+  // A layer that keeps nothing, with its input: behind attention (input, q | k | v, context), in the first norm
+  // (input, context, product, sum, output), at the activation (input, a, two of F), in the second norm.
+  bytes.transient_forward = element * t * std::max({5 * d, 2 * d + 2 * f, 5 * d + f}) + statistics + merged;
+  // A layer that kept everything, less what has been freed by then: through W2 (gradients of y, of the sum, of the
+  // activation), through the activation (two gradients, one activation and one sum gone), and in attention (where both
+  // activations and the norms' sums are gone).
+  const int64_t through_w2 = (2 + doubled) * d + f - d;
+  const int64_t through_activation = (2 + doubled) * d + 2 * f - f - d;
+  const int64_t in_attention = (2 + doubled) * d + 4 * d - (2 * f + 3 * d);
+  bytes.transient_backward =
+      element * t * std::max({through_w2, through_activation, in_attention, (2 + doubled) * d}) + merged;
+  return bytes;
 }
 
 }  // namespace vixen

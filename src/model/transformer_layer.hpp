@@ -11,7 +11,8 @@
 #include "kernels/dropout.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
-#include "model/lora.hpp"
+#include "model/adapters/lora.hpp"
+#include "model/costs.hpp"
 #include "model/packed_layout.hpp"
 #include "model/parameters.hpp"
 
@@ -48,10 +49,17 @@ class TransformerLayer {
   };
   /// saved may be null: nothing is kept.
   at::Tensor forward(const at::Tensor& x, const PackedLayout& layout, Saved* saved) const;
+  /// What forward keeps, to the bit, from its input alone: for a layer whose activations were not kept.
+  Saved recompute(const at::Tensor& x, const PackedLayout& layout) const;
   /// grad_y [T, D] -> gradient of x; adds the gradients of trained parameters into the store. Frees what it used of
   /// saved. want_grad_x false: returns undefined.
   at::Tensor backward(const at::Tensor& grad_y, const PackedLayout& layout, Saved& saved,
                       bool want_grad_x = true) const;
+
+  /// FLOPs of attention in a forward pass: two products over all pairs of a sequence.
+  double attention_flops(int64_t sum_squared_lengths) const;
+  /// What a pass over T positions in `dtype` allocates.
+  LayerBytes bytes(int64_t positions, at::ScalarType dtype) const;
 
   const TransformerLayerParameters& parameters() const { return parameters_; }
   const TransformerLayerOptions& options() const { return options_; }

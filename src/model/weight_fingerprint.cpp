@@ -8,7 +8,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 
 namespace vixen {
 namespace fs = std::filesystem;

@@ -79,7 +79,7 @@ LengthStatistics assumed_statistics(const PlanConfig& plan) {
 
 // Sums over `queries` and `labels` independent sequences: their mean and `deviations` standard deviations, at most what
 // the longest would give.
-Encoder::BatchShape batch_of(const DataShape& data, int64_t queries, int64_t labels, double deviations) {
+BatchShape batch_of(const DataShape& data, int64_t queries, int64_t labels, double deviations) {
   const auto n_q = static_cast<double>(queries), n_l = static_cast<double>(labels);
   const auto total = [&](const auto& mean, const auto& deviation, const auto& most) {
     const double mean_sum = n_q * mean(data.query) + n_l * mean(data.label);
@@ -88,7 +88,7 @@ Encoder::BatchShape batch_of(const DataShape& data, int64_t queries, int64_t lab
     return static_cast<int64_t>(std::ceil(std::min(most_sum, mean_sum + deviations * spread)));
   };
   using Side = const LengthStatistics&;
-  Encoder::BatchShape batch;
+  BatchShape batch;
   batch.sequences = queries + labels;
   batch.positions = total([](Side s) { return s.mean; }, [](Side s) { return s.deviation; },
                           [](Side s) { return static_cast<double>(s.longest); });
@@ -143,11 +143,11 @@ DataShape data_shape(const PlanConfig& plan) {
   return shape;
 }
 
-Encoder::BatchShape mean_batch(const DataShape& data, int64_t queries, int64_t labels) {
+BatchShape mean_batch(const DataShape& data, int64_t queries, int64_t labels) {
   return batch_of(data, queries, labels, 0);
 }
 
-Encoder::BatchShape worst_batch(const DataShape& data, int64_t queries, int64_t labels) {
+BatchShape worst_batch(const DataShape& data, int64_t queries, int64_t labels) {
   // Batches of neighbours (NGAME) are less mixed than random ones, hence six standard deviations.
   return batch_of(data, queries, labels, 6);
 }

@@ -6,7 +6,7 @@
 
 #include "config/config.hpp"
 #include "data/packed_batch.hpp"
-#include "model/encoder.hpp"
+#include "model/costs.hpp"
 
 namespace vixen {
 
@@ -29,7 +29,7 @@ DataShape data_shape(const Dataset& dataset, const PackOptions& pack);
 DataShape data_shape(const PlanConfig& plan);
 
 /// The mean batch of so many queries and labels, and one that hardly any batch exceeds: six standard deviations above.
-Encoder::BatchShape mean_batch(const DataShape& data, int64_t queries, int64_t labels);
-Encoder::BatchShape worst_batch(const DataShape& data, int64_t queries, int64_t labels);
+BatchShape mean_batch(const DataShape& data, int64_t queries, int64_t labels);
+BatchShape worst_batch(const DataShape& data, int64_t queries, int64_t labels);
 
 }  // namespace vixen

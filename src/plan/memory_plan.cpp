@@ -9,9 +9,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
-#include "model/backbone.hpp"
-#include "model/model_json.hpp"
 #include "model/prototype.hpp"
+#include "model/weights/backbone_weights.hpp"
+#include "model/weights/model_json.hpp"
 #include "objective/objective.hpp"
 #include "prototypes/centroids.hpp"
 #include "prototypes/label_prototypes.hpp"
@@ -52,9 +52,9 @@ int64_t scaled(int64_t value, int64_t part, int64_t whole) {
 }
 
 // The fullest of `chunks` parts of a batch: its share and, because sequences stay whole, up to a sequence more.
-Encoder::BatchShape chunk_shape(const Encoder::BatchShape& batch, int64_t chunks, int64_t longest) {
+BatchShape chunk_shape(const BatchShape& batch, int64_t chunks, int64_t longest) {
   if (chunks <= 1) return batch;
-  Encoder::BatchShape part;
+  BatchShape part;
   part.positions = std::min(batch.positions, batch.positions / chunks + longest);
   part.sequences = std::min(batch.sequences, scaled(batch.sequences, part.positions, batch.positions));
   part.images = scaled(batch.images, part.positions, batch.positions);
@@ -67,7 +67,7 @@ int64_t compute_bytes(const MemoryShape& shape) {
 }
 
 // A packed batch with its pictures, and the plan's rows, draws and relevant pairs.
-int64_t input_bytes(const Encoder::BatchShape& batch, int64_t image_width, int64_t columns) {
+int64_t input_bytes(const BatchShape& batch, int64_t image_width, int64_t columns) {
   constexpr int64_t kPairsAColumn = 16;  // more are rare, and small beside the positions
   return batch.positions * 3 * kIndex + batch.sequences * 2 * kIndex + batch.images * (image_width * kFloat + kIndex) +
          (6 + 2 * kPairsAColumn) * kIndex * columns;
@@ -120,14 +120,15 @@ PrototypeNetwork::Bytes prototype_bytes(const MemoryShape& shape, int64_t rows) 
 }
 
 // The fullest moment of a step.
-std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& choice) {
+std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncoder& encoder,
+                                   const MemoryChoice& choice) {
   const auto& train = shape.config.train;
   const int64_t b = shape.rank_queries, m = shape.rank_labels, d = shape.width;
   const int64_t label_sides = uses_prototypes(shape) ? 2 : 1;  // u, and z
   const bool cached = choice.chunks > 1;
   const auto chunk =
       chunk_shape(shape.batch, choice.chunks, std::max(shape.data.query.longest, shape.data.label.longest));
-  const auto bytes = encoder.activation_bytes(chunk);
+  const auto bytes = encoder.costs().activation_bytes(chunk);
   const int64_t layers = encoder.n_layers(), again = std::min(choice.recompute_layers, layers);
   const int64_t inputs = again * bytes.recomputed_a_layer;
   const int64_t kept = (layers - again) * bytes.kept_a_layer + inputs + bytes.ends;
@@ -165,11 +166,11 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const Encoder& enco
 }
 
 // Passes outside of steps, the largest moment of each.
-std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const Encoder& encoder) {
+std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const LayeredEncoder& encoder) {
   const auto& config = shape.config;
   const int64_t w = shape.world_size, d = shape.width;
   const auto block = worst_batch(shape.data, RowShards::kBlockRows / 2, RowShards::kBlockRows / 2);
-  const auto bytes = encoder.activation_bytes(block);
+  const auto bytes = encoder.costs().activation_bytes(block);
   const int64_t encode = bytes.ends + bytes.transient_forward + 2 * block.positions * d * compute_bytes(shape) +
                          4 * input_bytes(block, shape.data.image_width, 0);
   const int64_t own_labels = share_of(shape.data.labels, w), labels = own_labels * d;
@@ -210,7 +211,7 @@ at::ScalarType stored_dtype(const std::filesystem::path& model) {
 
 }  // namespace
 
-MemoryShape memory_shape(const Config& config, const DataShape& data, const Encoder& encoder,
+MemoryShape memory_shape(const Config& config, const DataShape& data, const LayeredEncoder& encoder,
                          const ParameterStore& store, int64_t world_size, bool cpu) {
   MemoryShape shape;
   shape.config = config;
@@ -257,7 +258,7 @@ int64_t MemoryPlan::tensor_bytes() const {
   return resident_bytes() + std::max(step_bytes(), pass_bytes());
 }
 
-MemoryPlan predict_memory(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& choice) {
+MemoryPlan predict_memory(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& choice) {
   MemoryPlan plan;
   plan.choice = choice;
   plan.resident = resident_parts(shape, choice);
@@ -275,7 +276,7 @@ int64_t most_chunks(const MemoryShape& shape) {
   return std::max<int64_t>(1, shape.batch.sequences);
 }
 
-MemoryPlan plan_memory(const MemoryShape& shape, const Encoder& encoder, int64_t budget_bytes) {
+MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes) {
   const auto& train = shape.config.train;
   const int64_t layers = encoder.n_layers(), most = most_chunks(shape);
   if (train.recompute_layers > layers)

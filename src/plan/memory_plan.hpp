@@ -10,7 +10,7 @@
 
 #include "comm/sharded_table.hpp"
 #include "config/config.hpp"
-#include "model/encoder.hpp"
+#include "model/layered_encoder.hpp"
 #include "model/parameters.hpp"
 #include "plan/data_shape.hpp"
 
@@ -30,11 +30,11 @@ struct MemoryShape {
   int64_t columns = 0;           // M
   int64_t rank_queries = 0;      // b
   int64_t rank_labels = 0;       // m
-  Encoder::BatchShape batch;     // of a rank, as large as it may get
+  BatchShape batch;              // of a rank, as large as it may get
 };
 /// `store` with all parameters registered; nothing needs to be allocated. Reads config.json for the dtype that frozen
 /// weights are stored in.
-MemoryShape memory_shape(const Config& config, const DataShape& data, const Encoder& encoder,
+MemoryShape memory_shape(const Config& config, const DataShape& data, const LayeredEncoder& encoder,
                          const ParameterStore& store, int64_t world_size, bool cpu);
 
 /// How a step keeps its memory.
@@ -71,7 +71,7 @@ struct MemoryPlan {
 };
 
 /// The bytes of one way to run.
-MemoryPlan predict_memory(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& choice);
+MemoryPlan predict_memory(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& choice);
 
 /// Largest number of chunks that makes sense: one sequence each.
 int64_t most_chunks(const MemoryShape& shape);
@@ -81,7 +81,7 @@ int64_t most_chunks(const MemoryShape& shape);
 /// fewest layers; else caches gradients in the fewest chunks; else in chunks with all layers recomputed. What would do
 /// as well with the tables on the device keeps them there. train.tables, train.chunks and train.recompute_layers fix
 /// what they name. UserError that says the least that works when nothing fits.
-MemoryPlan plan_memory(const MemoryShape& shape, const Encoder& encoder, int64_t budget_bytes);
+MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes);
 
 /// The choice in words: "all activations are kept", "query bank and centroids in host memory, 20 of 28 layers ...".
 std::string choice_text(const MemoryPlan& plan, int64_t n_layers);

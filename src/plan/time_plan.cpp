@@ -90,10 +90,11 @@ double as_double(int64_t value) {
 }
 
 // Seconds to encode rows of one side, all ranks together.
-double encode_seconds(const MemoryShape& shape, const Encoder& encoder, int64_t rows, const LengthStatistics& lengths,
-                      const DeviceRates& device) {
+double encode_seconds(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t rows,
+                      const LengthStatistics& lengths, const DeviceRates& device) {
   const double n = as_double(rows);
-  return encoder.forward_flops(static_cast<int64_t>(n * lengths.mean), static_cast<int64_t>(n * lengths.mean_square)) /
+  return encoder.costs().forward_flops(static_cast<int64_t>(n * lengths.mean),
+                                       static_cast<int64_t>(n * lengths.mean_square)) /
          device.rate() / as_double(shape.world_size);
 }
 
@@ -120,7 +121,7 @@ double TimePlan::run_seconds() const {
   return sum_of(run);
 }
 
-TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& chosen,
+TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& chosen,
                    const DeviceRates& device) {
   const auto& config = shape.config;
   const auto& train = config.train;
@@ -133,8 +134,8 @@ TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const Memor
 
   TimePlan time;
   time.steps_per_epoch = (shape.data.queries + train.batch_size - 1) / train.batch_size;
-  time.forward_flops = encoder.forward_flops(batch.positions, batch.sum_squared_lengths);
-  time.backward_flops = encoder.backward_flops(batch.positions, batch.sum_squared_lengths);
+  time.forward_flops = encoder.costs().forward_flops(batch.positions, batch.sum_squared_lengths);
+  time.backward_flops = encoder.costs().backward_flops(batch.positions, batch.sum_squared_lengths);
   const double layers_again = as_double(chosen.recompute_layers) / as_double(std::max<int64_t>(1, encoder.n_layers()));
   time.repeated_flops = time.forward_flops * (layers_again + (chosen.chunks > 1 ? 1 : 0));
 

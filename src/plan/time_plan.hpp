@@ -43,7 +43,7 @@ struct TimePlan {
 };
 
 /// Of the mean batch. `chosen` as plan_memory gave it.
-TimePlan plan_time(const MemoryShape& shape, const Encoder& encoder, const MemoryChoice& chosen,
+TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& chosen,
                    const DeviceRates& device);
 
 }  // namespace vixen

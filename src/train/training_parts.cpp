@@ -4,7 +4,8 @@
 #include <ATen/ATen.h>
 
 #include "base/check.hpp"
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/make_encoder.hpp"
 #include "model/pack_options.hpp"
 #include "model/weight_fingerprint.hpp"
 
@@ -24,7 +25,7 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
   encoder = make_encoder({config.model, config.lora, image_width(config, dataset)}, store);
   pack = pack_options(config, *encoder, dataset);
   check_fits(*encoder, dataset, pack);
-  encoder->check_weights();
+  encoder->files().check();
   if (objective->uses_prototypes())
     prototypes = std::make_unique<LabelPrototypes>(config, dataset.labels().size(), encoder->width(), store, *comm);
 
@@ -36,7 +37,7 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
   store.allocate(comm->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);
   base_fingerprint = weight_fingerprint(config.model.path);
   if (!config.lora.adapter.empty()) adapter_fingerprint = weight_fingerprint(config.lora.adapter);
-  encoder->load_weights(train.seed);
+  encoder->files().load(train.seed);
 
   bank =
       std::make_unique<ShardedTable>(*comm, dataset.train().size(), encoder->width(), at::kHalf, memory.choice.tables);

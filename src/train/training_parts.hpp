@@ -10,7 +10,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "data/packed_batch.hpp"
-#include "model/encoder.hpp"
+#include "model/layered_encoder.hpp"
 #include "model/parameters.hpp"
 #include "objective/objective.hpp"
 #include "plan/memory_plan.hpp"
@@ -38,7 +38,7 @@ struct TrainingParts {
   PackOptions pack;   // of inference
   MemoryPlan memory;  // what a rank needs, and how it was made to fit
   ParameterStore store;
-  std::unique_ptr<Encoder> encoder;
+  std::unique_ptr<LayeredEncoder> encoder;
   std::unique_ptr<Objective> objective;
   std::unique_ptr<Sampler> sampler;
   std::unique_ptr<LabelPrototypes> prototypes;  // null where the objective has none

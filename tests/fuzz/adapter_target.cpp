@@ -3,8 +3,8 @@
 
 #include "base/file.hpp"
 #include "fuzz/target.hpp"
-#include "model/adapter_files.hpp"
-#include "model/safetensors.hpp"
+#include "model/adapters/adapter_files.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen::fuzz {
 namespace {
@@ -47,7 +47,7 @@ void read(const std::string& input) {
             {LoraModule::kValue, kOutputs, kOutputs, "layers.0.self_attn.v_proj"}},
            kInputs, 0, true, store, linear);
   store.allocate(at::kCPU, at::kFloat);
-  load_adapter(config.adapter, {&linear}, store);
+  load_adapter(config.adapter, {""}, {&linear}, store);
   use(store.flat_values().const_data_ptr(), store.flat_values().nbytes());
 }
 

@@ -7,9 +7,9 @@
 #include "base/file.hpp"
 #include "fixtures/tiny_decoder.hpp"
 #include "fuzz/target.hpp"
-#include "model/bert_config.hpp"
-#include "model/decoder_config.hpp"
-#include "model/model_json.hpp"
+#include "model/bert/bert_config.hpp"
+#include "model/decoder/decoder_config.hpp"
+#include "model/weights/model_json.hpp"
 
 namespace vixen::fuzz {
 namespace {
@@ -48,7 +48,7 @@ void read(const std::string& input) {
   ModelConfig model;
   model.path = put("config.json", input).string();
   const std::string type = JsonObject::of_model(model.path).text("model_type", "");
-  if (is_decoder(type)) {
+  if (find_variant(kDecoderVariants, type) != nullptr) {
     const DecoderConfig config = read_decoder_config(model);
     use_parameters(backbone_parameters(config));
     const at::Tensor table = rope_table(config, std::min<int64_t>(config.positions, 16));

@@ -1,5 +1,5 @@
 // One safetensors file: the header, and the bytes of every tensor.
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 #include <ATen/ATen.h>
 

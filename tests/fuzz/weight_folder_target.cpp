@@ -3,7 +3,7 @@
 
 #include "base/file.hpp"
 #include "fuzz/target.hpp"
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 namespace vixen::fuzz {
 namespace {

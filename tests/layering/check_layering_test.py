@@ -44,6 +44,14 @@ class LayeringTest(unittest.TestCase):
         self.assert_fault({"base/x.cpp": '#include "model/encoder.hpp"\n'}, "base/x.cpp:1:", "a higher layer")
         self.assert_fault({"kernels/x.cpp": '\n  # include "comm/session.hpp"\n'}, "kernels/x.cpp:2:", "a peer")
 
+    def test_parts_of_a_folder(self):
+        tree = {"model/bert/x.hpp": '#include "model/weights/y.hpp"\n#include "model/encoder.hpp"\n', "model/weights/y.hpp": ""}
+        self.assertEqual(self.run_on(tree), (0, "11 files, 0 faults\n"))
+        upward = {**tree, "model/weights/y.hpp": '#include "model/bert/x.hpp"\n'}
+        self.assert_fault(upward, "model/weights/y.hpp:1:", "model/bert is not below it")
+        self.assert_fault({**tree, "model/decoder/z.cpp": '#include "model/bert/x.hpp"\n'}, "model/bert is not below it")
+        self.assert_fault({"base/deep/z.cpp": '#include "model/encoder.hpp"\n'}, "a higher layer")
+
     def test_headers_outside_their_rooms(self):
         for header in ("mpi.h", "nccl.h", "hdf5.h", "H5Dpublic.h", "faiss/Index.h", "boost/program_options.hpp", "openssl/evp.h"):
             self.assert_fault({"model/x.cpp": f"#include <{header}>\n"}, f"<{header}> belongs to")

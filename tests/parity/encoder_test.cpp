@@ -56,7 +56,7 @@ TEST_P(TinyEncoder, PositionIdsAreWhatCounts) {
 // The folder that save() writes is one that AutoModel loads; its embeddings are the goldens' again, in Python.
 TEST_P(TinyEncoder, SavedFolderLoadsInTransformers) {
   const test::TempDir saved;
-  load_encoder(options())->encoder->save(saved.path());
+  load_encoder(options())->encoder->files().save(saved.path());
   EXPECT_LE(differences_in_python({{saved.path(), golden_embeddings(GetParam()), "float64", {}}}).at(0), kTolerance);
   // And it loads here.
   EXPECT_TRUE(embed(golden_options(saved.path())).equal(embed(options())));

@@ -20,7 +20,7 @@
 #include "fixtures/loaded_encoder.hpp"
 #include "fixtures/packing.hpp"
 #include "fixtures/temp_dir.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen::testing {
 

@@ -21,7 +21,7 @@ inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOption
   config.feed_forward = golden.tensor("prototype.linear1.weight").size(0);
   PrototypeNetwork prototypes(config, encoder->width(), store);
   store.allocate(at::kCPU, at::kFloat);
-  encoder->load_weights(0);
+  encoder->files().load(0);
   for (int i = prototypes.first_parameter(); i < prototypes.last_parameter(); ++i)
     store.value(i).copy_(golden.tensor(store.info(i).name));
   for (int i = 0; i < prototypes.first_parameter(); ++i)

@@ -43,20 +43,20 @@ class SavedDecoder : public GoldenEmbeddings {
     for (const char* name : kModels) {
       const auto base = golden_path(name), embeddings = golden_embeddings(name);
       const auto adapted = load_encoder(golden_options(base, base / "adapter"));
-      adapted->encoder->save(saved(name, "peft"));
+      adapted->encoder->files().save(saved(name, "peft"));
       add(name, "peft", {saved(name, "peft"), embeddings, "adapter", {}});
-      adapted->encoder->save_merged(saved(name, "merged"), at::kFloat, int64_t{1} << 30);
+      adapted->encoder->files().save_merged(saved(name, "merged"), at::kFloat, int64_t{1} << 30);
       add(name, "merged", {saved(name, "merged"), embeddings, "adapter", {}});
-      adapted->encoder->save_merged(saved(name, "sharded"), at::kFloat, int64_t{16} << 10);
+      adapted->encoder->files().save_merged(saved(name, "sharded"), at::kFloat, int64_t{16} << 10);
       add(name, "sharded", {saved(name, "sharded"), embeddings, "adapter", {}});
-      load_encoder(golden_options(base))->encoder->save(saved(name, "trained"));
+      load_encoder(golden_options(base))->encoder->files().save(saved(name, "trained"));
       add(name, "trained", {saved(name, "trained"), embeddings, "float64", {}});
 
       const SafetensorsFile golden(embeddings);
       const auto own = own_adapter(name);
       const auto batch = scratch_->path() / (std::string(name) + "_own.safetensors");
       write_batch(golden, own->embed(golden_batch(golden)), batch);
-      own->encoder->save(saved(name, "own"));
+      own->encoder->files().save(saved(name, "own"));
       add(name, "own", {saved(name, "own"), batch, "ours", saved(name, "resaved")});
     }
     const auto differences = differences_in_python(models);

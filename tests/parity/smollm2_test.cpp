@@ -83,7 +83,7 @@ TEST_F(SmolLm2, AdapterLoadsInPeft) {
   randomise_adapters(loaded->store, 0.01);
   const at::Tensor h = loaded->embed(golden_batch(golden_));
   write_batch(golden_, h, files.path() / "batch.safetensors");
-  loaded->encoder->save(scratch.path());
+  loaded->encoder->files().save(scratch.path());
   const double difference =
       differences_in_python({{scratch.path(), files.path() / "batch.safetensors", "ours", {}}}).at(0);
   RecordProperty("absolute", std::to_string(difference * 1e6) + "e-6");

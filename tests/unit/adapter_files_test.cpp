@@ -1,5 +1,5 @@
 // PEFT folders: round trips to identical tensors, settings read back, and every fault in one line.
-#include "model/adapter_files.hpp"
+#include "model/adapters/adapter_files.hpp"
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -7,7 +7,7 @@
 #include "base/file.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/lora_encoder.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {
@@ -53,7 +53,7 @@ TEST_F(AdapterFiles, RoundTrip) {
         LoraEncoder first(options);
         first.stir();
         std::filesystem::remove_all(folder_);
-        first.encoder->save(folder_);
+        first.encoder->files().save(folder_);
         EXPECT_TRUE(std::filesystem::exists(folder_ / "image_projection.safetensors"));
         EXPECT_FALSE(std::filesystem::exists(folder_ / "model.safetensors"));
 
@@ -74,7 +74,7 @@ TEST_F(AdapterFiles, RoundTrip) {
         LoraEncoder frozen(again);
         EXPECT_TRUE(frozen.embed(batch).equal(first.embed(batch)));
         const auto written = tensors();
-        frozen.encoder->save(folder_);
+        frozen.encoder->files().save(folder_);
         const auto rewritten = tensors();
         ASSERT_EQ(written.size(), rewritten.size());
         for (const auto& [name, value] : written) EXPECT_TRUE(rewritten.at(name).equal(value)) << name;
@@ -84,7 +84,7 @@ TEST_F(AdapterFiles, RoundTrip) {
 TEST_F(AdapterFiles, NamesAndSettingsArePefts) {
   auto options = lora_options(tiny_model("tiny_bert"), 3, "q,down");
   LoraEncoder lora(options);
-  lora.encoder->save(folder_);
+  lora.encoder->files().save(folder_);
   const auto all = tensors();
   EXPECT_EQ(all.size(), 2u * 2u * static_cast<size_t>(lora.encoder->n_layers()));
   EXPECT_EQ(all.at("base_model.model.encoder.layer.1.attention.self.query.lora_A.weight").sizes(),
@@ -102,7 +102,7 @@ TEST_F(AdapterFiles, NamesAndSettingsArePefts) {
                                                 R"( "encoder.layer.2.output.dense", "query"])"));
   options.lora.modules = "o,down";
   LoraEncoder both(options);
-  both.encoder->save(folder_);
+  both.encoder->files().save(folder_);
   EXPECT_EQ(config()["target_modules"], Json::parse(R"(["attention.output.dense", "output.dense"])"));
 }
 
@@ -110,7 +110,7 @@ TEST_F(AdapterFiles, NamesAndSettingsArePefts) {
 TEST_F(AdapterFiles, AdaptersOfOthers) {
   LoraEncoder first(lora_options(tiny_model("tiny_bert"), 3, "q,v"));
   first.stir();
-  first.encoder->save(folder_);
+  first.encoder->files().save(folder_);
   std::map<std::string, at::Tensor> renamed;
   for (const auto& [name, value] : tensors())
     renamed[name.substr(0, 17) + "bert." + name.substr(17)] = value.to(at::kHalf);
@@ -132,7 +132,7 @@ TEST_F(AdapterFiles, AdaptersOfOthers) {
 
 TEST_F(AdapterFiles, FaultsOfTheSettings) {
   LoraEncoder lora(lora_options(tiny_model("tiny_bert"), 3));
-  lora.encoder->save(folder_);
+  lora.encoder->files().save(folder_);
   const Json good = config();
   const auto with = [&](const char* key, const Json& value) {
     Json json = good;
@@ -169,7 +169,7 @@ TEST_F(AdapterFiles, FaultsOfTheSettings) {
 
 TEST_F(AdapterFiles, FaultsOfTheTensors) {
   LoraEncoder lora(lora_options(tiny_model("tiny_bert"), 3));
-  lora.encoder->save(folder_);
+  lora.encoder->files().save(folder_);
   const std::string file = (folder_ / "adapter_model.safetensors").string();
   const auto good = tensors();
   const std::string query = "base_model.model.encoder.layer.1.attention.self.query.lora_B.weight";

@@ -5,6 +5,7 @@
 #include "fixtures/tiny_model.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "model/encoder.hpp"
+#include "model/make_encoder.hpp"
 
 namespace vixen {
 namespace {
@@ -23,7 +24,7 @@ std::string fault(int64_t extra, const std::function<void(DatasetContent&)>& cha
   options.model.path = testing::tiny_model("tiny_bert").string();
   ParameterStore store;
   const auto encoder = make_encoder(options, store);
-  EXPECT_EQ(encoder->vocabulary(), kRows);
+  EXPECT_EQ(encoder->traits().vocabulary, kRows);
   return test::fault_of([&] { check_fits(*encoder, dataset, pack); });
 }
 

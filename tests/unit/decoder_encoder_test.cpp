@@ -1,16 +1,15 @@
 // Decoders as encoders: packing, pooling, masks, adapters, recomputation, memory accounting, folders read and written.
-#include "model/decoder_encoder.hpp"
+#include "model/decoder/decoder_backbone.hpp"
 
 #include <ATen/Parallel.h>
 
 #include <cmath>
-#include <set>
 
 #include "device/tracked_memory.hpp"
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/tiny_decoder.hpp"
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 namespace vixen {
 namespace {
@@ -102,7 +101,7 @@ TEST_P(DecoderEncoderTest, AdapterGradientsAreProjectionsOfTheWeights) {
   EncoderOptions options = options_of(folder, kRank);
   Loaded adapted(options);
   adapted.fill_adapters();
-  adapted.encoder->save_merged(merged.path(), at::kFloat, 1'000'000'000);
+  adapted.encoder->files().save_merged(merged.path(), at::kFloat, 1'000'000'000);
   Loaded whole(options_of(merged));
   const PackedBatch batch = tiny_batch(kSequences, kVocabulary);
   const at::Tensor direction = direction_of(6, whole.encoder->width());
@@ -178,41 +177,6 @@ TEST_P(DecoderEncoderTest, RecomputesToTheBit) {
   }
 }
 
-TEST_P(DecoderEncoderTest, AnnouncesEachTrainedRangeOnceWhenFinal) {
-  const DecoderFolder folder(GetParam());
-  const PackedBatch batch = tiny_batch(kSequences, kVocabulary), none = tiny_batch({}, kVocabulary);
-  for (const int64_t rank : {0, 3}) {
-    Loaded loaded(options_of(folder, rank));
-    loaded.fill_adapters();
-    std::vector<std::pair<int, int>> ranges, ranges_of_none;
-    std::vector<at::Tensor> announced;
-    const int64_t width = loaded.encoder->width();
-    loaded.backward(batch, direction_of(6, width), {}, [&](int first, int last) {
-      ranges.emplace_back(first, last);
-      announced.push_back(loaded.store.flat_grads().clone());
-    });
-    const at::Tensor grads = loaded.store.flat_grads().clone();
-    std::set<int> seen;
-    for (size_t i = 0; i < ranges.size(); ++i) {
-      for (int p = ranges[i].first; p < ranges[i].second; ++p) {
-        EXPECT_TRUE(loaded.store.trained(p) && seen.insert(p).second) << loaded.store.info(p).name;
-        const auto& info = loaded.store.info(p);
-        EXPECT_TRUE(announced[i].narrow(0, info.offset, info.size).equal(grads.narrow(0, info.offset, info.size)));
-      }
-    }
-    int trained = 0;
-    for (int p = 0; p < loaded.store.count(); ++p) trained += loaded.store.trained(p);
-    EXPECT_EQ(static_cast<int>(seen.size()), trained);
-    EXPECT_GE(ranges.size(), 4u);
-    // A rank without rows takes part in the same collectives.
-    const at::Tensor h = loaded.backward(none, at::empty({0, width}), {},
-                                         [&](int first, int last) { ranges_of_none.emplace_back(first, last); });
-    EXPECT_EQ(h.sizes(), at::IntArrayRef({0, width}));
-    EXPECT_EQ(ranges_of_none, ranges);
-    EXPECT_EQ(largest(loaded.store.flat_grads()), 0);
-  }
-}
-
 // Under the causal mask the state of a position is that of the last one of the sequence cut behind it.
 TEST_P(DecoderEncoderTest, TheMeanIsOverLastPositionsOfPrefixes) {
   const DecoderFolder folder(GetParam());
@@ -262,8 +226,8 @@ TEST_P(DecoderEncoderTest, FoldersTravel) {
     Loaded loaded(options);
     loaded.fill_adapters();
     h = loaded.embed(batch);
-    loaded.encoder->save(peft.path());
-    loaded.encoder->save_merged(merged.path(), at::kFloat, 20'000);  // several shards
+    loaded.encoder->files().save(peft.path());
+    loaded.encoder->files().save_merged(merged.path(), at::kFloat, 20'000);  // several shards
   }
   for (const char* file :
        {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "image_projection.safetensors"})
@@ -280,7 +244,7 @@ TEST_P(DecoderEncoderTest, FoldersTravel) {
   Loaded from_merged(options_of(merged));
   EXPECT_EQ(from_merged.encoder->n_layers(), 2) << "the folder holds the layers in use";
   EXPECT_LE(max_difference(from_merged.embed(batch), h), 1e-6 * largest(h));
-  from_merged.encoder->save(whole.path());
+  from_merged.encoder->files().save(whole.path());
   EXPECT_TRUE(Loaded(options_of(whole)).embed(batch).equal(from_merged.embed(batch)));
   EXPECT_TRUE(WeightFiles(whole.path()).contains("layers.1.self_attn.k_proj.weight"));
 }
@@ -326,7 +290,7 @@ TEST(DecoderEncoder, SequencesLongerThanPositionsOrWindow) {
   write_text_atomically(folder.path() / "config.json", json.dump());
   EXPECT_EQ(fault(12), "(no fault)");
   EXPECT_FAULT(fault(13), "config.json: sliding_window is 12, expected at least the 13 positions");
-  EXPECT_EQ(Loaded(options_of(folder)).encoder->max_positions(), 12);
+  EXPECT_EQ(Loaded(options_of(folder)).encoder->traits().max_positions, 12);
 }
 
 TEST(DecoderEncoder, CountsItsProducts) {
@@ -336,17 +300,18 @@ TEST(DecoderEncoder, CountsItsProducts) {
   const Loaded whole(options);
   // A layer: q|k|v 32 x 64, o 32 x 32, gate|up 32 x 96, down 48 x 32; causal pairs of lengths 10 and 5: 55 + 15.
   const double weights = 2 * (32 * 64 + 32 * 32 + 32 * 96 + 48 * 32), attention = 2 * 4 * 32.0 * (55 + 15);
-  EXPECT_DOUBLE_EQ(whole.encoder->forward_flops(15, 125), 2 * 15 * weights + attention);
-  EXPECT_DOUBLE_EQ(whole.encoder->backward_flops(15, 125), 2 * 2 * 15 * weights + 2 * attention);
+  EXPECT_DOUBLE_EQ(whole.encoder->costs().forward_flops(15, 125), 2 * 15 * weights + attention);
+  EXPECT_DOUBLE_EQ(whole.encoder->costs().backward_flops(15, 125), 2 * 2 * 15 * weights + 2 * attention);
   options.lora.rank = 4;
   const Loaded adapted(options);
   const double adapters = 2 * 4 * ((3 * 32 + 64) + (32 + 32) + (2 * 32 + 96) + (48 + 32));
-  EXPECT_DOUBLE_EQ(adapted.encoder->forward_flops(15, 125), 2 * 15 * (weights + adapters) + attention);
+  EXPECT_DOUBLE_EQ(adapted.encoder->costs().forward_flops(15, 125), 2 * 15 * (weights + adapters) + attention);
   // No gradient of frozen weights, nor of the first layer's input.
-  EXPECT_DOUBLE_EQ(adapted.encoder->backward_flops(15, 125),
+  EXPECT_DOUBLE_EQ(adapted.encoder->costs().backward_flops(15, 125),
                    2 * 15 * (weights - 32 * 64 + 2 * adapters) + 2 * attention);
   options.model.mask = Mask::kBidirectional;
-  EXPECT_DOUBLE_EQ(Loaded(options).encoder->forward_flops(15, 125), 2 * 15 * (weights + adapters) + 2 * 4 * 32.0 * 125);
+  EXPECT_DOUBLE_EQ(Loaded(options).encoder->costs().forward_flops(15, 125),
+                   2 * 15 * (weights + adapters) + 2 * 4 * 32.0 * 125);
 }
 
 // What activation_bytes() says against the bytes that tensors took.
@@ -355,7 +320,7 @@ TEST(DecoderEncoder, ActivationBytesAreThoseTaken) {
   std::vector<TinySequence> sequences;
   for (int64_t i = 0; i < 30; ++i) sequences.push_back({i, 20 + i, 0});
   const PackedBatch batch = tiny_batch(sequences, kVocabulary);
-  Encoder::BatchShape shape{.positions = batch.n_positions(), .sequences = batch.n_sequences()};
+  BatchShape shape{.positions = batch.n_positions(), .sequences = batch.n_sequences()};
   const PassContext context{.training = true, .seed = 3, .step = 8};
   for (const char* type : {"llama", "qwen3"}) {
     const DecoderFolder folder{TinyDecoderOptions{
@@ -371,7 +336,7 @@ TEST(DecoderEncoder, ActivationBytesAreThoseTaken) {
         Loaded loaded(options);
         const at::Tensor direction = direction_of(batch.n_sequences(), loaded.encoder->width());
         loaded.backward(batch, direction, context);  // what a first pass allocates for good
-        const auto bytes = loaded.encoder->activation_bytes(shape);
+        const auto bytes = loaded.encoder->costs().activation_bytes(shape);
         const auto expect_near = [](int64_t found, int64_t expected) {
           EXPECT_NEAR(static_cast<double>(found) / static_cast<double>(expected), 1, 0.03)
               << found << " found, " << expected << " expected";

@@ -1,6 +1,6 @@
 // A decoder layer: against the same arithmetic in float64, gradients by central differences, recomputation, packing,
 // grouped heads, head norm, adapters.
-#include "model/decoder_layer.hpp"
+#include "model/decoder/decoder_layer.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -30,7 +30,6 @@ struct LayerFixture {
   bool causal;
 
   explicit LayerFixture(const LayerOptions& o) : causal(o.causal) {
-    config.model_type = "test";
     config.width = kWidth;
     config.heads = kHeads;
     config.kv_heads = o.kv_heads;

@@ -6,7 +6,9 @@
 
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/fault.hpp"
-#include "model/safetensors.hpp"
+#include "model/bert/bert_variants.hpp"
+#include "model/decoder/decoder_variants.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {
@@ -85,7 +87,7 @@ TEST_P(EncoderTest, CutLayersAreSavedAsAWholeModel) {
   const PackedBatch batch = tiny_batch({{1, 6, 1}, {2, 4, 0}}, kVocabulary);
   EXPECT_GT(max_difference(cut.embed(batch), all.embed(batch)), 1e-2);
   const test::TempDir saved;
-  cut.encoder->save(saved.path());
+  cut.encoder->files().save(saved.path());
   EXPECT_TRUE(Loaded(saved.path()).embed(batch).equal(cut.embed(batch)));
   EXPECT_FAULT(fault(saved.path(), 2), "at most the 1 layers");
 }
@@ -97,8 +99,8 @@ TEST_P(EncoderTest, FlopsOfTheProducts) {
                                                                ? "encoder.layer.0.output.dense.weight"
                                                                : "transformer.layer.0.ffn.lin2.weight"));
   const double f = static_cast<double>(weight.shape[1]);
-  EXPECT_DOUBLE_EQ(loaded.encoder->forward_flops(10, 0), 10 * (8 * d * d + 4 * d * f));
-  EXPECT_DOUBLE_EQ(loaded.encoder->forward_flops(0, 7), 7 * 4 * d);
+  EXPECT_DOUBLE_EQ(loaded.encoder->costs().forward_flops(10, 0), 10 * (8 * d * d + 4 * d * f));
+  EXPECT_DOUBLE_EQ(loaded.encoder->costs().forward_flops(0, 7), 7 * 4 * d);
 }
 
 INSTANTIATE_TEST_SUITE_P(Unit, EncoderTest, ::testing::Values("tiny_bert", "tiny_distilbert"),
@@ -153,9 +155,9 @@ TEST(EncoderImages, ProjectionIsInitialisedBySeedWhenThereIsNoFile) {
   const at::Tensor first = weight();
   EXPECT_LE(first.abs().max().item<double>(), bound);
   EXPECT_GT(first.abs().max().item<double>(), 0.9 * bound);
-  loaded.encoder->load_weights(1);
+  loaded.encoder->files().load(1);
   EXPECT_TRUE(weight().equal(first));
-  loaded.encoder->load_weights(2);
+  loaded.encoder->files().load(2);
   EXPECT_FALSE(weight().equal(first));
 }
 
@@ -219,7 +221,7 @@ TEST(EncoderFolder, FaultsOfTheConfig) {
     return message;
   };
   EXPECT_FAULT(with("\"model_type\": \"bert\"", "\"model_type\": \"roberta\""),
-               "'roberta', expected one of: bert, distilbert, qwen2, qwen3, llama, mistral");
+               "'roberta', expected one of: " + types_of(kBertVariants) + ", " + types_of(kDecoderVariants));
   EXPECT_FAULT(with("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\""),
                "hidden_act is \"gelu_new\", expected \"gelu\"");
   EXPECT_FAULT(with("\"hidden_size\": 30", "\"hidden_size\": 31"), "multiple of num_attention_heads (3)");
@@ -291,7 +293,7 @@ TEST(EncoderFolder, WrongSizesAreFoundBeforeTheyAreAllocated) {
   options.model.path = folder.path().string();
   ParameterStore store;
   const auto encoder = make_encoder(options, store);
-  EXPECT_FAULT(fault_of([&] { encoder->check_weights(); }),
+  EXPECT_FAULT(fault_of([&] { encoder->files().check(); }),
                "has shape [52, 30], expected [20000000, 30] as config.json says");
 }
 

@@ -1,5 +1,5 @@
 // The image adapter, linear and mlp: values, gradients, no pictures, bf16, frozen, files and their faults.
-#include "model/image_adapter.hpp"
+#include "model/fusion/image_adapter.hpp"
 
 #include <cmath>
 #include <map>
@@ -8,7 +8,7 @@
 #include "fixtures/fault.hpp"
 #include "fixtures/gradient_check.hpp"
 #include "fixtures/tiny_model.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {
@@ -55,8 +55,8 @@ TEST_P(ImageAdapterTest, NamesShapesAndGroups) {
                                                           {"image_projection.2.bias", {kWidth}}}
             : std::map<std::string, std::vector<int64_t>>{{"image_projection.weight", {kWidth, kImageWidth}},
                                                           {"image_projection.bias", {kWidth}}};
-  EXPECT_EQ(a.adapter.first_parameter(), 0);
-  EXPECT_EQ(a.adapter.last_parameter(), static_cast<int>(expected.size()));
+  EXPECT_EQ(a.adapter.parameters().first, 0);
+  EXPECT_EQ(a.adapter.parameters().last, static_cast<int>(expected.size()));
   ASSERT_EQ(a.store.count(), static_cast<int>(expected.size()));
   for (int i = 0; i < a.store.count(); ++i) {
     const auto& info = a.store.info(i);

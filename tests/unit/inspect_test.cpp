@@ -8,14 +8,14 @@
 #include <sstream>
 
 #include "base/check.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
 #include "data/hdf5_matrix.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/hdf5_builder.hpp"
 #include "fixtures/toy_dataset.hpp"
-#include "model/safetensors.hpp"
-#include "checkpoint/checkpoint_files.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {

@@ -1,12 +1,12 @@
 // Late fusion: what the text encoder sees, the block against torch's formula, gradients, packing, bf16, files, faults.
-#include "model/late_fusion_encoder.hpp"
+#include "model/fusion/late_fusion.hpp"
 
 #include <cmath>
 
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/fault.hpp"
 #include "kernels/pooling.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {
@@ -151,7 +151,7 @@ TEST(LateFusion, NoSequences) {
 TEST(LateFusion, WithoutPicturesTheBagIsTheText) {
   const ModelFolder folder("tiny_bert");
   Loaded late(tiny_model("tiny_bert"), {});
-  late.encoder->save(folder.path());
+  late.encoder->files().save(folder.path());
   Loaded bare(folder.path(), {.image_width = 0}), again(folder.path(), {});
   const PackedBatch batch = tiny_batch({{1, 6, 0}, {2, 4, 0}}, kVocabulary);
   const at::Tensor h = late.embed(batch);
@@ -179,7 +179,7 @@ TEST(LateFusion, FilesAndFrozenWeights) {
   Loaded late(tiny_model("tiny_bert"), {});
   for (const char* name : {"fusion.norm2.weight", "fusion.linear1.weight", "fusion.self_attn.in_proj_bias"})
     late.value(name).add_(0.25);
-  late.encoder->save(folder.path());
+  late.encoder->files().save(folder.path());
   const PackedBatch batch = tiny_batch(kAll, kVocabulary);
   const at::Tensor expected = late.embed(batch);
   EXPECT_TRUE(Loaded(folder.path(), {}).embed(batch).equal(expected));
@@ -213,7 +213,7 @@ TEST(LateFusion, Faults) {
   write_safetensors(path, {{"fusion.norm1.weight", at::ones({30})}});
   EXPECT_FAULT(fault_of([&] { Loaded(folder.path(), {}); }), path.string());
   Loaded late(tiny_model("tiny_bert"), {});
-  late.encoder->save(folder.path());
+  late.encoder->files().save(folder.path());
   std::map<std::string, at::Tensor> tensors;
   {
     const SafetensorsFile file(path);
@@ -227,10 +227,10 @@ TEST(LateFusion, Faults) {
 
 TEST(LateFusion, ActivationsAreCounted) {
   Loaded late(tiny_model("tiny_bert"), {}), text(tiny_model("tiny_bert"), {.fusion = Fusion::kEarly, .image_width = 0});
-  const Encoder::BatchShape shape{.positions = 400, .sequences = 20, .images = 30, .sum_squared_lengths = 9000};
-  const auto with = late.encoder->activation_bytes(shape);
-  const auto without =
-      text.encoder->activation_bytes({.positions = 370, .sequences = 20, .images = 0, .sum_squared_lengths = 9000});
+  const BatchShape shape{.positions = 400, .sequences = 20, .images = 30, .sum_squared_lengths = 9000};
+  const auto with = late.encoder->costs().activation_bytes(shape);
+  const auto without = text.encoder->costs().activation_bytes(
+      {.positions = 370, .sequences = 20, .images = 0, .sum_squared_lengths = 9000});
   EXPECT_EQ(with.kept_a_layer, without.kept_a_layer) << "pictures are no positions of the backbone";
   const int64_t rows = 50, d = late.encoder->width();
   EXPECT_GE(with.ends - without.ends, rows * 10 * d * 4);

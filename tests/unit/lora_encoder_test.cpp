@@ -5,7 +5,7 @@
 
 #include "fixtures/encoder_checks.hpp"
 #include "fixtures/lora_encoder.hpp"
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 namespace vixen {
 namespace {
@@ -49,7 +49,7 @@ TEST_P(LoraEncoderTest, GradientsAreThoseOfTheMergedWeights) {
   LoraEncoder lora(lora_options(tiny_model(GetParam()), 3, "q,k,v,o,up,down"));
   lora.stir();
   const test::TempDir folder;
-  lora.encoder->save_merged(folder.path(), at::kFloat, /*max_shard_bytes=*/20000);
+  lora.encoder->files().save_merged(folder.path(), at::kFloat, /*max_shard_bytes=*/20000);
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "model.safetensors.index.json"));
   auto options = lora_options(folder.path(), 0);
   LoraEncoder full(options);
@@ -98,25 +98,6 @@ TEST_P(LoraEncoderTest, RecomputedLayersGiveTheSameGradients) {
     }
 }
 
-TEST_P(LoraEncoderTest, EveryTrainedParameterIsAnnouncedOnce) {
-  LoraEncoder lora(lora_options(tiny_model(GetParam()), 3));
-  // A rank without rows announces the same ranges in the same order: each is a collective.
-  std::vector<std::vector<std::pair<int, int>>> announced;
-  for (const auto& batch : {batch_of(), tiny_batch({}, kVocabulary)}) {
-    std::unique_ptr<Encoder::Saved> saved;
-    const at::Tensor h = lora.encoder->forward(batch, kTraining, &saved);
-    auto& ranges = announced.emplace_back();
-    lora.encoder->backward(at::ones_like(h), batch, kTraining, *saved,
-                           [&](int first, int last) { ranges.emplace_back(first, last); });
-    std::vector<int> ready(static_cast<size_t>(lora.store.count()), 0);
-    for (const auto& [first, last] : ranges)
-      for (int i = first; i < last; ++i) ++ready[static_cast<size_t>(i)];
-    for (int i = 0; i < lora.store.count(); ++i)
-      EXPECT_EQ(ready[static_cast<size_t>(i)], lora.store.trained(i) ? 1 : 0) << lora.store.info(i).name;
-  }
-  EXPECT_EQ(announced[0], announced[1]);
-}
-
 // Without pictures in the batch nothing below the first layer is asked for, and the adapters' gradients are the same.
 TEST_P(LoraEncoderTest, TextAlone) {
   const auto batch = tiny_batch({{1, 6, 0}, {2, 4, 0}}, kVocabulary);
@@ -158,17 +139,20 @@ TEST_P(LoraEncoderTest, CostsOfAdapters) {
                                                                              : "transformer.layer.0.ffn.lin2.weight"));
   const double f = static_cast<double>(ff.shape[1]);
   const double adapters = 2 * 4 * (3 * (d + d) + (d + d) + 2 * (d + f));
-  EXPECT_DOUBLE_EQ(lora.encoder->forward_flops(7, 0) - full.encoder->forward_flops(7, 0), 7 * n * adapters);
-  EXPECT_DOUBLE_EQ(full.encoder->backward_flops(7, 9), 2 * full.encoder->forward_flops(7, 9));
-  EXPECT_DOUBLE_EQ(lora.encoder->backward_flops(7, 0), 7 * n * (2 * (4 * d * d + 2 * d * f) + 2 * adapters));
+  EXPECT_DOUBLE_EQ(lora.encoder->costs().forward_flops(7, 0) - full.encoder->costs().forward_flops(7, 0),
+                   7 * n * adapters);
+  EXPECT_DOUBLE_EQ(full.encoder->costs().backward_flops(7, 9), 2 * full.encoder->costs().forward_flops(7, 9));
+  EXPECT_DOUBLE_EQ(lora.encoder->costs().backward_flops(7, 0), 7 * n * (2 * (4 * d * d + 2 * d * f) + 2 * adapters));
 
-  const Encoder::BatchShape shape{.positions = 100, .sequences = 4, .images = 3, .sum_squared_lengths = 4000};
-  const auto kept = full.encoder->activation_bytes(shape), small = lora.encoder->activation_bytes(shape);
+  const BatchShape shape{.positions = 100, .sequences = 4, .images = 3, .sum_squared_lengths = 4000};
+  const auto kept = full.encoder->costs().activation_bytes(shape),
+             small = lora.encoder->costs().activation_bytes(shape);
   EXPECT_GE(static_cast<double>(kept.kept_a_layer), 100 * 4 * (8 * d + 2 * f));
   EXPECT_DOUBLE_EQ(static_cast<double>(kept.recomputed_a_layer), 100 * 4 * d);
   EXPECT_EQ(kept.kept_a_layer, small.kept_a_layer) << "in float32 nothing of the adapter is kept";
   LoraEncoder rounded(options, at::kBFloat16);
-  EXPECT_LT(rounded.encoder->activation_bytes(shape).kept_a_layer, kept.kept_a_layer * 6 / 10 + 100 * 2 * 6 * 4);
+  EXPECT_LT(rounded.encoder->costs().activation_bytes(shape).kept_a_layer,
+            kept.kept_a_layer * 6 / 10 + 100 * 2 * 6 * 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Unit, LoraEncoderTest, ::testing::Values("tiny_bert", "tiny_distilbert"),

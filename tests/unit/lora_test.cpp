@@ -1,6 +1,6 @@
 // Adapted linear layers against an explicit float64 composition and by finite differences: fused projections, frozen
 // and trained weights, dropout, both dtypes; initial values and merging.
-#include "model/lora.hpp"
+#include "model/adapters/lora.hpp"
 
 #include <cmath>
 

@@ -12,9 +12,10 @@
 #include "fixtures/tiny_decoder.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "fixtures/toy_model.hpp"
+#include "model/make_encoder.hpp"
+#include "model/pack_options.hpp"
 #include "model/prototype.hpp"
 #include "train/chunked_encoder.hpp"
-#include "model/pack_options.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -80,7 +81,7 @@ class MemoryPlanTest : public ::testing::Test {
   // An encoder whose parameters are registered only, with the prototypes', and its shape.
   struct Planned {
     ParameterStore store;
-    std::unique_ptr<Encoder> encoder;
+    std::unique_ptr<LayeredEncoder> encoder;
     std::unique_ptr<PrototypeNetwork> network;
     MemoryShape shape;
   };
@@ -97,8 +98,8 @@ class MemoryPlanTest : public ::testing::Test {
   static inline test::TempDir* dir_ = nullptr;
 };
 
-Encoder::BatchShape shape_of(const StepInput& input) {
-  Encoder::BatchShape shape;
+BatchShape shape_of(const StepInput& input) {
+  BatchShape shape;
   for (const PackedBatch& batch : input.chunks) {
     shape.positions += batch.n_positions();
     shape.sequences += batch.n_sequences();
@@ -156,7 +157,7 @@ TEST_F(MemoryPlanTest, HoldsTheFrozenBaseOnce) {
   const auto planned = plan_of(settings, dataset);
   const int64_t before = tensor_bytes();
   planned->store.allocate(at::kCPU, at::kFloat);
-  planned->encoder->load_weights(0);
+  planned->encoder->files().load(0);
   const int64_t loaded = tensor_bytes() - before;
   const int64_t buffers = 2 * 4 * planned->store.elements();
   // Beside it lie the rotation tables, which are as long as the positions that the model knows.

@@ -1,5 +1,5 @@
 // safetensors files: round trips, and every way a header can be damaged ends in a UserError that names file and tensor.
-#include "model/safetensors.hpp"
+#include "model/weights/safetensors.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -44,7 +44,7 @@ struct Templates : testing::Test {
     return {};
   }
   std::string error_of(const TemplateConfig& config, bool images, const Dataset& dataset) const {
-    return test::error_of([&] { resolve_template(config, true, images, dataset); });
+    return test::error_of([&] { resolve_template(config, kDecoderPrompt, images, dataset); });
   }
 
   test::TempDir dir;
@@ -53,7 +53,7 @@ struct Templates : testing::Test {
 
 TEST_F(Templates, DecodersHaveThePromptByDefault) {
   const LogCapture log;
-  const auto found = resolve_template({}, /*decoder=*/true, /*images=*/true, *with_prompts);
+  const auto found = resolve_template({}, kDecoderPrompt, /*images=*/true, *with_prompts);
   EXPECT_FALSE(found.images_first);
   EXPECT_TRUE(found.decoder);
   EXPECT_EQ(found.text_prefix, tokens_of("This product text"));
@@ -67,33 +67,33 @@ TEST_F(Templates, DecodersHaveThePromptByDefault) {
 }
 
 TEST_F(Templates, EncodersHaveNone) {
-  const auto found = resolve_template({}, /*decoder=*/false, /*images=*/true, *with_prompts);
+  const auto found = resolve_template({}, kEncoderPrompt, /*images=*/true, *with_prompts);
   EXPECT_TRUE(found.images_first);
   EXPECT_FALSE(found.decoder);
   EXPECT_EQ(found.prompt_tokens(), 0);
   EXPECT_EQ(found.bos, -1);  // an encoder's first token stays with its text
   TemplateConfig config;
   config.use = UseTemplate::kYes;
-  EXPECT_EQ(resolve_template(config, false, true, *with_prompts).prompt_tokens(), 7);
+  EXPECT_EQ(resolve_template(config, kEncoderPrompt, true, *with_prompts).prompt_tokens(), 7);
 }
 
 TEST_F(Templates, EveryChoiceCanBeMade) {
   TemplateConfig config;
   config.use = UseTemplate::kNo;
-  EXPECT_EQ(resolve_template(config, true, true, *with_prompts).prompt_tokens(), 0);
+  EXPECT_EQ(resolve_template(config, kDecoderPrompt, true, *with_prompts).prompt_tokens(), 0);
   config = {};
   config.closing = "";
-  EXPECT_EQ(resolve_template(config, true, true, *with_prompts).prompt_tokens(), 6);
+  EXPECT_EQ(resolve_template(config, kDecoderPrompt, true, *with_prompts).prompt_tokens(), 6);
   config.order = PieceOrder::kTextFirst;
-  EXPECT_FALSE(resolve_template(config, false, true, *with_prompts).images_first);
+  EXPECT_FALSE(resolve_template(config, kEncoderPrompt, true, *with_prompts).images_first);
   config.text_prefix = "and its image";  // any string of the data set may stand anywhere
-  EXPECT_EQ(resolve_template(config, true, true, *with_prompts).text_prefix, tokens_of("and its image"));
+  EXPECT_EQ(resolve_template(config, kDecoderPrompt, true, *with_prompts).text_prefix, tokens_of("and its image"));
 }
 
 TEST_F(Templates, AModelWithoutPicturesNeedsNoImagePrefix) {
   TemplateConfig config;
   config.image_prefix = "nowhere";
-  const auto found = resolve_template(config, true, /*images=*/false, *with_prompts);
+  const auto found = resolve_template(config, kDecoderPrompt, /*images=*/false, *with_prompts);
   EXPECT_TRUE(found.image_prefix.empty());
   EXPECT_EQ(found.prompt_tokens(), 4);
 }
@@ -102,7 +102,7 @@ TEST_F(Templates, EmptyStringsNeedNoPrompts) {
   const auto plain = open({.decoder = true, .prompts = false}, "plain.h5");
   TemplateConfig config;
   config.text_prefix = config.image_prefix = config.closing = "";
-  EXPECT_EQ(resolve_template(config, true, true, *plain).prompt_tokens(), 0);
+  EXPECT_EQ(resolve_template(config, kDecoderPrompt, true, *plain).prompt_tokens(), 0);
 }
 
 TEST_F(Templates, MissingStringsAreNamed) {
@@ -131,8 +131,8 @@ TEST_F(Templates, OthersMayHavePicturesInFront) {
   TemplateConfig config;
   config.order = PieceOrder::kImagesFirst;
   const LogCapture log;
-  EXPECT_TRUE(resolve_template(config, true, /*images=*/false, *with_prompts).images_first);
-  EXPECT_TRUE(resolve_template(config, /*decoder=*/false, true, *with_prompts).images_first);
+  EXPECT_TRUE(resolve_template(config, kDecoderPrompt, /*images=*/false, *with_prompts).images_first);
+  EXPECT_TRUE(resolve_template(config, kEncoderPrompt, true, *with_prompts).images_first);
   EXPECT_EQ(log.text(), "");
 }
 
@@ -141,12 +141,12 @@ TEST_F(Templates, PicturesInFrontOfADecoderAreWarnedOf) {
   config.order = PieceOrder::kImagesFirst;
   {
     const LogCapture log;
-    EXPECT_TRUE(resolve_template(config, true, true, *with_prompts).images_first);
+    EXPECT_TRUE(resolve_template(config, kDecoderPrompt, true, *with_prompts).images_first);
     EXPECT_NE(log.text().find("warning"), std::string::npos) << log.text();
     EXPECT_NE(log.text().find("attention sink"), std::string::npos) << log.text();
   }
   const LogCapture log;
-  resolve_template(config, true, true, *with_prompts);  // once is enough
+  resolve_template(config, kDecoderPrompt, true, *with_prompts);  // once is enough
   EXPECT_EQ(log.text(), "");
 }
 

@@ -1,13 +1,13 @@
 // Weights of a folder in one file or in shards: the same values, frozen ones without a copy, and every fault in one
 // line.
-#include "model/weight_files.hpp"
+#include "model/weights/weight_files.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/tiny_model.hpp"
-#include "model/backbone.hpp"
+#include "model/weights/backbone_weights.hpp"
 
 namespace vixen {
 namespace {
@@ -32,9 +32,10 @@ void save(const std::filesystem::path& folder, int64_t max_shard_bytes, at::Scal
 
 void load(const std::filesystem::path& folder, bool frozen, ParameterStore& store, at::ScalarType compute = at::kFloat,
           bool float32_table = false) {
-  const int first = register_backbone(parameters(float32_table), frozen, store);
+  BackboneWeights weights{.parameters = parameters(float32_table), .prefixes = {"", "model."}};
+  weights.first = register_backbone(weights.parameters, frozen, store);
   store.allocate(at::kCPU, compute);
-  load_backbone(parameters(float32_table), first, {"", "model."}, folder, store);
+  load_backbone(weights, folder, store);
 }
 
 std::string fault(const std::filesystem::path& folder) {

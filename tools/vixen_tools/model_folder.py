@@ -1,4 +1,4 @@
-"""What a Hugging Face model folder must be for vixen to read it: the rules of src/model/weight_files.cpp and safetensors.cpp.
+"""What a Hugging Face model folder must be for vixen to read it: the rules of src/model/weights/{weight_files,safetensors}.cpp.
 
 model.safetensors when it is there, else the shards of model.safetensors.index.json; other files are not looked at. A JSON file may begin
 with a UTF-8 byte order mark. tests/fixtures/model_samples.py holds the samples that both sides must judge alike.

@@ -1,0 +1,269 @@
+// Adapted linear layers: forward, explicit backward, initial values, merging.
+//
+// In float32 without dropout the merged weight W + s B A is made for the call (O I r multiply-adds, little beside the
+// T O I of the product): one product each way, no second pass over y or the gradient of x, and u need not be kept. In
+// bfloat16 that would round the adapter's small part away, so there its product is added to the columns of y in place.
+#include "model/adapters/lora.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <span>
+#include <sstream>
+#include <utility>
+
+#include "base/check.hpp"
+#include "base/file.hpp"
+#include "base/random.hpp"
+#include "kernels/activation.hpp"
+#include "model/initialise.hpp"
+
+namespace vixen {
+namespace {
+
+using Piece = AdaptedLinear::Piece;
+
+constexpr std::array<std::pair<LoraModule, const char*>, 7> kModules = {{{LoraModule::kQuery, "q"},
+                                                                         {LoraModule::kKey, "k"},
+                                                                         {LoraModule::kValue, "v"},
+                                                                         {LoraModule::kOut, "o"},
+                                                                         {LoraModule::kGate, "gate"},
+                                                                         {LoraModule::kUp, "up"},
+                                                                         {LoraModule::kDown, "down"}}};
+constexpr const char* kModuleWords = "q, k, v, o, gate, up, down";
+
+bool has_adapter(const AdaptedLinear& linear) {
+  return linear.lora_a >= 0;
+}
+
+int64_t rank_of(const ParameterStore& store, const AdaptedLinear& linear) {
+  return store.info(linear.lora_a).shape[0] / static_cast<int64_t>(linear.pieces.size());
+}
+
+// Frozen adapters are kept in float32 (they are small, and exports need them exact).
+at::Tensor operand(const ParameterStore& store, int parameter) {
+  return store.compute(parameter).to(store.compute_dtype());
+}
+
+Dropout dropout_of(const AdaptedLinear& linear, const LoraDropout& pass) {
+  return {.p = pass.training ? linear.dropout : 0.0, .seed = pass.seed, .step = pass.step, .site = linear.dropout_site};
+}
+
+at::Tensor dropped(const at::Tensor& x, const Dropout& dropout, const LoraDropout& pass) {
+  if (!dropout.active()) return x;
+  VIXEN_CHECK(pass.keys != nullptr, "dropout of an adapter without token keys");
+  return apply_dropout(x, *pass.keys, dropout);
+}
+
+bool merges(const AdaptedLinear& linear, at::ScalarType compute_dtype, bool dropout) {
+  return has_adapter(linear) && compute_dtype == at::kFloat && !dropout;
+}
+
+// target += scale a b, in float32; bfloat16 products are rounded before they are added.
+void accumulate(at::Tensor target, const at::Tensor& a, const at::Tensor& b, double scale) {
+  if (a.scalar_type() == at::kFloat)
+    at::addmm_out(target, target, a, b, 1, scale);
+  else
+    target.add_(at::mm(a, b), scale);
+}
+
+void accumulate_adapter(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
+                        const at::Tensor& x, const at::Tensor& kept_u, const at::Tensor& grad_u) {
+  const int64_t r = rank_of(store, linear);
+  const at::Tensor u = kept_u.defined() ? kept_u : at::mm(x, operand(store, linear.lora_a).t());
+  for (size_t i = 0; i < linear.pieces.size(); ++i) {
+    const Piece& piece = linear.pieces[i];
+    accumulate(store.grad(piece.lora_b), grad_y.narrow(1, piece.first_row, piece.rows).t(),
+               u.narrow(1, static_cast<int64_t>(i) * r, r), linear.scale);
+  }
+  accumulate(store.grad(linear.lora_a), grad_u.t(), x, linear.scale);
+}
+
+}  // namespace
+
+const char* name_of(LoraModule module) {
+  for (const auto& [known, name] : kModules)
+    if (known == module) return name;
+  VIXEN_CHECK(false, "module {}", static_cast<int>(module));
+  return "";
+}
+
+std::vector<LoraModule> lora_modules(const LoraConfig& config) {
+  std::array<bool, kModules.size()> wanted{};
+  std::stringstream list(config.modules);
+  for (std::string word; std::getline(list, word, ',');) {
+    const size_t first = word.find_first_not_of(" \t"), last = word.find_last_not_of(" \t");
+    word = first == std::string::npos ? "" : word.substr(first, last - first + 1);
+    size_t number = 0;
+    while (number < kModules.size() && word != kModules[number].second) ++number;
+    if (number == kModules.size()) fail_user("lora.modules: '{}' found, expected a list of {}", word, kModuleWords);
+    if (wanted[number]) fail_user("lora.modules: {} found twice, expected every module once", word);
+    wanted[number] = true;
+  }
+  std::vector<LoraModule> modules;
+  for (size_t i = 0; i < kModules.size(); ++i)
+    if (wanted[i]) modules.push_back(kModules[i].first);
+  if (modules.empty()) fail_user("lora.modules: nothing found, expected a list of {}", kModuleWords);
+  return modules;
+}
+
+double lora_scale(const LoraConfig& config) {
+  const double rank = static_cast<double>(config.rank);
+  return config.alpha / (config.scale == LoraScale::kRankStabilised ? std::sqrt(rank) : rank);
+}
+
+void add_lora(const LoraConfig& config, const std::string& name, const std::vector<LoraSlot>& slots, int64_t inputs,
+              uint32_t dropout_site, bool trainable, ParameterStore& store, AdaptedLinear& linear) {
+  if (config.rank == 0) return;
+  const auto modules = lora_modules(config);
+  for (const LoraSlot& slot : slots) {
+    if (std::find(modules.begin(), modules.end(), slot.module) == modules.end()) continue;
+    linear.pieces.push_back(
+        {.first_row = slot.first_row, .rows = slot.rows, .module = slot.module, .peft_name = slot.peft_name});
+  }
+  if (linear.pieces.empty()) return;
+  const auto group = trainable ? ParameterGroup::kBackbone : ParameterGroup::kFrozen;
+  const auto pieces = static_cast<int64_t>(linear.pieces.size());
+  linear.lora_a = store.add(name + ".lora_A.weight", {pieces * config.rank, inputs}, group);
+  for (Piece& piece : linear.pieces)
+    piece.lora_b = store.add(piece.peft_name + ".lora_B.weight", {piece.rows, config.rank}, group);
+  linear.scale = lora_scale(config);
+  linear.dropout = config.dropout;
+  linear.dropout_site = dropout_site;
+}
+
+void initialise_lora(const AdaptedLinear& linear, uint64_t seed, ParameterStore& store) {
+  if (!has_adapter(linear)) return;
+  const int64_t r = rank_of(store, linear), inputs = store.info(linear.lora_a).shape[1];
+  const double bound = 1 / std::sqrt(static_cast<double>(inputs));
+  at::Tensor a = at::empty({r * static_cast<int64_t>(linear.pieces.size()), inputs}, at::kFloat);
+  float* out = a.mutable_data_ptr<float>();
+  for (const Piece& piece : linear.pieces) {
+    const uint64_t key = checksum(std::as_bytes(std::span(piece.peft_name)));
+    for (int64_t i = 0; i < r * inputs; ++i)
+      *out++ = static_cast<float>(bound *
+                                  (2 * random_uniform(seed, RandomStream::kInit, key, static_cast<uint64_t>(i)) - 1));
+    set_parameter(store, piece.lora_b, at::zeros({piece.rows, r}, at::kFloat), at::kFloat);
+  }
+  set_parameter(store, linear.lora_a, a, at::kFloat);
+}
+
+at::Tensor adapted_linear(const ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& x,
+                          const LoraDropout& dropout, at::Tensor* u) {
+  const Dropout mask = dropout_of(linear, dropout);
+  const bool merged = merges(linear, store.compute_dtype(), mask.active());
+  const at::Tensor weight = merged ? merged_weight(store, linear) : store.compute(linear.weight);
+  at::Tensor y = linear.bias >= 0 ? at::addmm(store.compute(linear.bias), x, weight.t()) : at::mm(x, weight.t());
+  if (!has_adapter(linear) || merged) return y;
+  const at::Tensor low = at::mm(dropped(x, mask, dropout), operand(store, linear.lora_a).t());
+  const int64_t r = rank_of(store, linear);
+  for (size_t i = 0; i < linear.pieces.size(); ++i) {
+    const Piece& piece = linear.pieces[i];
+    y.narrow(1, piece.first_row, piece.rows)
+        .addmm_(low.narrow(1, static_cast<int64_t>(i) * r, r), operand(store, piece.lora_b).t(), 1, linear.scale);
+  }
+  if (u != nullptr) *u = low;
+  return y;
+}
+
+at::Tensor adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
+                                   const at::Tensor& x, const at::Tensor& u, const LoraDropout& dropout,
+                                   at::Tensor grad_x, bool want_grad_x) {
+  const Dropout mask = dropout_of(linear, dropout);
+  const bool merged = merges(linear, store.compute_dtype(), mask.active());
+  if (store.trained(linear.weight)) accumulate(store.grad(linear.weight), grad_y.t(), x, 1);
+  if (linear.bias >= 0 && store.trained(linear.bias)) accumulate_bias_gradient(grad_y, store.grad(linear.bias));
+
+  const bool trains_adapter = has_adapter(linear) && store.trained(linear.lora_a);
+  at::Tensor grad_u;  // [T, m r], without the scale
+  if (trains_adapter || (has_adapter(linear) && want_grad_x && !merged)) {
+    const int64_t r = rank_of(store, linear);
+    grad_u = at::empty({grad_y.size(0), store.info(linear.lora_a).shape[0]}, grad_y.options());
+    for (size_t i = 0; i < linear.pieces.size(); ++i) {
+      const Piece& piece = linear.pieces[i];
+      at::Tensor columns = grad_u.narrow(1, static_cast<int64_t>(i) * r, r);
+      at::mm_out(columns, grad_y.narrow(1, piece.first_row, piece.rows), operand(store, piece.lora_b));
+    }
+  }
+  if (trains_adapter) accumulate_adapter(store, linear, grad_y, dropped(x, mask, dropout), u, grad_u);
+  if (!want_grad_x) return {};
+
+  const at::Tensor weight = merged ? merged_weight(store, linear) : store.compute(linear.weight);
+  if (grad_x.defined())
+    at::addmm_out(grad_x, grad_x, grad_y, weight);
+  else
+    grad_x = at::mm(grad_y, weight);
+  if (!has_adapter(linear) || merged) return grad_x;
+  if (mask.active())
+    grad_x.add_(dropped(at::mm(grad_u, operand(store, linear.lora_a)), mask, dropout), linear.scale);
+  else
+    grad_x.addmm_(grad_u, operand(store, linear.lora_a), 1, linear.scale);
+  return grad_x;
+}
+
+int64_t lora_products(const ParameterStore& store, const AdaptedLinear& linear) {
+  if (!has_adapter(linear)) return 0;
+  int64_t products = store.info(linear.lora_a).elements();
+  for (const Piece& piece : linear.pieces) products += store.info(piece.lora_b).elements();
+  return products;
+}
+
+int64_t kept_columns(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype) {
+  if (!has_adapter(linear) || merges(linear, compute_dtype, linear.dropout > 0)) return 0;
+  return store.info(linear.lora_a).shape[0];
+}
+
+int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype) {
+  if (!merges(linear, compute_dtype, linear.dropout > 0)) return 0;
+  return store.info(linear.weight).elements() * static_cast<int64_t>(sizeof(float));
+}
+
+LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
+                         int64_t positions) {
+  const ParameterInfo& weight = store.info(linear.weight);
+  const auto element = static_cast<int64_t>(at::elementSize(compute_dtype));
+  const int64_t x = element * positions * weight.shape.at(1);
+  LinearBytes bytes;
+  bytes.backward = x;
+  // Products in bfloat16 are rounded once, before they are added to the float32 gradient.
+  if (store.trained(linear.weight) && compute_dtype != at::kFloat)
+    bytes.backward = std::max(x, element * weight.elements());
+  if (!has_adapter(linear)) return bytes;
+  const int64_t u = element * positions * store.info(linear.lora_a).shape.at(0);
+  bytes.kept_u = element * positions * kept_columns(store, linear, compute_dtype);
+  if (const int64_t merged = merged_bytes(store, linear, compute_dtype); merged > 0) {
+    bytes.forward = merged;
+    bytes.backward = u + std::max(u, x + merged);
+  } else {
+    const int64_t dropped = linear.dropout > 0 ? x : 0;  // x, and then its gradient, once more under the mask
+    bytes.forward = u + dropped;
+    bytes.backward = u + x + dropped;
+  }
+  return bytes;
+}
+
+at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linear) {
+  const at::Tensor weight = store.value(linear.weight).to(at::kFloat);
+  if (!has_adapter(linear)) return weight;
+  const at::Tensor a = store.value(linear.lora_a).to(at::kFloat);
+  const int64_t r = rank_of(store, linear);
+  at::Tensor merged = at::empty(weight.sizes(), weight.options());
+  int64_t row = 0;  // rows without a piece are W's
+  const auto copy_until = [&](int64_t end) {
+    if (end > row) merged.narrow(0, row, end - row).copy_(weight.narrow(0, row, end - row));
+  };
+  for (size_t i = 0; i < linear.pieces.size(); ++i) {
+    const Piece& piece = linear.pieces[i];
+    copy_until(piece.first_row);
+    at::Tensor rows = merged.narrow(0, piece.first_row, piece.rows);
+    at::addmm_out(rows, weight.narrow(0, piece.first_row, piece.rows), store.value(piece.lora_b).to(at::kFloat),
+                  a.narrow(0, static_cast<int64_t>(i) * r, r), 1, linear.scale);
+    row = piece.first_row + piece.rows;
+  }
+  copy_until(weight.size(0));
+  return merged;
+}
+
+}  // namespace vixen

@@ -1,0 +1,65 @@
+// What a decoder layer costs: FLOPs of attention, and bytes as decoder_layer.cpp allocates and frees them.
+//   T positions, D width, Q = H d and R = (H + 2 Hkv) d columns of heads, F feed-forward width
+#include <algorithm>
+
+#include "model/decoder/decoder_layer.hpp"
+
+namespace vixen {
+
+double DecoderLayer::attention_flops(int64_t positions, int64_t sum_squared_lengths, bool causal) const {
+  const double pairs =
+      causal ? 0.5 * static_cast<double>(sum_squared_lengths + positions) : static_cast<double>(sum_squared_lengths);
+  return 2 * 2 * pairs * static_cast<double>(config_.heads * config_.head_dim);
+}
+
+LayerBytes DecoderLayer::bytes(int64_t positions, at::ScalarType dtype) const {
+  constexpr int64_t kFloatBytes = 4;
+  const auto element = static_cast<int64_t>(at::elementSize(dtype));
+  const int64_t t = positions;
+  const int64_t d = element * t * config_.width, f = element * t * config_.feed_forward;
+  const int64_t q = element * t * config_.heads * config_.head_dim, r = element * t * config_.qkv_rows();
+  const int64_t normed = config_.head_norm ? r : 0;  // the second q | k | v that a head norm makes
+  const int64_t head_statistics = config_.head_norm ? kFloatBytes * t * (config_.heads + config_.kv_heads) : 0;
+  const int64_t lse = kFloatBytes * t * config_.heads, norm_statistics = 2 * kFloatBytes * t;
+  const auto& p = parameters_;
+  const auto bytes_of = [&](const AdaptedLinear& linear) { return linear_bytes(*store_, linear, dtype, t); };
+  const LinearBytes qkv = bytes_of(p.qkv), out = bytes_of(p.out), gate_up = bytes_of(p.gate_up),
+                    down = bytes_of(p.down);
+
+  LayerBytes bytes;
+  bytes.recomputed = d;
+  bytes.kept = 2 * d + r + q + 2 * f + lse + norm_statistics + head_statistics + qkv.kept_u + out.kept_u +
+               gate_up.kept_u + down.kept_u;
+
+  // A layer that keeps nothing (its input is counted), at each point where one tensor more is there.
+  bytes.transient_forward = norm_statistics + std::max({2 * d + r + qkv.forward,           // first projection
+                                                        d + r + normed + head_statistics,  // head norm
+                                                        d + r + q + lse,                   // attention
+                                                        2 * d + q + lse + out.forward,     // output projection
+                                                        4 * d,                             // second norm
+                                                        3 * d + 2 * f + gate_up.forward,   // gate and up
+                                                        2 * d + 3 * f,                     // activation
+                                                        3 * d + f + down.forward});        // down
+  // A layer that kept everything: what comes on top of that, less what has been freed of it by then. The gradient of
+  // its output lives throughout.
+  int64_t freed = 0;
+  bytes.transient_backward = d + f + down.backward;
+  const auto point = [&](int64_t live) { bytes.transient_backward = std::max(bytes.transient_backward, live - freed); };
+  freed += down.kept_u;
+  point(d + 3 * f);  // activation
+  freed += 2 * f;
+  point(2 * d + 2 * f + gate_up.backward);
+  freed += gate_up.kept_u;
+  point(3 * d);  // second norm
+  freed += d;
+  point(2 * d + out.backward);
+  freed += out.kept_u;
+  point(2 * d + q + r + normed);  // attention
+  freed += q + lse;
+  point(2 * d + r + normed);  // head norm
+  freed += r + head_statistics;
+  point(3 * d + r + qkv.backward);
+  return bytes;
+}
+
+}  // namespace vixen

@@ -1,0 +1,34 @@
+// What passes of an encoder cost: sums over what layers, adapters, pictures and ends state of themselves.
+#pragma once
+
+#include "model/backbone.hpp"
+#include "model/costs.hpp"
+#include "model/fusion/image_adapter.hpp"
+#include "model/fusion/late_fusion.hpp"
+
+namespace vixen {
+
+/// Refers to the encoder that gave it. FLOPs count 2 a multiply-add.
+class EncoderCosts {
+ public:
+  EncoderCosts(const EncoderOptions& options, const Backbone& backbone, const ImageAdapter* images,
+               const LateFusion* late, const ParameterStore& store)
+      : options_(&options), backbone_(&backbone), images_(images), late_(late), store_(&store) {}
+
+  /// FLOPs of a forward pass over T positions in sequences of the given squared-length sum.
+  double forward_flops(int64_t positions, int64_t sum_squared_lengths) const;
+  /// FLOPs of the backward pass, without recomputation: gradients of inputs, and of the weights that are trained.
+  double backward_flops(int64_t positions, int64_t sum_squared_lengths) const;
+  ActivationBytes activation_bytes(const BatchShape& shape) const;
+
+ private:
+  double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;
+
+  const EncoderOptions* options_;
+  const Backbone* backbone_;
+  const ImageAdapter* images_;  // among the positions; null: none
+  const LateFusion* late_;      // null: early fusion
+  const ParameterStore* store_;
+};
+
+}  // namespace vixen
