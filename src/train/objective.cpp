@@ -24,7 +24,8 @@ Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& target, 
   return {columns, values > kMasked / 2};
 }
 
-// Slope of max(0, x): 1 above 0, 0 below; at exactly 0 one half, as torch.max of two tensors gives (algorithm.md 4.4).
+// Slope of max(0, x): 1 above 0, 0 below; at exactly 0 one half, as torch.max of two tensors gives (docs/algorithm.md
+// section 4, step 4).
 at::Tensor hinge_slope(const at::Tensor& x, TieGradient tie) {
   auto slope = (x > 0).to(x.scalar_type());
   if (tie == TieGradient::kHalf) slope = slope + 0.5 * (x == 0).to(x.scalar_type());
@@ -36,7 +37,7 @@ struct RowLoss {
   at::Tensor grad;   // [R, C]: d value / d scores
 };
 
-// algorithm.md section 4, steps 1-5, for one score matrix.
+// docs/algorithm.md section 4, steps 1 to 5, for one score matrix.
 RowLoss row_loss(const at::Tensor& scores, const at::Tensor& target, const at::Tensor& positive,
                  const LossConfig& config) {
   const auto positive_column = positive.unsqueeze(1);

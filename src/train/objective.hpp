@@ -1,5 +1,5 @@
-// The PRIME objective (algorithm.md section 4): loss and explicit gradients with respect to the unit rows q, u, z of
-// the whole batch. A pure function over ATen, no communication, no autograd; every rank computes the same.
+// The PRIME objective (docs/algorithm.md section 4): loss and explicit gradients with respect to the unit rows q, u, z
+// of the whole batch. A pure function over ATen, no communication, no autograd; every rank computes the same.
 #pragma once
 
 #include <ATen/core/Tensor.h>
