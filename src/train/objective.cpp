@@ -24,8 +24,8 @@ Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& target, 
   return {columns, values > kMasked / 2};
 }
 
-// Slope of max(0, x): 1 above 0, 0 below; at exactly 0 one half, as torch.max of two tensors gives (docs/algorithm.md
-// section 4, step 4).
+// Slope of max(0, x): 1 above 0, 0 below; at exactly 0 one half, as torch.max of two tensors gives
+// (docs/algorithm.md section 4, step 4).
 at::Tensor hinge_slope(const at::Tensor& x, TieGradient tie) {
   auto slope = (x > 0).to(x.scalar_type());
   if (tie == TieGradient::kHalf) slope = slope + 0.5 * (x == 0).to(x.scalar_type());
