@@ -37,7 +37,10 @@ def line_of(result: subprocess.CompletedProcess, code: int = 2) -> str:
     ("raise OSError(5, 'Input/output error')", "Input/output error"),
     ("[0] * (1 << 62)", "out of memory: the machine has no more"),
     ("import numpy; numpy.empty(1 << 58, 'u1')", "out of memory: Unable to allocate 256. PiB for an array with shape (288230376151711744,) and data type uint8"),
-    ("import no_such_package.part", "the Python package no_such_package is not installed, expected those of requirements-models.txt and requirements-tests.txt"),
+    ("import no_such_package.part", "the Python package no_such_package is not installed: launch/setup --tools installs those of all tools"),
+    ("raise ImportError('libcudnn.so.9: cannot open shared object file: No such file or directory')",
+     "a library of a Python package is not installed (libcudnn.so.9: cannot open shared object file: No such file or directory): launch/setup --tools installs "
+     "those of all tools"),
     ("import h5py; h5py.File('/dev/full', 'w')", "/dev/full: No space left on device"),
 ])
 def test_what_comes_from_outside_is_one_line(body, expected):
@@ -49,7 +52,7 @@ def test_every_refusal_of_the_system_is_one_line(number):
     assert line_of(run(f"raise OSError({number}, {os.strerror(number)!r}, 'some/file')")) == f"some/file: {os.strerror(number)}"
 
 
-@pytest.mark.parametrize("body", ["1 / 0", "undefined", "assert False", "{}['x']", "'\\udcff'.encode()", "import vixen_tools.nothing"])
+@pytest.mark.parametrize("body", ["1 / 0", "undefined", "assert False", "{}['x']", "'\\udcff'.encode()", "import vixen_tools.nothing", "from re import nothing"])
 def test_a_bug_is_a_trace(body):
     result = run(body)
     assert result.returncode == 1 and "Traceback" in result.stderr and "error: " not in result.stderr
