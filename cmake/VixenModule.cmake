@@ -26,6 +26,8 @@ function(vixen_unity target)
   execute_process(COMMAND "${VIXEN_PYTHON}" "${CMAKE_SOURCE_DIR}/tools/unity_groups.py" 1500 ${ARGN}
     OUTPUT_VARIABLE groups OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # A type of an anonymous namespace as a member of another type: right in the file it is in, which the compiler takes for a header here.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
   foreach(source group IN ZIP_LISTS ARGN groups)
     set_source_files_properties("${source}" PROPERTIES UNITY_GROUP "${target}_${group}")
   endforeach()
