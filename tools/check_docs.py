@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Checks that what is cited exists: check_docs.py ROOT.
 
-In sources, scripts and pages: every `docs/NAME.md` is there, with the section and step that stand behind it ("docs/NAME.md section 4, step 2"). In pages
-(README.md, docs/*.md, ...): every link to a file of the repository, and every #heading of it. A page that is cited without its folder is a fault too.
+In sources, scripts and pages: every `docs/NAME.md` is there, with the section and step that are named behind it
+("docs/NAME.md section 4, step 2"). In pages (README.md, docs/*.md, ...): every link to a file of the repository, and every
+#heading of it. A page that is cited without its folder is a fault too.
 Prints each fault as FILE:LINE: what; the last line is `N citations, N links, N faults`; exit code 1 with faults.
 """
 
@@ -14,7 +15,10 @@ import sys
 
 FOLDERS = ("src", "tests", "tools", "launch", "slurm", "configs", "cmake", "docs", ".ci")
 SUFFIXES = {".hpp", ".cpp", ".inl", ".cu", ".cuh", ".py", ".sh", ".ini", ".cmake", ".txt", ".md", ".sbatch", ".json", ""}
-CITATION = re.compile(r"(?P<folder>[\w./-]*/)?\b(?P<name>[a-z][a-z0-9-]*\.md)\b(?:,? sections? (?P<section>\d+)(?:,? steps? (?P<first>\d+)(?:(?:-| to )(?P<last>\d+))?)?)?")
+CITATION = re.compile(
+    r"(?P<folder>[\w./-]*/)?\b(?P<name>[a-z][a-z0-9-]*\.md)\b"
+    r"(?:,? sections? (?P<section>\d+)(?:,? steps? (?P<first>\d+)(?:(?:-| to )(?P<last>\d+))?)?)?"
+)
 LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<path>[^)#\s]*)(?:#(?P<heading>[^)\s]+))?\)")
 
 

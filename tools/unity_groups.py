@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Which sources may be compiled as one, for VIXEN_UNITY (cmake/VixenModule.cmake): unity_groups.py LINES FILE.cpp...
 
-Prints a number for each file, in the order given: files of one number make one translation unit of about LINES lines. Two files that define the same name
-for themselves (in an anonymous namespace, by `static`, as a macro or by a using-declaration) never share one: what a file calls its helpers is its own
-business. Reads the layout that clang-format gives: what a namespace holds begins in the first column.
+Prints a number for each file, in the order given: files of one number make one translation unit of about LINES lines. Two files
+that define the same name for themselves (in an anonymous namespace, by `static`, as a macro or by a using-declaration) never
+share one: what a file calls its helpers is its own business. Reads the layout that clang-format gives: what a namespace holds
+begins in the first column.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import sys
 IDENTIFIER = r"[A-Za-z_]\w*"
 OPENS = re.compile(r"^namespace \{")
 CLOSES = re.compile(r"^\}  // namespace$")
-# The names that a line which begins in the first column defines: "... NAME(", "... NAME =", "struct NAME {", "using NAME ="; also of a declaration's continuation lines.
-DEFINES = re.compile(rf"(?:\b(?:struct|class|enum class|enum|union|using|concept|namespace)\s+({IDENTIFIER}))|({IDENTIFIER})\s*(?:\(|\{{|=|;|\[)")
+# The names that a line which begins in the first column defines: "... NAME(", "... NAME =", "struct NAME {", "using NAME =".
+DEFINES = re.compile(
+    rf"(?:\b(?:struct|class|enum class|enum|union|using|concept|namespace)\s+({IDENTIFIER}))|({IDENTIFIER})\s*(?:\(|\{{|=|;|\[)"
+)
 MACRO = re.compile(rf"^\s*#\s*define\s+({IDENTIFIER})", re.MULTILINE)
 USING = re.compile(rf"^using (?:namespace )?(?:{IDENTIFIER}::)*({IDENTIFIER})(?:;| =)", re.MULTILINE)
 STATIC = re.compile(rf"^static .*?({IDENTIFIER})\s*(?:\(|\{{|=|;|\[)", re.MULTILINE)

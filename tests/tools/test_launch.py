@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import unity_groups
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,16 +23,19 @@ def script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("needs_gpu, release, gpu, built, environment, preset", [
-    (False, "13.0", False, False, {}, "cuda"),
-    (False, "12.8", False, False, {}, "cpu"),
-    (True, "13.0", False, False, {}, "cpu"),
-    (True, "13.0", True, False, {}, "cuda"),
-    (True, "13.0", True, False, {"CUDA_VISIBLE_DEVICES": ""}, "cpu"),
-    (True, "13.0", False, True, {}, "cuda"),
-    (True, "12.8", True, False, {}, "cpu"),
-    (True, "13.0", False, False, {"VIXEN_PRESET": "cuda"}, "cuda"),
-])
+@pytest.mark.parametrize(
+    "needs_gpu, release, gpu, built, environment, preset",
+    [
+        (False, "13.0", False, False, {}, "cuda"),
+        (False, "12.8", False, False, {}, "cpu"),
+        (True, "13.0", False, False, {}, "cpu"),
+        (True, "13.0", True, False, {}, "cuda"),
+        (True, "13.0", True, False, {"CUDA_VISIBLE_DEVICES": ""}, "cpu"),
+        (True, "13.0", False, True, {}, "cuda"),
+        (True, "12.8", True, False, {}, "cpu"),
+        (True, "13.0", False, False, {"VIXEN_PRESET": "cuda"}, "cuda"),
+    ],
+)
 def test_preset(tmp_path, needs_gpu, release, gpu, built, environment, preset):
     shutil.copytree(ROOT / "launch", tmp_path / "launch")
     script(tmp_path / "bin/nvcc", f"echo 'Cuda compilation tools, release {release}, V{release}.1'")
@@ -40,14 +44,19 @@ def test_preset(tmp_path, needs_gpu, release, gpu, built, environment, preset):
         script(tmp_path / "build/cuda/src/vixen", "")
     code = f"vixen_preset_needs_gpu={int(needs_gpu)}; . {tmp_path}/launch/common.sh; echo $vixen_preset $(gpu_count)"
     own = {name: value for name, value in os.environ.items() if name not in ("VIXEN_PRESET", "CUDA_VISIBLE_DEVICES")}
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True,
-                          env={**own, **environment, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
+    done = subprocess.run(
+        ["bash", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**own, **environment, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+    )
     visible = gpu and environment.get("CUDA_VISIBLE_DEVICES") != ""
     assert done.stdout.split() == [preset, str(int(preset == "cuda" and visible))]
 
 
 def test_cpu_list_is_what_libtorch_cpu_needs():
-    """Every library that libtorch_cpu.so and libc10.so name as needed is in torch, on the system or in a listed package, and no package is listed without need."""
+    """What libtorch_cpu.so and libc10.so name as needed is in a listed package or on every system, and no package is listed without need."""
     pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements-cpu.txt").read_text(), re.MULTILINE))
     packages = {name: importlib.metadata.distribution(name) for name in pinned}
     assert {name: package.version.split("+")[0] for name, package in packages.items()} == pinned
@@ -86,6 +95,11 @@ def test_groups_are_printed_in_the_order_given(tmp_path):
     (tmp_path / "a.cpp").write_text("namespace {\nint f() { return 1; }\n}  // namespace\n")
     (tmp_path / "b.cpp").write_text("\n")
     (tmp_path / "c.cpp").write_text("namespace {\nint f() { return 2; }\n}  // namespace\n")
-    done = subprocess.run([sys.executable, ROOT / "tools/unity_groups.py", "100", *(tmp_path / f"{n}.cpp" for n in "abc")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/unity_groups.py", "100", *(tmp_path / f"{n}.cpp" for n in "abc")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     a, b, c = done.stdout.strip().split(";")
     assert a != c and b in (a, c)
