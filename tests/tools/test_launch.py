@@ -56,7 +56,7 @@ def test_preset(tmp_path, needs_gpu, release, gpu, built, environment, preset):
 
 
 def test_cpu_list_is_what_libtorch_cpu_needs():
-    """What libtorch_cpu.so and libc10.so name as needed is in a listed package or on every system, and no package is listed without need."""
+    """What libtorch_cpu.so and libc10.so name as needed is in a listed package or on every system; no package is listed without need."""
     pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "requirements-cpu.txt").read_text(), re.MULTILINE))
     packages = {name: importlib.metadata.distribution(name) for name in pinned}
     assert {name: package.version.split("+")[0] for name, package in packages.items()} == pinned
