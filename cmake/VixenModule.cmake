@@ -53,6 +53,20 @@ function(vixen_module_sources dir out_cpp out_cu)
   set(${out_cu} ${cu} PARENT_SCOPE)
 endfunction()
 
+# vixen_unity(TARGET SOURCES...): with VIXEN_UNITY, compiles the target's sources in a few translation units, as tools/unity_groups.py divides them.
+# Sources with flags of their own (instruction sets) stay apart, so that the numbers stay what they are.
+function(vixen_unity target)
+  list(FILTER ARGN EXCLUDE REGEX "_(avx2|avx512|baseline)\\.cpp$")
+  execute_process(COMMAND "${VIXEN_PYTHON}" "${CMAKE_SOURCE_DIR}/tools/unity_groups.py" 1500 ${ARGN}
+    OUTPUT_VARIABLE groups OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # A type of an anonymous namespace as a member of another type: right in the file it is in, which the compiler takes for a header here.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+  foreach(source group IN ZIP_LISTS ARGN groups)
+    set_source_files_properties("${source}" PROPERTIES UNITY_GROUP "${target}_${group}")
+  endforeach()
+endfunction()
+
 function(vixen_module name)
   cmake_parse_arguments(ARG "NO_TORCH" "" "DEPENDS;LIBS" ${ARGN})
   set(dir "${CMAKE_SOURCE_DIR}/src/${name}")
@@ -81,6 +95,9 @@ function(vixen_module name)
   if(VIXEN_CUDA AND cuda_sources)
     # Kernels see raw pointers only: no torch header in a .cu file (spec of the house, checked by a ctest).
     set_source_files_properties(${cuda_sources} PROPERTIES COMPILE_OPTIONS "--expt-relaxed-constexpr;-gencode=arch=compute_80,code=sm_80;-gencode=arch=compute_90a,code=sm_90a;-gencode=arch=compute_90,code=compute_90;-Xcompiler=-Wall,-Wextra,-Werror")
+  endif()
+  if(VIXEN_UNITY)
+    vixen_unity(${target} ${sources})
   endif()
   # Instruction-set variants (GCC 12 warns about its own avx512 headers, bug 105593): no PCH (its flags must match), their own -m flags.
   foreach(source ${sources})

@@ -26,10 +26,26 @@ find_nvcc() {
   printf '%s\n' "$nvcc"
 }
 
+# How many GPUs the driver lists, limited by CUDA_VISIBLE_DEVICES.
+visible_gpus() {
+  local n
+  command -v nvidia-smi >/dev/null 2>&1 || { echo 0; return; }
+  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    n=$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c . || true)
+  else
+    n=$(timeout 20 nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true)
+  fi
+  echo "${n:-0}"
+}
+
+# cuda where nvcc is new enough, else cpu. A script that sets vixen_preset_needs_gpu=1 (it runs, and need not test) takes cuda only where a GPU is, or
+# where that binary is built already: the CUDA build and its libraries cost minutes and gigabytes.
 choose_preset() {
   local nvcc release
   if [ -n "${VIXEN_PRESET:-}" ]; then
     printf '%s\n' "$VIXEN_PRESET"
+  elif [ "${vixen_preset_needs_gpu:-0}" = 1 ] && [ ! -x "$vixen_root/build/cuda/src/vixen" ] && [ "$(visible_gpus)" = 0 ]; then
+    printf 'cpu\n'
   elif nvcc=$(find_nvcc) && release=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p') && [ "${release:-0}" -ge 13 ]; then
     printf 'cuda\n'
   else
@@ -41,17 +57,8 @@ vixen_build=$vixen_root/build/$vixen_preset
 # shellcheck disable=SC2034
 vixen_binary=$vixen_build/src/vixen
 
-# Number of usable GPUs: those the driver lists, limited by CUDA_VISIBLE_DEVICES; 0 for a CPU build.
-gpu_count() {
-  local n
-  [ "$vixen_preset" = cuda ] && command -v nvidia-smi >/dev/null 2>&1 || { echo 0; return; }
-  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-    n=$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c . || true)
-  else
-    n=$(timeout 20 nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true)
-  fi
-  echo "${n:-0}"
-}
+# Number of usable GPUs; 0 for a CPU build.
+gpu_count() { if [ "$vixen_preset" = cuda ]; then visible_gpus; else echo 0; fi; }
 
 # Exports what mpi.env says, but for what the user has set.
 mpi_environment() {

@@ -1,4 +1,5 @@
-// Balanced 2-means (algorithm.md section 6): a set of unit rows into 2^depth clusters of equal size, over all ranks.
+// Balanced 2-means (docs/algorithm.md section 6): a set of unit rows into 2^depth clusters of equal size, over all
+// ranks.
 //
 // The result does not depend on the world size or on threads: scores are canonical dot products, means are sums of
 // fixed-point integers (associative, so any order gives the same), ties are broken by row number.

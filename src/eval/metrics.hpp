@@ -1,4 +1,4 @@
-// Ranking metrics of extreme classification (algorithm.md section 7). Pure, local, float64.
+// Ranking metrics of extreme classification (docs/algorithm.md section 7). Pure, local, float64.
 #pragma once
 
 #include <cstdint>

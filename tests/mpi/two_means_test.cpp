@@ -36,7 +36,7 @@ std::vector<int32_t> cluster(const at::Tensor& rows, const TwoMeansOptions& opti
   return to_vector(balanced_two_means(shard_of(rows, shards), shards, options, world()));
 }
 
-// A rendering of algorithm.md section 6 that shares only the draw of the seeds: sorts, long double, recursion.
+// A rendering of docs/algorithm.md section 6 that shares only the draw of the seeds: sorts, long double, recursion.
 class Reference {
  public:
   Reference(const at::Tensor& rows, const TwoMeansOptions& options)

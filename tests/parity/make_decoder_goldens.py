@@ -150,7 +150,7 @@ STEPS: dict[str, tuple[str, str, dict]] = {  # golden: model, what is trained, p
 
 
 def lay_out(ids, images, prefix=PREFIX, image_prefix=IMAGE_PREFIX, closing=CLOSING):
-    """algorithm.md section 2: [text prefix] text [image prefix][images] [closing]."""
+    """docs/algorithm.md section 2: [text prefix] text [image prefix][images] [closing]."""
     prefix, image_prefix, closing = (torch.tensor(part, dtype=torch.int64) for part in (prefix, image_prefix, closing))
     n = len(images)
     parts = [prefix, ids] + ([image_prefix, torch.zeros(n, dtype=torch.int64)] if n else []) + [closing]

@@ -133,9 +133,9 @@ def test_rows_fit_one_80_gb_gpu(row, tmp_path):
 
 
 def test_an_overlay_wins_over_the_file_before_it():
-    values = resolved(ROOT / "configs/quickstart.ini", ROOT / "configs/text_only.ini")
+    values = resolved(ROOT / "configs/quickstart_full.ini", ROOT / "configs/text_only.ini")
     assert values["data.images"][0] == "false" and "text_only.ini" in values["data.images"][1]
-    assert values["train.batch_size"][0] == "512" and "quickstart.ini" in values["train.batch_size"][1]
+    assert values["train.batch_size"][0] == "512" and "quickstart_full.ini" in values["train.batch_size"][1]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,12 @@ def line_of(result: subprocess.CompletedProcess, code: int = 2) -> str:
         ),
         (
             "import no_such_package.part",
-            "the Python package no_such_package is not installed, expected those of requirements-models.txt and requirements-tests.txt",
+            "the Python package no_such_package is not installed: launch/setup --tools installs those of all tools",
+        ),
+        (
+            "raise ImportError('libcudnn.so.9: cannot open shared object file: No such file or directory')",
+            "a library of a Python package is not installed (libcudnn.so.9: cannot open shared object file: No such file or "
+            "directory): launch/setup --tools installs those of all tools",
         ),
         ("import h5py; h5py.File('/dev/full', 'w')", "/dev/full: No space left on device"),
     ],
@@ -65,7 +70,7 @@ def test_every_refusal_of_the_system_is_one_line(number):
     assert line_of(run(f"raise OSError({number}, {os.strerror(number)!r}, 'some/file')")) == f"some/file: {os.strerror(number)}"
 
 
-@pytest.mark.parametrize("body", ["1 / 0", "undefined", "assert False", "{}['x']", "'\\udcff'.encode()", "import vixen_tools.nothing"])
+@pytest.mark.parametrize("body", ["1 / 0", "undefined", "assert False", "{}['x']", "'\\udcff'.encode()", "import vixen_tools.nothing", "from re import nothing"])
 def test_a_bug_is_a_trace(body):
     result = run(body)
     assert result.returncode == 1 and "Traceback" in result.stderr and "error: " not in result.stderr

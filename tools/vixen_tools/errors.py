@@ -22,6 +22,8 @@ from .terminal import escape, guarded_output
 
 TOOLS = str(Path(__file__).resolve().parents[1])
 LINE_LIMIT = 1000
+#: how the loader says that a package lacks a library, as torch does beside a binary for CPUs (requirements-cpu.txt)
+MISSING_LIBRARY = re.compile(r"lib[\w.+-]+: cannot open shared object file")
 #: errno that only writing brings
 OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Invisible, though no category says so: fillers, the blank Braille cell, joiners and variation selectors.
@@ -108,7 +110,11 @@ def _outcome(main: Callable[[], int | None]) -> tuple[int, str]:
         package = (error.name or "").split(".")[0]
         if not package or package in _own_modules():
             raise
-        return 2, f"the Python package {package} is not installed, expected those of requirements-models.txt and requirements-tests.txt"
+        return 2, f"the Python package {package} is not installed: launch/setup --tools installs those of all tools"
+    except ImportError as error:
+        if not MISSING_LIBRARY.match(str(error)):
+            raise
+        return 2, f"a library of a Python package is not installed ({one_line(error)}): launch/setup --tools installs those of all tools"
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def row_loss(
     high: float = 0.3,
     temperature: float = 0.1,
 ) -> torch.Tensor:
-    """algorithm.md section 4, terms 1 to 5; scores [B, C], relevant bool [B, C], positives int64 [B]."""
+    """docs/algorithm.md section 4, steps 1 to 5; scores [B, C], relevant bool [B, C], positives int64 [B]."""
     s_p = scores.gather(1, positives[:, None])
     s_n = scores.masked_fill(relevant, -torch.inf).topk(k, dim=1).values
     assert torch.isfinite(s_n).all(), "every row needs k negatives"
