@@ -74,9 +74,7 @@ def save(path: pathlib.Path, rows: np.ndarray) -> None:
         file.create_dataset("embeddings", data=rows)
 
 
-def run_vixen(
-    options: argparse.Namespace, folder: pathlib.Path, method: str = "exact"
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+def run_vixen(options: argparse.Namespace, folder: pathlib.Path, method: str = "exact") -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """The report of the search, ids and scores."""
     out = folder / "found.h5"
     command = [
@@ -200,8 +198,10 @@ def main() -> int:
         print(f"\n  {'method':14} {'recall':>8} {'search s':>9} {'ms/query':>9} {'build s':>8} {'MB':>8}")
         for method, one in {"exact": exact, **others}.items():
             recall = f"{100 * one['recall']:.2f}%" if "recall" in one else "100%"
-            print(f"  {method:14} {recall:>8} {one['search_seconds']:9.3f} {1e3 * one['search_seconds'] / len(queries):9.3f} "
-                  f"{one['build_seconds']:8.1f} {one['index_bytes'] / 1e6:8.1f}")
+            print(
+                f"  {method:14} {recall:>8} {one['search_seconds']:9.3f} {1e3 * one['search_seconds'] / len(queries):9.3f} "
+                f"{one['build_seconds']:8.1f} {one['index_bytes'] / 1e6:8.1f}"
+            )
     print(json.dumps(report))
     if out:
         write_text(out, json.dumps(report, indent=1) + "\n")

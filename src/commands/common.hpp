@@ -8,7 +8,7 @@
 #include "comm/session.hpp"
 #include "config/config.hpp"
 #include "data/dataset.hpp"
-#include "model/encoder.hpp"
+#include "model/make_encoder.hpp"
 #include "model/pack_options.hpp"
 
 namespace vixen {

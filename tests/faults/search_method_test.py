@@ -35,19 +35,35 @@ def found_ids(path: Path) -> np.ndarray:
 def test_search(tiny: TinyRun, tmp_path: Path, method: str, ranks: int) -> None:
     corpus = save(tmp_path / "corpus.h5", unit_rows(3000, 24, 1))
     queries = save(tmp_path / "queries.h5", unit_rows(1200, 24, 2))
-    done = tiny.run("search", "--search.corpus", corpus, "--search.queries", queries, "--search.k", 10, "--search.method", method,
-                    "--out", tmp_path / "found.h5", "--run.log_level", "debug", ranks=ranks)
+    done = tiny.run(
+        "search",
+        "--search.corpus",
+        corpus,
+        "--search.queries",
+        queries,
+        "--search.k",
+        10,
+        "--search.method",
+        method,
+        "--out",
+        tmp_path / "found.h5",
+        "--run.log_level",
+        "debug",
+        ranks=ranks,
+    )
     assert done.returncode == 0, done.stderr
     report = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     assert report["method"] == method and report["index_bytes"] > 3000 * 24 and report["build_seconds"] >= 0
     ids = found_ids(tmp_path / "found.h5")
     truth = np.argsort(-(unit_rows(1200, 24, 2).astype(np.float64) @ unit_rows(3000, 24, 1).T.astype(np.float64)), axis=1)[:, :10]
-    share = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(ids, truth)])
+    share = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(ids, truth, strict=True)])
     line = RECALL.search(done.stderr)
     if method in APPROXIMATE:
         # Measured by the command on 1,000 of the queries, here on all of them.
         assert line and line.groups()[0] == "10" and line.groups()[2:] == ("1000", "1200")
-        assert report["recall"] == pytest.approx(share, abs=0.01) and float(line.group(2)) == pytest.approx(100 * report["recall"], abs=0.01)
+        assert report["recall"] == pytest.approx(share, abs=0.01) and float(line.group(2)) == pytest.approx(
+            100 * report["recall"], abs=0.01
+        )
         assert 0.5 < share <= 1 and f"{float(line.group(2)):.2f}% of the exact answer" in done.stdout
     else:
         assert share == 1 and line is None and "recall" not in report
@@ -63,7 +79,9 @@ def test_evaluate_and_predict(tiny: TinyRun, tmp_path: Path, method: str) -> Non
         metrics[name] = json.loads((tmp_path / f"{name}.json").read_text())
         assert bool(RECALL.search(done.stderr)) == (name in APPROXIMATE)
     measured = {key for key in metrics[method] if key.startswith("search_")}
-    assert measured == ({"search_recall", "search_recall_queries", "search_index_bytes", "search_build_seconds"} if method in APPROXIMATE else set())
+    assert measured == (
+        {"search_recall", "search_recall_queries", "search_index_bytes", "search_build_seconds"} if method in APPROXIMATE else set()
+    )
     # Forty labels: every index sees them all, so that the answer is the exact one, and the recall says so.
     same = {key: value for key, value in metrics[method].items() if key not in measured | {"seconds"}}
     assert same == {key: value for key, value in metrics["exact"].items() if key != "seconds"}
@@ -88,10 +106,26 @@ def test_evaluation_in_training(tiny: TinyRun, tmp_path: Path) -> None:
 
 def test_settings_that_no_index_can_have(tiny: TinyRun, tmp_path: Path) -> None:
     rows = save(tmp_path / "rows.h5", unit_rows(1500, 16, 3))
-    done = tiny.run("search", "--search.corpus", rows, "--search.queries", rows, "--search.method", "faiss_ivf_pq",
-                    "--search.pq_bytes", 17, "--out", tmp_path / "found.h5", ranks=2)
+    done = tiny.run(
+        "search",
+        "--search.corpus",
+        rows,
+        "--search.queries",
+        rows,
+        "--search.method",
+        "faiss_ivf_pq",
+        "--search.pq_bytes",
+        17,
+        "--out",
+        tmp_path / "found.h5",
+        ranks=2,
+    )
     assert done.returncode == 2
     assert "search.pq_bytes = 17: labels are 16 wide; expected at most that" in done.stderr
-    done = tiny.run("search", "--search.corpus", rows, "--search.queries", rows, "--search.method", "faiss_ivf", "--out", tmp_path / "found.h5")
+    done = tiny.run(
+        "search", "--search.corpus", rows, "--search.queries", rows, "--search.method", "faiss_ivf", "--out", tmp_path / "found.h5"
+    )
     assert done.returncode == 2
-    assert "search.method = faiss_ivf: expected one of exact, faiss_flat, faiss_ivf_pq, faiss_hnsw (did you mean faiss_ivf_pq?)" in done.stderr
+    assert (
+        "search.method = faiss_ivf: expected one of exact, faiss_flat, faiss_ivf_pq, faiss_hnsw (did you mean faiss_ivf_pq?)" in done.stderr
+    )

@@ -6,10 +6,10 @@
 #include <span>
 
 #include "base/file.hpp"
-#include "fixtures/single_rank.hpp"
-#include "fuzz/target.hpp"
 #include "checkpoint/checkpoint.hpp"
 #include "checkpoint/checkpoint_files.hpp"
+#include "fixtures/single_rank.hpp"
+#include "fuzz/target.hpp"
 
 namespace vixen::fuzz {
 namespace {

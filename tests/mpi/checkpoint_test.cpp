@@ -10,11 +10,11 @@
 #include <optional>
 
 #include "base/file.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fixtures/temp_dir.hpp"
 #include "mpi/mpi_main.hpp"
-#include "checkpoint/checkpoint_files.hpp"
 
 namespace vixen {
 namespace {

@@ -57,7 +57,7 @@ def test_the_base_is_where_the_branch_began_or_the_commit_before(repository, tmp
 def test_a_header_is_seen_through_its_source_or_one_that_includes_it(repository):
     compiled = {"src/base/a.cpp", "src/base/user.cpp"}
     assert clang_tidy.sources_of(["src/base/a.hpp"], compiled) == ["src/base/a.cpp"]
-    assert clang_tidy.sources_of(["docs/a.md", "src/base/only.hpp", "src/base/a.cpp"], compiled) == ["src/base/a.cpp", "src/base/user.cpp"]
+    assert clang_tidy.sources_of(["a.md", "src/base/only.hpp", "src/base/a.cpp"], compiled) == ["src/base/a.cpp", "src/base/user.cpp"]
     assert clang_tidy.sources_of(["src/kernels/x.cu"], compiled) == []
 
 

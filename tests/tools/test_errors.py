@@ -70,7 +70,9 @@ def test_every_refusal_of_the_system_is_one_line(number):
     assert line_of(run(f"raise OSError({number}, {os.strerror(number)!r}, 'some/file')")) == f"some/file: {os.strerror(number)}"
 
 
-@pytest.mark.parametrize("body", ["1 / 0", "undefined", "assert False", "{}['x']", "'\\udcff'.encode()", "import vixen_tools.nothing", "from re import nothing"])
+@pytest.mark.parametrize(
+    "body", ["1 / 0", "undefined", "assert False", "{}['x']", "'\\udcff'.encode()", "import vixen_tools.nothing", "from re import nothing"]
+)
 def test_a_bug_is_a_trace(body):
     result = run(body)
     assert result.returncode == 1 and "Traceback" in result.stderr and "error: " not in result.stderr

@@ -61,7 +61,7 @@ def test_cpu_list_is_what_libtorch_cpu_needs():
     packages = {name: importlib.metadata.distribution(name) for name in pinned}
     assert {name: package.version.split("+")[0] for name, package in packages.items()} == pinned
     holds = {name: {file.name for file in package.files or ()} for name, package in packages.items()}
-    library = Path(packages["torch"].locate_file("torch")) / "lib"
+    library = Path(str(packages["torch"].locate_file("torch"))) / "lib"
     needed = set()
     for name in ("libtorch_cpu.so", "libc10.so"):
         dynamic = subprocess.run(["readelf", "-d", library / name], capture_output=True, text=True, check=True).stdout

@@ -4,11 +4,11 @@
 #include <functional>
 
 #include "base/file.hpp"
+#include "checkpoint/checkpoint.hpp"
+#include "checkpoint/checkpoint_files.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fixtures/temp_dir.hpp"
-#include "checkpoint/checkpoint.hpp"
-#include "checkpoint/checkpoint_files.hpp"
 
 namespace vixen {
 namespace {

@@ -136,7 +136,8 @@ TEST(Keys, WhatARunKeepsWhenItGoesOn) {
             "image_adapter_width\n"
             "lora: rank alpha scale dropout modules\n"
             "template: all\n"
-            "train: method sampler epochs batch_size seed lr prototype_lr image_lr weight_decay adam_beta1 adam_beta2 adam_eps "
+            "train: method sampler epochs batch_size seed lr prototype_lr image_lr weight_decay adam_beta1 adam_beta2 "
+            "adam_eps "
             "warmup_steps clip_norm image_dropout\n"
             "loss: all\nprototype: all\ncluster: all\ncompat: all\n");
 }

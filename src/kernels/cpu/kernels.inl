@@ -1,8 +1,8 @@
 // The body of a kernels_ISA.cpp: every fused CPU kernel compiled for one instruction set, and their table.
-//   Needs VIXEN_ISA (a name), VIXEN_ISA_NAME and VIXEN_LANES (floats in a vector), and the header of the intrinsics that
-//   these lanes use. Everything but the table is in an unnamed namespace of the instruction set's own, and no standard
-//   template is instantiated: a function compiled here must never be the copy that the linker keeps for the whole
-//   program.
+//   Needs VIXEN_ISA (a name), VIXEN_ISA_NAME and VIXEN_LANES (floats in a vector), and the header of the intrinsics
+//   that these lanes use. Everything but the table is in an unnamed namespace of the instruction set's own, and no
+//   standard template is instantiated: a function compiled here must never be the copy that the linker keeps for the
+//   whole program.
 #include "base/philox.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 
