@@ -3,8 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include <chrono>
-
+#include "base/lap.hpp"
 #include "bench/timing.hpp"
 
 namespace vixen {
@@ -14,10 +13,10 @@ namespace {
 double mean_seconds(const std::function<at::Tensor()>& work) {
   constexpr int kRounds = 5;
   at::Tensor made;
-  const auto start = std::chrono::steady_clock::now();
+  const Lap lap;
   for (int i = 0; i < kRounds; ++i) made = work();
   settle(made);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kRounds;
+  return lap.total() / kRounds;
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // vixen search: the k best rows of one HDF5 matrix for every row of another, both dealt to ranks by rows.
 #include <ATen/ATen.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/standard_streams.hpp"
@@ -96,11 +96,10 @@ int search_command(const Config& config, MpiSession& session) {
   on_root(*comm, [&] {
     check_room(config.out, ranked_bytes("search.k", queries.reader->rows(), config.search.k), "rankings");
   });
-  const auto start = std::chrono::steady_clock::now();
+  const Lap lap;
   const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);
   const at::Tensor own_rows = read_shard(corpus, config.search.cosine, *comm);
-  const double load_seconds =
-      comm->max_host(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  const double load_seconds = comm->max_host(lap.total());
 
   log_cpus(config, session);
   Retriever retriever(own_rows, config.search, *comm);

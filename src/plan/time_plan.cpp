@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "base/check.hpp"
+#include "base/lap.hpp"
 #include "base/progress.hpp"
 #include "objective/objective.hpp"
 #include "prototypes/label_prototypes.hpp"
@@ -24,13 +24,7 @@ constexpr double kAttainable = 0.5;
 template <typename Work>
 double fastest(Work work) {
   work();
-  double best = 1e30;
-  for (int repeat = 0; repeat < 5; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
+  return fastest_seconds(5, work);
 }
 
 double product_rate(at::ScalarType dtype) {

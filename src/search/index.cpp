@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/check.hpp"
+#include "base/lap.hpp"
 
 namespace vixen {
 
@@ -44,9 +44,9 @@ TopK Index::search(const at::Tensor& queries, int64_t k, bool show_progress) con
 std::unique_ptr<Index> make_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
                                   bool show_progress) {
   VIXEN_CHECK(rows.dim() == 2, "rows of {} dimensions", rows.dim());
-  const auto start = std::chrono::steady_clock::now();
+  const Lap lap;
   auto index = index_kind(config.method).build(config, rows.to(at::kFloat).contiguous(), first_id, show_progress);
-  index->build_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  index->build_seconds_ = lap.total();
   return index;
 }
 

@@ -4,8 +4,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "kernels/pooling.hpp"
 #include "model/encode_pass.hpp"
@@ -48,12 +48,7 @@ FirstPassSeconds first_passes(TrainingParts& parts) {
   FirstPassSeconds seconds;
   if (!parts.prototypes) return seconds;
   const bool is_root = parts.comm->rank() == 0;
-  auto clock = std::chrono::steady_clock::now();
-  const auto lap = [&clock](double& part) {
-    const auto now = std::chrono::steady_clock::now();
-    part = std::chrono::duration<double>(now - clock).count();
-    clock = now;
-  };
+  Lap lap;
   auto u = encode_labels(parts, "first pass: labels");
   lap(seconds.labels);
   parts.prototypes->initialise(std::move(u), is_root);

@@ -50,8 +50,7 @@ void RunLog::add(const StepInput& input, const StepResult& result, const RunPosi
 
 void RunLog::write_interval(const StepResult& result, const RunPosition& position, double lr, double loss,
                             int64_t all_positions) {
-  const auto now = std::chrono::steady_clock::now();
-  const double seconds = std::chrono::duration<double>(now - interval_start_).count();
+  const double seconds = interval_clock_.next();
   const auto steps = static_cast<double>(interval_.steps);
   nlohmann::json line = {{"step", position.step},
                          {"epoch", position.epoch},
@@ -73,7 +72,6 @@ void RunLog::write_interval(const StepResult& result, const RunPosition& positio
   lines_->write(line);
   const auto epoch_now = static_cast<int64_t>(std::ceil(position.epoch));
   progress_.note(fmt::format("epoch {}/{} loss {:.4f}", epoch_now, config_->train.epochs, loss));
-  interval_start_ = now;
 }
 
 void RunLog::add_evaluation(const RunPosition& position, const std::map<std::string, double>& metrics) {

@@ -2,7 +2,6 @@
 // RUN/metrics.jsonl each, and the progress bar.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -10,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/lap.hpp"
 #include "base/progress.hpp"
 #include "comm/communicator.hpp"
 #include "config/config.hpp"
@@ -62,7 +62,7 @@ class RunLog {
   std::unique_ptr<MetricsLog> lines_;  // rank 0
   Progress progress_;
   Interval interval_;
-  std::chrono::steady_clock::time_point interval_start_ = std::chrono::steady_clock::now();
+  Lap interval_clock_;
 };
 
 }  // namespace vixen

@@ -6,28 +6,15 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
+#include "base/lap.hpp"
 #include "device/transfer.hpp"
 #include "model/pack_options.hpp"
 #include "train/chunked_encoder.hpp"
 
 namespace vixen {
 namespace {
-
-// Adds the time since its last call (or its making) to a phase.
-class Lap {
- public:
-  void operator()(double& seconds) {
-    const auto now = std::chrono::steady_clock::now();
-    seconds += std::chrono::duration<double>(now - last_).count();
-    last_ = now;
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 // Sum of squares in float64, device scalar; in pieces, because the squares of all gradients would take their memory
 // three times over.

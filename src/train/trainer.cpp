@@ -12,13 +12,6 @@
 #include "prototypes/centroids.hpp"
 
 namespace vixen {
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
 
 Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<double> inverse_propensity,
                  std::shared_ptr<Communicator> comm, std::function<bool()> folder_lost)
@@ -49,7 +42,7 @@ void Trainer::start() {
   }
   const int64_t queries_done = epoch_ * n + std::min(n, index_ * config.train.batch_size);
   log_ = std::make_unique<RunLog>(config, global_step(), config.train.epochs * n - queries_done, *parts_->comm);
-  started_ = std::chrono::steady_clock::now();
+  clock_ = Lap();
 }
 
 bool Trainer::run_epoch() {
@@ -74,9 +67,9 @@ int64_t Trainer::run_steps(int64_t steps, const std::function<void(const StepRes
       },
       first, last, static_cast<size_t>(std::max<int64_t>(1, config.data.prefetch)));
   while (index_ < last) {
-    const auto before = std::chrono::steady_clock::now();
+    const Lap lap;
     const auto input = inputs.next();
-    const double waited = seconds_since(before);
+    const double waited = lap.total();
     const double factor = lr_factor(global_step(), config.train.warmup_steps, total_steps());
     auto result = step.accumulate(input);
     step.update(factor, log_ && log_->due(global_step()), result);
@@ -155,7 +148,7 @@ void Trainer::record_final(std::map<std::string, double>& metrics) {
 }
 
 double Trainer::seconds() const {
-  return seconds_before_ + seconds_since(started_);
+  return seconds_before_ + clock_.total();
 }
 
 }  // namespace vixen

@@ -11,7 +11,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -19,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "base/lap.hpp"
 #include "checkpoint/checkpoint.hpp"
 #include "train/cadence.hpp"
 #include "train/passes.hpp"
@@ -98,7 +98,7 @@ class Trainer {
   int64_t index_ = 0;          // steps done of the current epoch
   int64_t steps_here_ = 0;     // steps of this process
   double seconds_before_ = 0;  // training time of earlier processes
-  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  Lap clock_;                  // of the training here
 };
 
 }  // namespace vixen

@@ -12,7 +12,7 @@ class GpuKernelTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (gpu_count() == 0) GTEST_SKIP() << "no GPU";
-    select_device("cuda", 0);
+    select_device(DeviceKind::kCuda, 0);
   }
 };
 
