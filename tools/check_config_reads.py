@@ -9,6 +9,7 @@ run_job() and from NAME_command() on, it follows every function whose name the c
 every class so named. In what it reaches, `config.section.member` is a read unless it is assigned to; so is `name.member` where the
 function, or its class, declares `name` as the struct of a section (`const TrainConfig& train`, `const auto& train = config.train`), and
 `&TrainConfig::lr`. The parser and the key table (src/config) hold every key and count for nothing, as does handing a whole section on.
+Names that a macro pastes together from the rows of an included table count as written.
 The search may reach too much, by a name that two functions share; it reaches too little only through a pointer that no reached code
 names.
 """
@@ -114,13 +115,30 @@ def read_blocks(src: pathlib.Path) -> list[Block]:
     blocks = []
     for path in sorted(src.rglob("*")):
         if path.suffix in SOURCES and path.is_file() and path.parent != src / "config":
-            blocks += blocks_of(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            found = blocks_of(text)
+            rows = table_words(text, src)
+            for block in found:
+                block.words = set(WORD.findall(block.text)) | pasted_names(block.text, rows)
+            blocks += found
     sections = read_sections(src)
     members = section_members(blocks, sections)
     for block in blocks:
-        block.words = set(WORD.findall(block.text))
         block.reads = reads_of(block, sections, members.get(block.owner or block.name, {}))
     return blocks
+
+
+def table_words(text: str, src: pathlib.Path) -> set[str]:
+    """The words of the tables of rows that a file includes: `#include "config/search_methods.inl"`."""
+    tables = [src / path for path in re.findall(r'^#include "([\w/]+\.inl)"', text, re.MULTILINE)]
+    return {word for table in tables if table.is_file() for word in WORD.findall(without_comments(table.read_text(encoding="utf-8")))}
+
+
+def pasted_names(text: str, rows: set[str]) -> set[str]:
+    """Names that a macro makes of the rows of a table: make_##name##_index."""
+    parameters = {name.strip() for names in re.findall(r"^#define \w+\(([^)]*)\)", text, re.MULTILINE) for name in names.split(",")}
+    pasted = [name.split("##") for name in re.findall(r"\w+(?:##\w+)+", text)]
+    return {"".join(value if part in parameters else part for part in parts) for parts in pasted for value in rows}
 
 
 def section_members(blocks: list[Block], sections: list[Section]) -> dict[str, dict[str, str]]:

@@ -12,6 +12,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <cstdint>
 
 namespace vixen {
@@ -24,7 +25,7 @@ struct Dropout {
   uint32_t site = 0;  // < 65536
   bool active() const { return p > 0; }
   /// Draws below it are dropped: round(p * 65536).
-  uint32_t threshold() const { return static_cast<uint32_t>(p * 65536 + 0.5); }
+  uint32_t threshold() const { return static_cast<uint32_t>(std::lround(p * 65536)); }
 };
 
 /// Where the T packed positions belong: int64 [T] sequence_key of each position and int32 [T] position in its sequence.

@@ -74,6 +74,17 @@ class ConfigReadsTest(unittest.TestCase):
     def test_all_ways_to_read_a_key_are_seen(self):
         self.assertEqual(self.run_on({}, {}), (0, "2 commands, 0 faults\n"))
 
+    def test_names_that_a_table_of_rows_pastes_together(self):
+        table = {
+            "config/kinds.inl": "KIND(kOne, one)\n",
+            "data/kinds.cpp": "const Kinds& kinds() {\n#define KIND(value, name) {make_##name##_kind},\n  static const Kinds all = {\n"
+            '#include "config/kinds.inl"\n  };\n  return all;\n}\n\n'
+            "int make_one_kind(const TrainConfig& config) {\n  return config.epochs;\n}\n",
+            "commands/embed_command.cpp": GOOD["commands/embed_command.cpp"].replace("return", "return kinds() +"),
+        }
+        self.assertEqual(self.run_on(table, {"embed": "threads train.epochs"}), (0, "2 commands, 0 faults\n"))
+        self.assert_fault({**table, "config/kinds.inl": "KIND(kTwo, two)\n"}, {"embed": "threads train.epochs"}, "embed", "train.epochs")
+
     def test_a_key_that_only_another_command_reads(self):
         self.assert_fault({}, {"embed": "threads train.lr"}, "embed", "train.lr")
 
