@@ -1,4 +1,4 @@
-// Two kinds of failure: a bug of ours (VIXEN_CHECK) and a mistake of the user's (UserError, exit code 2).
+// Two kinds of failure: an internal error (VIXEN_CHECK) and a user error (UserError, exit code 2).
 #pragma once
 
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 
 namespace vixen {
 
-/// A mistake the user can mend: main prints what() as one line on stderr and exits with 2.
+/// An error that the user can fix: main prints what() as one line on stderr and exits with 2.
 /// The message names the file, key or row; what was found; and what was expected. It is one line whatever came from
 /// outside into it: escaped as shown() does, and cut in the middle beyond some thousand bytes.
 class UserError : public std::runtime_error {

@@ -1,5 +1,5 @@
-// Folders that the program writes as a whole: written aside, shown at once, and known again by a marker that lists what
-// is ours in them.
+// Folders that the program writes as a whole: written aside, published at once, and recognised by a marker that lists
+// what is ours in them.
 #pragma once
 
 #include <filesystem>
@@ -11,7 +11,7 @@ namespace vixen {
 
 inline constexpr const char* kFolderMarker = ".vixen.json";
 
-/// What stands in the way of replacing `folder` by a new one; "" when nothing does: it is not there, is empty, or holds
+/// What prevents replacing `folder` by a new one; "" when nothing does: it is not there, is empty, or holds
 /// a marker and nothing but the files that the marker lists. The text continues "FOLDER: ".
 std::string why_not_replaceable(const std::filesystem::path& folder);
 
@@ -32,7 +32,7 @@ class FolderWriter {
 
   const std::filesystem::path& folder() const { return aside_; }
 
-  /// Writes the marker (with `more` among its members), syncs, and replaces what stands at the target. What
+  /// Writes the marker (with `more` among its members), syncs, and replaces what is at the target. What
   /// why_not_replaceable says no to is kept beside it as "NAME.old-1", never removed, and its path returned (else
   /// empty).
   std::filesystem::path publish();

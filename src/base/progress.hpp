@@ -28,7 +28,7 @@ struct ProgressStyle {
 /// "encode labels  ━━━━━━──────  1,024/17,278 labels   6%  143/s  1:53 left  loss 0.231". No line end.
 std::string progress_text(const ProgressState& state, const ProgressStyle& style);
 
-/// Shows how far a loop is, on stderr. Nothing is printed for work that ends within two seconds. Only the process whose
+/// Shows how far a loop is, on stderr. Nothing is printed for work of less than two seconds. Only the process whose
 /// `enabled` is true prints (rank 0). Not thread-safe. The bar is drawn when stderr is a terminal that TERM names;
 /// behind mpirun, which hands its ranks a pipe, a launcher that has a terminal says so with VIXEN_PROGRESS=bar (bar |
 /// plain | off).
@@ -43,7 +43,7 @@ class Progress {
   void advance(int64_t units);
   /// A short text shown behind the bar: "loss 0.231".
   void note(std::string text);
-  /// Prints the last state and ends the line. Called by the destructor too.
+  /// Prints the last state and a line feed. Called by the destructor too.
   void finish();
 
  private:
@@ -64,7 +64,7 @@ void show_stages(bool shown);
 std::string stage_text(const std::string& label, double seconds, bool over);
 
 /// Says on stderr, from a thread of its own, what goes on within its scope: "load weights  0:12". Nothing is printed
-/// for work that ends within two seconds. Of stages within one another the outermost is shown. VIXEN_PROGRESS as for
+/// for work of less than two seconds. Of stages within one another the outermost is shown. VIXEN_PROGRESS as for
 /// Progress.
 class Stage {
  public:

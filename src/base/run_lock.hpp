@@ -4,7 +4,7 @@
 // that the holder raises every few seconds. It appears by link(2), which is one step on every file system that we know
 // of. A second job decides in this order:
 //   same boot and process namespace      the holder lives when its process does (number and start time)
-//   same SLURM job, earlier restart      dead: SLURM ends a job before it queues it again
+//   same SLURM job, earlier restart      dead: SLURM terminates a job before it requeues it
 //   anything else (another host)         it watches the number for a while: a holder that lives raises it
 // A holder whose lock was taken away all the same (a node that came back from the dead) sees it at the next beat.
 #pragma once
@@ -22,7 +22,7 @@ struct LockHolder {
   std::string host, boot_id, pid_namespace;
   int64_t pid = 0, pid_start = 0;  // pid_start: clock ticks after boot, of /proc/PID/stat
   std::string slurm_job;           // "" outside SLURM
-  int64_t slurm_restart = 0;       // how often SLURM queued the job again
+  int64_t slurm_restart = 0;       // how often SLURM requeued the job
   std::string since;               // "2026-11-26 05:40:12 UTC"
   std::string token;               // of this very lock
   int64_t beat = 0;

@@ -9,7 +9,7 @@ namespace vixen {
 /// "0.1.0"
 const char* version();
 
-/// "vixen embed 0.1.0": what a file or folder says it was made by, and by what made_by_vixen knows it again.
+/// "vixen embed 0.1.0": what a file or folder says it was made by, and how made_by_vixen recognises it.
 std::string created_by(std::string_view command);
 
 }  // namespace vixen

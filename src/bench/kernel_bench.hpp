@@ -1,4 +1,4 @@
-// Timings of the kernels that stand between the matrix products of a transformer layer, post-norm or decoder, for
+// Timings of the kernels between the matrix products of a transformer layer, post-norm or decoder, for
 // `vixen bench`.
 #pragma once
 

@@ -14,7 +14,7 @@
 
 namespace vixen::two_means {
 
-/// Which rows lie in which node of a level; the same on every rank.
+/// Which rows belong to which node of a level; the same on every rank.
 struct Level {
   int level = 0;
   std::vector<int64_t> begins;   // [K + 1] node k has members[begins[k]] .. members[begins[k + 1])

@@ -18,7 +18,7 @@ class SubtreeSplitter {
 
   /// members: places in `rows` of the node's rows, by ascending global row; reordered so that leaf follows leaf.
   /// sum [D]: of the node's rows. heap_node: 1 at the root, children 2h, 2h+1. Writes to leaves[i] the leaf (0-based at
-  /// options.depth) of what lies at members[i] on return.
+  /// options.depth) of members[i] on return.
   void split(std::span<int32_t> members, const double* sum, uint64_t heap_node, int level, int32_t* leaves);
 
  private:

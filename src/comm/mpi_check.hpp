@@ -14,7 +14,7 @@ namespace vixen {
 std::string process_name();
 
 /// Throws CommError naming the call, this process and MPI's own words when `code` is not MPI_SUCCESS. Works only where
-/// MPI_ERRORS_RETURN is set: under the default handler MPI ends the process before the code is returned.
+/// MPI_ERRORS_RETURN is set: under the default handler MPI aborts the process before the code is returned.
 void mpi_check(int code, const char* call);
 
 #define VIXEN_MPI(call) ::vixen::mpi_check((call), #call)

@@ -11,8 +11,8 @@
 
 namespace vixen {
 
-/// Where a rank's rows lie: beside its other tensors, or in host memory. Rows are gathered to, and assigned from, the
-/// communicator's device in either case, with the same bits; on a CPU both are the same memory.
+/// Where a rank's rows are stored: beside its other tensors, or in host memory. Rows are gathered to, and assigned
+/// from, the communicator's device in either case, with the same bits; on a CPU both are the same memory.
 enum class TablePlacement { kDevice, kHost };
 /// "device" or "host".
 const char* name_of(TablePlacement placement);

@@ -18,7 +18,7 @@ namespace vixen {
 std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& session);
 
 /// Tells the threads and CPUs of the ranks on rank 0's node (info). Commands call it when they have seen all of their
-/// input: a mistake in that is one line.
+/// input: an error in it is one line.
 void log_cpus(const Config& config, const MpiSession& session);
 
 /// With run.dir: the configuration to read that run's model with, keys of fact kOfModel as in RUN/config.ini; data.path

@@ -1,4 +1,4 @@
-// How a user's mistake reaches the terminal once, whatever the number of ranks that met it.
+// How a user error reaches the terminal once, whatever the number of ranks that found it.
 #pragma once
 
 #include <string>
@@ -7,12 +7,12 @@
 
 namespace vixen {
 
-/// Called by a rank that caught a UserError. A mistake that every rank met is printed once, by rank 0, and `exit_code`
-/// is returned on all, so that the job ends in order. One that others did not meet within the deadline of `control` (a
+/// Called by a rank that caught a UserError. An error that every rank found is printed once, by rank 0, and `exit_code`
+/// is returned on all, so that the job exits cleanly. One that others did not find within the deadline of `control` (a
 /// communicator for nothing else; null for one rank) takes the whole job down with that code: then it does not return.
 int report_mistake(MpiSession& session, Communicator* control, const std::string& message, int exit_code);
 
-/// Prints a message before there is a session. Rank 0 speaks first: a launcher then ends the others before they repeat
+/// Prints a message before there is a session. Rank 0 speaks first: a launcher then kills the others before they repeat
 /// it; of tasks that nothing connects it speaks alone.
 void print_early(const char* message);
 

@@ -1,4 +1,4 @@
-// What a command may write, held against what it reads and against what lies there: the one place for all commands.
+// What a command may write, checked against what it reads and what exists already: the one place for all commands.
 #pragma once
 
 #include <filesystem>
@@ -15,7 +15,7 @@ struct InputPath {
   std::filesystem::path path;
 };
 
-/// Everything that the command of `config` reads: keys with a path, --config files, and what a run stands on (its data
+/// Everything that the command of `config` reads: keys with a path, --config files, and what a run depends on (its data
 /// set, base model and adapter, as RUN/config.ini has them). Files that are not there are named all the same.
 std::vector<InputPath> inputs_of(const Config& config);
 

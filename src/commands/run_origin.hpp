@@ -11,14 +11,14 @@
 
 namespace vixen {
 
-/// Attributes of a predictions file: the content of the queries and labels that its rows and ids stand for.
+/// Attributes of a predictions file: the content of the queries and labels that its rows and ids refer to.
 inline constexpr const char* kQueriesContent = "queries_content";
 inline constexpr const char* kLabelsContent = "labels_content";
 
 struct RunOrigin {
   std::string data_path;
   DatasetIdentity data;
-  nlohmann::json base;  // weight_fingerprint of the frozen base; null where the model stands alone
+  nlohmann::json base;  // weight_fingerprint of the frozen base; null where the model is complete in itself
 };
 
 /// As it is written beside the model.

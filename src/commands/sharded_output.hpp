@@ -1,4 +1,4 @@
-// HDF5 matrices whose rows lie on several ranks: rank 0 writes, the others send their rows in blocks.
+// HDF5 matrices whose rows are distributed over ranks: rank 0 writes, the others send their rows in blocks.
 #pragma once
 
 #include <ATen/core/Tensor.h>

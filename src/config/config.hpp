@@ -54,7 +54,7 @@ struct LoraConfig {
   std::string adapter;                           // PEFT folder to start from, or to read the model with
 };
 
-/// The prompt around text and pictures. Strings are looked up among the data set's prompts, where they lie tokenised.
+/// The prompt around text and pictures. Strings are looked up among the data set's prompts, which are stored tokenised.
 struct TemplateConfig {
   UseTemplate use = UseTemplate::kAuto;  // auto: decoders yes, encoders no
   PieceOrder order = PieceOrder::kAuto;  // auto: decoders text first, encoders images first
@@ -80,10 +80,10 @@ struct TrainConfig {
   double clip_norm = 0;               // 0: no clipping
   int64_t evaluate_every_epochs = 0;  // 0: after the last epoch only
   std::string best_metric = "P@1";
-  double image_dropout = 0;       // probability that a sequence of a training step goes without its pictures
-  double memory_gb = 0;           // device memory a rank may use, 1e9 bytes; 0: no budget, everything is kept
-  int64_t chunks = 0;             // gradient caching: parts of a rank's batch; 0: what memory_gb asks for, else 1
-  int64_t recompute_layers = -1;  // layers whose activations are computed again; < 0: what memory_gb asks for, else 0
+  double image_dropout = 0;             // probability that a sequence of a training step goes without its pictures
+  double memory_gb = 0;                 // device memory a rank may use, 1e9 bytes; 0: no budget, everything is kept
+  int64_t chunks = 0;                   // gradient caching: parts of a rank's batch; 0: what memory_gb asks for, else 1
+  int64_t recompute_layers = -1;        // layers whose activations are recomputed; < 0: what memory_gb asks for, else 0
   TableHome tables = TableHome::kAuto;  // where query bank and centroids live; auto: what memory_gb asks for
 };
 
@@ -122,7 +122,7 @@ struct IndexConfig {
   int64_t nlist = 0;           // IVF-PQ: lists of a rank; 0: by its rows
   int64_t nprobe = 0;          // IVF-PQ: lists read for a query; 0: by nlist
   int64_t pq_bytes = 0;        // IVF-PQ: bytes of a row's code; 0: by the width
-  int64_t pq_refine = 4;       // IVF-PQ: candidates a place that are scored again; 0: none
+  int64_t pq_refine = 4;       // IVF-PQ: candidates a place that are rescored; 0: none
   int64_t hnsw_links = 32;     // HNSW: links of a row in the upper layers, twice as many in the lowest
   int64_t hnsw_ef_build = 80;  // HNSW: candidates kept while a row is linked
   int64_t hnsw_ef = 0;         // HNSW: candidates kept while searching; 0: by k
@@ -176,7 +176,7 @@ struct PlanConfig {
 };
 
 struct CommConfig {
-  double deadline_seconds = 60;  // a collective without progress for this long ends the job
+  double deadline_seconds = 60;  // a collective without progress for this long terminates the job
 };
 
 struct KernelsConfig {

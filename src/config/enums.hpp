@@ -1,4 +1,4 @@
-// Settings with a few values: each enum beside the words that stand for its values in files, options and messages.
+// Settings with a few values: each enum with the names of its values in files, options and messages.
 #pragma once
 
 #include <array>
@@ -9,11 +9,11 @@
 
 namespace vixen {
 
-/// The words of an enum's values, in their order; specialised for every enum that a key has.
+/// The names of an enum's values, in their order; specialised for every enum that a key has.
 template <typename E>
 inline constexpr std::array<const char*, 0> kWords{};
 
-/// The word of a value.
+/// The name of a value.
 template <typename E>
 requires(!kWords<E>.empty()) constexpr const char* name_of(E value) {
   return kWords<E>.at(static_cast<size_t>(value));

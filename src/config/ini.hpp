@@ -10,13 +10,13 @@
 
 namespace vixen {
 
-/// The text without what looks blank at its ends: spaces, tabs, no-break, zero-width and other Unicode blanks.
+/// The text without leading and trailing blanks: spaces, tabs, no-break, zero-width and other Unicode blanks.
 std::string_view without_blanks(std::string_view text);
 
-/// Whether an INI value must stand in quotes to be read back as it is.
+/// Whether an INI value must be quoted to be read back unchanged.
 bool needs_quotes(std::string_view value);
 
-/// UserError when the value stands in the quotes of a word processor, which nothing would take off.
+/// UserError when the value has typographic quotes, which are not removed.
 void refuse_curly_quotes(std::string_view value, const std::string& where);
 
 /// Calls set(key, value, where) for every assignment of an INI text. Lines end in \n, \r\n or \r; a UTF-8 byte order

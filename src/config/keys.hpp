@@ -28,7 +28,7 @@ struct EnumField {
   std::function<void(size_t)> set;
 };
 
-/// The member of a Config that a key stands for.
+/// The member of a Config that a key sets.
 using Field = std::variant<std::string*, int64_t*, uint64_t*, double*, bool*, std::vector<int64_t>*, EnumField>;
 
 /// What a number may be: low <= value <= high (or < high). Lists: every element.

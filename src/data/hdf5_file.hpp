@@ -1,4 +1,4 @@
-// An HDF5 file as we use it: attributes, where contiguous datasets lie, and new contiguous datasets.
+// An HDF5 file as we use it: attributes, offsets of contiguous datasets, and new contiguous datasets.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,7 @@ namespace vixen {
 enum class DatasetLayout { kContiguous, kCompact, kChunked, kVirtual, kExternal };
 const char* layout_name(DatasetLayout layout);
 
-/// Where a dataset lies, and in which file.
+/// The file and offset of a dataset.
 struct DatasetLocation {
   std::vector<int64_t> shape;
   bool is_null = false;  // no values and no shape at all (HDF5's null dataspace)
@@ -22,7 +22,7 @@ struct DatasetLocation {
   std::string type_name;  // as found: "big-endian float32", "strings"
   DatasetLayout layout = DatasetLayout::kContiguous;
   std::filesystem::path file;  // that holds the object: another one than was opened behind an external link
-  /// The values lie in one piece of `file`, little-endian: they may be mapped. False where there are none.
+  /// The values are contiguous in `file` and little-endian: they may be mapped. False where there are none.
   bool is_mappable = false;
   int64_t offset_bytes = 0;  // from the start of `file`, when mappable
   int64_t size_bytes = 0;    // elements x element size

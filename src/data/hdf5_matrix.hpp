@@ -47,7 +47,7 @@ class MatrixReader {
 /// Which floats a written dataset may hold.
 enum class Floats {
   kFinite,
-  kFiniteOrMinusInfinity,  // scores: -infinity stands beside id -1, where there is no result
+  kFiniteOrMinusInfinity,  // scores: -infinity goes with id -1, where there is no result
 };
 
 /// Writes a file of contiguous 2-D datasets by row ranges, atomically: the file appears under its name on close().

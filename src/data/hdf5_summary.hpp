@@ -1,4 +1,4 @@
-// What lies in an HDF5 file: attributes and datasets, as text and numbers for reports.
+// The contents of an HDF5 file: attributes and datasets, as text and numbers for reports.
 #pragma once
 
 #include <cstdint>

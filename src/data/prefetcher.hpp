@@ -36,7 +36,7 @@ class Prefetcher {
   Prefetcher& operator=(const Prefetcher&) = delete;
 
   /// The next item in order; blocks until it is there. Rethrows what produce threw, at the item for which it threw, and
-  /// again at every later call. At most last - first calls.
+  /// also at every later call. At most last - first calls.
   T next() {
     std::unique_lock lock(mutex_);
     VIXEN_CHECK(next_ < last_, "no item is left");

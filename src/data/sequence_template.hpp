@@ -25,7 +25,7 @@ struct SequenceTemplate {
   bool images_first = true;
   std::vector<int32_t> text_prefix, image_prefix, closing;
   /// The token that begins every text of the data set (Llama's <|begin_of_text|>), -1: none. It opens the sequence:
-  /// where something stands in front of the text it is moved there, for it is the attention sink.
+  /// where a piece precedes the text it is moved there, for it is the attention sink.
   int32_t bos = -1;
   /// compat.padded_positions of decoders: as the authors' code, every text takes text_slots positions (the pads'
   /// numbers are skipped), the image prefix is there without pictures too, and pictures take all image slots.

@@ -1,4 +1,4 @@
-// Blocks of host memory for CPU tensors: large ones are mapped, kept when they are given back, and handed out again.
+// Blocks of host memory for CPU tensors: large ones are mapped, kept when they are freed, and reused.
 //
 // A training step makes and drops the same large tensors over and over, in sizes that differ a little from batch to
 // batch. The C library either maps each one anew, page fault by page fault, or keeps them on a heap that such sizes

@@ -1,4 +1,4 @@
-// What the kernel says about CPUs: who may run where, how CPUs lie, how much of their time a container gets.
+// What the kernel says about CPUs: affinity masks, topology, how much of their time a container gets.
 #pragma once
 
 #include <sys/types.h>

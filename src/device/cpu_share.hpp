@@ -7,7 +7,7 @@
 
 namespace vixen {
 
-/// Where a CPU (a hardware thread, by the kernel's number) lies.
+/// The place of a CPU (a hardware thread, by the kernel's number) in the topology.
 struct CpuPlace {
   int cpu = 0;
   int core = 0;  // CPUs of one core have one number here, any
@@ -23,7 +23,7 @@ struct CpuShares {
 
 /// Deals CPUs to the ranks of a node: disjoint shares as even as possible, whole cores before their hardware threads,
 /// neighbours within a NUMA node together.
-/// masks[r]: the CPUs that rank r may use, ascending, which may overlap others' in any way; its share lies within.
+/// masks[r]: the CPUs that rank r may use, ascending, which may overlap others' in any way; its share is within.
 /// wanted_nodes[r]: the NUMA node that rank r should be near, -1: any; left aside where that node has too few CPUs for
 /// the ranks that want it. topology: places of CPUs; one that it lacks counts as a core of its own on node 0.
 /// A function of its arguments: every rank computes the same.

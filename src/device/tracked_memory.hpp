@@ -11,7 +11,7 @@ void track_tensor_memory();
 /// Bytes of the CPU tensors that are alive, 0 without track_tensor_memory(), and the most since the last reset.
 int64_t tensor_bytes();
 int64_t peak_tensor_bytes();
-/// The peak starts again from what is alive now.
+/// Resets the peak to what is allocated now.
 void reset_peak_tensor_bytes();
 
 }  // namespace vixen

@@ -21,8 +21,8 @@ class Metrics {
   /// weights: inverse propensities [L]; label_counts [L]: training frequency, for the deciles.
   Metrics(std::vector<double> weights, std::vector<int64_t> label_counts);
 
-  /// One query: predicted ids best first (-1 ends the list; filtered already), and its true labels (ascending). A query
-  /// without true labels adds 0 to every sum and 1 to the row count, as the field's public code does.
+  /// One query: predicted ids best first (-1 terminates the list; filtered already), and its true labels (ascending). A
+  /// query without true labels adds 0 to every sum and 1 to the row count, as the field's public code does.
   void add(std::span<const int64_t> predicted, std::span<const int32_t> truth);
 
   /// For reduction over ranks: all sums in one vector, and back.

@@ -78,7 +78,7 @@ struct RmsForwardArgs {
   const float* weight;
   void* sum;    // [T, D], null: x is what is normalised
   void* y;      // [T, D]
-  float* rstd;  // [T]: written by the forward, read when y is made again
+  float* rstd;  // [T]: written by the forward, read when y is recomputed
 };
 
 struct RmsBackwardArgs {

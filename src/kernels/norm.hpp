@@ -1,4 +1,4 @@
-// Layer norm fused with what stands around it in a post-norm transformer: y = LN(dropout(x) + residual).
+// Layer norm fused with its neighbours in a post-norm transformer: y = LN(dropout(x) + residual).
 //   x, residual, y [T, D] float32 or bfloat16; statistics, weights and their gradients float32.
 #pragma once
 

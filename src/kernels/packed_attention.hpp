@@ -33,7 +33,7 @@ constexpr int64_t attention_statistics_bytes(int64_t positions, const AttentionS
 }
 /// FLOPs of the forward over sequences of L positions, given the sums of L and of L^2: scores and their product with
 /// the values for every pair of positions that see each other, 2 FLOPs a multiply-add. The backward is counted as twice
-/// that; scores that it computes again are not.
+/// that; recomputed scores are not.
 constexpr double attention_flops(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,
                                  const AttentionShape& shape) {
   const double pairs = shape.causal ? 0.5 * static_cast<double>(sum_squared_lengths + positions)

@@ -18,7 +18,7 @@ struct BatchShape {
 /// Bytes of one layer for a batch.
 struct LayerBytes {
   int64_t kept = 0;                // for the backward pass
-  int64_t recomputed = 0;          // kept of a layer that is computed again: its input
+  int64_t recomputed = 0;          // kept of a recomputed layer: its input
   int64_t transient_forward = 0;   // largest sum of tensors that live only within the forward pass
   int64_t transient_backward = 0;  // the same for the backward pass
 };
@@ -26,7 +26,7 @@ struct LayerBytes {
 /// Bytes of a pass besides the store: tensors kept for the backward pass and the largest that live for a moment.
 struct ActivationBytes {
   int64_t kept_a_layer = 0;        // of a layer whose activations are kept
-  int64_t recomputed_a_layer = 0;  // of a layer that is computed again: its input
+  int64_t recomputed_a_layer = 0;  // of a recomputed layer: its input
   int64_t ends = 0;                // kept outside the layers: embeddings, pooling, pictures
   int64_t transient_forward = 0;   // largest sum of tensors that live only within a layer's forward pass
   int64_t transient_backward = 0;  // the same for a layer's backward pass

@@ -37,7 +37,7 @@ class Encoder {
   int64_t width() const { return traits().width; }
   int64_t n_layers() const { return traits().layers; }
 
-  /// From now on the first `layers` layers keep their input only, and are computed again in the backward pass. The
+  /// From now on the first `layers` layers keep their input only, and are recomputed in the backward pass. The
   /// gradients are the same to the bit.
   virtual void set_recompute_layers(int64_t layers) = 0;
 

@@ -1,4 +1,4 @@
-// What passes of an encoder cost: sums over what layers, adapters, pictures and ends state of themselves.
+// What passes of an encoder cost: sums of the costs that layers, adapters, picture adapters and pooling report.
 #pragma once
 
 #include "model/backbone.hpp"

@@ -8,7 +8,7 @@ namespace vixen {
 
 /// `model` with pooling and mask settled: where model.pooling is auto, what the folders say (of the adapter, where
 /// there is one, then of the model), else the mean; a mask that is auto becomes bidirectional in a decoder whose
-/// config.json says is_causal = false. A key that was given stands, with a line in the log where a folder says
+/// config.json says is_causal = false. A key that was given wins, with a line in the log where a folder says
 /// something else.
 ///
 /// Read are modules.json, the pooling module's config.json (both forms), sentence_bert_config.json and

@@ -1,4 +1,4 @@
-// Which step a pass belongs to, and what all layers of the pass share: where sequences lie, and the keys of dropout.
+// Which step a pass belongs to, and what all layers of the pass share: sequence offsets, and dropout keys.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -33,7 +33,7 @@ struct TimePart {
 };
 
 struct TimePlan {
-  double forward_flops = 0, backward_flops = 0, repeated_flops = 0;  // of a step of one rank; repeated: computed again
+  double forward_flops = 0, backward_flops = 0, repeated_flops = 0;  // of a step of one rank; repeated: recomputation
   std::vector<TimePart> step;                                        // parts of a step
   std::vector<TimePart> run;  // parts of the whole run: steps, passes, clustering, evaluations
   int64_t steps_per_epoch = 0;

@@ -1,4 +1,4 @@
-// How far a score of the prefilter's matrix product can lie from the canonical score: what makes the search exact.
+// A bound on the difference between the prefilter's score and the canonical score: what makes the search exact.
 //
 // With q^ and l^ the rounded copies that the product reads (q^ = q in float32):
 //   |q.l - q^.l^| <= |q - q^| |l| + |q^| |l - l^|                   (Cauchy-Schwarz, norms of the actual residuals)

@@ -1,4 +1,4 @@
-// What the FAISS indexes share: candidates block by block, scored again with the canonical score, in the total order.
+// What the FAISS indexes share: candidates block by block, rescored with the canonical score, in the total order.
 //
 // FAISS cuts its work by the number of threads, and what a sum or a matrix product rounds to depends on the cut. Here
 // work is cut into blocks of fixed size that run on one thread each, so that an index and its answers are the same for

@@ -15,7 +15,7 @@ struct IvfPqSizes {
   int64_t lists = 0;         // 0: too few rows
   int64_t probes = 0;        // lists that are read for a query
   int64_t code_bytes = 0;    // of a row; 0: too few rows
-  int64_t padded_width = 0;  // width with zeros behind, so that every byte of a code stands for as many dimensions
+  int64_t padded_width = 0;  // width with zeros behind, so that every byte of a code covers as many dimensions
 };
 
 /// lists: search.nlist, 0: 4 sqrt(rows); at most rows / 39, as k-means wants 39 points a centroid. probes:

@@ -1,5 +1,5 @@
 // Gradient caching (GradCache, arXiv 2101.06983): a batch is embedded in chunks that keep nothing, and every chunk is
-// embedded again, with its graph, once the gradients of the whole batch's embeddings are known.
+// re-embedded, with activations kept, once the gradients of the whole batch's embeddings are known.
 //   n sequences in C chunks; h [n, D]
 #pragma once
 
@@ -28,7 +28,7 @@ class ChunkedEncoder {
   /// h [n, D] float32 of all sequences, in order. Local.
   at::Tensor forward();
   /// grad_h [n, D]: adds into the store's gradients. Dropout is keyed by step and sequence, so that the second pass is
-  /// the first one again. on_ready as Encoder::backward; called in the last chunk, when all have been added. Local.
+  /// identical to the first. on_ready as Encoder::backward; called in the last chunk, when all have been added. Local.
   void backward(const at::Tensor& grad_h, const std::function<void(int, int)>& on_ready);
 
  private:

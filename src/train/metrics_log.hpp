@@ -15,7 +15,7 @@ class EventFileWriter;
 /// Appends to RUN/metrics.jsonl and RUN/events.out.tfevents.*. Rank 0 only.
 class MetricsLog {
  public:
-  /// Opens for appending. Lines with a step above `resume_step` are dropped first: they will be written again.
+  /// Opens for appending. Lines with a step above `resume_step` are dropped first: they will be rewritten.
   MetricsLog(const std::filesystem::path& run_dir, int64_t resume_step);
   ~MetricsLog();
 

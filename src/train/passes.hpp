@@ -21,7 +21,7 @@ FirstPassSeconds first_passes(TrainingParts& parts);
 /// Embeds all training queries anew and makes the centroids of it. Collective.
 void refresh_centroids(TrainingParts& parts, const std::string& progress_label);
 
-/// Unit rows that stand for this rank's labels in a search [local labels, D]: their prototypes, or their embeddings.
+/// Unit rows that represent this rank's labels in a search [local labels, D]: their prototypes, or their embeddings.
 /// Collective.
 at::Tensor label_representations(TrainingParts& parts);
 

@@ -29,7 +29,7 @@ class RunLog {
   /// A run that goes on from `step`, with so many queries of its epochs to come. Opens RUN/metrics.jsonl on rank 0.
   RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm);
 
-  /// Whether the step after `steps_done` ends an interval; such a step is asked for its gradient norm.
+  /// Whether the step after `steps_done` is the last of an interval; such a step is asked for its gradient norm.
   bool due(int64_t steps_done) const;
 
   /// Takes note of a step. data_seconds: waited for its input. At the end of an interval the host waits for the device:

@@ -14,7 +14,7 @@ struct CpuKernels {
 /// The table of the best instruction set of this machine, or of the forced one.
 const CpuKernels& cpu_kernels();
 
-/// For tests and benchmarks: use "avx512", "avx2" or "baseline" from now on, nullptr for the best again. False, and
+/// For tests and benchmarks: use "avx512", "avx2" or "baseline" from now on, nullptr for the best available. False, and
 /// nothing changes, when this machine cannot run it. Not thread-safe.
 bool force_cpu_isa(const char* isa);
 

@@ -26,7 +26,7 @@ std::vector<LoraModule> lora_modules(const LoraConfig& config);
 /// alpha / sqrt(r) or alpha / r.
 double lora_scale(const LoraConfig& config);
 
-/// A linear layer with what stands beside it: indices into a ParameterStore.
+/// A linear layer and its adapter: indices into a ParameterStore.
 struct AdaptedLinear {
   int weight = -1;  // [O, I]
   int bias = -1;    // [O]; -1: none
@@ -71,7 +71,7 @@ struct LoraDropout {
 /// undefined in float32 without dropout, where the product is that of the merged weight (O I floats for the call).
 at::Tensor adapted_linear(const ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& x,
                           const LoraDropout& dropout, at::Tensor* u);
-/// Gradients of the trained ones among W, b, A, B into the store. u as kept, or undefined: computed again from x.
+/// Gradients of the trained ones among W, b, A, B into the store. u as kept, or undefined: recomputed from x.
 /// grad_x [T, I]: the gradient of x is added to it when it is defined, else it is made. want_grad_x false: no gradient
 /// of x (returns undefined).
 at::Tensor adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,

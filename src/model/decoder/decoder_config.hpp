@@ -21,7 +21,7 @@ struct RopeScaling {
   double low_freq_factor = 1, high_freq_factor = 4;            // llama3
   int64_t original_positions = 0;                              // llama3, yarn
   double beta_fast = 32, beta_slow = 1, attention_factor = 0;  // yarn; attention_factor 0: from factor
-  bool truncate = true;                                        // yarn: the ramp begins and ends at whole pairs
+  bool truncate = true;                                        // yarn: the ramp is truncated to whole pairs
 };
 /// What yarn multiplies cos and sin by: 0.1 scale ln(factor) + 1, or 1 without stretching.
 double yarn_attention_factor(double factor, double scale);

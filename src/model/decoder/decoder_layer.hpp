@@ -36,7 +36,7 @@ class DecoderLayer {
   DecoderLayer(ParameterStore& store, const DecoderConfig& config, DecoderLayerParameters parameters);
 
   /// What the backward needs: (2 D + (H + 2 Hkv) d + H d + 2 F) T elements of the compute dtype, x A^T of the adapters,
-  /// and a few numbers a position. Normalised inputs and the activation of the feed-forward block are computed again.
+  /// and a few numbers a position. Normalised inputs and the activation of the feed-forward block are recomputed.
   struct Saved {
     at::Tensor input;  // x
     at::Tensor rstd1;  // [T]

@@ -20,7 +20,7 @@ inline constexpr const char* kWeightIndexFile = "model.safetensors.index.json";
 class WeightFiles {
  public:
   /// Maps every file; reads headers only. UserError naming file and tensor: neither file there, a shard of the index
-  /// missing, a tensor that the index places in a shard without it. Where both forms lie in the folder,
+  /// missing, a tensor that the index places in a shard without it. If the folder holds both forms,
   /// model.safetensors is read, as transformers does; no file is looked at that holds none of the tensors.
   explicit WeightFiles(const std::filesystem::path& folder);
 
