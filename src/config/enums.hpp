@@ -61,13 +61,29 @@ enum class PieceOrder { kAuto, kTextFirst, kImagesFirst };  // template.order
 template <>
 inline constexpr std::array kWords<PieceOrder> = {"auto", "text_first", "images_first"};
 
-enum class Method { kPrime, kNgame, kTriplet };  // train.method
+enum class Method {  // train.method
+#define VIXEN_OBJECTIVE(enumerator, name) enumerator,
+#include "config/objectives.inl"
+#undef VIXEN_OBJECTIVE
+};
 template <>
-inline constexpr std::array kWords<Method> = {"prime", "ngame", "triplet"};
+inline constexpr std::array kWords<Method> = {
+#define VIXEN_OBJECTIVE(enumerator, name) #name,
+#include "config/objectives.inl"
+#undef VIXEN_OBJECTIVE
+};
 
-enum class SamplerKind { kClustered, kShuffled };  // train.sampler
+enum class SamplerKind {  // train.sampler
+#define VIXEN_SAMPLER(enumerator, name) enumerator,
+#include "config/samplers.inl"
+#undef VIXEN_SAMPLER
+};
 template <>
-inline constexpr std::array kWords<SamplerKind> = {"clustered", "shuffled"};
+inline constexpr std::array kWords<SamplerKind> = {
+#define VIXEN_SAMPLER(enumerator, name) #name,
+#include "config/samplers.inl"
+#undef VIXEN_SAMPLER
+};
 
 enum class TableHome { kAuto, kDevice, kHost };  // train.tables
 template <>

@@ -1,23 +1,15 @@
 // The table of objectives, and the costs that follow from their counts.
 #include "objective/objective.hpp"
 
-#include <algorithm>
-
 #include "base/check.hpp"
 
 namespace vixen {
+
+#define VIXEN_OBJECTIVE(enumerator, name) std::unique_ptr<Objective> make_##name(const LossConfig& config);
+#include "config/objectives.inl"
+#undef VIXEN_OBJECTIVE
+
 namespace {
-
-struct Row {
-  Method method;
-  std::unique_ptr<Objective> (*make)(const LossConfig&);
-};
-
-constexpr Row kObjectives[] = {
-    {Method::kPrime, make_prime},
-    {Method::kNgame, make_ngame},
-    {Method::kTriplet, make_triplet},
-};
 
 constexpr int64_t kFloat = 4;
 
@@ -27,11 +19,20 @@ double elements(int64_t b, int64_t m) {
 
 }  // namespace
 
+std::unique_ptr<Objective> make_objective(Method method, const LossConfig& config) {
+  switch (method) {
+#define VIXEN_OBJECTIVE(enumerator, name) \
+  case Method::enumerator:                \
+    return make_##name(config);
+#include "config/objectives.inl"
+#undef VIXEN_OBJECTIVE
+  }
+  VIXEN_CHECK(false, "no objective for method {}", static_cast<int>(method));
+  return nullptr;
+}
+
 std::unique_ptr<Objective> make_objective(const Config& config) {
-  const auto* row = std::find_if(std::begin(kObjectives), std::end(kObjectives),
-                                 [&](const Row& candidate) { return candidate.method == config.train.method; });
-  VIXEN_CHECK(row != std::end(kObjectives), "no objective for method {}", static_cast<int>(config.train.method));
-  return row->make(config.loss);
+  return make_objective(config.train.method, config.loss);
 }
 
 int64_t Objective::bytes(int64_t b, int64_t m) const {

@@ -1,5 +1,6 @@
 // What a training step minimises (docs/algorithm.md section 4): named terms and explicit gradients with respect to the
-// unit rows of the whole batch. A pure function over ATen: no communication, no autograd, the same on every rank.
+// unit rows of the whole batch. A pure function over ATen: no communication, no autograd, the same on every rank. A new
+// objective is a file of this folder that defines make_NAME, and a row of config/objectives.inl.
 //   B queries, M >= B label columns (the drawn positive of each query, then extra ones), D width
 #pragma once
 
@@ -76,12 +77,9 @@ class Objective {
   virtual Costs costs() const = 0;
 };
 
-/// The row of the table of objectives for config.train.method.
+/// The objective of a row of config/objectives.inl.
+std::unique_ptr<Objective> make_objective(Method method, const LossConfig& config);
+/// That of config.train.method.
 std::unique_ptr<Objective> make_objective(const Config& config);
-
-// One factory a file; the table is in objective.cpp.
-std::unique_ptr<Objective> make_prime(const LossConfig& config);
-std::unique_ptr<Objective> make_ngame(const LossConfig& config);
-std::unique_ptr<Objective> make_triplet(const LossConfig& config);
 
 }  // namespace vixen

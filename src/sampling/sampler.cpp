@@ -1,24 +1,13 @@
 // The table of samplers, and what a sampler does that keeps nothing.
 #include "sampling/sampler.hpp"
 
-#include <algorithm>
-
 #include "base/check.hpp"
 
 namespace vixen {
-namespace {
 
-struct Row {
-  SamplerKind kind;
-  std::unique_ptr<Sampler> (*make)(const Config&, int64_t);
-};
-
-constexpr Row kSamplers[] = {
-    {SamplerKind::kClustered, make_clustered},
-    {SamplerKind::kShuffled, make_shuffled},
-};
-
-}  // namespace
+#define VIXEN_SAMPLER(enumerator, name) std::unique_ptr<Sampler> make_##name(const Config& config, int64_t n_queries);
+#include "config/samplers.inl"
+#undef VIXEN_SAMPLER
 
 std::vector<int64_t> Sampler::extra_labels(uint64_t, int64_t) const {
   return {};
@@ -37,10 +26,15 @@ double Sampler::update_traffic_bytes(int64_t, int64_t) const {
 }
 
 std::unique_ptr<Sampler> make_sampler(const Config& config, int64_t n_queries) {
-  const auto* row = std::find_if(std::begin(kSamplers), std::end(kSamplers),
-                                 [&](const Row& candidate) { return candidate.kind == config.train.sampler; });
-  VIXEN_CHECK(row != std::end(kSamplers), "no sampler of kind {}", static_cast<int>(config.train.sampler));
-  return row->make(config, n_queries);
+  switch (config.train.sampler) {
+#define VIXEN_SAMPLER(enumerator, name) \
+  case SamplerKind::enumerator:         \
+    return make_##name(config, n_queries);
+#include "config/samplers.inl"
+#undef VIXEN_SAMPLER
+  }
+  VIXEN_CHECK(false, "no sampler of kind {}", static_cast<int>(config.train.sampler));
+  return nullptr;
 }
 
 }  // namespace vixen

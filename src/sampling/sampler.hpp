@@ -1,5 +1,6 @@
 // Which queries meet in a batch: a sampler gives the order of an epoch and what joins a batch beside its own labels,
-// looks at the run at the end of each epoch, and keeps its state in checkpoints (docs/algorithm.md section 6).
+// looks at the run at the end of each epoch, and keeps its state in checkpoints (docs/algorithm.md section 6). A new
+// sampler is a file of this folder that defines make_NAME, and a row of config/samplers.inl.
 //   N training queries, B queries of a batch, M label columns
 #pragma once
 
@@ -54,11 +55,7 @@ class Sampler {
   virtual double update_traffic_bytes(int64_t local_queries, int64_t width) const;
 };
 
-/// The row of the table of samplers for config.train.sampler. n_queries: N.
+/// The sampler of config.train.sampler. n_queries: N.
 std::unique_ptr<Sampler> make_sampler(const Config& config, int64_t n_queries);
-
-// One factory a file; the table is in sampler.cpp.
-std::unique_ptr<Sampler> make_shuffled(const Config& config, int64_t n_queries);
-std::unique_ptr<Sampler> make_clustered(const Config& config, int64_t n_queries);
 
 }  // namespace vixen

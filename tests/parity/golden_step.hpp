@@ -46,7 +46,7 @@ inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOption
   expect_close(z, "z");
 
   const Normalized q_unit = normalize_rows(h.narrow(0, 0, b)), u_unit = normalize_rows(u), z_unit = normalize_rows(z);
-  const auto prime = make_prime(LossConfig{});
+  const auto prime = make_objective(Method::kPrime, LossConfig{});
   std::vector<at::Tensor> draws;
   for (const DrawSpec& spec : prime->draws()) draws.push_back(golden.tensor(std::string("draws.") + spec.name));
   const ObjectiveResult loss =

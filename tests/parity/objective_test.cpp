@@ -35,7 +35,7 @@ TEST_P(OfficialLoss, ValuesAndGradients) {
     LossConfig config;
     config.tie_gradient = tie;
     config.fixed_positive = fixture.fixed_positive;
-    const auto prime = make_prime(config);
+    const auto prime = make_objective(Method::kPrime, config);
     std::vector<at::Tensor> draws;
     for (const DrawSpec& spec : prime->draws()) draws.push_back(golden.tensor(std::string("pos_") + spec.name));
     const ObjectiveResult result = prime->evaluate({q, u, z, positives, draws});
@@ -64,7 +64,7 @@ TEST(OfficialLossNgame, FirstTermAlone) {
   for (const auto dtype : {at::kDouble, at::kFloat}) {
     const at::Tensor diagonal = at::arange(golden.tensor("q").size(0), at::kLong);
     ASSERT_TRUE(golden.tensor("pos_u").equal(diagonal));
-    const ObjectiveResult result = make_ngame(LossConfig{})
+    const ObjectiveResult result = make_objective(Method::kNgame, LossConfig{})
                                        ->evaluate({golden.tensor("q").to(dtype),
                                                    golden.tensor("u").to(dtype),
                                                    {},

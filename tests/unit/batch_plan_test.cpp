@@ -38,7 +38,7 @@ struct Plans : testing::Test {
   test::TempDir dir;
   Dataset dataset;
   std::vector<double> weights;
-  std::unique_ptr<Objective> prime = make_prime(LossConfig{});  // draws u, i, uv, r
+  std::unique_ptr<Objective> prime = make_objective(Method::kPrime, LossConfig{});  // draws u, i, uv, r
 };
 
 enum Draw { kU, kI, kUv, kR };
@@ -266,7 +266,7 @@ TEST_F(Plans, ExtraColumnsJoinTheBatch) {
 
 // Only what the objective asks for is drawn.
 TEST_F(Plans, DrawsAreThoseOfTheObjective) {
-  const auto ngame = make_ngame(LossConfig{});
+  const auto ngame = make_objective(Method::kNgame, LossConfig{});
   const BatchPlanner plans(dataset, weights, 12, 5, ngame->draws());
   EXPECT_TRUE(plans.plan(1, 0, shuffled(1)).draws.empty());
 }
