@@ -4,19 +4,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
+#include "base/lap.hpp"
+
 namespace vixen {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
 
 void settle(const at::Tensor& tensor) {
   if (tensor.defined() && tensor.is_cuda()) tensor.flatten().narrow(0, 0, 1).cpu();
@@ -25,11 +17,11 @@ void settle(const at::Tensor& tensor) {
 double median_seconds(const std::function<at::Tensor()>& work) {
   settle(work());
   std::vector<double> seconds;
-  const auto start = Clock::now();
-  while (seconds.size() < 3 || (seconds_since(start) < 0.5 && seconds.size() < 200)) {
-    const auto before = Clock::now();
+  const Lap all;
+  while (seconds.size() < 3 || (all.total() < 0.5 && seconds.size() < 200)) {
+    const Lap one;
     settle(work());
-    seconds.push_back(seconds_since(before));
+    seconds.push_back(one.total());
   }
   std::nth_element(seconds.begin(), seconds.begin() + static_cast<int64_t>(seconds.size() / 2), seconds.end());
   return seconds[seconds.size() / 2];
@@ -37,13 +29,7 @@ double median_seconds(const std::function<at::Tensor()>& work) {
 
 double shortest_us(int repeats, const std::function<void()>& work) {
   work();
-  double shortest = 1e300;
-  for (int i = 0; i < repeats; ++i) {
-    const auto start = Clock::now();
-    work();
-    shortest = std::min(shortest, seconds_since(start) * 1e6);
-  }
-  return shortest;
+  return fastest_seconds(repeats, work) * 1e6;
 }
 
 }  // namespace vixen

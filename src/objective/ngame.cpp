@@ -15,13 +15,7 @@ class Ngame : public Objective {
   ObjectiveResult evaluate(const ObjectiveInput& input) const override {
     const auto mask = positive_mask(input);
     const auto own = diagonal_positives(input.q.size(0), input.u.size(0), input.q.options());
-    const auto term = row_loss(input.q.matmul(input.u.t()), mask, own, false, config_);
-    ObjectiveResult result;
-    result.terms = {{"loss_u", term.value}};
-    result.loss = term.value;
-    result.grad_q = term.grad.matmul(input.u);
-    result.grad_u = term.grad.t().matmul(input.q);
-    return result;
+    return result_of(row_loss(input.q.matmul(input.u.t()), mask, own, false, config_), input);
   }
 
  protected:

@@ -80,4 +80,13 @@ RowLoss row_loss(const at::Tensor& scores, const at::Tensor& mask, const at::Ten
   return {has_gaps ? (value.sum() / rows).squeeze(0) : value.mean(), grad};
 }
 
+ObjectiveResult result_of(const RowLoss& term, const ObjectiveInput& input) {
+  ObjectiveResult result;
+  result.loss = term.value;
+  result.terms = {{"loss_u", term.value}};
+  result.grad_q = term.grad.matmul(input.u);
+  result.grad_u = term.grad.t().matmul(input.q);
+  return result;
+}
+
 }  // namespace vixen

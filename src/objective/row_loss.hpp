@@ -26,12 +26,15 @@ struct Negatives {
 Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& mask, int64_t k);
 
 struct RowLoss {
-  at::Tensor value;  // scalar: mean over the rows that have a positive
+  at::Tensor value;  // scalar: mean over the rows (row_loss: over those that have a positive)
   at::Tensor grad;   // [R, C]: d value / d scores
 };
 /// Section 4, steps 1-5. mask bool [R, C]: relevant columns. positive int64 [R]: the column that is drawn for each row;
 /// with `has_gaps` it may be -1, and such a row is left out.
 RowLoss row_loss(const at::Tensor& scores, const at::Tensor& mask, const at::Tensor& positive, bool has_gaps,
                  const LossConfig& config);
+
+/// The whole result of an objective whose one term, "loss_u", is a loss of S = q u^T.
+ObjectiveResult result_of(const RowLoss& term, const ObjectiveInput& input);
 
 }  // namespace vixen

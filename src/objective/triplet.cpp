@@ -25,13 +25,7 @@ class Triplet : public Objective {
     auto grad = at::zeros_like(scores);
     grad.index_add_(0, row, slope);
     grad.index_put_({row, column}, -slope.sum(1), /*accumulate=*/true);
-
-    ObjectiveResult result;
-    result.loss = (violation.clamp_min(0) * negative).sum() / rows;
-    result.terms = {{"loss_u", result.loss}};
-    result.grad_q = grad.matmul(input.u);
-    result.grad_u = grad.t().matmul(input.q);
-    return result;
+    return result_of({(violation.clamp_min(0) * negative).sum() / rows, grad}, input);
   }
 
  protected:

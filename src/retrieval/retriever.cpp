@@ -3,10 +3,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
 #include "base/check.hpp"
+#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "comm/on_root.hpp"
 #include "retrieval/embed.hpp"
@@ -17,12 +17,10 @@
 namespace vixen {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Of the slowest rank, once the device has finished. Collective.
-double seconds_since(Clock::time_point start, const at::Tensor& result, Communicator& comm) {
+double seconds_until(const at::Tensor& result, const Lap& clock, Communicator& comm) {
   if (result.is_cuda() && result.numel() > 0) result.flatten().narrow(0, 0, 1).cpu();
-  return comm.max_host(std::chrono::duration<double>(Clock::now() - start).count());
+  return comm.max_host(clock.total());
 }
 
 // Labels that both lists of a query hold, and those of the second.
@@ -124,9 +122,9 @@ TopK Retriever::retrieve(const SequenceTable& queries, int64_t k, const Ragged<i
 
 TopK Retriever::retrieve(const at::Tensor& queries, int64_t k, const PairFilter& filter) {
   comm_.barrier();
-  const auto start = Clock::now();
+  const Lap clock;
   TopK found = search(*index_, queries, k, filter, "search");
-  report_.search_seconds = seconds_since(start, found.scores, comm_);
+  report_.search_seconds = seconds_until(found.scores, clock, comm_);
   report_.k = k;
   report_.recall.reset();
   const bool exact = index_kind(config_.method).exact;
