@@ -1,6 +1,8 @@
 // The kernel table: every row has a name, a family with a key, a CPU form for every instruction set, a reference, and a
 // comparison of the two; every kernels.* key means the same for each of its kernels.
+#include <cstdlib>
 #include <set>
+#include <string>
 
 #include "base/check.hpp"
 #include "config/keys.hpp"
@@ -27,6 +29,21 @@ TEST(KernelTable, EveryRowHasAFormForEveryInstructionSet) {
     EXPECT_STREQ(cpu_kernels().isa, isa);
     for (const RowFacts& row : kernel_row_facts()) EXPECT_TRUE(row.on_cpu(cpu_kernels().table)) << row.name;
   });
+}
+
+TEST(KernelTable, PyTorchsVariableHoldsTheKernelsToFewerInstructions) {
+  const char* variable = std::getenv("ATEN_CPU_CAPABILITY");
+  const std::string before = variable != nullptr ? variable : "";
+  const std::string best = cpu_variants().first[0]->isa;
+  setenv("ATEN_CPU_CAPABILITY", "avx2", 1);
+  EXPECT_EQ(cpu_variants().first[0]->isa, best == "avx512" ? "avx2" : best);
+  setenv("ATEN_CPU_CAPABILITY", "default", 1);
+  EXPECT_EQ(cpu_variants().count, 1);
+  EXPECT_STREQ(cpu_variants().first[0]->isa, "baseline");
+  if (variable != nullptr)
+    setenv("ATEN_CPU_CAPABILITY", before.c_str(), 1);
+  else
+    unsetenv("ATEN_CPU_CAPABILITY");
 }
 
 TEST(KernelTable, EveryKernelMeetsItsReference) {
