@@ -3,8 +3,10 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
+
 #include "base/lap.hpp"
-#include "bench/timing.hpp"
+#include "device/transfer.hpp"
 
 namespace vixen {
 namespace {

@@ -7,12 +7,9 @@
 #include <vector>
 
 #include "base/lap.hpp"
+#include "device/transfer.hpp"
 
 namespace vixen {
-
-void settle(const at::Tensor& tensor) {
-  if (tensor.defined() && tensor.is_cuda()) tensor.flatten().narrow(0, 0, 1).cpu();
-}
 
 double median_seconds(const std::function<at::Tensor()>& work) {
   settle(work());

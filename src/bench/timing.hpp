@@ -7,9 +7,6 @@
 
 namespace vixen {
 
-/// Waits for the device: what was timed has ended. A CPU tensor, or an undefined one, has.
-void settle(const at::Tensor& tensor);
-
 /// Median seconds of `work`, which returns what it made, repeated for about half a second after one call to warm up.
 double median_seconds(const std::function<at::Tensor()>& work);
 

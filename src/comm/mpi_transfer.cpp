@@ -9,18 +9,11 @@
 #include <thread>
 #include <utility>
 
+#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "comm/mpi_check.hpp"
 
 namespace vixen {
-
-namespace {
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-}  // namespace
 
 MpiTransfer::MpiTransfer(MPI_Comm comm, std::string name, double deadline_seconds)
     : comm_(comm), name_(std::move(name)), deadline_seconds_(deadline_seconds) {}
@@ -106,26 +99,26 @@ std::string MpiTransfer::missing() const {
 }
 
 void MpiTransfer::wait() {
-  Clock::time_point last_progress = Clock::now();
-  const Clock::time_point start = last_progress;
+  const Lap all;
+  Lap idle;
   int spins = 0;
   while (open_ > 0) {
     if (test()) {
-      last_progress = Clock::now();
+      idle = Lap{};
       continue;
     }
     if (++spins % 16 != 0) {
       sched_yield();
       continue;
     }
-    const double waited = seconds_since(last_progress);
+    const double waited = idle.total();
     if (waited > deadline_seconds_) {
       throw CommError(
           fmt::format("{}: {}: no progress for {:.1f} s, waiting for {} (dead, stuck, or in another collective)",
                       process_name(), name_, waited, missing()));
     }
     // Ranks may outnumber cores: after a millisecond whoever still computes needs the core more than we do.
-    if (seconds_since(start) > 1e-3) std::this_thread::sleep_for(std::chrono::microseconds(waited > 0.1 ? 500 : 50));
+    if (all.total() > 1e-3) std::this_thread::sleep_for(std::chrono::microseconds(waited > 0.1 ? 500 : 50));
   }
   requests_.clear();
   peers_.clear();

@@ -4,10 +4,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
+#include "base/lap.hpp"
 #include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/standard_streams.hpp"
@@ -16,11 +16,11 @@
 #include "bench/kernel_bench.hpp"
 #include "bench/machine_bench.hpp"
 #include "bench/search_bench.hpp"
-#include "bench/timing.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "device/device.hpp"
 #include "device/tracked_memory.hpp"
+#include "device/transfer.hpp"
 #include "eval/evaluator.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
@@ -29,12 +29,6 @@
 
 namespace vixen {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 void print_row(const std::string& name, const std::string& value, const std::string& remark = {}) {
   print_out("  {:<34} {:>16}  {}\n", name, value, remark);
@@ -123,17 +117,16 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   const auto& plan = parts.memory;
   const int64_t planned_bytes = plan.resident_bytes() + plan.step_bytes();
   for (int64_t index = 0; index < kWarmUp + kSteps; ++index) {
-    auto before = Clock::now();
+    Lap lap;
     const auto input = parts.step->prepare(parts.planner->plan(0, index % parts.planner->steps_per_epoch(), order),
                                            dataset, parts.pack);
-    const double packing = seconds_since(before);
-    before = Clock::now();
+    const double packing = lap.next();
     auto result = parts.step->accumulate(input);
     parts.step->update(0.5, false, result);
     settle(result.loss);
     progress.advance(1);
     if (index < kWarmUp) continue;
-    seconds += seconds_since(before);
+    seconds += lap.next();
     data += packing;
     positions += input.n_positions();
     queries += static_cast<int64_t>(input.plan.query_rows.size());

@@ -10,4 +10,8 @@ at::Tensor to_device(const at::Tensor& host, at::Device device) {
   return source.to(device, /*non_blocking=*/true);
 }
 
+void settle(const at::Tensor& tensor) {
+  if (tensor.defined() && tensor.is_cuda() && tensor.numel() > 0) tensor.flatten().narrow(0, 0, 1).cpu();
+}
+
 }  // namespace vixen

@@ -9,6 +9,7 @@
 #include "base/lap.hpp"
 #include "base/log.hpp"
 #include "comm/on_root.hpp"
+#include "device/transfer.hpp"
 #include "retrieval/embed.hpp"
 #include "search/exact_search.hpp"
 #include "search/sharded_search.hpp"
@@ -19,7 +20,7 @@ namespace {
 
 // Of the slowest rank, once the device has finished. Collective.
 double seconds_until(const at::Tensor& result, const Lap& clock, Communicator& comm) {
-  if (result.is_cuda() && result.numel() > 0) result.flatten().narrow(0, 0, 1).cpu();
+  settle(result);
   return comm.max_host(clock.total());
 }
 

@@ -139,10 +139,8 @@ BertLayerModules layer_modules(const BertConfig& config, int64_t layer) {
 }
 
 std::string saved_config_text(const ModelConfig& model, const BertConfig& config, const std::string& dtype) {
-  auto json = read_model_json(model.path);
-  json["architectures"] = nlohmann::ordered_json::array({std::string(config.variant->model_class)});
+  auto json = model_json_to_save(model.path, config.variant->model_class);
   json[std::string(config.variant->keys.layers)] = config.layers;
-  json.erase("auto_map");  // names code of the folder that we do not copy
   if (json.contains("is_decoder")) json["is_decoder"] = false;
   for (const char* key : {"dtype", "torch_dtype"})  // of what we write, whatever the folder's was
     if (json.contains(key)) json[key] = dtype;

@@ -240,10 +240,8 @@ DecoderLayerModules layer_modules(const DecoderConfig& config, int64_t layer) {
 }
 
 std::string saved_config_text(const ModelConfig& model, const DecoderConfig& config, const std::string& torch_dtype) {
-  auto json = read_model_json(model.path);
-  json["architectures"] = nlohmann::ordered_json::array({std::string(config.variant->model_class)});
+  auto json = model_json_to_save(model.path, config.variant->model_class);
   json["num_hidden_layers"] = config.layers;
-  json.erase("auto_map");  // names code of the folder that we do not copy
   if (json.contains("is_causal")) json["is_causal"] = model.mask != Mask::kBidirectional;
   if (json.contains("layer_types") && json["layer_types"].is_array())
     while (static_cast<int64_t>(json["layer_types"].size()) > config.layers)

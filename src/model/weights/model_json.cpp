@@ -33,6 +33,13 @@ nlohmann::ordered_json read_model_json(const std::filesystem::path& model) {
   return read_json_object(model_json_path(model), "the JSON object of a Hugging Face model");
 }
 
+nlohmann::ordered_json model_json_to_save(const std::filesystem::path& model, std::string_view model_class) {
+  auto json = read_model_json(model);
+  json["architectures"] = nlohmann::ordered_json::array({std::string(model_class)});
+  json.erase("auto_map");
+  return json;
+}
+
 void check_weight_count(const std::string& file, double weights, int64_t layers) {
   constexpr double kMostWeights = 1e13;
   constexpr int64_t kMostLayers = 10000;
