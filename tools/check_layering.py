@@ -19,7 +19,7 @@ LAYERS = [
     ["model", "cluster"],
     ["search"],
     ["objective", "checkpoint", "prototypes", "retrieval"],
-    ["sampling"],
+    ["sampling", "mining"],
     ["plan"],
     ["train", "eval"],
     ["bench"],

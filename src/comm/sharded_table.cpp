@@ -134,6 +134,17 @@ ShardedTable::ShardedTable(Communicator& comm, int64_t n_rows, int64_t width, at
   local_ = at::zeros({local_range().size(), width}, at::dtype(dtype).device(device));
 }
 
+ShardedTable::ShardedTable(Communicator& comm, int64_t n_rows, at::Tensor local)
+    : comm_(&comm),
+      shards_(n_rows, comm.world_size()),
+      width_(local.size(-1)),
+      placement_(TablePlacement::kDevice),
+      local_(std::move(local)) {
+  VIXEN_CHECK(local_.dim() == 2 && local_.size(0) == local_range().size() && local_.device() == comm.device() &&
+                  (local_.scalar_type() == at::kFloat || local_.scalar_type() == at::kHalf),
+              "{} rows on rank {}, its share of {} is {}", local_.size(0), comm.rank(), n_rows, local_range().size());
+}
+
 at::Tensor& ShardedTable::local() {
   settle();
   return local_;

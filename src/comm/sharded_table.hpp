@@ -23,6 +23,9 @@ class ShardedTable {
   /// All zeros. dtype float32 or float16 (storage); gather returns float32 in both cases.
   ShardedTable(Communicator& comm, int64_t n_rows, int64_t width, at::ScalarType dtype = at::kFloat,
                TablePlacement placement = TablePlacement::kDevice, int64_t block_rows = RowShards::kBlockRows);
+  /// A table of rows that are there: `local` [rows that RowShards deals to this rank, width] float32 or float16 on the
+  /// communicator's device, kept, not copied.
+  ShardedTable(Communicator& comm, int64_t n_rows, at::Tensor local);
 
   const RowShards& shards() const { return shards_; }
   RowRange local_range() const { return shards_.range(comm_->rank()); }

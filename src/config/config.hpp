@@ -113,6 +113,22 @@ struct ClusterConfig {
   std::vector<int64_t> double_at = {20, 40, 60, 80, 100, 120};
 };
 
+/// Hard negatives found by searching all labels, beside those of the batch.
+struct MiningConfig {
+  int64_t columns = 0;      // extra label columns of a global batch; 0: no mining
+  int64_t depth = 100;      // labels searched for each query
+  int64_t start_epoch = 0;  // first epoch (0-based) at whose end lists are made
+  int64_t every_epochs = 1;
+  int64_t every_steps = 0;  // > 0: instead of every_epochs
+  int64_t skip_first = 0;
+  double relative_margin = 0;  // factor of the weakest positive's score; 0: none
+  double absolute_margin = 0;  // below the weakest positive's score; 0: none
+  SameText same_text = SameText::kDrop;
+  MiningAgainst against = MiningAgainst::kLabels;
+  MiningLabels labels = MiningLabels::kFresh;
+  MiningDraw draw = MiningDraw::kHardest;
+};
+
 /// How labels are indexed and searched: the keys of search.* that evaluate, predict and train read too.
 struct IndexConfig {
   SearchMethod method = SearchMethod::kExact;
@@ -209,6 +225,7 @@ struct Config {
   LossConfig loss;
   PrototypeConfig prototype;
   ClusterConfig cluster;
+  MiningConfig mining;
   SearchConfig search;
   EvaluateConfig evaluate;
   PredictConfig predict;

@@ -85,6 +85,22 @@ inline constexpr std::array kWords<SamplerKind> = {
 #undef VIXEN_SAMPLER
 };
 
+enum class SameText { kDrop, kKeep };  // mining.same_text
+template <>
+inline constexpr std::array kWords<SameText> = {"drop", "keep"};
+
+enum class MiningAgainst { kLabels, kPrototypes };  // mining.against
+template <>
+inline constexpr std::array kWords<MiningAgainst> = {"labels", "prototypes"};
+
+enum class MiningLabels { kFresh, kBank };  // mining.labels
+template <>
+inline constexpr std::array kWords<MiningLabels> = {"fresh", "bank"};
+
+enum class MiningDraw { kHardest, kUniform, kScore };  // mining.draw
+template <>
+inline constexpr std::array kWords<MiningDraw> = {"hardest", "uniform", "score"};
+
 enum class TableHome { kAuto, kDevice, kHost };  // train.tables
 template <>
 inline constexpr std::array kWords<TableHome> = {"auto", "device", "host"};

@@ -17,6 +17,8 @@ constexpr Range kDropoutOrNone{-kInfinity, 1, true, "below 1 (negative: what con
 constexpr Range kCosineGap{0, 2, false, "in [0, 2]"};
 constexpr Range kPositive{std::numeric_limits<double>::min(), kInfinity, false, "above 0"};
 constexpr Range kThreads{0, 4096, false, "in [0, 4096]"};
+constexpr Range kFraction{0, 1, false, "in [0, 1]"};
+constexpr Range kDepth{1, 16384, false, "in [1, 16384]"};
 constexpr Range kLinks{2, 1024, false, "in [2, 1024]"};
 
 // The member as a Field; an enum with its words.
@@ -244,6 +246,33 @@ std::vector<Key> make_keys() {
        "Queries of a cluster at first"},
       {"cluster.double_at", VIXEN_FIELD(cluster.double_at), "epochs (0-based)", official, kAtLeast0, kTrain, kDecisive,
        "Epochs at whose end the cluster size doubles"},
+
+      {"mining.columns", VIXEN_FIELD(mining.columns), "labels", ours, kAtLeast0, kPlanned, kDecisive,
+       "Mined hard negatives that join a global batch as label columns, besides the batch's own labels (docs/mining.md); 0: none"},
+      {"mining.depth", VIXEN_FIELD(mining.depth), "labels", ours, kDepth, kPlanned, kDecisive,
+       "Labels that a query's search looks at, before relevant and dropped ones are taken out"},
+      {"mining.start_epoch", VIXEN_FIELD(mining.start_epoch), "epoch (0-based)", ours, kAtLeast0, kTrain, kDecisive,
+       "First epoch at whose end lists are mined: before it every query has been embedded"},
+      {"mining.every_epochs", VIXEN_FIELD(mining.every_epochs), "epochs", ours, kAtLeast1, kTrain, kDecisive,
+       "Epochs between minings"},
+      {"mining.every_steps", VIXEN_FIELD(mining.every_steps), "steps", ours, kAtLeast0, kTrain, kDecisive,
+       "Steps between minings, from the end of mining.start_epoch on; 0: mining.every_epochs counts (ANCE mines by steps)"},
+      {"mining.skip_first", VIXEN_FIELD(mining.skip_first), "labels", ours, kAtLeast0, kTrain, kDecisive,
+       "Best labels of a query that are passed over, relevant ones not counted: the likeliest to be unlabelled positives"},
+      {"mining.relative_margin", VIXEN_FIELD(mining.relative_margin), "factor", ours, kFraction, kTrain, kDecisive,
+       "Drops labels that score above this factor times the query's weakest positive (NV-Retriever: 0.95; sentence-transformers' 0.05 "
+       "is 0.95 here); 0: none"},
+      {"mining.absolute_margin", VIXEN_FIELD(mining.absolute_margin), "cosine", ours, kCosineGap, kTrain, kDecisive,
+       "Drops labels that score above the query's weakest positive less this; 0: none"},
+      {"mining.same_text", VIXEN_FIELD(mining.same_text), "", ours, {}, kTrain, kDecisive,
+       "Labels with the text of the query or of one of its relevant labels"},
+      {"mining.against", VIXEN_FIELD(mining.against), "", ours, {}, kPlanned, kDecisive,
+       "What of the labels is searched: their embeddings, or their prototypes"},
+      {"mining.labels", VIXEN_FIELD(mining.labels), "", ours, {}, kPlanned, kDecisive,
+       "Label embeddings made anew for every mining, or those last seen in training (after the first mining)"},
+      {"mining.draw", VIXEN_FIELD(mining.draw), "", ours, {}, kPlanned, kDecisive,
+       "Which labels of a query's list join the batch: the hardest, any, or any by the softmax of their scores over "
+       "loss.temperature"},
 
       {"search.corpus", VIXEN_FIELD(search.corpus), "", ours, {}, kSearch, kNoFact,
        "Rows to search in: FILE.h5[:/dataset], default dataset /embeddings", PathRole::kInput},

@@ -131,6 +131,16 @@ void check_together(const Config& config, const Provenance& provenance) {
     fail_user("{}: loss.margin_min = {}: expected at most loss.margin_max = {} ({})", where("loss.margin_min"),
               config.loss.margin_min, config.loss.margin_max, where("loss.margin_max"));
   }
+  const auto& mining = config.mining;
+  if (mining.columns == 0) return;
+  if (mining.depth * config.train.batch_size < mining.columns)
+    fail_user(
+        "{}: mining.depth = {}: expected at least {}: a batch of {} queries gives {} columns (mining.columns, {})",
+        where("mining.depth"), mining.depth, (mining.columns + config.train.batch_size - 1) / config.train.batch_size,
+        config.train.batch_size, mining.columns, where("mining.columns"));
+  if (mining.skip_first >= mining.depth)
+    fail_user("{}: mining.skip_first = {}: expected less than mining.depth = {} ({})", where("mining.skip_first"),
+              mining.skip_first, mining.depth, where("mining.depth"));
 }
 
 /// UserError when an option's key is none that the command reads. In files, which commands share, such keys may be.

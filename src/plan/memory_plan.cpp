@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
+#include "mining/mined_lists.hpp"
+#include "mining/miner.hpp"
 #include "model/prototype.hpp"
 #include "model/weights/backbone_weights.hpp"
 #include "model/weights/model_json.hpp"
@@ -83,6 +85,9 @@ std::vector<MemoryPart> table_parts(const MemoryShape& shape) {
   std::vector<MemoryPart> parts;
   if (uses_prototypes(shape)) parts.push_back({"centroids", LabelPrototypes::centroid_bytes(shape.data.labels, d, w)});
   parts.push_back({"query bank (fp16)", share_of(shape.data.queries, w) * d * kHalf});
+  const auto& mining = shape.config.mining;
+  if (mining.columns > 0 && mining.labels == MiningLabels::kBank)
+    parts.push_back({"label bank (fp16)", share_of(shape.data.labels, w) * d * kHalf});
   return parts;
 }
 
@@ -110,6 +115,9 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryCho
   }
   if (shape.cpu)
     parts.push_back({"clusters of labels and queries", shape.data.labels * kIndex + shape.data.queries * 4});
+  if (shape.cpu)
+    parts.push_back(
+        {"lists of mined negatives", MinedLists::bytes(config.mining, share_of(shape.data.queries, shape.world_size))});
   parts.push_back({"batches packed ahead", batches * input_bytes(shape.batch, shape.data.image_width, shape.columns)});
   return parts;
 }
@@ -195,6 +203,9 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const LayeredEncode
     const auto network = prototype_bytes(shape, RowShards::kBlockRows);
     parts.push_back({"prototypes of all labels", labels * kFloat + network.kept + network.moment});
   }
+  if (config.mining.columns > 0)
+    parts.push_back({"mining: label index, lists of a block",
+                     Miner::planned_bytes(config, own_labels, d, shape.cpu) + std::max(encode, blocks)});
   parts.push_back({"evaluation: label index, test queries, ranked lists",
                    labels * kFloat + Retriever::planned_bytes(config.search, own_labels, d, shape.cpu) +
                        test * (d * kFloat + 2 * k * 12) + std::max(encode, blocks)});
@@ -220,7 +231,7 @@ MemoryShape memory_shape(const Config& config, const DataShape& data, const Laye
   shape.cpu = cpu;
   shape.width = encoder.width();
   const auto share = [&](int64_t rows) { return (rows + world_size - 1) / world_size; };
-  shape.columns = make_sampler(config, data.queries)->label_columns(config.train.batch_size);
+  shape.columns = make_sampler(config, data.queries)->label_columns(config.train.batch_size) + config.mining.columns;
   shape.rank_queries = share(config.train.batch_size);
   shape.rank_labels = share(shape.columns);
   shape.batch = worst_batch(data, shape.rank_queries, shape.rank_labels);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 #include <numeric>
+#include <unordered_set>
 
 #include "base/check.hpp"
 #include "base/random.hpp"
@@ -75,17 +76,28 @@ int64_t BatchPlanner::steps_per_epoch() const {
   return (dataset_->train().size() + batch_size_ - 1) / batch_size_;
 }
 
+std::span<const int64_t> BatchPlanner::batch_of(int64_t index, std::span<const int64_t> order) const {
+  const auto begin = static_cast<size_t>(index * batch_size_);
+  return order.subspan(begin, std::min(static_cast<size_t>(batch_size_), order.size() - begin));
+}
+
 BatchPlan BatchPlanner::plan(uint64_t epoch, int64_t index, std::span<const int64_t> order,
-                             std::span<const int64_t> extra_labels) const {
+                             std::span<const int64_t> extra_labels, int64_t most_extra) const {
   const int64_t n = dataset_->train_labels().size();
   VIXEN_CHECK(static_cast<int64_t>(order.size()) == n && index >= 0 && index < steps_per_epoch(),
               "step {} of {}, order of {} for {} queries", index, steps_per_epoch(), order.size(), n);
   BatchPlan plan;
   plan.step = epoch * static_cast<uint64_t>(steps_per_epoch()) + static_cast<uint64_t>(index);
-  const auto begin = order.begin() + index * batch_size_;
-  plan.query_rows.assign(begin, order.begin() + std::min(n, (index + 1) * batch_size_));
+  const auto rows = batch_of(index, order);
+  plan.query_rows.assign(rows.begin(), rows.end());
   draw_labels(epoch, plan);
-  plan.label_rows.insert(plan.label_rows.end(), extra_labels.begin(), extra_labels.end());
+  std::unordered_set<int64_t> there(plan.label_rows.begin(), plan.label_rows.end());
+  for (const int64_t label : extra_labels) {
+    if (most_extra <= 0) break;
+    if (!there.insert(label).second) continue;
+    plan.label_rows.push_back(label);
+    --most_extra;
+  }
   draw_partners(plan);
   return plan;
 }

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -18,9 +19,10 @@ namespace vixen {
 struct BatchPlan {
   uint64_t step = 0;                // global step, from 0
   std::vector<int64_t> query_rows;  // [B] training queries
-  std::vector<int64_t> label_rows;  // [M]: one positive label of each query; duplicates are kept. Then extra columns
-  at::Tensor positives;             // int64 [2, P] host, from the full ground truth: query of the batch, column
-  std::vector<at::Tensor> draws;    // int64 [B] or [M] host: what the objective asked for, in its order
+  std::vector<int64_t>
+      label_rows;        // [M]: one positive label of each query; duplicates are kept. Then extra columns, each once
+  at::Tensor positives;  // int64 [2, P] host, from the full ground truth: query of the batch, column
+  std::vector<at::Tensor> draws;  // int64 [B] or [M] host: what the objective asked for, in its order
 };
 
 /// Draws the batches of an epoch.
@@ -32,10 +34,14 @@ class BatchPlanner {
                std::span<const DrawSpec> draws);
 
   int64_t steps_per_epoch() const;  // ceil(N / B)
-  /// Step `index` of the epoch that has this order of queries. extra_labels: label rows that become the columns after
-  /// the drawn positives, the same on every rank. Local, thread-safe.
+  /// Rows of step `index` in the order of an epoch's queries.
+  std::span<const int64_t> batch_of(int64_t index, std::span<const int64_t> order) const;
+  /// Step `index` of the epoch that has this order of queries. extra_labels: label rows that are offered as columns
+  /// after the drawn positives, the same on every rank: in this order, each once, none that was drawn, at most
+  /// `most_extra`. Local, thread-safe.
   BatchPlan plan(uint64_t epoch, int64_t index, std::span<const int64_t> order,
-                 std::span<const int64_t> extra_labels = {}) const;
+                 std::span<const int64_t> extra_labels = {}, int64_t most_extra = kAll) const;
+  static constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
 
  private:
   void draw_labels(uint64_t epoch, BatchPlan& plan) const;

@@ -34,8 +34,8 @@ class Sampler {
 
   /// Label columns of a full batch of B queries, extra ones included: M.
   virtual int64_t label_columns(int64_t batch_size) const { return batch_size; }
-  /// Label rows beside the drawn positives of step `index`, the same on every rank. Called on the prefetch thread while
-  /// the run goes on. Local.
+  /// Label rows offered beside the drawn positives of step `index` (BatchPlanner::plan), the same on every rank. Called
+  /// on the prefetch thread while the run goes on. Local.
   virtual std::vector<int64_t> extra_labels(uint64_t epoch, int64_t index) const;
 
   /// The end of epoch `epoch` (0-based); `more`: another one follows. bank: [N, D] unit query embeddings as last seen.

@@ -2,6 +2,7 @@
 #include "train/cadence.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.hpp"
 
@@ -35,6 +36,28 @@ void EvaluationCadence::restore(const nlohmann::json& scalars) {
   if (!scalars.contains("best_metric")) return;
   best_ = scalars.at("best_metric").get<double>();
   best_step_ = scalars.at("best_step").get<uint64_t>();
+}
+
+MiningCadence::MiningCadence(const MiningConfig& mining, int64_t steps_per_epoch)
+    : on_(mining.columns > 0),
+      first_((mining.start_epoch + 1) * steps_per_epoch),
+      every_(mining.every_steps > 0 ? mining.every_steps : mining.every_epochs * steps_per_epoch) {}
+
+bool MiningCadence::due(int64_t steps_done) const {
+  return on_ && steps_done >= first_ && (steps_done - first_) % every_ == 0 && last_ != steps_done;
+}
+
+int64_t MiningCadence::next(int64_t steps_done) const {
+  if (!on_) return std::numeric_limits<int64_t>::max();
+  return steps_done < first_ ? first_ : first_ + ((steps_done - first_) / every_ + 1) * every_;
+}
+
+void MiningCadence::save(nlohmann::json& scalars) const {
+  if (on_) scalars["mined_at"] = last_;
+}
+
+void MiningCadence::restore(const nlohmann::json& scalars) {
+  if (on_) last_ = scalars.at("mined_at").get<int64_t>();
 }
 
 CheckpointCadence::CheckpointCadence(const RunConfig& run, int64_t epochs, int64_t steps_per_epoch)

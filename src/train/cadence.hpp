@@ -50,4 +50,28 @@ class CheckpointCadence {
   int64_t every_steps_, keep_last_, epochs_, steps_per_epoch_;
 };
 
+/// When negatives are mined: mining.start_epoch, every_epochs, every_steps. Lists are made before the first step that
+/// uses them, not after the last one before: a checkpoint in between holds what they are made from.
+class MiningCadence {
+ public:
+  MiningCadence(const MiningConfig& mining, int64_t steps_per_epoch);
+
+  /// Whether a mining belongs between step `steps_done` (1-based, of the run) and the next, and has not been made.
+  bool due(int64_t steps_done) const;
+  /// The first mining after `steps_done` steps; far away without any.
+  int64_t next(int64_t steps_done) const;
+  void record(int64_t steps_done) { last_ = steps_done; }
+  /// Whether there has been one.
+  bool begun() const { return last_ >= 0; }
+
+  /// Key mined_at of a checkpoint, of a run that mines.
+  void save(nlohmann::json& scalars) const;
+  void restore(const nlohmann::json& scalars);
+
+ private:
+  bool on_;
+  int64_t first_, every_;
+  int64_t last_ = -1;  // steps done at the last mining
+};
+
 }  // namespace vixen

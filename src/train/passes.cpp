@@ -29,6 +29,15 @@ at::Tensor encode_labels(TrainingParts& parts, const std::string& label) {
   return encode_rows(*parts.encoder, labels, parts.dataset.images(), range, encode_options(parts, label));
 }
 
+// h to n(h), in place.
+at::Tensor unit_rows(at::Tensor rows) {
+  for (int64_t first = 0; first < rows.size(0); first += RowShards::kBlockRows) {
+    auto block = rows.narrow(0, first, std::min(RowShards::kBlockRows, rows.size(0) - first));
+    block.copy_(normalize_rows(block).y);
+  }
+  return rows;
+}
+
 void refresh_bank(TrainingParts& parts, const std::string& label) {
   auto& bank = *parts.bank;
   const auto range = bank.local_range();
@@ -72,12 +81,22 @@ void refresh_centroids(TrainingParts& parts, const std::string& progress_label) 
 
 at::Tensor label_representations(TrainingParts& parts) {
   auto labels = encode_labels(parts, "encode labels");
-  if (parts.prototypes) return parts.prototypes->representations(std::move(labels));
-  for (int64_t first = 0; first < labels.size(0); first += RowShards::kBlockRows) {
-    auto block = labels.narrow(0, first, std::min(RowShards::kBlockRows, labels.size(0) - first));
-    block.copy_(normalize_rows(block).y);
-  }
-  return labels;
+  return parts.prototypes ? parts.prototypes->representations(std::move(labels)) : unit_rows(std::move(labels));
+}
+
+std::optional<MinedCounts> mine_negatives(TrainingParts& parts, bool fill_bank, const std::function<bool()>& stop) {
+  auto& bank = parts.label_bank;
+  at::Tensor labels;
+  if (!bank || fill_bank) labels = encode_labels(parts, "mining: encode labels");
+  if (bank && fill_bank) bank->local().copy_(unit_rows(labels.clone()));
+  if (bank && !fill_bank) labels = bank->local_on_device(0, bank->local_range().size()).to(at::kFloat);
+  const bool prototypes = parts.config.mining.against == MiningAgainst::kPrototypes;
+  labels = prototypes ? parts.prototypes->representations(std::move(labels)) : unit_rows(std::move(labels));
+  Miner miner(parts.config, std::move(labels), parts.dataset.labels(), *parts.comm);
+  const auto own = parts.bank->local_range();
+  return miner.mine(
+      {parts.dataset.train(), parts.dataset.train_labels()}, parts.bank->local_on_device(0, own.size()), own.begin,
+      [&](const MinedBlock& block) { parts.mined->assign(block); }, stop);
 }
 
 }  // namespace vixen

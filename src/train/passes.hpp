@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "train/training_parts.hpp"
@@ -24,5 +26,10 @@ void refresh_centroids(TrainingParts& parts, const std::string& progress_label);
 /// Unit rows that represent this rank's labels in a search [local labels, D]: their prototypes, or their embeddings.
 /// Collective.
 at::Tensor label_representations(TrainingParts& parts);
+
+/// Mines hard negatives of all training queries from the bank into parts.mined, as section [mining] says. fill_bank:
+/// the label bank, where there is one, holds nothing yet: it is filled by a pass. stop: see Miner::mine; returns none,
+/// and the lists are in part new, when it stopped the pass. Collective.
+std::optional<MinedCounts> mine_negatives(TrainingParts& parts, bool fill_bank, const std::function<bool()>& stop);
 
 }  // namespace vixen

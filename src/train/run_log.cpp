@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/check.hpp"
+#include "base/log.hpp"
 #include "device/device.hpp"
 
 namespace vixen {
@@ -79,6 +80,21 @@ void RunLog::add_evaluation(const RunPosition& position, const std::map<std::str
   // A whole number of epochs, written as one.
   lines_->write(
       {{"step", position.step}, {"epoch", static_cast<int64_t>(std::llround(position.epoch))}, {"metrics", metrics}});
+}
+
+void RunLog::add_mining(const RunPosition& position, const MinedCounts& counts, double seconds) {
+  if (!lines_) return;
+  lines_->write({{"step", position.step},
+                 {"epoch", position.epoch},
+                 {"mining",
+                  {{"queries", counts.queries},
+                   {"kept", counts.kept},
+                   {"relevant", counts.relevant},
+                   {"skipped", counts.skipped},
+                   {"same_text", counts.same_text},
+                   {"margin", counts.margin},
+                   {"seconds", seconds}}}});
+  spdlog::info("{} in {:.1f} s", counts.text(), seconds);
 }
 
 void RunLog::finish() {

@@ -13,6 +13,7 @@
 #include "base/progress.hpp"
 #include "comm/communicator.hpp"
 #include "config/config.hpp"
+#include "mining/candidates.hpp"
 #include "train/metrics_log.hpp"
 #include "train/train_step.hpp"
 
@@ -38,6 +39,9 @@ class RunLog {
            double lr);
   /// Writes the metrics of an evaluation. Local; rank 0 writes.
   void add_evaluation(const RunPosition& position, const std::map<std::string, double>& metrics);
+
+  /// Writes what a mining found, and says so on rank 0. Local; rank 0 writes.
+  void add_mining(const RunPosition& position, const MinedCounts& counts, double seconds);
 
   /// Ends the progress bar.
   void finish();

@@ -63,6 +63,7 @@ StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackO
   input.positives = to_device(plan.positives, device);
   for (const auto& draw : plan.draws) input.draws.push_back(to_device(draw, device));
   input.bank_rows = at::tensor(plan.query_rows, at::kLong);
+  if (parts_.label_bank != nullptr) input.label_bank_rows = at::tensor(plan.label_rows, at::kLong);
   input.plan = std::move(plan);
   return input;
 }
@@ -107,6 +108,7 @@ StepResult TrainStep::accumulate(const StepInput& input) {
   lap(result.seconds.backward);
   for (auto& reduction : reductions) reduction->wait();
   parts_.bank.assign_replicated(input.bank_rows, all_q);
+  if (parts_.label_bank != nullptr) parts_.label_bank->assign_replicated(input.label_bank_rows, all_u);
   lap(result.seconds.collectives);
 
   result.loss = loss.loss;

@@ -34,6 +34,7 @@ struct StepInput {
   at::Tensor positives;           // int64 [2, P] device
   std::vector<at::Tensor> draws;  // device
   at::Tensor bank_rows;           // int64 [B] host: rows of the query bank
+  at::Tensor label_bank_rows;     // int64 [M] host: rows of the label bank; undefined without one
 
   int64_t n_positions() const {
     int64_t n = 0;
@@ -63,6 +64,7 @@ struct StepParts {
   const Objective& objective;
   LabelPrototypes* prototypes;
   ShardedTable& bank;
+  ShardedTable* label_bank;  // null where nothing looks at it
   AdamW& optimiser;
   Communicator& comm;
   int64_t columns;  // M of a full batch: where dropout keys of prototypes begin

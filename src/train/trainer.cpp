@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "base/stop.hpp"
 #include "comm/on_root.hpp"
+#include "data/handover.hpp"
 #include "data/prefetcher.hpp"
 #include "prototypes/centroids.hpp"
 
@@ -18,7 +19,8 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<doubl
     : parts_(std::make_unique<TrainingParts>(config, dataset, std::move(inverse_propensity), std::move(comm))),
       folder_lost_(std::move(folder_lost)),
       evaluations_(config.train),
-      checkpoints_(config.run, config.train.epochs, parts_->planner->steps_per_epoch()) {
+      checkpoints_(config.run, config.train.epochs, parts_->planner->steps_per_epoch()),
+      minings_(config.mining, parts_->planner->steps_per_epoch()) {
   if (!config.run.dir.empty()) on_root(*parts_->comm, [&] { make_folder(config.run.dir); });
 }
 
@@ -53,21 +55,51 @@ bool Trainer::run_epoch() {
 }
 
 int64_t Trainer::run_steps(int64_t steps, const std::function<void(const StepResult&)>& look) {
+  const int64_t per_epoch = parts_->planner->steps_per_epoch();
+  const auto order = parts_->sampler->order(static_cast<uint64_t>(epoch_));
+  const int64_t first = index_, last = std::min(per_epoch, index_ + steps);
+  while (index_ < last) {
+    mine_if_due();
+    const int64_t next = minings_.next(global_step()) - epoch_ * per_epoch;
+    run_stretch(std::min(last, next), order, look);
+  }
+  if (index_ == per_epoch) end_epoch();
+  return last - first;
+}
+
+void Trainer::run_stretch(int64_t last, std::span<const int64_t> order,
+                          const std::function<void(const StepResult&)>& look) {
   const auto& config = parts_->config;
   auto& step = *parts_->step;
   const auto& planner = *parts_->planner;
   const auto& sampler = *parts_->sampler;
   const auto epoch = static_cast<uint64_t>(epoch_);
-  const auto order = sampler.order(epoch);
-  const int64_t first = index_, last = std::min(planner.steps_per_epoch(), index_ + steps);
+  const auto first_step = epoch * static_cast<uint64_t>(planner.steps_per_epoch());
+  // Lists of mined negatives lie on all ranks, and only this thread takes part in collectives: it fetches what the
+  // batches to come offer while the device computes.
+  Handover<std::vector<int64_t>> offers;
+  const auto depth = std::max<int64_t>(1, config.data.prefetch);
+  int64_t offered = index_;  // steps whose offers have been handed over
+  const auto offer_up_to = [&](int64_t end) {
+    for (; parts_->mined && offered < std::min(end, last); ++offered)
+      offers.give(parts_->mined->offers(first_step + static_cast<uint64_t>(offered), planner.batch_of(offered, order)));
+  };
   Prefetcher<StepInput> inputs(
       [&](int64_t index) {
-        return step.prepare(planner.plan(epoch, index, order, sampler.extra_labels(epoch, index)), parts_->dataset,
-                            parts_->pack);
+        auto extra = sampler.extra_labels(epoch, index);
+        auto most = static_cast<int64_t>(extra.size());
+        if (parts_->mined) {
+          const auto mined = offers.take();
+          extra.insert(extra.end(), mined.begin(), mined.end());
+          most += config.mining.columns;
+        }
+        return step.prepare(planner.plan(epoch, index, order, extra, most), parts_->dataset, parts_->pack);
       },
-      first, last, static_cast<size_t>(std::max<int64_t>(1, config.data.prefetch)));
+      index_, last, static_cast<size_t>(depth));
+  const HandoverCloser closer(offers);  // before the thread that waits for offers is
   while (index_ < last) {
     const Lap lap;
+    offer_up_to(index_ + depth + 2);
     const auto input = inputs.next();
     const double waited = lap.total();
     const double factor = lr_factor(global_step(), config.train.warmup_steps, total_steps());
@@ -78,8 +110,16 @@ int64_t Trainer::run_steps(int64_t steps, const std::function<void(const StepRes
     if (log_) log_->add(input, result, position(), waited, config.train.lr * factor);
     if (look) look(result);
   }
-  if (index_ == planner.steps_per_epoch()) end_epoch();
-  return last - first;
+}
+
+void Trainer::mine_if_due() {
+  if (!minings_.due(global_step())) return;
+  const Lap lap;
+  const auto counts = mine_negatives(*parts_, !minings_.begun(), [this] { return stop_agreed(); });
+  // What a checkpoint holds now is from before this mining: a run that goes on from it mines first, and finds the same.
+  if (!counts) stop_here();
+  minings_.record(global_step());
+  if (log_) log_->add_mining(position(), *counts, lap.total());
 }
 
 RunPosition Trainer::position() const {
@@ -88,15 +128,17 @@ RunPosition Trainer::position() const {
 }
 
 void Trainer::after_step() {
-  if (stop_agreed()) {
-    log_->finish();
-    save();
-    if (is_root())
-      spdlog::warn("stopped on request after step {}; everything is saved: run the same command again to go on",
-                   global_step());
-    throw StoppedOnRequest{};
-  }
+  if (stop_agreed()) stop_here();
   if (checkpoints_.due(global_step())) save();
+}
+
+void Trainer::stop_here() {
+  if (log_) log_->finish();
+  save();
+  if (is_root())
+    spdlog::warn("stopped on request after step {}; everything is saved: run the same command again to go on",
+                 global_step());
+  throw StoppedOnRequest{};
 }
 
 bool Trainer::stop_agreed() {

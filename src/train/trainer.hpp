@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -69,8 +70,13 @@ class Trainer {
   const CheckpointCadence& checkpoints() const { return checkpoints_; }
 
  private:
+  /// One stretch of steps between which the lists of mined negatives stay the same.
+  void run_stretch(int64_t last, std::span<const int64_t> order, const std::function<void(const StepResult&)>& look);
+  /// Mines if that is due now. Throws StoppedOnRequest after saving when a stop was asked for meanwhile. Collective.
+  void mine_if_due();
   void after_step();
   void end_epoch();
+  [[noreturn]] void stop_here();
   RunPosition position() const;
   /// Whether all ranks stop here, because one was asked to. UserError when the folder is lost. Collective.
   bool stop_agreed();
@@ -92,6 +98,7 @@ class Trainer {
   std::function<bool()> folder_lost_;
   EvaluationCadence evaluations_;
   CheckpointCadence checkpoints_;
+  MiningCadence minings_;
   std::unique_ptr<RunLog> log_;  // from start() on
 
   int64_t epoch_ = 0;          // epochs done

@@ -91,6 +91,7 @@ CheckpointState Trainer::state() {
   state.scalars.update(parts_->sampler->state().scalars);
   if (!parts_->adapter_fingerprint.is_null()) state.scalars["adapter"] = parts_->adapter_fingerprint;
   evaluations_.save(state.scalars);
+  minings_.save(state.scalars);
   return state;
 }
 
@@ -102,6 +103,11 @@ CheckpointState Trainer::tensors() {
   state.dense["exp_avg"] = optimiser.exp_avg();
   state.dense["exp_avg_sq"] = optimiser.exp_avg_sq();
   state.tables["bank"] = {parts_->bank->shards(), parts_->bank->local()};
+  if (auto& label_bank = parts_->label_bank) state.tables["label_bank"] = {label_bank->shards(), label_bank->local()};
+  if (auto& mined = parts_->mined) {
+    state.tables["mined"] = {mined->shards(), mined->ids()};
+    if (mined->scores().defined()) state.tables["mined.scores"] = {mined->shards(), mined->scores()};
+  }
   if (auto* prototypes = parts_->prototypes.get()) {
     auto& free = prototypes->free_vectors();
     state.dense["cluster_of_label"] = prototypes->cluster_of_label();
@@ -134,6 +140,7 @@ void Trainer::adopt(const CheckpointState& state, const std::filesystem::path& f
   optimiser.set_steps_done(scalars.at("optimiser_steps").get<int64_t>());
   seconds_before_ = scalars.at("seconds").get<double>();
   evaluations_.restore(scalars);
+  minings_.restore(scalars);
   restore(parts_->store.flat_values(), "parameters");
   restore(optimiser.exp_avg(), "exp_avg");
   restore(optimiser.exp_avg_sq(), "exp_avg_sq");
@@ -143,6 +150,11 @@ void Trainer::adopt(const CheckpointState& state, const std::filesystem::path& f
     fail_user("{}: {}", file, error.what());
   }
   parts_->bank->local().copy_(state.tables.at("bank").local);
+  if (auto& label_bank = parts_->label_bank) label_bank->local().copy_(state.tables.at("label_bank").local);
+  if (auto& mined = parts_->mined) {
+    mined->ids().copy_(state.tables.at("mined").local);
+    if (mined->scores().defined()) mined->scores().copy_(state.tables.at("mined.scores").local);
+  }
   if (auto* prototypes = parts_->prototypes.get()) {
     prototypes->cluster_of_label() = dense("cluster_of_label").clone();
     prototypes->free_vectors().local().copy_(state.tables.at("free_vectors").local);

@@ -22,6 +22,9 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
   objective = make_objective(config);
   sampler = make_sampler(config, dataset.train().size());
 
+  if (config.mining.columns > 0 && config.mining.against == MiningAgainst::kPrototypes && !objective->uses_prototypes())
+    fail_user("mining.against is prototypes, but train.method {} has none: expected labels", name_of(train.method));
+
   encoder = make_encoder({config.model, config.lora, image_width(config, dataset)}, store);
   pack = pack_options(config, *encoder, dataset);
   check_fits(*encoder, dataset, pack);
@@ -41,6 +44,12 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
 
   bank =
       std::make_unique<ShardedTable>(*comm, dataset.train().size(), encoder->width(), at::kHalf, memory.choice.tables);
+  if (config.mining.columns > 0) {
+    mined = std::make_unique<MinedLists>(config, dataset.train().size(), *comm);
+    if (config.mining.labels == MiningLabels::kBank)
+      label_bank = std::make_unique<ShardedTable>(*comm, dataset.labels().size(), encoder->width(), at::kHalf,
+                                                  memory.choice.tables);
+  }
   optimiser = std::make_unique<AdamW>(train, store, prototypes ? prototypes->free_vectors().local() : at::Tensor());
   step = std::make_unique<TrainStep>(StepParts{.config = config,
                                                .store = store,
@@ -48,9 +57,10 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
                                                .objective = *objective,
                                                .prototypes = prototypes.get(),
                                                .bank = *bank,
+                                               .label_bank = label_bank.get(),
                                                .optimiser = *optimiser,
                                                .comm = *comm,
-                                               .columns = sampler->label_columns(train.batch_size),
+                                               .columns = shape.columns,
                                                .chunks = memory.choice.chunks});
   planner = std::make_unique<BatchPlanner>(dataset, std::move(inverse_propensity), train.batch_size, train.seed,
                                            objective->draws());

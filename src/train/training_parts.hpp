@@ -10,6 +10,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "data/packed_batch.hpp"
+#include "mining/mined_lists.hpp"
 #include "model/layered_encoder.hpp"
 #include "model/parameters.hpp"
 #include "objective/objective.hpp"
@@ -43,6 +44,8 @@ struct TrainingParts {
   std::unique_ptr<Sampler> sampler;
   std::unique_ptr<LabelPrototypes> prototypes;  // null where the objective has none
   std::unique_ptr<ShardedTable> bank;           // [N, D] unit query embeddings seen last, float16
+  std::unique_ptr<ShardedTable> label_bank;     // [L, D] unit label embeddings seen last, float16; null unless mined
+  std::unique_ptr<MinedLists> mined;            // null without mining
   std::unique_ptr<AdamW> optimiser;
   std::unique_ptr<BatchPlanner> planner;
   std::unique_ptr<TrainStep> step;

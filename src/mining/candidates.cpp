@@ -1,0 +1,71 @@
+#include "mining/candidates.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+namespace vixen {
+
+void MinedCounts::add(const MinedCounts& other) {
+  queries += other.queries;
+  relevant += other.relevant;
+  skipped += other.skipped;
+  same_text += other.same_text;
+  margin += other.margin;
+  kept += other.kept;
+}
+
+std::string MinedCounts::text() const {
+  const auto all = static_cast<double>(std::max<int64_t>(1, relevant + skipped + same_text + margin + kept));
+  const auto percent = [&](int64_t count) { return 100 * static_cast<double>(count) / all; };
+  return fmt::format(
+      "mined {:.1f} negatives a query for {} queries; of the labels found {:.1f}% are kept, {:.1f}% relevant, {:.1f}% "
+      "passed "
+      "over as the best, {:.1f}% of the same text, {:.1f}% within the margin",
+      static_cast<double>(kept) / static_cast<double>(std::max<int64_t>(1, queries)), queries, percent(kept),
+      percent(relevant), percent(skipped), percent(same_text), percent(margin));
+}
+
+float score_limit(const MiningConfig& config, float weakest_positive) {
+  double limit = std::numeric_limits<double>::infinity();
+  const double weakest = weakest_positive;
+  if (config.relative_margin > 0) limit = std::min(limit, weakest - (1 - config.relative_margin) * std::abs(weakest));
+  if (config.absolute_margin > 0) limit = std::min(limit, weakest - config.absolute_margin);
+  return static_cast<float>(limit);
+}
+
+bool SameTextRule::holds(int64_t query, int64_t label, std::span<const int32_t> relevant) const {
+  const auto text = labels_->tokens[label];
+  if (std::ranges::equal(text, queries_->tokens[query])) return true;
+  return std::ranges::any_of(relevant, [&](int32_t other) { return std::ranges::equal(text, labels_->tokens[other]); });
+}
+
+void keep_negatives(std::span<const int64_t> found, std::span<const float> scores, int64_t query,
+                    std::span<const int32_t> relevant, float limit, int64_t skip_first, const SameTextRule* text,
+                    std::span<int32_t> kept_ids, std::span<float> kept_scores, MinedCounts& counts) {
+  ++counts.queries;
+  size_t kept = 0;
+  int64_t irrelevant = 0;
+  for (size_t place = 0; place < found.size() && found[place] >= 0; ++place) {
+    const int64_t label = found[place];
+    if (std::ranges::binary_search(relevant, label)) {
+      ++counts.relevant;
+    } else if (irrelevant++ < skip_first) {
+      ++counts.skipped;
+    } else if (text != nullptr && text->holds(query, label, relevant)) {
+      ++counts.same_text;
+    } else if (scores[place] > limit) {
+      ++counts.margin;
+    } else {
+      kept_ids[kept] = static_cast<int32_t>(label);
+      kept_scores[kept++] = scores[place];
+    }
+  }
+  counts.kept += static_cast<int64_t>(kept);
+  std::fill(kept_ids.begin() + static_cast<int64_t>(kept), kept_ids.end(), -1);
+  std::fill(kept_scores.begin() + static_cast<int64_t>(kept), kept_scores.end(),
+            -std::numeric_limits<float>::infinity());
+}
+
+}  // namespace vixen

@@ -1,0 +1,123 @@
+#include "mining/miner.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <limits>
+#include <mutex>
+#include <vector>
+
+#include "base/check.hpp"
+#include "base/progress.hpp"
+#include "device/transfer.hpp"
+#include "search/exact_search.hpp"
+
+namespace vixen {
+namespace {
+
+constexpr int64_t kPairBytes = int64_t{64}
+                               << 20;  // for the labels of a part of the pairs of queries and relevant labels
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+bool has_margin(const MiningConfig& config) {
+  return config.relative_margin > 0 || config.absolute_margin > 0;
+}
+
+}  // namespace
+
+Miner::Miner(const Config& config, at::Tensor labels, const SequenceTable& label_texts, Communicator& comm)
+    : config_(config),
+      label_texts_(&label_texts),
+      comm_(comm),
+      labels_(comm, label_texts.size(), std::move(labels)),
+      retriever_(labels_.local(), config_.search, comm) {}
+
+int64_t Miner::planned_bytes(const Config& config, int64_t own_labels, int64_t width, bool cpu) {
+  constexpr int64_t kFloat = sizeof(float), kIndex = sizeof(int64_t);
+  const int64_t lists = 3 * kBlockQueries * config.mining.depth * (kIndex + kFloat);  // found, merged, kept
+  return own_labels * width * kFloat + Retriever::planned_bytes(config.search, own_labels, width, cpu) +
+         kBlockQueries * width * kFloat + lists + (has_margin(config.mining) ? 2 * kPairBytes : 0);
+}
+
+// float32 [rows] host: the lowest score of a relevant label of each query; infinity for one without any. Collective.
+at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tensor& rows, int64_t first_query) {
+  const int64_t n = rows.size(0);
+  std::vector<int64_t> query, label;
+  for (int64_t row = 0; row < n; ++row)
+    for (const int32_t id : queries.relevant[first_query + row]) {
+      query.push_back(row);
+      label.push_back(id);
+    }
+  at::Tensor weakest = at::full({n}, kInfinity, at::kFloat);
+  auto* lowest = weakest.mutable_data_ptr<float>();
+  // Pairs in parts, for a query may have thousands; as many parts on every rank.
+  const int64_t most = std::max<int64_t>(1, kPairBytes / (labels_.width() * int64_t{sizeof(float)}));
+  const auto pairs = static_cast<int64_t>(query.size());
+  const int64_t parts = comm_.max_host((pairs + most - 1) / most);
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t begin = std::min(pairs, part * most), count = std::min(most, pairs - begin);
+    const auto of = [&](const std::vector<int64_t>& ids) {
+      return at::tensor(at::IntArrayRef(ids.data() + begin, static_cast<size_t>(count)), at::kLong);
+    };
+    const auto positives = labels_.gather(of(label));
+    if (count == 0) continue;
+    const auto scores =
+        canonical_dot(rows.index_select(0, to_device(of(query), rows.device())), positives).to(at::kCPU).contiguous();
+    const auto* score = scores.const_data_ptr<float>();
+    for (int64_t i = 0; i < count; ++i) {
+      float& least = lowest[query[static_cast<size_t>(begin + i)]];
+      least = std::min(least, score[i]);
+    }
+  }
+  return weakest;
+}
+
+std::optional<MinedCounts> Miner::mine(const MiningQueries& queries, const at::Tensor& embeddings, int64_t first_query,
+                                       const std::function<void(const MinedBlock&)>& take,
+                                       const std::function<bool()>& stop) {
+  const auto& mining = config_.mining;
+  const int64_t depth = mining.depth, n = embeddings.size(0);
+  const int64_t most = comm_.max_host(n);
+  const SameTextRule text(queries.table, *label_texts_);
+  MinedCounts counts;
+  Progress progress("mine", "queries", most, comm_.rank() == 0);
+  for (int64_t begin = 0; begin < most; begin += kBlockQueries) {
+    if (stop && stop()) return std::nullopt;
+    const int64_t count = std::clamp<int64_t>(n - begin, 0, kBlockQueries), first = first_query + begin;
+    const auto rows = embeddings.narrow(0, std::min(begin, n), count).to(at::kFloat).contiguous();
+    const TopK lists = retriever_.find(rows, depth);
+    const auto found = lists.ids.to(at::kCPU).contiguous(), scores = lists.scores.to(at::kCPU).contiguous();
+    const auto weakest = has_margin(mining) ? weakest_positives(queries, rows, first) : at::Tensor();
+    const int64_t width = found.size(1);
+    MinedBlock block{first, at::full({count, depth}, -1, at::kInt), at::full({count, depth}, -kInfinity, at::kFloat)};
+    const auto* id = found.const_data_ptr<int64_t>();
+    const auto* score = scores.const_data_ptr<float>();
+    const float* lowest = weakest.defined() ? weakest.const_data_ptr<float>() : nullptr;
+    auto* kept_ids = block.ids.mutable_data_ptr<int32_t>();
+    auto* kept_scores = block.scores.mutable_data_ptr<float>();
+    std::mutex adding;
+    at::parallel_for(0, count, 64, [&](int64_t from, int64_t to) {
+      MinedCounts own;
+      for (int64_t row = from; row < to; ++row) {
+        const auto of = [&](auto* values, int64_t stride) {
+          return std::span(values + row * stride, static_cast<size_t>(width));
+        };
+        keep_negatives(of(id, width), of(score, width), first + row, queries.relevant[first + row],
+                       lowest == nullptr ? kInfinity : score_limit(mining, lowest[row]), mining.skip_first,
+                       mining.same_text == SameText::kDrop ? &text : nullptr, of(kept_ids, depth),
+                       of(kept_scores, depth), own);
+      }
+      const std::lock_guard lock(adding);
+      counts.add(own);
+    });
+    take(block);
+    progress.advance(std::min(kBlockQueries, most - begin));
+  }
+  for (int64_t* count :
+       {&counts.queries, &counts.relevant, &counts.skipped, &counts.same_text, &counts.margin, &counts.kept})
+    *count = comm_.sum_host(*count);
+  return counts;
+}
+
+}  // namespace vixen
