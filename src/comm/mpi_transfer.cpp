@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <set>
 #include <thread>
 #include <utility>
@@ -23,7 +24,7 @@ MpiTransfer::~MpiTransfer() {
   // The job is about to end (a deadline, a failed peer) or a handle was dropped without wait(). MPI may yet write into
   // the buffers, so they must outlive us.
   spdlog::error("{}: {} left with {} requests in flight", process_name(), name_, open_);
-  new std::vector<std::shared_ptr<void>>(std::move(kept_));
+  new (std::nothrow) std::vector<std::shared_ptr<void>>(std::move(kept_));
 }
 
 void MpiTransfer::send(const void* data, size_t bytes, int to, int tag) {

@@ -9,7 +9,8 @@ namespace vixen {
 /// stream has to do: the host does not wait, and `host` may be dropped at once.
 at::Tensor to_device(const at::Tensor& host, at::Device device);
 
-/// Waits until the device has made `tensor`: for clocks, never within a step. A CPU tensor, or an undefined one, is there already.
+/// Waits until the device has made `tensor`: for clocks, never within a step. A CPU tensor, or an undefined one, is
+/// there already.
 void settle(const at::Tensor& tensor);
 
 }  // namespace vixen

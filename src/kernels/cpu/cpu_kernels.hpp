@@ -18,8 +18,8 @@ const CpuKernels& cpu_kernels();
 /// nothing changes, when this machine cannot run it. Not thread-safe.
 bool force_cpu_isa(const char* isa);
 
-/// The kernels of instruction sets that this machine can run and ATEN_CPU_CAPABILITY allows, best first; the baseline is the last. By the
-/// processor: variants_x86_64.cpp, or no_x86_64.cpp on all others.
+/// The kernels of instruction sets that this machine can run and ATEN_CPU_CAPABILITY allows, best first; the baseline
+/// is the last. By the processor: variants_x86_64.cpp, or no_x86_64.cpp on all others.
 struct CpuVariants {
   const CpuKernels* const* first;
   int64_t count;

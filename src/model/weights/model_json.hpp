@@ -15,8 +15,8 @@ std::filesystem::path model_json_path(const std::filesystem::path& model);
 /// What it holds. UserError: unreadable, no JSON object.
 nlohmann::ordered_json read_model_json(const std::filesystem::path& model);
 
-/// config.json of a model to be saved: of the folder, with the class that transformers loads it by, and without "auto_map", which names code of
-/// the folder that is not copied.
+/// config.json of a model to be saved: of the folder, with the class that transformers loads it by, and without
+/// "auto_map", which names code of the folder that is not copied.
 nlohmann::ordered_json model_json_to_save(const std::filesystem::path& model, std::string_view model_class);
 
 /// UserError when config.json describes more weights or layers than any model has: a size is wrong.
