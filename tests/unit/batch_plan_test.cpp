@@ -240,8 +240,8 @@ TEST_F(Plans, ExtraColumnsJoinTheBatch) {
   for (int64_t label = 0; label < dataset.labels().size(); ++label) extra.push_back(label);
   const BatchPlan plan = plans.plan(1, 0, order, extra);
   EXPECT_EQ(plan.query_rows, plain.query_rows);
-  const std::set<int64_t> drawn(plain.label_rows.begin(), plain.label_rows.end());
-  ASSERT_EQ(plan.label_rows.size(), 12 + extra.size() - drawn.size()) << "a label of the batch is not added again";
+  const std::set<int64_t> there(plain.label_rows.begin(), plain.label_rows.end());
+  ASSERT_EQ(plan.label_rows.size(), 12 + extra.size() - there.size()) << "a label of the batch is not added again";
   EXPECT_TRUE(std::equal(plain.label_rows.begin(), plain.label_rows.end(), plan.label_rows.begin()));
   const auto m = static_cast<int64_t>(plan.label_rows.size());
   const auto dense = dense_positives(plan);
