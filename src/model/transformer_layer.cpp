@@ -121,12 +121,12 @@ at::Tensor TransformerLayer::backward(const at::Tensor& grad_y, const PackedLayo
   return grad_x;
 }
 
-double TransformerLayer::attention_flops(int64_t sum_squared_lengths) const {
-  return 2 * 2 * static_cast<double>(options_.width) * static_cast<double>(sum_squared_lengths);
+double TransformerLayer::attention_flops(int64_t positions, int64_t sum_squared_lengths) const {
+  return vixen::attention_flops(positions, sum_squared_lengths, options_.width / options_.heads,
+                                {.heads = options_.heads});
 }
 
 LayerBytes TransformerLayer::bytes(int64_t positions, at::ScalarType dtype) const {
-  constexpr int64_t kFloatBytes = 4;
   const auto element = static_cast<int64_t>(at::elementSize(dtype));
   const int64_t t = positions, d = options_.width, f = options_.feed_forward;
   const auto& p = parameters_;
@@ -135,8 +135,8 @@ LayerBytes TransformerLayer::bytes(int64_t positions, at::ScalarType dtype) cons
     columns += kept_columns(*store_, *linear, dtype);
     merged = std::max(merged, merged_bytes(*store_, *linear, dtype));
   }
-  const int64_t statistics = kFloatBytes * t * (4 + options_.heads);  // of both norms; attention's log-sum-exp
-  const int64_t doubled = options_.hidden_dropout > 0 ? 1 : 0;        // dropout parts a norm's two gradients
+  const int64_t statistics = 2 * norm_statistics_bytes(t) + attention_statistics_bytes(t, {.heads = options_.heads});
+  const int64_t doubled = options_.hidden_dropout > 0 ? 1 : 0;  // dropout parts a norm's two gradients
 
   LayerBytes bytes;
   bytes.kept = element * t * (8 * d + 2 * f + columns) + statistics;

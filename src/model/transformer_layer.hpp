@@ -57,7 +57,7 @@ class TransformerLayer {
                       bool want_grad_x = true) const;
 
   /// FLOPs of attention in a forward pass: two products over all pairs of a sequence.
-  double attention_flops(int64_t sum_squared_lengths) const;
+  double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;
   /// What a pass over T positions in `dtype` allocates.
   LayerBytes bytes(int64_t positions, at::ScalarType dtype) const;
 

@@ -6,6 +6,7 @@
 
 #include "base/check.hpp"
 #include "kernels/embedding.hpp"
+#include "kernels/norm.hpp"
 #include "kernels/pooling.hpp"
 
 namespace vixen {
@@ -164,8 +165,8 @@ std::unique_ptr<BackbonePass> BertBackbone::begin(const PackedBatch& batch, cons
   return std::make_unique<Pass>(*this, batch, context);
 }
 
-double BertBackbone::attention_flops(int64_t, int64_t sum_squared_lengths) const {
-  return layers_.front().attention_flops(sum_squared_lengths);
+double BertBackbone::attention_flops(int64_t positions, int64_t sum_squared_lengths) const {
+  return layers_.front().attention_flops(positions, sum_squared_lengths);
 }
 
 LayerBytes BertBackbone::layer_bytes(int64_t positions) const {
@@ -173,12 +174,12 @@ LayerBytes BertBackbone::layer_bytes(int64_t positions) const {
 }
 
 int64_t BertBackbone::end_bytes(const BatchShape& shape) const {
-  constexpr int64_t kFloatBytes = 4, kKeyBytes = 12;
+  constexpr int64_t kFloatBytes = sizeof(float);
   const auto element = static_cast<int64_t>(at::elementSize(compute_dtype(options_.model)));
   // h, the keys of dropout; where something below learns, the embeddings' norm: its input and statistics.
-  int64_t bytes = kFloatBytes * shape.sequences * config_.width + kKeyBytes * shape.positions;
+  int64_t bytes = kFloatBytes * shape.sequences * config_.width + token_key_bytes(shape.positions);
   if (store_->trained(word_) || (shape.images > 0 && options_.trainable))
-    bytes += shape.positions * (element * config_.width + 2 * kFloatBytes);
+    bytes += shape.positions * element * config_.width + norm_statistics_bytes(shape.positions);
   return bytes;
 }
 

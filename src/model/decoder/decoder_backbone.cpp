@@ -179,12 +179,13 @@ LayerBytes DecoderBackbone::layer_bytes(int64_t positions) const {
 }
 
 int64_t DecoderBackbone::end_bytes(const BatchShape& shape) const {
-  constexpr int64_t kFloatBytes = 4, kKeyBytes = 8 + 4;
+  constexpr int64_t kFloatBytes = sizeof(float);
   const auto element = static_cast<int64_t>(at::elementSize(compute_dtype(options_.model)));
   const int64_t t = shape.positions, n = shape.sequences, d = config_.width;
   // The last norm's input and statistics, h, the keys of dropout.
-  const int64_t norm = pools_last() ? kFloatBytes * n * (d + 1) : element * t * d + kFloatBytes * t;
-  return norm + kFloatBytes * n * d + (has_dropout() ? kKeyBytes * t : 0);
+  const int64_t norm = pools_last() ? kFloatBytes * n * d + rms_norm_statistics_bytes(n)
+                                    : element * t * d + rms_norm_statistics_bytes(t);
+  return norm + kFloatBytes * n * d + (has_dropout() ? token_key_bytes(t) : 0);
 }
 
 std::string DecoderBackbone::config_text(const std::string& dtype) const {

@@ -1,26 +1,27 @@
-// What a decoder layer costs: FLOPs of attention, and bytes as decoder_layer.cpp allocates and frees them.
+// What a decoder layer costs: FLOPs of attention, and bytes as decoder_layer.cpp allocates and frees them; what a
+// kernel keeps, its header says.
 //   T positions, D width, Q = H d and R = (H + 2 Hkv) d columns of heads, F feed-forward width
 #include <algorithm>
 
+#include "kernels/head_norm.hpp"
 #include "model/decoder/decoder_layer.hpp"
 
 namespace vixen {
 
 double DecoderLayer::attention_flops(int64_t positions, int64_t sum_squared_lengths, bool causal) const {
-  const double pairs =
-      causal ? 0.5 * static_cast<double>(sum_squared_lengths + positions) : static_cast<double>(sum_squared_lengths);
-  return 2 * 2 * pairs * static_cast<double>(config_.heads * config_.head_dim);
+  return vixen::attention_flops(positions, sum_squared_lengths, config_.head_dim,
+                                {.heads = config_.heads, .kv_heads = config_.kv_heads, .causal = causal});
 }
 
 LayerBytes DecoderLayer::bytes(int64_t positions, at::ScalarType dtype) const {
-  constexpr int64_t kFloatBytes = 4;
+  const AttentionShape heads{.heads = config_.heads, .kv_heads = config_.kv_heads};
   const auto element = static_cast<int64_t>(at::elementSize(dtype));
   const int64_t t = positions;
   const int64_t d = element * t * config_.width, f = element * t * config_.feed_forward;
   const int64_t q = element * t * config_.heads * config_.head_dim, r = element * t * config_.qkv_rows();
   const int64_t normed = config_.head_norm ? r : 0;  // the second q | k | v that a head norm makes
-  const int64_t head_statistics = config_.head_norm ? kFloatBytes * t * (config_.heads + config_.kv_heads) : 0;
-  const int64_t lse = kFloatBytes * t * config_.heads, norm_statistics = 2 * kFloatBytes * t;
+  const int64_t head_statistics = config_.head_norm ? head_norm_statistics_bytes(t, heads) : 0;
+  const int64_t lse = attention_statistics_bytes(t, heads), norm_statistics = 2 * rms_norm_statistics_bytes(t);
   const auto& p = parameters_;
   const auto bytes_of = [&](const AdaptedLinear& linear) { return linear_bytes(*store_, linear, dtype, t); };
   const LinearBytes qkv = bytes_of(p.qkv), out = bytes_of(p.out), gate_up = bytes_of(p.gate_up),
