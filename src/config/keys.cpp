@@ -266,7 +266,7 @@ std::vector<Key> make_keys() {
        "Drops labels that score above the query's weakest positive less this; 0: none"},
       {"mining.same_text", VIXEN_FIELD(mining.same_text), "", ours, {}, kTrain, kDecisive,
        "Labels with the text of the query or of one of its relevant labels"},
-      {"mining.against", VIXEN_FIELD(mining.against), "", ours, {}, kPlanned, kDecisive,
+      {"mining.against", VIXEN_FIELD(mining.against), "", ours, {}, kSteps, kDecisive,
        "What of the labels is searched: their embeddings, or their prototypes"},
       {"mining.labels", VIXEN_FIELD(mining.labels), "", ours, {}, kPlanned, kDecisive,
        "Label embeddings made anew for every mining, or those last seen in training (after the first mining)"},
