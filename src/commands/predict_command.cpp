@@ -57,6 +57,8 @@ int predict_command(const Config& asked, MpiSession& session) {
     same_labels = labels_are_the_runs(config.run.dir, *dataset, n_labels);
     if (config.predict.text)
       check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "label names need the data set of the run");
+    if (augments(config.augment))
+      check_labels_are_the_runs(config.run.dir, *dataset, n_labels, "[augment] needs the data set of the run");
     check_room(config.out, ranked_bytes("predict.k", query_table(config, *dataset).size(), config.predict.k),
                "predictions");
   });
@@ -67,6 +69,7 @@ int predict_command(const Config& asked, MpiSession& session) {
   const bool filters = config.data.split == Split::kTest && same_labels;
   log_cpus(config, session);
   Retriever retriever(*model->encoder, *dataset, labels, config, *comm);
+  if (augments(config.augment)) retriever.augment();
   const auto best = retriever.retrieve(table, config.predict.k, filters ? &dataset->test_filter() : nullptr);
 
   if (config.predict.text) {

@@ -11,6 +11,7 @@ std::map<std::string, double> evaluate_test_split(Encoder& encoder, const at::Te
                                                   const Config& config, Communicator& comm,
                                                   std::vector<Metrics::Bin>* bins) {
   Retriever retriever(encoder, dataset, labels, config, comm);
+  if (augments(config.augment)) retriever.augment();
   // The authors' code cuts the list first and drops filter pairs from what is left: evaluate_predictions does that.
   const bool official = config.evaluate.filter == FilterMode::kOfficial;
   const auto predictions =

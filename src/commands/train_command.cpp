@@ -105,8 +105,10 @@ int train_command(const Config& asked, MpiSession& session) {
     write_text_atomically(std::filesystem::path(config.run.dir) / "config.ini", to_ini(config, /*only_changed=*/false));
   });
   std::vector<Metrics::Bin> bins;
+  Config plain = config;  // a file may hold settings for those who ask the model later
+  plain.augment = {};
   const auto evaluate = [&](const at::Tensor& labels) {
-    return evaluate_test_split(*trainer.parts().encoder, labels, *dataset, config, *comm, &bins);
+    return evaluate_test_split(*trainer.parts().encoder, labels, *dataset, plain, *comm, &bins);
   };
   while (trainer.run_epoch()) {
     if (trainer.evaluation_due()) trainer.record_evaluation(evaluate(trainer.label_representations()));

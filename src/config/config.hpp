@@ -151,6 +151,15 @@ struct SearchConfig : IndexConfig {
   bool cosine = true;  // normalise rows first
 };
 
+/// Retrieval-augmented inference, and the label prior beside it.
+struct AugmentConfig {
+  double lambda = 0;          // weight of the nearest training queries' labels; 0: none
+  int64_t labels = 500;       // labels of a query that are looked at
+  int64_t queries = 50;       // training queries of a query that are looked at
+  double temperature = 0.05;  // of the softmax over both
+  double prior = 0;           // weight of a label's log training frequency; 0: none
+};
+
 struct EvaluateConfig {
   std::string predictions;  // FILE.h5 with /indices and /scores
   FilterMode filter = FilterMode::kBeforeCut;
@@ -227,6 +236,7 @@ struct Config {
   ClusterConfig cluster;
   MiningConfig mining;
   SearchConfig search;
+  AugmentConfig augment;
   EvaluateConfig evaluate;
   PredictConfig predict;
   EmbedConfig embed;

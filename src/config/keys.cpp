@@ -72,6 +72,7 @@ std::vector<Key> make_keys() {
   const Names kRetrievers = {"search", "evaluate", "predict"};  // choose how to search
   const Names kSearchers = {"train", "search", "evaluate", "predict", "bench"};  // search
   const Names kSearchPlans = {"train", "search", "evaluate", "predict", "plan", "bench"};  // search, or count its memory
+  const Names kAnswerers = {"evaluate", "predict"};  // answer with labels of a data set
   const Names kEvaluate = {"evaluate"};
   const Names kMetrics = {"train", "evaluate"};
   const Names kRankings = {"train", "evaluate", "plan", "bench"};  // rank for metrics, or count the memory of it
@@ -305,6 +306,18 @@ std::vector<Key> make_keys() {
        "faiss_hnsw: candidates kept while a query is answered, at least k; 0: twice k, at least 64"},
       {"search.cosine", VIXEN_FIELD(search.cosine), "", paper, {}, kSearch, kNoFact,
        "Normalise rows first"},
+
+      {"augment.lambda", VIXEN_FIELD(augment.lambda), "", paper, kFraction, kAnswerers, kNoFact,
+       "Retrieval-augmented inference: weight of the labels of a query's nearest training queries against the labels' own "
+       "(paper: 0.1); 0: none"},
+      {"augment.labels", VIXEN_FIELD(augment.labels), "labels", paper, kAtLeast1, kAnswerers, kNoFact,
+       "Best labels of a query that take part (paper: 100)"},
+      {"augment.queries", VIXEN_FIELD(augment.queries), "queries", paper, kAtLeast1, kAnswerers, kNoFact,
+       "Nearest training queries that take part (paper: 100)"},
+      {"augment.temperature", VIXEN_FIELD(augment.temperature), "cosine", paper, kPositive, kAnswerers, kNoFact,
+       "Temperature of the softmax over both lists"},
+      {"augment.prior", VIXEN_FIELD(augment.prior), "", ours, kAny, kAnswerers, kNoFact,
+       "Weight of the logarithm of a label's training frequency, added to its score over the temperature; 0: none"},
 
       {"evaluate.predictions", VIXEN_FIELD(evaluate.predictions), "", ours, {}, kEvaluate, kNoFact,
        "FILE.h5 with /indices and /scores, instead of a run", PathRole::kInput},

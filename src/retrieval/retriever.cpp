@@ -121,7 +121,51 @@ TopK Retriever::retrieve(const SequenceTable& queries, int64_t k, const Ragged<i
   return retrieve(embedded, k, pairs == nullptr ? PairFilter{} : PairFilter::of(*pairs, own.begin));
 }
 
+void Retriever::augment() {
+  VIXEN_CHECK(queries_.has_value(), "a retriever without an encoder");
+  const auto& [encoder, dataset, config] = *queries_;
+  at::Tensor embedded;
+  if (config.augment.lambda > 0)
+    embedded = embed_shard(encoder, dataset.train(), config, dataset, comm_, "encode training queries");
+  augment(config.augment, std::move(embedded), AugmentSource::of(dataset));
+}
+
+void Retriever::augment(const AugmentConfig& config, at::Tensor queries, AugmentSource source) {
+  augmentation_.emplace(Augmentation{config, std::move(source), nullptr});
+  if (config.lambda == 0) return;
+  augmentation_->neighbours = std::make_unique<Retriever>(std::move(queries), config_, comm_);
+  const auto& report = augmentation_->neighbours->report();
+  VIXEN_CHECK(report.labels == augmentation_->source.labels_of.size(), "{} embeddings for {} training queries",
+              report.labels, augmentation_->source.labels_of.size());
+  report_.neighbours = report.labels;
+  report_.neighbour_bytes = report.index_bytes;
+}
+
 TopK Retriever::retrieve(const at::Tensor& queries, int64_t k, const PairFilter& filter) {
+  if (!augmentation_) return search_labels(queries, k, filter);
+  const TopK labels = search_labels(queries, augmentation_->config.labels, filter);
+  return augment_lists(queries, labels, k, filter);
+}
+
+// The votes of neighbours may bring filtered labels back.
+TopK Retriever::augment_lists(const at::Tensor& queries, const TopK& labels, int64_t k, const PairFilter& filter) {
+  const auto on_host = [](const TopK& lists) -> TopK {
+    return {lists.ids.cpu().contiguous(), lists.scores.cpu().contiguous()};
+  };
+  const Lap clock;
+  const auto& [config, source, neighbours] = *augmentation_;
+  const TopK near = neighbours ? on_host(neighbours->retrieve(queries, config.queries)) : TopK{};
+  TopK best = augmented(on_host(labels), near, source, config, k + filter.widest);
+  if (filter.widest > 0) best = without_filtered(best, filter, k);
+  report_.neighbour_seconds = comm_.max_host(clock.total());
+  if (neighbours && comm_.rank() == 0)
+    spdlog::info("augmented by the {} nearest of {} training queries: {:.1f} MB on a rank, {:.1f} s for {} queries",
+                 config.queries, report_.neighbours, static_cast<double>(report_.neighbour_bytes) / 1e6,
+                 report_.neighbour_seconds, queries.size(0));
+  return {best.ids.to(labels.ids.device()), best.scores.to(labels.scores.device())};
+}
+
+TopK Retriever::search_labels(const at::Tensor& queries, int64_t k, const PairFilter& filter) {
   comm_.barrier();
   const Lap clock;
   TopK found = search(*index_, queries, k, filter, "search");

@@ -14,6 +14,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "model/encoder.hpp"
+#include "retrieval/augment.hpp"
 #include "search/index.hpp"
 
 namespace vixen {
@@ -42,6 +43,9 @@ struct RetrievalReport {
   /// `recall_queries` of the `queries` queries of all ranks, evenly spaced.
   std::optional<double> recall;
   int64_t recall_queries = 0, queries = 0, k = 0;
+  /// Of augmented answers, where neighbours vote: training queries of all ranks, and the rest as above.
+  int64_t neighbours = 0, neighbour_bytes = 0;
+  double neighbour_seconds = 0;
 
   /// "faiss_hnsw: 107,437 labels, ...": one line.
   std::string text() const;
@@ -61,6 +65,13 @@ class Retriever {
 
   /// The same with an encoder for the queries of a data set; all must outlive the retriever.
   Retriever(Encoder& encoder, const Dataset& dataset, at::Tensor labels, const Config& config, Communicator& comm);
+
+  /// Answers are augmented from now on (retrieval/augment.hpp) as config.augment says, by the training queries of the
+  /// data set, which are encoded here like those that ask. Of a retriever with an encoder, whose labels are those of
+  /// the data set. Collective.
+  void augment();
+  /// The same by `queries` [local rows, D], this rank's rows (RowShards); undefined where config.lambda is 0.
+  void augment(const AugmentConfig& config, at::Tensor queries, AugmentSource source);
 
   /// queries [m_r, D] on the communicator's device, finite: this rank's, m_r may differ. Every rank gets the k best
   /// labels of its own queries that `filter` does not name, -1 and -infinity where there are fewer. k >= 1. An
@@ -82,6 +93,8 @@ class Retriever {
  private:
   TopK search(const Index& index, const at::Tensor& queries, int64_t k, const PairFilter& filter,
               const std::string& progress_label);
+  TopK search_labels(const at::Tensor& queries, int64_t k, const PairFilter& filter);
+  TopK augment_lists(const at::Tensor& queries, const TopK& labels, int64_t k, const PairFilter& filter);
   void measure_recall(const at::Tensor& queries, const TopK& found, const PairFilter& filter);
 
   struct Queries {
@@ -95,6 +108,12 @@ class Retriever {
   IndexConfig config_;
   Communicator& comm_;
   std::unique_ptr<Index> index_;
+  struct Augmentation {
+    AugmentConfig config;
+    AugmentSource source;
+    std::unique_ptr<Retriever> neighbours;  // null: the prior alone
+  };
+  std::optional<Augmentation> augmentation_;
   RetrievalReport report_;
 };
 
