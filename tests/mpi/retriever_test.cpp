@@ -129,6 +129,35 @@ TEST_P(RetrieverTest, ABadLabelIsEveryRanksUserError) {
 INSTANTIATE_TEST_SUITE_P(All, RetrieverTest, testing::ValuesIn(index_kinds()),
                          [](const auto& kind) { return kind.param.name; });
 
+// Neighbours vote the same way wherever they and the labels are.
+TEST(Retriever, AugmentedAnswersAreThoseOfOneRankToTheBit) {
+  const at::Tensor labels = unit_rows(2200, 24, 1), queries = unit_rows(1100, 24, 2), training = unit_rows(1700, 24, 3);
+  const Pairs pairs(queries.size(0)), relevant(training.size(0));
+  const auto ragged = pairs.view();
+  AugmentConfig config;
+  config.lambda = 0.4;
+  config.labels = 30;
+  config.queries = 12;
+  config.prior = 0.2;
+  const auto source = [&] {
+    AugmentSource counted{relevant.view(), std::vector<int64_t>(2200, 0)};
+    for (const int32_t label : relevant.labels) ++counted.label_counts[static_cast<size_t>(label)];
+    return counted;
+  };
+  const RowRange own = RowShards(queries.size(0), world().world_size()).range(world().rank());
+  Retriever together(own_part(labels), {}, world());
+  together.augment(config, own_part(training), source());
+  const TopK found = together.retrieve(own_part(queries), 10, PairFilter::of(ragged, own.begin));
+  test::SingleRank comm;
+  Retriever alone(labels, {}, comm);
+  alone.augment(config, training, source());
+  const TopK expected = alone.retrieve(queries, 10, PairFilter::of(ragged, 0));
+  EXPECT_TRUE(at::equal(found.ids, expected.ids.slice(0, own.begin, own.end)));
+  EXPECT_TRUE(at::equal(found.scores, expected.scores.slice(0, own.begin, own.end)));
+  EXPECT_EQ(together.report().neighbours, 1700);
+  EXPECT_GT(together.report().neighbour_bytes, 0);
+}
+
 TEST(Retriever, EncodesTheQueriesOfADataSet) {
   const test::TempDir dir;
   const std::filesystem::path folder = world().broadcast_host(dir.path().string(), 0);
