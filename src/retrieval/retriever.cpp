@@ -143,7 +143,8 @@ void Retriever::augment(const AugmentConfig& config, at::Tensor queries, Augment
 
 TopK Retriever::retrieve(const at::Tensor& queries, int64_t k, const PairFilter& filter) {
   if (!augmentation_) return search_labels(queries, k, filter);
-  const TopK labels = search_labels(queries, augmentation_->config.labels, filter);
+  const AugmentConfig& config = augmentation_->config;
+  const TopK labels = search_labels(queries, config.labels, filter);
   return augment_lists(queries, labels, k, filter);
 }
 

@@ -61,6 +61,15 @@ void RunLog::write_interval(const StepResult& result, const RunPosition& positio
                          {"tokens_per_s", static_cast<double>(all_positions) / seconds}};
   for (const Sum& term : interval_.terms) line[term.name] = term.value.item<double>() / steps;
   if (result.grad_norm.defined()) line["grad_norm"] = result.grad_norm.item<double>();
+  if (result.queries && result.labels) {
+    const auto add = [&](const char* side, const Spread& spread) {
+      line["spread"][side] = {{"mean_cosine", spread.mean_cosine.item<double>()},
+                              {"effective_rank", spread.effective_rank.item<double>()}};
+      return spread.mean_cosine.item<double>();
+    };
+    const double queries = add("queries", *result.queries), labels = add("labels", *result.labels);
+    if (const auto warning = collapse_.look(queries, labels, position.step)) spdlog::warn("{}", *warning);
+  }
   const auto memory = memory_use(comm_->device());
   line[comm_->device().is_cuda() ? "gpu_memory_bytes" : "host_memory_bytes"] = memory.peak_bytes;
   line["tensor_bytes_peak"] = memory.peak_tensor_bytes;

@@ -30,7 +30,8 @@ class RunLog {
   /// A run that goes on from `step`, with so many queries of its epochs to come. Opens RUN/metrics.jsonl on rank 0.
   RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm);
 
-  /// Whether the step after `steps_done` is the last of an interval; such a step is asked for its gradient norm.
+  /// Whether the step after `steps_done` is the last of an interval; such a step is asked for its gradient norm and the
+  /// spread of its embeddings.
   bool due(int64_t steps_done) const;
 
   /// Takes note of a step. data_seconds: waited for its input. At the end of an interval the host waits for the device:
@@ -66,6 +67,7 @@ class RunLog {
   std::unique_ptr<MetricsLog> lines_;  // rank 0
   Progress progress_;
   Interval interval_;
+  CollapseWatch collapse_;
   Lap interval_clock_;
 };
 

@@ -68,7 +68,7 @@ StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackO
   return input;
 }
 
-StepResult TrainStep::accumulate(const StepInput& input) {
+StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   const PassContext context{true, parts_.config.train.seed, input.plan.step};
   const int64_t b = input.queries.size(), m = input.labels.size();
   StepResult result;
@@ -111,6 +111,10 @@ StepResult TrainStep::accumulate(const StepInput& input) {
   if (parts_.label_bank != nullptr) parts_.label_bank->assign_replicated(input.label_bank_rows, all_u);
   lap(result.seconds.collectives);
 
+  if (want_spread) {
+    result.queries = spread_of(all_q);
+    result.labels = spread_of(all_u);
+  }
   result.loss = loss.loss;
   result.terms = loss.terms;
   return result;

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/communicator.hpp"
@@ -18,6 +19,7 @@
 #include "prototypes/label_prototypes.hpp"
 #include "sampling/batch_plan.hpp"
 #include "train/optimiser.hpp"
+#include "train/spread.hpp"
 
 namespace vixen {
 
@@ -52,7 +54,8 @@ struct StepSeconds {
 struct StepResult {
   at::Tensor loss;
   std::vector<LossTerm> terms;
-  at::Tensor grad_norm;  // defined when asked for or when clipping
+  at::Tensor grad_norm;                   // defined when asked for or when clipping
+  std::optional<Spread> queries, labels;  // of the whole batch, when asked for
   StepSeconds seconds;
 };
 
@@ -81,8 +84,8 @@ class TrainStep {
   StepInput prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const;
 
   /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update.
-  /// Collective.
-  StepResult accumulate(const StepInput& input);
+  /// want_spread: fills queries and labels. Collective.
+  StepResult accumulate(const StepInput& input, bool want_spread = false);
   /// Clips and updates with the schedule's factor. want_norm: fills grad_norm even without clipping. Collective.
   void update(double lr_factor, bool want_norm, StepResult& result);
 

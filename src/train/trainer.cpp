@@ -103,8 +103,9 @@ void Trainer::run_stretch(int64_t last, std::span<const int64_t> order,
     const auto input = inputs.next();
     const double waited = lap.total();
     const double factor = lr_factor(global_step(), config.train.warmup_steps, total_steps());
-    auto result = step.accumulate(input);
-    step.update(factor, log_ && log_->due(global_step()), result);
+    const bool logged = log_ && log_->due(global_step());
+    auto result = step.accumulate(input, logged);
+    step.update(factor, logged, result);
     ++index_;
     ++steps_here_;
     if (log_) log_->add(input, result, position(), waited, config.train.lr * factor);

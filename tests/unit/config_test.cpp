@@ -139,7 +139,7 @@ TEST(Keys, WhatARunKeepsWhenItGoesOn) {
             "train: method sampler epochs batch_size seed lr prototype_lr image_lr weight_decay adam_beta1 adam_beta2 "
             "adam_eps "
             "warmup_steps clip_norm image_dropout\n"
-            "loss: all\nprototype: all\ncluster: all\ncompat: all\n");
+            "loss: all\nprototype: all\ncluster: all\nmining: all\ncompat: all\n");
 }
 
 TEST(Keys, WhatEachCommandReads) {
@@ -159,20 +159,23 @@ TEST(Keys, WhatEachCommandReads) {
     }
   }
   EXPECT_EQ(sections["train"],
-            "-:2 run data:6 model lora template train loss prototype cluster search:11 evaluate:2 comm kernels compat");
+            "-:2 run data:6 model lora template train loss prototype cluster mining search:11 evaluate:2 comm kernels "
+            "compat");
   EXPECT_EQ(sections["embed"], "- run:2 data:5 model:10 lora:5 template train:1 embed comm kernels:6 compat");
   EXPECT_EQ(sections["search"], "- run:1 search comm");
   EXPECT_EQ(sections["evaluate"],
-            "- run:2 data:6 model:10 lora:5 template train:1 search:11 evaluate comm kernels:6 compat");
+            "- run:2 data:6 model:10 lora:5 template train:1 search:11 augment evaluate comm kernels:6 compat");
   EXPECT_EQ(sections["predict"],
-            "- run:2 data:5 model:10 lora:5 template train:1 search:11 predict comm kernels:6 compat");
+            "- run:2 data:5 model:10 lora:5 template train:1 search:11 augment predict comm kernels:6 compat");
   EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm");
   EXPECT_EQ(sections["plan"],
-            "-:2 run:1 data:3 model:10 lora template train:9 prototype cluster:3 search:7 evaluate:1 plan comm compat");
+            "-:2 run:1 data:3 model:10 lora template train:9 prototype cluster:3 mining:4 search:7 evaluate:1 plan "
+            "comm compat");
   EXPECT_EQ(sections["inspect"], "run:1");
-  EXPECT_EQ(sections["bench"],
-            "- run:1 data:5 model lora template train:18 loss prototype cluster:1 search:12 evaluate:1 comm kernels "
-            "compat");
+  EXPECT_EQ(
+      sections["bench"],
+      "- run:1 data:5 model lora template train:18 loss prototype cluster:1 mining:5 search:12 evaluate:1 comm kernels "
+      "compat");
 }
 
 TEST(Keys, CopiedValuesAreTheSameAndNoOtherKeyIs) {
