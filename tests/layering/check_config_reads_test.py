@@ -8,6 +8,8 @@ import sys
 import tempfile
 import unittest
 
+from made_up_tree import write_tree
+
 TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "check_config_reads.py"
 CONFIG = """struct TrainConfig {
   double lr = 1e-3;    // peak
@@ -55,10 +57,7 @@ class ConfigReadsTest(unittest.TestCase):
     def run_on(self, changes, accepted):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
-            for name, text in {**GOOD, **changes}.items():
-                path = root / "src" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+            write_tree(root / "src", {**GOOD, **changes})
             helps = "\n".join(f"{command}) printf '  --%s TEXT\\n' {keys} ;;" for command, keys in {**ACCEPTED, **accepted}.items())
             vixen = root / "vixen"
             vixen.write_text(f"#!/bin/sh\ncase $1 in\n{helps}\nesac\n")

@@ -1,12 +1,9 @@
 """The check of citations finds each kind of fault in a small made-up tree, and nothing in a tree without any."""
 
-import pathlib
-import subprocess
-import sys
-import tempfile
 import unittest
 
-TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "check_docs.py"
+from made_up_tree import TreeCheck
+
 GOOD = {
     "docs/sums.md": "# Sums\n\n## 1. Adding\n\n1. one\n2. two\n\n## 2. The field's mean\n\nas in section 1\n",
     "README.md": "[sums](docs/sums.md), [mean](docs/sums.md#2-the-fields-mean), [web](https://example.org/none.md)\n",
@@ -14,22 +11,9 @@ GOOD = {
 }
 
 
-class DocsTest(unittest.TestCase):
-    def run_on(self, changes):
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in {**GOOD, **changes}.items():
-                path = pathlib.Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-            done = subprocess.run([sys.executable, TOOL, folder], capture_output=True, text=True, check=False)
-            return done.returncode, done.stdout
-
-    def assert_fault(self, changes, *words):
-        code, text = self.run_on(changes)
-        self.assertEqual(code, 1, text)
-        self.assertIn(" 1 faults", text)
-        for word in words:
-            self.assertIn(word, text)
+class DocsTest(TreeCheck):
+    tool = "check_docs.py"
+    good = GOOD
 
     def test_a_good_tree_has_no_fault(self):
         code, text = self.run_on({})

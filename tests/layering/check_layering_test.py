@@ -1,12 +1,9 @@
 """The layering check finds each kind of fault in a small made-up tree, and nothing in a tree without any."""
 
-import pathlib
-import subprocess
-import sys
-import tempfile
 import unittest
 
-TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "check_layering.py"
+from made_up_tree import TreeCheck
+
 GOOD = {
     "base/check.hpp": "#pragma once\n#include <string>\n",
     "comm/session.cpp": '#include <mpi.h>\n#include <nccl.h>\n#include "base/check.hpp"\n',
@@ -20,22 +17,9 @@ GOOD = {
 }
 
 
-class LayeringTest(unittest.TestCase):
-    def run_on(self, changes):
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in {**GOOD, **changes}.items():
-                path = pathlib.Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-            done = subprocess.run([sys.executable, TOOL, folder], capture_output=True, text=True, check=False)
-            return done.returncode, done.stdout
-
-    def assert_fault(self, changes, *words):
-        code, text = self.run_on(changes)
-        self.assertEqual(code, 1, text)
-        self.assertIn(" 1 faults", text)
-        for word in words:
-            self.assertIn(word, text)
+class LayeringTest(TreeCheck):
+    tool = "check_layering.py"
+    good = GOOD
 
     def test_a_good_tree_has_no_fault(self):
         self.assertEqual(self.run_on({}), (0, "9 files, 0 faults\n"))
