@@ -496,6 +496,28 @@ TEST(CommandLine, MistakesNameTheNearestName) {
             "command line: loss.margin_min = 0.4: expected at most loss.margin_max = 0.3 (default)");
 }
 
+TEST(CommandLine, MiningSettingsThatCannotWorkTogetherAreRefused) {
+  EXPECT_EQ(mistake({"bench", "--mining.columns", "1500", "--mining.depth", "2"}),
+            "command line: mining.depth = 2: expected at least 3: a batch of 512 queries gives 1500 columns "
+            "(mining.columns, command line)");
+  EXPECT_EQ(mistake({"bench", "--mining.columns", "64", "--mining.depth", "0"}),
+            "command line: mining.depth = 0: expected a whole number in [1, 16384]");
+  const auto train = [](std::vector<std::string> more) {
+    std::vector<std::string> line = {"train", "--data.path",      "a", "--model.path", "b", "--run.dir",
+                                     "c",     "--mining.columns", "64"};
+    line.insert(line.end(), more.begin(), more.end());
+    return mistake(line);
+  };
+  EXPECT_EQ(train({"--mining.skip_first", "100"}),
+            "command line: mining.skip_first = 100: expected less than mining.depth = 100 (default)");
+  EXPECT_EQ(train({"--mining.relative_margin", "1.05"}),
+            "command line: mining.relative_margin = 1.05: expected a number in [0, 1]");
+  EXPECT_EQ(train({"--mining.absolute_margin", "-1"}),
+            "command line: mining.absolute_margin = -1: expected a number in [0, 2]");
+  EXPECT_EQ(train({"--mining.draw", "softest"}),
+            "command line: mining.draw = softest: expected one of hardest, uniform, score");
+}
+
 TEST(CommandLine, TheLaterOfTwoLinesWinsAndBothAreNamed) {
   const IniFile file("[train]\nepochs = 3\nlr = 1\nepochs = 4\n");
   const auto parsed = parse({"bench", "--config", file.path()});
