@@ -32,6 +32,7 @@ int run_command(const ParsedCommand& parsed, MpiSession& session) {
       {"search", [&] { return search_command(parsed.config, session); }},
       {"evaluate", [&] { return evaluate_command(parsed.config, session); }},
       {"predict", [&] { return predict_command(parsed.config, session); }},
+      {"mine", [&] { return mine_command(parsed.config, session); }},
       {"export", [&] { return export_command(parsed.config, session); }},
       {"plan", [&] { return plan_command(parsed.config, session); }},
       {"inspect", [&] { return inspect_command(parsed.config, parsed.positional, session); }},

@@ -14,6 +14,7 @@ int embed_command(const Config& config, MpiSession& session);
 int search_command(const Config& config, MpiSession& session);
 int evaluate_command(const Config& config, MpiSession& session);
 int predict_command(const Config& config, MpiSession& session);
+int mine_command(const Config& config, MpiSession& session);
 int export_command(const Config& config, MpiSession& session);
 int plan_command(const Config& config, MpiSession& session);
 int inspect_command(const Config& config, const std::vector<std::string>& files, MpiSession& session);

@@ -32,6 +32,8 @@ void preflight(const Config& config) {
     for (const auto& file : index_files(config.out)) check_output_file("--out", file, inputs);
   } else {
     check_output_file("--out", config.out, inputs);
+    if (config.command == "mine" && config.mine.jsonl)
+      check_output_file("--out", record_beside(config.out), inputs);  // by which the lines are known as ours
   }
 }
 

@@ -129,6 +129,11 @@ struct MiningConfig {
   MiningDraw draw = MiningDraw::kHardest;
 };
 
+struct MineConfig {
+  int64_t k = 10;      // negatives of a query
+  bool jsonl = false;  // JSON lines instead of HDF5
+};
+
 /// How labels are indexed and searched: the keys of search.* that evaluate, predict and train read too.
 struct IndexConfig {
   SearchMethod method = SearchMethod::kExact;
@@ -235,6 +240,7 @@ struct Config {
   PrototypeConfig prototype;
   ClusterConfig cluster;
   MiningConfig mining;
+  MineConfig mine;
   SearchConfig search;
   AugmentConfig augment;
   EvaluateConfig evaluate;

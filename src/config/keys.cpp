@@ -33,11 +33,11 @@ Field field_of(T& value) {
   }
 }
 
-#define VIXEN_INDEX(enumerator, name, exact, help) +("; " #name ": " help)
+#define VIXEN_INDEX(enumerator, name, exact, help) text += "; " #name ": " help;
 std::string search_method_help() {
-  return std::string("How labels are searched (docs/search.md)")
+  std::string text = "How labels are searched (docs/search.md)";
 #include "config/search_methods.inl"
-      ;
+  return text;
 }
 #undef VIXEN_INDEX
 
@@ -52,16 +52,16 @@ std::vector<Key> make_keys() {
   const auto ours = KeySource::kOurs;
   // Who reads a key. What --data.path, --model.path... describe is read by all that open it; a group is named for what its commands do.
   using Names = std::vector<std::string>;
-  const Names kAll = {"train", "embed", "search", "evaluate", "predict", "export", "plan", "inspect", "bench"};
-  const Names kJobs = {"train", "embed", "search", "evaluate", "predict", "export", "plan", "bench"};  // start a job
-  const Names kDevices = {"train", "embed", "search", "evaluate", "predict", "bench"};  // compute with tensors
-  const Names kWriters = {"embed", "search", "evaluate", "predict", "export", "plan", "bench"};  // write --out
-  const Names kRuns = {"train", "embed", "evaluate", "predict", "export"};  // make or use a run
-  const Names kDataSets = {"train", "embed", "evaluate", "predict", "export", "plan", "bench"};  // open a data set
-  const Names kModels = {"train", "embed", "evaluate", "predict", "plan", "bench"};  // make a model (export: the run's)
-  const Names kEncoders = {"train", "embed", "evaluate", "predict", "bench"};  // run it
-  const Names kQueryEncoders = {"train", "embed", "evaluate", "predict"};  // run it on queries that ask
-  const Names kAskers = {"embed", "predict"};  // choose those queries
+  const Names kAll = {"train", "embed", "search", "evaluate", "predict", "mine", "export", "plan", "inspect", "bench"};
+  const Names kJobs = {"train", "embed", "search", "evaluate", "predict", "mine", "export", "plan", "bench"};  // start a job
+  const Names kDevices = {"train", "embed", "search", "evaluate", "predict", "mine", "bench"};  // compute with tensors
+  const Names kWriters = {"embed", "search", "evaluate", "predict", "mine", "export", "plan", "bench"};  // write --out
+  const Names kRuns = {"train", "embed", "evaluate", "predict", "mine", "export"};  // make or use a run
+  const Names kDataSets = {"train", "embed", "evaluate", "predict", "mine", "export", "plan", "bench"};  // open a data set
+  const Names kModels = {"train", "embed", "evaluate", "predict", "mine", "plan", "bench"};  // make a model (export: the run's)
+  const Names kEncoders = {"train", "embed", "evaluate", "predict", "mine", "bench"};  // run it
+  const Names kQueryEncoders = {"train", "embed", "evaluate", "predict", "mine"};  // run it on queries that ask
+  const Names kAskers = {"embed", "predict", "mine"};  // choose those queries
   const Names kPropensities = {"train", "evaluate", "bench"};
   const Names kTrain = {"train"};
   const Names kSteps = {"train", "bench"};  // take training steps
@@ -69,9 +69,9 @@ std::vector<Key> make_keys() {
   const Names kRunPlans = {"train", "plan"};  // take a whole run, or its time
   const Names kSearch = {"search"};
   const Names kSearchWidths = {"search", "bench"};
-  const Names kRetrievers = {"search", "evaluate", "predict"};  // choose how to search
-  const Names kSearchers = {"train", "search", "evaluate", "predict", "bench"};  // search
-  const Names kSearchPlans = {"train", "search", "evaluate", "predict", "plan", "bench"};  // search, or count its memory
+  const Names kRetrievers = {"search", "evaluate", "predict", "mine"};  // choose how to search
+  const Names kSearchers = {"train", "search", "evaluate", "predict", "mine", "bench"};  // search
+  const Names kSearchPlans = {"train", "search", "evaluate", "predict", "mine", "plan", "bench"};  // search, or count its memory
   const Names kAnswerers = {"evaluate", "predict"};  // answer with labels of a data set
   const Names kEvaluate = {"evaluate"};
   const Names kMetrics = {"train", "evaluate"};
@@ -80,13 +80,17 @@ std::vector<Key> make_keys() {
   const Names kEmbed = {"embed"};
   const Names kExport = {"export"};
   const Names kPlan = {"plan"};
+  const Names kMine = {"mine"};
+  const Names kMiners = {"train", "mine"};  // mine negatives
+  const Names kMinersPlanned = {"train", "mine", "plan", "bench"};  // or count the memory of it
+  const Names kMinersSteps = {"train", "mine", "bench"};  // or take steps with them
   return {
       {"device", VIXEN_FIELD(device), "", ours, {}, kDevices, kNoFact,
        "Where numerics run"},
       {"threads", VIXEN_FIELD(threads), "threads a rank", ours, kThreads, kJobs, kNoFact,
        "CPU threads; 0: the CPUs of the rank's share of its node"},
       {"out", VIXEN_FIELD(out), "", ours, {}, kWriters, kNoFact,
-       "File that embed, search, predict, evaluate, plan and bench write; folder (faiss: file) of export", PathRole::kOutput},
+       "File that embed, search, predict, evaluate, mine, plan and bench write; folder (faiss: file) of export", PathRole::kOutput},
 
       {"run.dir", VIXEN_FIELD(run.dir), "", ours, {}, kRuns, kNoFact,
        "Folder of a run: config, metrics, checkpoints, model", PathRole::kRun},
@@ -250,7 +254,7 @@ std::vector<Key> make_keys() {
 
       {"mining.columns", VIXEN_FIELD(mining.columns), "labels", ours, kAtLeast0, kPlanned, kDecisive,
        "Mined hard negatives that join a global batch as label columns, besides the batch's own labels (docs/mining.md); 0: none"},
-      {"mining.depth", VIXEN_FIELD(mining.depth), "labels", ours, kDepth, kPlanned, kDecisive,
+      {"mining.depth", VIXEN_FIELD(mining.depth), "labels", ours, kDepth, kMinersPlanned, kDecisive,
        "Labels that a query's search looks at, before relevant and dropped ones are taken out"},
       {"mining.start_epoch", VIXEN_FIELD(mining.start_epoch), "epoch (0-based)", ours, kAtLeast0, kTrain, kDecisive,
        "First epoch at whose end lists are mined: before it every query has been embedded"},
@@ -258,22 +262,27 @@ std::vector<Key> make_keys() {
        "Epochs between minings"},
       {"mining.every_steps", VIXEN_FIELD(mining.every_steps), "steps", ours, kAtLeast0, kTrain, kDecisive,
        "Steps between minings, from the end of mining.start_epoch on; 0: mining.every_epochs counts (ANCE mines by steps)"},
-      {"mining.skip_first", VIXEN_FIELD(mining.skip_first), "labels", ours, kAtLeast0, kTrain, kDecisive,
+      {"mining.skip_first", VIXEN_FIELD(mining.skip_first), "labels", ours, kAtLeast0, kMiners, kDecisive,
        "Best labels of a query that are passed over, relevant ones not counted: the likeliest to be unlabelled positives"},
-      {"mining.relative_margin", VIXEN_FIELD(mining.relative_margin), "factor", ours, kFraction, kTrain, kDecisive,
+      {"mining.relative_margin", VIXEN_FIELD(mining.relative_margin), "factor", ours, kFraction, kMiners, kDecisive,
        "Drops labels that score above this factor times the query's weakest positive (NV-Retriever: 0.95; sentence-transformers' 0.05 "
        "is 0.95 here); 0: none"},
-      {"mining.absolute_margin", VIXEN_FIELD(mining.absolute_margin), "cosine", ours, kCosineGap, kTrain, kDecisive,
+      {"mining.absolute_margin", VIXEN_FIELD(mining.absolute_margin), "cosine", ours, kCosineGap, kMiners, kDecisive,
        "Drops labels that score above the query's weakest positive less this; 0: none"},
-      {"mining.same_text", VIXEN_FIELD(mining.same_text), "", ours, {}, kTrain, kDecisive,
+      {"mining.same_text", VIXEN_FIELD(mining.same_text), "", ours, {}, kMiners, kDecisive,
        "Labels with the text of the query or of one of its relevant labels"},
-      {"mining.against", VIXEN_FIELD(mining.against), "", ours, {}, kSteps, kDecisive,
+      {"mining.against", VIXEN_FIELD(mining.against), "", ours, {}, kMinersSteps, kDecisive,
        "What of the labels is searched: their embeddings, or their prototypes"},
       {"mining.labels", VIXEN_FIELD(mining.labels), "", ours, {}, kPlanned, kDecisive,
        "Label embeddings made anew for every mining, or those last seen in training (after the first mining)"},
       {"mining.draw", VIXEN_FIELD(mining.draw), "", ours, {}, kPlanned, kDecisive,
        "Which labels of a query's list join the batch: the hardest, any, or any by the softmax of their scores over "
        "loss.temperature"},
+
+      {"mine.k", VIXEN_FIELD(mine.k), "labels", ours, kAtLeast1, kMine, kNoFact,
+       "Negatives written for each query, at most mining.depth"},
+      {"mine.jsonl", VIXEN_FIELD(mine.jsonl), "", ours, {}, kMine, kNoFact,
+       "Write JSON lines of anchor, positive, negative_1 ... negative_k, as sentence-transformers' trainer reads them, instead of HDF5"},
 
       {"search.corpus", VIXEN_FIELD(search.corpus), "", ours, {}, kSearch, kNoFact,
        "Rows to search in: FILE.h5[:/dataset], default dataset /embeddings", PathRole::kInput},

@@ -132,8 +132,12 @@ void check_together(const Config& config, const Provenance& provenance) {
               config.loss.margin_min, config.loss.margin_max, where("loss.margin_max"));
   }
   const auto& mining = config.mining;
-  if (mining.columns == 0) return;
-  if (mining.depth * config.train.batch_size < mining.columns)
+  const bool mines = config.command == "mine";
+  if (mining.columns == 0 && !mines) return;
+  if (mines && config.mine.k > mining.depth)
+    fail_user("{}: mine.k = {}: expected at most mining.depth = {} ({})", where("mine.k"), config.mine.k, mining.depth,
+              where("mining.depth"));
+  if (!mines && mining.depth * config.train.batch_size < mining.columns)
     fail_user(
         "{}: mining.depth = {}: expected at least {}: a batch of {} queries gives {} columns (mining.columns, {})",
         where("mining.depth"), mining.depth, (mining.columns + config.train.batch_size - 1) / config.train.batch_size,

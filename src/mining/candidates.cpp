@@ -43,9 +43,9 @@ bool SameTextRule::holds(int64_t query, int64_t label, std::span<const int32_t> 
 
 void keep_negatives(std::span<const int64_t> found, std::span<const float> scores, int64_t query,
                     std::span<const int32_t> relevant, float limit, int64_t skip_first, const SameTextRule* text,
-                    std::span<int32_t> kept_ids, std::span<float> kept_scores, MinedCounts& counts) {
+                    const KeptNegatives& kept, MinedCounts& counts) {
   ++counts.queries;
-  size_t kept = 0;
+  size_t count = 0;
   int64_t irrelevant = 0;
   for (size_t place = 0; place < found.size() && found[place] >= 0; ++place) {
     const int64_t label = found[place];
@@ -58,14 +58,15 @@ void keep_negatives(std::span<const int64_t> found, std::span<const float> score
     } else if (scores[place] > limit) {
       ++counts.margin;
     } else {
-      kept_ids[kept] = static_cast<int32_t>(label);
-      kept_scores[kept++] = scores[place];
+      kept.ids[count] = static_cast<int32_t>(label);
+      kept.scores[count] = scores[place];
+      kept.places[count++] = static_cast<int32_t>(place) + 1;
     }
   }
-  counts.kept += static_cast<int64_t>(kept);
-  std::fill(kept_ids.begin() + static_cast<int64_t>(kept), kept_ids.end(), -1);
-  std::fill(kept_scores.begin() + static_cast<int64_t>(kept), kept_scores.end(),
-            -std::numeric_limits<float>::infinity());
+  counts.kept += static_cast<int64_t>(count);
+  std::ranges::fill(kept.ids.subspan(count), -1);
+  std::ranges::fill(kept.scores.subspan(count), -std::numeric_limits<float>::infinity());
+  std::ranges::fill(kept.places.subspan(count), 0);
 }
 
 }  // namespace vixen

@@ -41,11 +41,18 @@ class SameTextRule {
   const SequenceTable* labels_;
 };
 
-/// Writes the negatives among `found` (best first, -1: no more) to kept_ids and kept_scores [found.size()], padded with
-/// -1 and -infinity, best first. relevant: ascending. limit: score_limit(). text: null keeps labels of the same text. A
-/// label that several rules drop counts for the first of: relevant, skipped, same text, margin. Local, thread-safe.
+/// What of a list is kept: [depth] each, best first, -1, -infinity and 0 behind.
+struct KeptNegatives {
+  std::span<int32_t> ids;
+  std::span<float> scores;
+  std::span<int32_t> places;  // in the list that the search gave, from 1
+};
+
+/// Writes the negatives among `found` (best first, -1: no more) to `kept`. relevant: ascending. limit: score_limit().
+/// text: null keeps labels of the same text. A label that several rules drop counts for the first of: relevant,
+/// skipped, same text, margin. Local, thread-safe.
 void keep_negatives(std::span<const int64_t> found, std::span<const float> scores, int64_t query,
                     std::span<const int32_t> relevant, float limit, int64_t skip_first, const SameTextRule* text,
-                    std::span<int32_t> kept_ids, std::span<float> kept_scores, MinedCounts& counts);
+                    const KeptNegatives& kept, MinedCounts& counts);
 
 }  // namespace vixen

@@ -90,12 +90,15 @@ std::optional<MinedCounts> Miner::mine(const MiningQueries& queries, const at::T
     const auto found = lists.ids.to(at::kCPU).contiguous(), scores = lists.scores.to(at::kCPU).contiguous();
     const auto weakest = has_margin(mining) ? weakest_positives(queries, rows, first) : at::Tensor();
     const int64_t width = found.size(1);
-    MinedBlock block{first, at::full({count, depth}, -1, at::kInt), at::full({count, depth}, -kInfinity, at::kFloat)};
+    MinedBlock block{first, at::full({count, depth}, -1, at::kInt), at::full({count, depth}, -kInfinity, at::kFloat),
+                     at::zeros({count, depth}, at::kInt), at::empty({count, 4}, at::kInt)};
     const auto* id = found.const_data_ptr<int64_t>();
     const auto* score = scores.const_data_ptr<float>();
     const float* lowest = weakest.defined() ? weakest.const_data_ptr<float>() : nullptr;
     auto* kept_ids = block.ids.mutable_data_ptr<int32_t>();
     auto* kept_scores = block.scores.mutable_data_ptr<float>();
+    auto* places = block.places.mutable_data_ptr<int32_t>();
+    auto* dropped = block.dropped.mutable_data_ptr<int32_t>();
     std::mutex adding;
     at::parallel_for(0, count, 64, [&](int64_t from, int64_t to) {
       MinedCounts own;
@@ -103,10 +106,14 @@ std::optional<MinedCounts> Miner::mine(const MiningQueries& queries, const at::T
         const auto of = [&](auto* values, int64_t stride) {
           return std::span(values + row * stride, static_cast<size_t>(width));
         };
+        MinedCounts one;
         keep_negatives(of(id, width), of(score, width), first + row, queries.relevant[first + row],
                        lowest == nullptr ? kInfinity : score_limit(mining, lowest[row]), mining.skip_first,
-                       mining.same_text == SameText::kDrop ? &text : nullptr, of(kept_ids, depth),
-                       of(kept_scores, depth), own);
+                       mining.same_text == SameText::kDrop ? &text : nullptr,
+                       {of(kept_ids, depth), of(kept_scores, depth), of(places, depth)}, one);
+        for (int rule = 0; const int64_t labels : {one.relevant, one.skipped, one.same_text, one.margin})
+          dropped[row * 4 + rule++] = static_cast<int32_t>(labels);
+        own.add(one);
       }
       const std::lock_guard lock(adding);
       counts.add(own);

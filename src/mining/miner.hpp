@@ -29,6 +29,8 @@ struct MinedBlock {
   int64_t first_query = 0;  // row of the table
   at::Tensor ids;           // int32 [rows, K]; -1 where there are fewer
   at::Tensor scores;        // float32 [rows, K]; -infinity there
+  at::Tensor places;        // int32 [rows, K]: in what the search found, from 1; 0 there
+  at::Tensor dropped;       // int32 [rows, 4]: labels found but relevant, skipped, of the same text, within the margin
 };
 
 /// Searches negatives among the labels of all ranks. The lists do not depend on the number of ranks. Everything is

@@ -167,6 +167,8 @@ TEST(Keys, WhatEachCommandReads) {
             "- run:2 data:6 model:10 lora:5 template train:1 search:11 augment evaluate comm kernels:6 compat");
   EXPECT_EQ(sections["predict"],
             "- run:2 data:5 model:10 lora:5 template train:1 search:11 augment predict comm kernels:6 compat");
+  EXPECT_EQ(sections["mine"],
+            "- run:2 data:5 model:10 lora:5 template train:1 mining:6 mine search:11 comm kernels:6 compat");
   EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm");
   EXPECT_EQ(sections["plan"],
             "-:2 run:1 data:3 model:10 lora template train:9 prototype cluster:3 mining:4 search:7 evaluate:1 plan "
@@ -417,9 +419,9 @@ TEST(CommandLine, AnOptionThatTheCommandDoesNotReadNamesThoseThatDo) {
             "command line: --train.lr: vixen embed does not read it, train and bench do");
   EXPECT_EQ(mistake({"train", "--search.k=3"}),
             "command line: --search.k: vixen train does not read it, search and bench do");
-  EXPECT_EQ(
-      mistake({"export", "--device", "cuda"}),
-      "command line: --device: vixen export does not read it, train, embed, search, evaluate, predict and bench do");
+  EXPECT_EQ(mistake({"export", "--device", "cuda"}),
+            "command line: --device: vixen export does not read it, train, embed, search, evaluate, predict, mine and "
+            "bench do");
   EXPECT_EQ(mistake({"evaluate", "--text"}),
             "command line: --predict.text: vixen evaluate does not read it, predict does");
   for (const auto& command : all_commands())
@@ -475,9 +477,10 @@ TEST(CommandLine, ResolvedTextSaysWhereValuesCameFromAndParsesBack) {
 }
 
 TEST(CommandLine, MistakesNameTheNearestName) {
-  EXPECT_EQ(mistake({"tarin"}),
-            "unknown command tarin (did you mean train?): expected one of train, embed, search, evaluate, predict, "
-            "export, plan, inspect, bench");
+  EXPECT_EQ(
+      mistake({"tarin"}),
+      "unknown command tarin (did you mean train?): expected one of train, embed, search, evaluate, predict, mine, "
+      "export, plan, inspect, bench");
   EXPECT_EQ(mistake({"doctor"}),
             "unknown command doctor: expected one of train, embed, search, evaluate, predict, export, plan, inspect, "
             "bench");
@@ -514,6 +517,10 @@ TEST(CommandLine, MiningSettingsThatCannotWorkTogetherAreRefused) {
             "command line: mining.relative_margin = 1.05: expected a number in [0, 1]");
   EXPECT_EQ(train({"--mining.absolute_margin", "-1"}),
             "command line: mining.absolute_margin = -1: expected a number in [0, 2]");
+  EXPECT_EQ(mistake({"mine", "--out", "x", "--mine.k", "101"}),
+            "command line: mine.k = 101: expected at most mining.depth = 100 (default)");
+  EXPECT_EQ(mistake({"mine", "--out", "x", "--mining.skip_first", "100"}),
+            "command line: mining.skip_first = 100: expected less than mining.depth = 100 (default)");
   EXPECT_EQ(train({"--mining.draw", "softest"}),
             "command line: mining.draw = softest: expected one of hardest, uniform, score");
 }

@@ -59,12 +59,14 @@ TEST(KeepNegatives, EachRuleDropsItsOwn) {
   const std::vector<int32_t> relevant = {0};
   std::vector<int32_t> ids(found.size());
   std::vector<float> kept(found.size());
+  std::vector<int32_t> places(found.size());
   MinedCounts counts;
-  keep_negatives(found, scores, 0, relevant, 0.45F, 1, &text, ids, kept, counts);
+  keep_negatives(found, scores, 0, relevant, 0.45F, 1, &text, {ids, kept, places}, counts);
   EXPECT_EQ(ids, (std::vector<int32_t>{4, 6, -1, -1, -1, -1, -1, -1}));
   EXPECT_EQ(kept[0], 0.4F);
   EXPECT_EQ(kept[1], 0.3F);
   EXPECT_EQ(kept[2], -kInfinity);
+  EXPECT_EQ(places, (std::vector<int32_t>{6, 7, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(counts.queries, 1);
   EXPECT_EQ(counts.skipped, 1) << "2";
   EXPECT_EQ(counts.relevant, 1) << "0";
@@ -73,7 +75,7 @@ TEST(KeepNegatives, EachRuleDropsItsOwn) {
   EXPECT_EQ(counts.kept, 2);
 
   MinedCounts all;
-  keep_negatives(found, scores, 0, relevant, kInfinity, 0, nullptr, ids, kept, all);
+  keep_negatives(found, scores, 0, relevant, kInfinity, 0, nullptr, {ids, kept, places}, all);
   EXPECT_EQ(ids, (std::vector<int32_t>{2, 3, 5, 1, 4, 6, -1, -1})) << "relevant labels alone are always taken out";
   counts.add(all);
   EXPECT_EQ(counts.queries, 2);
@@ -92,7 +94,7 @@ class Lists : public ::testing::Test {
   }
   // Query i lists 10 i, 10 i + 1, ... with scores that fall by 0.5; the last query has two labels only.
   void fill(MinedLists& lists) {
-    MinedBlock block{0, at::full({4, 6}, -1, at::kInt), at::full({4, 6}, -kInfinity)};
+    MinedBlock block{0, at::full({4, 6}, -1, at::kInt), at::full({4, 6}, -kInfinity), {}, {}};
     for (int64_t i = 0; i < 4; ++i)
       for (int64_t j = 0; j < (i == 3 ? 2 : 6); ++j) {
         block.ids[i][j] = 10 * i + j;
