@@ -243,6 +243,7 @@ void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Ten
 
 at::Tensor ShardedTable::gather_all() const {
   std::vector<int64_t> rows;
+  rows.reserve(static_cast<size_t>(comm_->world_size()));
   for (int rank = 0; rank < comm_->world_size(); ++rank) rows.push_back(shards_.range(rank).size());
   const at::Tensor own = local_on_device(0, local_range().size());
   const at::Tensor all = comm_->all_gather_rows(own, rows);

@@ -34,10 +34,10 @@ nlohmann::ordered_json read_model_json(const std::filesystem::path& model) {
 }
 
 nlohmann::ordered_json model_json_to_save(const std::filesystem::path& model, std::string_view model_class) {
-  auto json = read_model_json(model);
-  json["architectures"] = nlohmann::ordered_json::array({std::string(model_class)});
-  json.erase("auto_map");
-  return json;
+  auto description = read_model_json(model);
+  description["architectures"] = nlohmann::ordered_json::array({std::string(model_class)});
+  description.erase("auto_map");
+  return description;
 }
 
 void check_weight_count(const std::string& file, double weights, int64_t layers) {
