@@ -102,8 +102,8 @@ std::string text_of(const LockHolder& holder) {
 
 /// nullopt for what is not a lock (cut short, another program's).
 std::optional<LockHolder> parse_holder(const std::string& text) {
-  const json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
   try {
+    const json object = json::parse(text);
     LockHolder holder;
     holder.beat = std::atoll(object.at("beat").get<std::string>().c_str());
     holder.boot_id = object.at("boot_id");
@@ -297,15 +297,15 @@ struct RunLock::Impl {
 
   enum class Held { kYes, kNo, kUnknown };
 
-  /// Unknown while a file server does not answer.
-  Held held() const {
+  /// Unknown while a file server does not answer. The destructor asks too: nothing may leave.
+  Held held() const noexcept {
     struct stat own = {}, there = {};
     if (::stat(path.c_str(), &there) != 0) return errno == ENOENT ? Held::kNo : Held::kUnknown;
     if (::fstat(descriptor, &own) == 0 && own.st_ino == there.st_ino && own.st_dev == there.st_dev) return Held::kYes;
     try {  // some network file systems make numbers up: the token decides
       const auto holder = parse_holder(read_lock(path));
       return holder && holder->token == self.token ? Held::kYes : Held::kNo;
-    } catch (const UserError&) {
+    } catch (const std::exception&) {  // also memory that does not suffice
       return Held::kUnknown;
     }
   }

@@ -123,7 +123,7 @@ void link_best(const fs::path& run_dir, uint64_t step) {
 
 fs::path save_checkpoint(const fs::path& run_dir, const CheckpointState& state, Communicator& comm) {
   const Stage stage("write the checkpoint");
-  const auto folder = checkpoint::step_folder(run_dir, state.step);
+  auto folder = checkpoint::step_folder(run_dir, state.step);
   auto partial = folder;
   partial += checkpoint::kPartial;
   for (const auto& [name, table] : state.tables) {

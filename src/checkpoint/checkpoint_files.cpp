@@ -158,7 +158,7 @@ nlohmann::json parse_manifest(const fs::path& path) {
     if (depth > kDeepest) fail_user("{}: nested deeper than {} levels", name, kDeepest);
     return true;
   };
-  const auto manifest = json::parse(text, shallow, /*allow_exceptions=*/false);
+  auto manifest = json::parse(text, shallow, /*allow_exceptions=*/false);
   if (!manifest.is_object() || !manifest.contains("format") || manifest.at("format") != kFormat)
     fail_user("{}: found another format, expected \"{}\"", name, kFormat);
   if (!manifest.contains("version") || manifest.at("version") != kVersion)

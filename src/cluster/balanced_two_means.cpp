@@ -119,6 +119,7 @@ at::Tensor split_subtrees(const Level& level, const DealtNodes& dealt, const Two
   for (size_t i = 0; i < places.size(); ++i) member[i] = member_of_place[static_cast<size_t>(places[i])];
 
   std::vector<int64_t> counts;
+  counts.reserve(static_cast<size_t>(comm.world_size()));
   const int64_t nodes = std::ssize(level.begins) - 1;
   for (int rank = 0; rank < comm.world_size(); ++rank) {
     counts.push_back(level.begins[static_cast<size_t>(first_node_of(nodes, rank + 1, comm.world_size()))] -

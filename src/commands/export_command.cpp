@@ -100,7 +100,7 @@ void export_model(const Config& config) {
   FolderWriter writer(write_target(config.out), created_by("export"), fmt::format("export {}", name_of(format)));
   const auto& folder = writer.folder();
   const auto describe = [&](const Encoder& encoder) {
-    const auto description = describe_model(config, encoder, *dataset);
+    auto description = describe_model(config, encoder, *dataset);
     write_loader(folder, description);
     write_readme(folder, format, description);
     return description;

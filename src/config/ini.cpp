@@ -173,7 +173,7 @@ std::vector<std::string> for_each_assignment(
     const size_t equals = line.find('=');
     if (equals == line.npos) fail_user("{}: found \"{}\", expected key = value", where, shown(line, kShownBytes));
     const std::string member(without_blanks(line.substr(0, equals)));
-    const std::string name = section.empty() ? member : section + "." + member;
+    const std::string name = section.empty() ? member : fmt::format("{}.{}", section, member);
     const Key* key = find_key(name);
     if (const RetiredKey* old = find_retired_key(name)) {
       retired.push_back(fmt::format("{}: {} is ignored: {}", where, name, old->reason));

@@ -33,13 +33,13 @@ Field field_of(T& value) {
   }
 }
 
-#define VIXEN_INDEX(enumerator, name, exact, help) text += "; " #name ": " help;
 std::string search_method_help() {
   std::string text = "How labels are searched (docs/search.md)";
+#define VIXEN_INDEX(enumerator, name, exact, help) text.append("; " #name ": " help);
 #include "config/search_methods.inl"
+#undef VIXEN_INDEX
   return text;
 }
-#undef VIXEN_INDEX
 
 // Two lines a key, read as a table.
 // clang-format off

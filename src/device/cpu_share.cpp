@@ -88,6 +88,7 @@ class Dealer {
     for (size_t r = 0; r < masks_.size(); ++r)
       if (!masks_[r].empty()) groups[find(r)].push_back(r);
     std::vector<std::vector<size_t>> result;
+    result.reserve(groups.size());
     for (auto& [_, ranks] : groups) result.push_back(std::move(ranks));
     return result;
   }
@@ -171,6 +172,7 @@ class Dealer {
       place_rank(r, seen);
     }
     std::vector<int> matched;
+    matched.reserve(ranks.size());
     for (const size_t r : ranks) matched.push_back(unit_of[r]);
     return matched;
   }

@@ -47,7 +47,7 @@ void BlockedFlat::search(idx_t n, const float* x, idx_t k, float* distances, idx
 }
 
 at::Tensor faiss_rows(const at::Tensor& rows, int64_t first_id) {
-  const at::Tensor dense = rows.cpu().to(at::kFloat).contiguous();
+  at::Tensor dense = rows.cpu().to(at::kFloat).contiguous();
   row_bounds(dense, dense, "label", first_id);
   return dense;
 }

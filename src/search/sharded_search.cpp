@@ -38,6 +38,7 @@ TopK sharded_search(const Index& index, const at::Tensor& queries, int64_t k, in
 
   for (int64_t first = 0; first < most; first += step) {
     std::vector<int64_t> rows;  // of this round, by the rank that asks
+    rows.reserve(query_rows.size());
     for (const int64_t n : query_rows) rows.push_back(std::clamp<int64_t>(n - first, 0, step));
     const int64_t asked = rows[static_cast<size_t>(comm.rank())];
     const int64_t begin = std::min(first, m);

@@ -50,7 +50,7 @@ void MetricsLog::write(const nlohmann::json& line) {
     if (value.is_number() && key != "step") events_->scalar(key, step, value.get<double>());
     if (value.is_object())
       for (const auto& [inner, number] : value.items())
-        if (number.is_number()) events_->scalar(key + "/" + inner, step, number.get<double>());
+        if (number.is_number()) events_->scalar(fmt::format("{}/{}", key, inner), step, number.get<double>());
   }
   events_->flush();
 }

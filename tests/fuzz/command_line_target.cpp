@@ -33,6 +33,7 @@ void read(const std::string& input) {
     begin = end + 1;
   }
   std::vector<const char*> argv;
+  argv.reserve(arguments.size());
   for (const auto& argument : arguments) argv.push_back(argument.c_str());
   const ParsedCommand parsed = parse_command_line(static_cast<int>(argv.size()), argv.data());
   if (parsed.version) return;

@@ -59,7 +59,7 @@ const std::filesystem::path& scratch() {
 }
 
 std::filesystem::path put(const std::filesystem::path& name, std::string_view bytes) {
-  const auto path = scratch() / name;
+  auto path = scratch() / name;
   // A new file each time: a mapping of the old one that a reader kept must not change under it.
   std::filesystem::remove(path);
   std::ofstream file(path, std::ios::binary);

@@ -76,9 +76,11 @@ TEST(Communicator, several_sums_in_flight_with_other_collectives_between) {
 
 TEST(Communicator, all_gather_rows_with_uneven_and_empty_shards) {
   std::vector<int64_t> rows;
+  rows.reserve(static_cast<size_t>(W()));
   for (int rank = 0; rank < W(); ++rank) rows.push_back(rank == 1 ? 0 : 3 * rank + 2);
   for (const auto type : {at::kFloat, at::kHalf, at::kLong, at::kChar}) {
     std::vector<at::Tensor> parts;
+    parts.reserve(static_cast<size_t>(W()));
     for (int rank = 0; rank < W(); ++rank)
       parts.push_back(rank_tensor(rank, {rows[static_cast<size_t>(rank)], 2, 3}, type));
     const at::Tensor all = world().all_gather_rows(parts[static_cast<size_t>(world().rank())], rows);

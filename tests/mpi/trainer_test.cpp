@@ -54,8 +54,8 @@ class TrainerTest : public test::TrainerFixture {
     EXPECT_LT(relative_gap(together->parts().store.flat_grads(), alone->parts().store.flat_grads()), 2e-5);
 
     // And of a batch with more label columns than queries, whose ranks hold unequal numbers of both.
-    std::vector<int64_t> extra;
-    for (int64_t label = 0; label < 37; ++label) extra.push_back(label * 31 % dataset.labels().size());
+    std::vector<int64_t> extra(37);
+    for (size_t i = 0; i < extra.size(); ++i) extra[i] = static_cast<int64_t>(i) * 31 % dataset.labels().size();
     const auto wide = [&](Trainer& trainer) {
       const auto& parts = trainer.parts();
       const auto input = parts.step->prepare(parts.planner->plan(1, 4, order, extra), dataset, parts.pack);

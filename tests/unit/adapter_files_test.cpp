@@ -138,7 +138,7 @@ TEST_F(AdapterFiles, FaultsOfTheSettings) {
     Json json = good;
     json[key] = value;
     write_text_atomically(folder_ / "adapter_config.json", json.dump());
-    const std::string message = fault();
+    std::string message = fault();
     EXPECT_FAULT(message, (folder_ / "adapter_config.json").string());
     return message;
   };

@@ -48,6 +48,7 @@ std::vector<at::Tensor> keep_factors(const Packed& p, int64_t heads, const Dropo
     const TokenKeys keys{p.keys.sequence.slice(0, first, last), p.keys.position.slice(0, first, last)};
     const at::Tensor mask = dropout_mask(keys, (heads - 1) * 65536 + last - first, dropout);
     std::vector<at::Tensor> of_heads;
+    of_heads.reserve(static_cast<size_t>(heads));
     for (int64_t h = 0; h < heads; ++h) of_heads.push_back(mask.slice(1, h * 65536, h * 65536 + last - first));
     keep.push_back(at::stack(of_heads).to(at::kDouble) / (1 - dropout.p));
   }

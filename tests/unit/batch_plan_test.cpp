@@ -236,8 +236,8 @@ TEST_F(Plans, ExtraColumnsJoinTheBatch) {
   const auto plans = planner(12);
   const auto order = shuffled(1);
   const BatchPlan plain = plans.plan(1, 0, order);
-  std::vector<int64_t> extra;
-  for (int64_t label = 0; label < dataset.labels().size(); ++label) extra.push_back(label);
+  std::vector<int64_t> extra(static_cast<size_t>(dataset.labels().size()));
+  std::iota(extra.begin(), extra.end(), 0);
   const BatchPlan plan = plans.plan(1, 0, order, extra);
   EXPECT_EQ(plan.query_rows, plain.query_rows);
   const std::set<int64_t> there(plain.label_rows.begin(), plain.label_rows.end());

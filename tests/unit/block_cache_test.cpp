@@ -60,8 +60,8 @@ TEST(BlockCache, WhatIsHeldIsBoundedByThePeak) {
   BlockCache cache;
   // Batches whose sizes differ: each works on ten tensors of one size that grows from batch to batch.
   for (size_t batch = 0; batch < 60; ++batch) {
-    std::vector<void*> blocks;
-    for (int i = 0; i < 10; ++i) blocks.push_back(cache.take((20 + batch % 37) * kMegabyte));
+    std::vector<void*> blocks(10);
+    for (void*& block : blocks) block = cache.take((20 + batch % 37) * kMegabyte);
     for (void* block : blocks) cache.give_back(block);
     const auto most = static_cast<int64_t>(10 * BlockCache::rounded((20 + std::min(batch, size_t{36})) * kMegabyte));
     EXPECT_LE(cache.held_bytes(), most + std::max(most / 8 + 1, int64_t{1} << 26)) << batch;

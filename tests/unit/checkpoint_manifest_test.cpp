@@ -34,7 +34,7 @@ class CheckpointManifest : public testing::Test {
     change(manifest);
     write_text_atomically(path, checkpoint::manifest_text(manifest));
     auto loaded = state();
-    const std::string message = test::fault_of([&] { load_checkpoint(folder, loaded, comm_); });
+    std::string message = test::fault_of([&] { load_checkpoint(folder, loaded, comm_); });
     const std::string inspected = test::fault_of([&] { read_manifest(folder, /*verify=*/true); });
     EXPECT_TRUE(inspected == message || inspected == "(no fault)") << inspected;
     EXPECT_TRUE(message == "(no fault)" || message.starts_with(folder.string())) << message;

@@ -289,9 +289,8 @@ TEST(Ini, ReadsWhatEditorsLeaveInAFile) {
     return config;
   };
   for (const char* end : {"\n", "\r\n", "\r"}) {
-    const std::string line = end;
-    const auto config =
-        read("[train]" + line + "epochs = 3" + line + "lr = 0.5" + line + line + "[run]" + line + "dir = x");
+    const std::vector<std::string> lines = {"[train]", "epochs = 3", "lr = 0.5", "", "[run]", "dir = x"};
+    const auto config = read(fmt::format("{}", fmt::join(lines, end)));
     EXPECT_EQ(config.train.epochs, 3);
     EXPECT_EQ(config.train.lr, 0.5);
     EXPECT_EQ(config.run.dir, "x");

@@ -30,6 +30,7 @@ std::vector<CpuPlace> machine(int nodes, int cores, int threads) {
 
 std::vector<int> cpus_of(const std::vector<CpuPlace>& places) {
   std::vector<int> cpus;
+  cpus.reserve(places.size());
   for (const auto& place : places) cpus.push_back(place.cpu);
   std::sort(cpus.begin(), cpus.end());
   return cpus;

@@ -223,6 +223,7 @@ TEST(DecoderConfig, ParametersInForwardOrder) {
   TinyDecoderOptions options{.model_type = "qwen3", .layers = 1, .biases = true};
   const auto list = backbone_parameters(read(tiny_decoder_config(options)));
   std::vector<std::string> names;
+  names.reserve(list.size());
   for (const auto& p : list) names.push_back(p.name);
   const std::vector<std::string> expected = {"embed_tokens.weight",
                                              "layers.0.input_layernorm.weight",
@@ -251,7 +252,7 @@ std::string fault(const std::string& type, const std::function<void(Json&)>& edi
   edit(json);
   const ConfigFolder folder(json);
   model.path = folder.path().string();
-  const std::string message = test::fault_of([&] { read_decoder_config(model); });
+  std::string message = test::fault_of([&] { read_decoder_config(model); });
   if (message != "(no fault)") {
     EXPECT_FAULT(message, folder.file().string());
   }

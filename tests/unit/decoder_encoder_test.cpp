@@ -317,8 +317,8 @@ TEST(DecoderEncoder, CountsItsProducts) {
 // What activation_bytes() says against the bytes that tensors took.
 TEST(DecoderEncoder, ActivationBytesAreThoseTaken) {
   track_tensor_memory();
-  std::vector<TinySequence> sequences;
-  for (int64_t i = 0; i < 30; ++i) sequences.push_back({i, 20 + i, 0});
+  std::vector<TinySequence> sequences(30);
+  for (int64_t i = 0; i < std::ssize(sequences); ++i) sequences[static_cast<size_t>(i)] = {i, 20 + i, 0};
   const PackedBatch batch = tiny_batch(sequences, kVocabulary);
   BatchShape shape{.positions = batch.n_positions(), .sequences = batch.n_sequences()};
   const PassContext context{.training = true, .seed = 3, .step = 8};

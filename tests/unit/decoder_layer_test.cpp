@@ -86,6 +86,7 @@ struct LayerFixture {
     DecoderPass pass;
     pass.layout = layout_of(lengths, keys, /*training=*/true);
     std::vector<at::Tensor> positions;
+    positions.reserve(lengths.size());
     for (const int32_t length : lengths) positions.push_back(at::arange(length, at::kLong));
     pass.position_ids = at::cat(positions);
     pass.rope = rope_table(config, 32);

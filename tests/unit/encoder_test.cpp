@@ -216,7 +216,7 @@ TEST(EncoderFolder, FaultsOfTheConfig) {
   const auto with = [](const std::string& from, const std::string& to) {
     const ModelFolder folder("tiny_bert");
     folder.edit_config(from, to);
-    const std::string message = fault(folder.path());
+    std::string message = fault(folder.path());
     EXPECT_FAULT(message, (folder.path() / "config.json").string());
     return message;
   };

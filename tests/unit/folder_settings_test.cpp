@@ -96,7 +96,7 @@ TEST_F(FolderSettings, ModulesInOtherPlaces) {
 
 TEST_F(FolderSettings, WhatIsNotDoneIsRefusedUnlessTheKeySaysHow) {
   const auto refused = [&](const std::string& file) {
-    const std::string message = fault();
+    std::string message = fault();
     EXPECT_FAULT(message, (path() / file).string() + ": ");
     EXPECT_EQ(fault(Pooling::kMean), "(no fault)") << message;
     EXPECT_EQ(settled(Pooling::kMean), Pooling::kMean);

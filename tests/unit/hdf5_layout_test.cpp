@@ -35,7 +35,7 @@ struct Layouts : testing::Test {
 
   at::Tensor read(const std::string& dataset = "/x") const {
     const MatrixReader reader({path, dataset});
-    const at::Tensor rows = reader.read({0, reader.rows()}, true);
+    at::Tensor rows = reader.read({0, reader.rows()}, true);
     EXPECT_TRUE(at::equal(reader.read({2, 7}, true), rows.slice(0, 2, 7)));
     return rows;
   }

@@ -91,8 +91,8 @@ TEST(BindingWish, OpenMpCountsWithoutMpirunTheRestDoesNot) {
 
 TEST(DefaultBinding, IsAWholeCoreOrNode) {
   // Two nodes of two cores of two hardware threads.
-  std::vector<CpuPlace> places;
-  for (int cpu = 0; cpu < 8; ++cpu) places.push_back({cpu, cpu % 4, cpu % 4 / 2});
+  std::vector<CpuPlace> places(8);
+  for (int cpu = 0; cpu < 8; ++cpu) places[static_cast<size_t>(cpu)] = {cpu, cpu % 4, cpu % 4 / 2};
   const std::vector<int> all = {0, 1, 2, 3, 4, 5, 6, 7};
   const auto looks = [&](const std::vector<int>& own, bool threads = false) {
     return looks_bound_by_default(own, all, places, threads);

@@ -54,6 +54,7 @@ TEST(MergeTopK, AnyDealIsTheSameAsOneSort) {
     });
     order.resize(kTop, -1);
     std::vector<float> values;
+    values.reserve(order.size());
     for (const int64_t id : order) values.push_back(id < 0 ? -kInfinity : scores[static_cast<size_t>(id)]);
     return list(order, values);
   };

@@ -31,7 +31,7 @@ class Safetensors : public ::testing::Test {
   }
   // Opens the file; the message of its UserError, which names it.
   std::string fault() {
-    const std::string message = test::fault_of([&] { const SafetensorsFile file(path_); });
+    std::string message = test::fault_of([&] { const SafetensorsFile file(path_); });
     EXPECT_NE(message.find(path_.string()), std::string::npos) << message;
     return message;
   }

@@ -52,9 +52,9 @@ TEST(TrackedMemory, CountsOnEveryThread) {
   track_tensor_memory();
   const int64_t start = tensor_bytes();
   reset_peak_tensor_bytes();
-  std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i)
-    threads.emplace_back([] {
+  std::vector<std::thread> threads(4);
+  for (auto& thread : threads)
+    thread = std::thread([] {
       for (int round = 0; round < 500; ++round) EXPECT_EQ(at::ones({1000 + round}).numel(), 1000 + round);
     });
   for (auto& thread : threads) thread.join();

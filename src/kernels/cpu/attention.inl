@@ -26,7 +26,7 @@ struct AttentionScratch {
   static int64_t floats(int64_t length, int64_t head_dim) {
     const int64_t columns = round_up(head_dim, kPad), rows = round_up(length, kRows), keys = round_up(length, kLanes);
     return 6 * rows * columns + 2 * columns * keys + 2 * kRows * keys + kRows * columns + keep_floats(length) +
-           4 * lane_words(length) + 16 * 16;  // and slack for rounding each to cache lines
+           4 * lane_words(length) + int64_t{16} * 16;  // and slack for rounding each to cache lines
   }
   AttentionScratch(float* buffer, int64_t length, int64_t head_dim) : padded(round_up(head_dim, kPad)) {
     const int64_t rows_count = round_up(length, kRows), keys = round_up(length, kLanes);
@@ -71,17 +71,16 @@ VIXEN_INLINE void write_rows(const float* source, int64_t padded, int64_t rows, 
 VIXEN_INLINE void transpose(const float* rows, int64_t padded, int64_t length, int64_t head_dim, int64_t keys,
                             float* columns) {
   typedef float Four __attribute__((vector_size(16)));
-  typedef int32_t Pick __attribute__((vector_size(16)));
   for (int64_t j = 0; j < length; j += 4) {
     for (int64_t c = 0; c < head_dim; c += 4) {
       Four in[4];
       for (int64_t i = 0; i < 4; ++i) __builtin_memcpy(&in[i], rows + (j + i) * padded + c, sizeof in[i]);
-      const Four a = __builtin_shuffle(in[0], in[1], Pick{0, 4, 1, 5}),
-                 b = __builtin_shuffle(in[2], in[3], Pick{0, 4, 1, 5});
-      const Four d = __builtin_shuffle(in[0], in[1], Pick{2, 6, 3, 7}),
-                 e = __builtin_shuffle(in[2], in[3], Pick{2, 6, 3, 7});
-      const Four out[4] = {__builtin_shuffle(a, b, Pick{0, 1, 4, 5}), __builtin_shuffle(a, b, Pick{2, 3, 6, 7}),
-                           __builtin_shuffle(d, e, Pick{0, 1, 4, 5}), __builtin_shuffle(d, e, Pick{2, 3, 6, 7})};
+      const Four a = __builtin_shufflevector(in[0], in[1], 0, 4, 1, 5),
+                 b = __builtin_shufflevector(in[2], in[3], 0, 4, 1, 5);
+      const Four d = __builtin_shufflevector(in[0], in[1], 2, 6, 3, 7),
+                 e = __builtin_shufflevector(in[2], in[3], 2, 6, 3, 7);
+      const Four out[4] = {__builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
+                           __builtin_shufflevector(d, e, 0, 1, 4, 5), __builtin_shufflevector(d, e, 2, 3, 6, 7)};
       for (int64_t i = 0; i < 4; ++i) __builtin_memcpy(columns + (c + i) * keys + j, &out[i], sizeof out[i]);
     }
   }

@@ -277,14 +277,14 @@ VIXEN_INLINE void keep_factors(VQ c0, VQ c1, VQ c2, const DropoutDraw& dropout, 
   }
   const VQ front = (c0 & 0xffffffffu) | (c1 << 32), back = (c2 & 0xffffffffu) | (c3 << 32);
 #if VIXEN_LANES == 16
-  const VQ low = __builtin_shuffle(front, back, VQ{0, 8, 1, 9, 2, 10, 3, 11});
-  const VQ high = __builtin_shuffle(front, back, VQ{4, 12, 5, 13, 6, 14, 7, 15});
+  const VQ low = __builtin_shufflevector(front, back, 0, 8, 1, 9, 2, 10, 3, 11);
+  const VQ high = __builtin_shufflevector(front, back, 4, 12, 5, 13, 6, 14, 7, 15);
 #elif VIXEN_LANES == 8
-  const VQ low = __builtin_shuffle(front, back, VQ{0, 4, 1, 5});
-  const VQ high = __builtin_shuffle(front, back, VQ{2, 6, 3, 7});
+  const VQ low = __builtin_shufflevector(front, back, 0, 4, 1, 5);
+  const VQ high = __builtin_shufflevector(front, back, 2, 6, 3, 7);
 #else
-  const VQ low = __builtin_shuffle(front, back, VQ{0, 2});
-  const VQ high = __builtin_shuffle(front, back, VQ{1, 3});
+  const VQ low = __builtin_shufflevector(front, back, 0, 2);
+  const VQ high = __builtin_shufflevector(front, back, 1, 3);
 #endif
   VH draws[4];
   __builtin_memcpy(draws, &low, sizeof low);

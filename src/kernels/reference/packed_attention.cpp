@@ -62,7 +62,7 @@ Heads split_qkv(const at::Tensor& qkv, const Group& group, const AttentionShape&
 
 /// Scaled scores [G, H, L, L]; -infinity where a query does not see a key.
 at::Tensor scores_of(const at::Tensor& scaled_q, const at::Tensor& k, const AttentionShape& shape) {
-  const at::Tensor scores = at::matmul(scaled_q, k.transpose(-1, -2));
+  at::Tensor scores = at::matmul(scaled_q, k.transpose(-1, -2));
   if (!shape.causal) return scores;
   const int64_t length = scores.size(-1);
   const at::Tensor later = at::ones({length, length}, scores.options().dtype(at::kBool)).triu(1);
@@ -93,8 +93,9 @@ at::Tensor probability_mask(const Group& group, int64_t heads, const Dropout& dr
 
 AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
                                  const AttentionShape& shape, const Dropout& dropout) {
-  const int64_t positions = qkv.size(0), heads = shape.heads, width = heads * shape.head_dim(qkv.size(1));
-  const double scale = 1.0 / std::sqrt(static_cast<double>(width / heads));
+  const int64_t positions = qkv.size(0), heads = shape.heads, head_dim = shape.head_dim(qkv.size(1));
+  const int64_t width = heads * head_dim;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   AttentionResult result{at::zeros({positions, width}, qkv.options()),
                          at::zeros({heads, positions}, qkv.options().dtype(at::kFloat))};
   for (const Group& group : group_by_length(cu_seqlens, sequence_keys, heads)) {

@@ -171,6 +171,7 @@ std::string modules_of(const std::filesystem::path& folder, int64_t rank) {
     fail_user("{}: no tensor ends in {}, expected the weights of a LoRA adapter",
               (folder / kAdapterWeightFile).string(), kEndA);
   std::vector<std::string> words;
+  words.reserve(found.size());
   for (const LoraModule module : found) words.emplace_back(name_of(module));
   return fmt::format("{}", fmt::join(words, ","));
 }

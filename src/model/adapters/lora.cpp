@@ -245,7 +245,7 @@ LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linea
 }
 
 at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linear) {
-  const at::Tensor weight = store.value(linear.weight).to(at::kFloat);
+  at::Tensor weight = store.value(linear.weight).to(at::kFloat);
   if (!has_adapter(linear)) return weight;
   const at::Tensor a = store.value(linear.lora_a).to(at::kFloat);
   const int64_t r = rank_of(store, linear);

@@ -20,7 +20,7 @@ constexpr uint32_t kFirstAdapterSite = 30000;
 
 // Rows of each sequence's first token, [CLS]: behind the pictures, when those come first. int64 [n].
 at::Tensor first_tokens(const PackedBatch& batch) {
-  const at::Tensor begins = batch.cu_seqlens.slice(0, 0, -1).to(at::kLong);
+  at::Tensor begins = batch.cu_seqlens.slice(0, 0, -1).to(at::kLong);
   if (batch.n_images() == 0) return begins;
   return batch.text_positions.index_select(0, at::searchsorted(batch.text_positions, begins));
 }
