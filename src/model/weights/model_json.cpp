@@ -34,17 +34,10 @@ nlohmann::ordered_json read_model_json(const std::filesystem::path& model) {
 }
 
 nlohmann::ordered_json model_json_to_save(const std::filesystem::path& model, std::string_view model_class) {
-<<<<<<< HEAD
-  auto saved = read_model_json(model);
-  saved["architectures"] = nlohmann::ordered_json::array({std::string(model_class)});
-  saved.erase("auto_map");
-  return saved;
-=======
   auto description = read_model_json(model);
   description["architectures"] = nlohmann::ordered_json::array({std::string(model_class)});
   description.erase("auto_map");
   return description;
->>>>>>> sanitize
 }
 
 void check_weight_count(const std::string& file, double weights, int64_t layers) {
