@@ -480,9 +480,10 @@ TEST(CommandLine, MistakesNameTheNearestName) {
       mistake({"tarin"}),
       "unknown command tarin (did you mean train?): expected one of train, embed, search, evaluate, predict, mine, "
       "export, plan, inspect, bench");
-  EXPECT_EQ(mistake({"doctor"}),
-            "unknown command doctor: expected one of train, embed, search, evaluate, predict, export, plan, inspect, "
-            "bench");
+  EXPECT_EQ(
+      mistake({"doctor"}),
+      "unknown command doctor: expected one of train, embed, search, evaluate, predict, mine, export, plan, inspect, "
+      "bench");
   EXPECT_EQ(mistake({"bench", "--train.batchsize", "3"}),
             "command line: unknown key --train.batchsize (did you mean --train.batch_size?)");
   EXPECT_EQ(mistake({"bench", "--batch_size=3"}),
