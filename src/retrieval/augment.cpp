@@ -60,6 +60,7 @@ TopK augmented(const TopK& labels, const TopK& neighbours, const AugmentSource& 
       for (const auto* list : {&own, &near})
         for (const Scored& item : *list) sum += std::exp(item.value - largest);
       std::vector<Scored> votes;
+      votes.reserve(own.size() + near.size());
       for (const Scored& label : own)
         votes.push_back({label.id, (1 - config.lambda) * std::exp(label.value - largest) / sum});
       for (const Scored& query : near)
