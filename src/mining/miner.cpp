@@ -118,7 +118,7 @@ std::optional<MinedCounts> Miner::mine(const MiningQueries& queries, const at::T
       const std::lock_guard lock(adding);
       counts.add(own);
     });
-    take(block);
+    if (count > 0) take(block);
     progress.advance(std::min(kBlockQueries, most - begin));
   }
   for (int64_t* count :

@@ -45,8 +45,9 @@ class Miner {
   Miner(const Config& config, at::Tensor labels, const SequenceTable& label_texts, Communicator& comm);
 
   /// queries [n, D] of a float type on the communicator's device, finite: this rank's rows of the table, from
-  /// first_query on; n may differ between ranks. Each block goes to `take` as it is done. stop: asked between blocks,
-  /// collective; true ends the search. Returns the counts of all ranks, or none when it was stopped.
+  /// first_query on; n may differ between ranks. Each block of one or more of this rank's rows goes to `take` as it is
+  /// done. stop: asked between blocks, collective; true ends the search. Returns the counts of all ranks, or none when
+  /// it was stopped.
   std::optional<MinedCounts> mine(const MiningQueries& queries, const at::Tensor& embeddings, int64_t first_query,
                                   const std::function<void(const MinedBlock&)>& take,
                                   const std::function<bool()>& stop = {});

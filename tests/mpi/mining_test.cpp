@@ -122,6 +122,26 @@ TEST_F(MiningTest, ListsAreWhatTheRulesSayOfAllScores) {
   EXPECT_EQ(dropped > 0, own.size() > 0);
 }
 
+// Ranks that ask less have no row left while another goes on.
+TEST_F(MiningTest, RanksMayAskDifferently) {
+  const auto settings = mining_config();
+  auto& comm = test::world();
+  const int64_t rows = comm.rank() == 0 ? Miner::kBlockQueries + 10 : 10;
+  on_root(comm, [&] {
+    test::write_toy_dataset(folder_ / "many.h5",
+                            {.n_train = Miner::kBlockQueries + 10, .n_labels = 1300, .vocabulary = 120});
+  });
+  const Dataset dataset(folder_ / "many.h5");
+  const auto labels = unit_rows(dataset.labels().size(), 8);
+  const auto own = RowShards(labels.size(0), comm.world_size()).range(comm.rank());
+  Miner miner(settings, labels.narrow(0, own.begin, own.size()).clone(), dataset.labels(), comm);
+  std::vector<int64_t> blocks;
+  const auto counts = miner.mine({dataset.train(), dataset.train_labels()}, unit_rows(rows, 7), 0,
+                                 [&](const MinedBlock& block) { blocks.push_back(block.ids.size(0)); });
+  EXPECT_EQ(blocks, comm.rank() == 0 ? (std::vector<int64_t>{Miner::kBlockQueries, 10}) : std::vector<int64_t>{10});
+  EXPECT_EQ(counts->queries, Miner::kBlockQueries + 10 * comm.world_size());
+}
+
 TEST_F(MiningTest, APassThatIsStoppedSaysSo) {
   const auto settings = mining_config();
   const Dataset dataset(settings.data.path);
