@@ -19,8 +19,8 @@ enum class RandomStream : uint32_t {
   kInit = 5,          ///< parameter initialisation; a = parameter number, b = element
   kDropout = 6,       ///< dropout sites; see kernels/dropout.hpp
   kSample = 7,        ///< anything sampled for reports
-  kMining = 9,        ///< a query's label among its mined ones; a = step, b = query and place
   kImageDropout = 8,  ///< sequences that go without their pictures; a = step, b = key of the sequence
+  kMining = 9,        ///< a query's label among its mined ones; a = step, b = query and place
 };
 
 /// philox_block over arrays: 128-bit counter, 64-bit key, 128 random bits.
