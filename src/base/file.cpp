@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/atomic_file.hpp"
 #include "base/check.hpp"
 #include "base/same_file.hpp"
 #include "base/text.hpp"
@@ -207,29 +208,13 @@ void check_room(const std::filesystem::path& path, int64_t bytes, const std::str
 
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(const std::filesystem::path&)>& write) {
-  const auto target = write_target(path);
-  const auto folder = folder_of(target);
-  const auto temporary = partial_name(target);
-  if (std::error_code ignored; std::filesystem::is_directory(target, ignored)) {
-    fail_user("cannot write {}: it is a folder, a file was expected", path.string());
-  }
-  {
-    // Find out about permissions, missing folders and read-only disks here, where errno says which.
-    ::unlink(temporary.c_str());  // what a killed process left; never written through, should it be a link
-    const Descriptor probe(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    if (!probe.valid()) fail_user("cannot write {}: {}", path.string(), reason(errno));
-  }
+  AtomicFile file(path);
   try {
-    write(temporary);
-    sync_path(temporary);
-    if (::rename(temporary.c_str(), target.c_str()) != 0)
-      fail_user("cannot write {}: {}", path.string(), reason(errno));
+    write(file.temporary());
+    file.publish();
   } catch (...) {
-    const bool full = disk_is_full(folder);
-    ::unlink(temporary.c_str());
-    rethrow_naming(path, temporary, full);
+    rethrow_naming(path, file.temporary(), disk_is_full(folder_of(file.temporary())));
   }
-  sync_path(folder);
 }
 
 void write_text_atomically(const std::filesystem::path& path, std::string_view text) {

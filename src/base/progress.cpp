@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "base/standard_streams.hpp"
+#include "base/text.hpp"
 
 namespace vixen {
 namespace {
@@ -53,14 +54,6 @@ int terminal_width() {
   int columns = 0;
   const auto read = std::from_chars(text.data(), text.data() + text.size(), columns);
   return read.ec == std::errc() && columns > 0 ? columns : 80;
-}
-
-/// 12,345,678: counts are read by people here.
-std::string with_commas(int64_t value) {
-  std::string digits = fmt::format("{}", value);
-  const size_t first = value < 0 ? 1 : 0;
-  for (size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, 1, ',');
-  return digits;
 }
 
 std::string duration(double seconds) {

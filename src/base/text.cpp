@@ -84,4 +84,11 @@ std::string shown(std::string_view text, size_t most) {
   return shown(text);
 }
 
+std::string with_commas(int64_t value) {
+  std::string digits = std::to_string(value);
+  const size_t first = value < 0 ? 1 : 0;
+  for (size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, 1, ',');
+  return digits;
+}
+
 }  // namespace vixen

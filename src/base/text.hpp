@@ -1,6 +1,7 @@
 // Text from outside (a file, a name, an argument) as a message shows it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -20,5 +21,8 @@ std::string shown(std::string_view text);
 
 /// shown() of the first `most` bytes (whole characters), with "..." behind them when there are more.
 std::string shown(std::string_view text, size_t most);
+
+/// 12345 -> "12,345"
+std::string with_commas(int64_t value);
 
 }  // namespace vixen

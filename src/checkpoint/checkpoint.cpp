@@ -179,7 +179,7 @@ void load_checkpoint(const fs::path& folder, CheckpointState& state, Communicato
     VerifiedFiles files(folder, manifest);
     const auto& dense = files.open(checkpoint::kDense);
     state.dense.clear();
-    for (const auto& name : dense.names()) state.dense[name] = dense.tensor(name).clone();
+    for (const auto& name : dense.names()) state.dense[name] = dense.tensor(name);
     for (auto& [name, table] : state.tables) load_table(name, table, comm.rank(), folder, manifest, files);
     state.step = manifest.at("step").get<uint64_t>();
     state.scalars = manifest.at("scalars");

@@ -42,7 +42,8 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir, cons
 /// The newest complete checkpoint of a run, by step; partial folders (".partial") are ignored. Local.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_dir);
 
-/// Fills `state`: dense tensors and this rank's rows of the tables (any world size), in the dtypes stored. state.tables
+/// Fills `state`: dense tensors (views of the mapped file: to be read only) and this rank's rows of the tables (any
+/// world size), in the dtypes stored. state.tables
 /// must name the tables wanted with their shards and allocated locals; state.dense is replaced. Verifies size and
 /// checksum of every file it reads: a mismatch is a UserError that names the file. Collective.
 void load_checkpoint(const std::filesystem::path& folder, CheckpointState& state, Communicator& comm);

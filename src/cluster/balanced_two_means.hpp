@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "comm/communicator.hpp"
+#include "comm/node_array.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {
@@ -26,10 +27,10 @@ struct TwoMeansOptions {
 
 /// rows: this rank's shard [n_r, D] float32 or float16 (any norm; normalised inside; zero rows stay zero), dealt by
 /// `shards`; on the communicator's device, or in host memory, from where they go to the device as unit rows. Returns
-/// the leaf of every global row, int32 [n_rows] on the host, the same on every rank. Leaf sizes differ by at most one
-/// per level; a set of one stays at its first child. Collective.
-at::Tensor balanced_two_means(const at::Tensor& rows, const RowShards& shards, const TwoMeansOptions& options,
-                              Communicator& comm);
+/// the leaf of every global row [n_rows]. Leaf sizes differ by at most one per level; a set of one stays at its first
+/// child. Collective.
+NodeArray<int32_t> balanced_two_means(const at::Tensor& rows, const RowShards& shards, const TwoMeansOptions& options,
+                                      Communicator& comm);
 
 /// Bytes of tensors that balanced_two_means holds at its fullest besides the rows it was given, on a rank with so many.
 int64_t two_means_bytes(int64_t local_rows, int64_t width, int64_t world_size, bool cpu, bool in_place);

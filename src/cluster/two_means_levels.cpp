@@ -1,7 +1,8 @@
 // The tree of balanced 2-means, level by level.
 //
-// All ranks hold the scores of all rows and decide alike; only what needs the rows themselves (scores and sums of the
-// rows that change sides) is done by their owner.
+// What needs the rows (scores, sums of the rows that change sides, the order of the scores) is done by their owner;
+// ranks agree on each node's sums, and on the score that divides it, by sums of small tables: none is larger than K x D
+// values or K histograms.
 #include "cluster/two_means_levels.hpp"
 
 #include <ATen/ATen.h>
@@ -12,6 +13,7 @@
 
 #include "base/check.hpp"
 #include "cluster/two_means_arithmetic.hpp"
+#include "cluster/two_means_median.hpp"
 
 namespace vixen::two_means {
 
@@ -168,27 +170,25 @@ class LocalRows {
 // One pass over the levels' state.
 class Splitter {
  public:
-  Splitter(const Level& level, const at::Tensor& unit_rows, const RowShards& shards, const TwoMeansOptions& options,
-           Communicator& comm, RowPath path)
+  Splitter(const Level& level, const at::Tensor& unit_rows, const TwoMeansOptions& options, Communicator& comm,
+           RowPath path)
       : level_(level),
         rows_(unit_rows, path),
-        shards_(shards),
-        own_(shards.range(comm.rank())),
         options_(options),
         comm_(comm),
         width_(unit_rows.size(1)),
         side_(level.members.size(), 1),
         scores_(level.members.size()),
         first_sums_(level.sums.size(), 0.0) {
-    for (int64_t node = 0; node + 1 < std::ssize(level_.begins); ++node) {
+    for (int64_t node = 0; node < level_.nodes(); ++node) {
       // A set of one stays: all of it is the first half.
       if (size(node) == 1) {
-        side_[static_cast<size_t>(begin(node))] = 0;
+        for (int64_t i = begin(node); i < end(node); ++i) side_[static_cast<size_t>(i)] = 0;
         std::copy_n(&level_.sums[at(node)], width_, &first_sums_[at(node)]);
       }
       if (size(node) >= 2) active_.push_back(node);
     }
-    last_similarity_.assign(level_.begins.size(), -2.0);  // below any mean
+    last_similarity_.assign(level_.sizes.size(), -2.0);  // below any mean
   }
 
   Level run() {
@@ -202,29 +202,27 @@ class Splitter {
  private:
   int64_t begin(int64_t node) const { return level_.begins[static_cast<size_t>(node)]; }
   int64_t end(int64_t node) const { return level_.begins[static_cast<size_t>(node) + 1]; }
-  int64_t size(int64_t node) const { return end(node) - begin(node); }
+  int64_t size(int64_t node) const { return level_.sizes[static_cast<size_t>(node)]; }
   size_t at(int64_t node) const { return static_cast<size_t>(node * width_); }
-
-  // [first, last) of a node's members that lie in a range of rows.
-  std::pair<int64_t, int64_t> members_in(int64_t node, RowRange range) const {
-    const auto from = level_.members.begin() + begin(node), to = level_.members.begin() + end(node);
-    const auto first = std::lower_bound(from, to, range.begin), last = std::lower_bound(first, to, range.end);
-    return {first - level_.members.begin(), last - level_.members.begin()};
-  }
 
   // differences_ = second seed - first seed of every active node.
   void seed() {
     differences_.assign(active_.size() * static_cast<size_t>(width_), 0.0);
+    std::vector<int64_t> members;
+    members.reserve(active_.size());
+    for (const int64_t node : active_) members.push_back(end(node) - begin(node));
+    const auto before = sums_of_lower_ranks(members, comm_);
     std::vector<int64_t> rows, slots;
     std::vector<double> signs;
     for (size_t slot = 0; slot < active_.size(); ++slot) {
       const int64_t node = active_[slot];
-      const auto heap_node = (uint64_t{1} << level_.level) + static_cast<uint64_t>(node);
+      const auto heap_node = (uint64_t{1} << level_.level) + static_cast<uint64_t>(level_.first_node + node);
       const auto [first, second] = seed_places(options_.seed, options_.epoch, heap_node, size(node));
+      const auto own_members = level_.members_of(node);
       for (const auto& [place, sign] : {std::pair{first, -1.0}, std::pair{second, 1.0}}) {
-        const int64_t row = level_.members[static_cast<size_t>(begin(node) + place)];
-        if (!own_.contains(row)) continue;
-        rows.push_back(row - own_.begin);
+        const int64_t own = place - before[slot];
+        if (own < 0 || own >= std::ssize(own_members)) continue;
+        rows.push_back(own_members[static_cast<size_t>(own)]);
         slots.push_back(static_cast<int64_t>(slot));
         signs.push_back(sign);
       }
@@ -234,64 +232,45 @@ class Splitter {
   }
 
   void iterate() {
-    exchange_scores();
+    score_rows();
     move_rows();
     update_centroids();
   }
 
-  // scores_ of all members of active nodes, on every rank.
-  void exchange_scores() {
+  // scores_ of this rank's members of active nodes.
+  void score_rows() {
     std::vector<int64_t> rows, slots;
-    for (size_t slot = 0; slot < active_.size(); ++slot) {
-      const auto [first, last] = members_in(active_[slot], own_);
-      for (int64_t i = first; i < last; ++i) {
-        rows.push_back(level_.members[static_cast<size_t>(i)] - own_.begin);
+    for (size_t slot = 0; slot < active_.size(); ++slot)
+      for (const int32_t member : level_.members_of(active_[slot])) {
+        rows.push_back(member);
         slots.push_back(static_cast<int64_t>(slot));
       }
-    }
-    const at::Tensor local = rows_.scores(rows, slots, differences_);
-    std::vector<int64_t> counts;
-    for (int rank = 0; rank < comm_.world_size(); ++rank) {
-      int64_t count = 0;
-      for (const int64_t node : active_) {
-        const auto [first, last] = members_in(node, shards_.range(rank));
-        count += last - first;
-      }
-      counts.push_back(count);
-    }
-    const at::Tensor all = comm_.all_gather_rows(local, counts).to(at::kCPU);
-    const float* source = all.const_data_ptr<float>();
-    for (int rank = 0; rank < comm_.world_size(); ++rank) {
-      for (const int64_t node : active_) {
-        const auto [first, last] = members_in(node, shards_.range(rank));
-        std::copy_n(source, last - first, scores_.begin() + first);
-        source += last - first;
-      }
+    const at::Tensor local = rows_.scores(rows, slots, differences_).to(at::kCPU);
+    const float* source = local.const_data_ptr<float>();
+    for (const int64_t node : active_) {
+      std::copy_n(source, end(node) - begin(node), scores_.begin() + begin(node));
+      source += end(node) - begin(node);
     }
   }
 
   // Halves every active node by its scores; first_sums_ follows the rows that change sides.
   void move_rows() {
     const std::vector<uint8_t> before = side_;
-#pragma omp parallel if (std::ssize(scores_) * 32 >= kParallelValues)
-    {
-      std::vector<uint64_t> keys;
-#pragma omp for schedule(dynamic)
-      for (int64_t slot = 0; slot < std::ssize(active_); ++slot) {
-        const int64_t node = active_[static_cast<size_t>(slot)];
-        split_in_half(&scores_[static_cast<size_t>(begin(node))], size(node), &side_[static_cast<size_t>(begin(node))],
-                      keys);
-      }
+    std::vector<ScoredSet> sets;
+    sets.reserve(active_.size());
+    for (const int64_t node : active_) {
+      const auto from = static_cast<size_t>(begin(node)), count = static_cast<size_t>(end(node) - begin(node));
+      sets.push_back({size(node), std::span(scores_).subspan(from, count), std::span(side_).subspan(from, count)});
     }
+    split_in_halves(sets, comm_);
     std::vector<double> change(active_.size() * static_cast<size_t>(width_), 0.0);
     std::vector<int64_t> rows, slots;
     std::vector<double> signs;
     for (size_t slot = 0; slot < active_.size(); ++slot) {
-      const auto [first, last] = members_in(active_[slot], own_);
-      for (int64_t i = first; i < last; ++i) {
+      for (int64_t i = begin(active_[slot]); i < end(active_[slot]); ++i) {
         const auto place = static_cast<size_t>(i);
         if (side_[place] == before[place]) continue;
-        rows.push_back(level_.members[place] - own_.begin);
+        rows.push_back(level_.members[place]);
         slots.push_back(static_cast<int64_t>(slot));
         signs.push_back(side_[place] == 0 ? 1.0 : -1.0);
       }
@@ -343,11 +322,16 @@ class Splitter {
   Level next_level() const {
     Level next;
     next.level = level_.level + 1;
+    next.first_node = 2 * level_.first_node;
     next.members.resize(level_.members.size());
     next.sums.resize(2 * level_.sums.size());
     next.begins.push_back(0);
-    for (int64_t node = 0; node + 1 < std::ssize(level_.begins); ++node) {
-      int64_t first = begin(node), second = begin(node) + (size(node) + 1) / 2;
+    for (int64_t node = 0; node < level_.nodes(); ++node) {
+      next.sizes.push_back((size(node) + 1) / 2);
+      next.sizes.push_back(size(node) / 2);
+      const auto own =
+          std::span(side_).subspan(static_cast<size_t>(begin(node)), static_cast<size_t>(end(node) - begin(node)));
+      int64_t first = begin(node), second = first + std::count(own.begin(), own.end(), uint8_t{0});
       next.begins.push_back(second);
       next.begins.push_back(end(node));
       for (int64_t i = begin(node); i < end(node); ++i) {
@@ -366,13 +350,11 @@ class Splitter {
 
   const Level& level_;
   LocalRows rows_;
-  const RowShards& shards_;
-  RowRange own_;
   const TwoMeansOptions& options_;
   Communicator& comm_;
   int64_t width_;
-  std::vector<uint8_t> side_;            // [n] of each member: 0 first half, 1 second
-  std::vector<float> scores_;            // [n] of each member
+  std::vector<uint8_t> side_;            // of each member: 0 first half, 1 second
+  std::vector<float> scores_;            // of each member
   std::vector<double> first_sums_;       // [K, D] of the rows on side 0
   std::vector<int64_t> active_;          // nodes still moving
   std::vector<double> differences_;      // [active, D] second centroid - first
@@ -388,15 +370,16 @@ int64_t aten_bytes(int64_t local_rows, int64_t width) {
          2 * local_rows * static_cast<int64_t>(sizeof(float));
 }
 
-Level root_level(const at::Tensor& unit_rows, const RowShards& shards, Communicator& comm, RowPath path) {
-  const RowRange own = shards.range(comm.rank());
-  VIXEN_CHECK(shards.n_rows() < kMaxRows, "{} rows: sums are exact below {}", shards.n_rows(), kMaxRows);
+Level root_level(const at::Tensor& unit_rows, Communicator& comm, RowPath path) {
+  const int64_t n = unit_rows.size(0);
   Level root;
-  root.begins = {0, shards.n_rows()};
-  root.members.resize(static_cast<size_t>(shards.n_rows()));
+  root.sizes = {comm.sum_host(n)};
+  VIXEN_CHECK(root.sizes[0] < kMaxRows, "{} rows: sums are exact below {}", root.sizes[0], kMaxRows);
+  root.begins = {0, n};
+  root.members.resize(static_cast<size_t>(n));
   std::iota(root.members.begin(), root.members.end(), 0);
   root.sums.assign(static_cast<size_t>(unit_rows.size(1)), 0.0);
-  std::vector<int64_t> rows(static_cast<size_t>(own.size()));
+  std::vector<int64_t> rows(static_cast<size_t>(n));
   std::iota(rows.begin(), rows.end(), int64_t{0});
   LocalRows(unit_rows, path)
       .add(rows, std::vector<int64_t>(rows.size(), 0), std::vector<double>(rows.size(), 1.0), root.sums);
@@ -404,9 +387,23 @@ Level root_level(const at::Tensor& unit_rows, const RowShards& shards, Communica
   return root;
 }
 
-Level split_level(const Level& level, const at::Tensor& unit_rows, const RowShards& shards,
-                  const TwoMeansOptions& options, Communicator& comm, RowPath path) {
-  return Splitter(level, unit_rows, shards, options, comm, path).run();
+Level split_level(const Level& level, const at::Tensor& unit_rows, const TwoMeansOptions& options, Communicator& comm,
+                  RowPath path) {
+  return Splitter(level, unit_rows, options, comm, path).run();
+}
+
+Level part_of(const Level& level, int64_t first, int64_t last) {
+  const auto from = static_cast<size_t>(first), to = static_cast<size_t>(last);
+  const size_t width = level.sums.size() / level.sizes.size();
+  Level part;
+  part.level = level.level;
+  part.first_node = level.first_node + first;
+  part.sizes.assign(level.sizes.begin() + first, level.sizes.begin() + last);
+  for (size_t node = from; node <= to; ++node) part.begins.push_back(level.begins[node] - level.begins[from]);
+  part.members.assign(level.members.begin() + level.begins[from], level.members.begin() + level.begins[to]);
+  const auto* sums = level.sums.data();
+  part.sums.assign(sums + from * width, sums + to * width);
+  return part;
 }
 
 }  // namespace vixen::two_means

@@ -39,6 +39,8 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
   virtual at::Device device() const = 0;
+  /// The node of every rank [W]: ranks of a node share its memory. Nodes are numbered by their first ranks. Local.
+  virtual std::span<const int> nodes() const = 0;
 
   /// Sum over ranks, in place. float32, float64, bfloat16 (summed in float32 on MPI), int32, int64.
   virtual void all_reduce_sum(at::Tensor tensor) = 0;

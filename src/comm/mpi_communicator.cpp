@@ -76,11 +76,12 @@ class MpiSum final : public CommHandle {
 
 class MpiCommunicator final : public Communicator {
  public:
-  explicit MpiCommunicator(double deadline_seconds) : deadline_seconds_(deadline_seconds) {
+  MpiCommunicator(double deadline_seconds, int ranks_a_node) : deadline_seconds_(deadline_seconds) {
     VIXEN_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm_));
     VIXEN_MPI(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
     VIXEN_MPI(MPI_Comm_rank(comm_, &rank_));
     VIXEN_MPI(MPI_Comm_size(comm_, &world_size_));
+    nodes_ = ranks_a_node > 0 ? successive_nodes(ranks_a_node) : nodes_of_mpi();
   }
   ~MpiCommunicator() override {
     // MPI_Comm_free is collective and would wait for peers that an exception may have taken elsewhere.
@@ -92,6 +93,7 @@ class MpiCommunicator final : public Communicator {
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
   at::Device device() const override { return at::Device(at::kCPU); }
+  std::span<const int> nodes() const override { return nodes_; }
 
   void all_reduce_sum(at::Tensor tensor) override { all_reduce_sum_async(std::move(tensor))->wait(); }
 
@@ -282,6 +284,28 @@ class MpiCommunicator final : public Communicator {
   int next_tag() { return static_cast<int>(tag_++ % kTags); }
 
  private:
+  std::vector<int> successive_nodes(int ranks_a_node) const {
+    std::vector<int> nodes(static_cast<size_t>(world_size_));
+    for (int rank = 0; rank < world_size_; ++rank) nodes[static_cast<size_t>(rank)] = rank / ranks_a_node;
+    return nodes;
+  }
+
+  std::vector<int> nodes_of_mpi() {
+    MPI_Comm node = MPI_COMM_NULL;
+    VIXEN_MPI(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node));
+    int first_rank = rank_;  // of the node's
+    VIXEN_MPI(MPI_Bcast(&first_rank, 1, MPI_INT, 0, node));
+    VIXEN_MPI(MPI_Comm_free(&node));
+    std::vector<int> nodes;
+    std::vector<int64_t> first_ranks;  // of the nodes so far
+    for (const int64_t first : gather_values(int64_t{first_rank}, "nodes")) {
+      const auto known = std::find(first_ranks.begin(), first_ranks.end(), first);
+      nodes.push_back(static_cast<int>(known - first_ranks.begin()));
+      if (known == first_ranks.end()) first_ranks.push_back(first);
+    }
+    return nodes;
+  }
+
   void broadcast_bytes(MpiTransfer& transfer, char* data, size_t bytes, int root) {
     VIXEN_CHECK(root >= 0 && root < world_size_, "broadcast from rank {} of {}", root, world_size_);
     for (size_t first = 0; first < bytes; first += MpiTransfer::kPieceBytes) {
@@ -310,6 +334,7 @@ class MpiCommunicator final : public Communicator {
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, world_size_ = 1;
+  std::vector<int> nodes_;
   double deadline_seconds_;
   int64_t tag_ = 0, collectives_ = 0;
 };
@@ -395,8 +420,8 @@ void MpiSum::wait() {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_mpi_communicator(double deadline_seconds) {
-  return std::make_unique<MpiCommunicator>(deadline_seconds);
+std::unique_ptr<Communicator> make_mpi_communicator(double deadline_seconds, int ranks_a_node) {
+  return std::make_unique<MpiCommunicator>(deadline_seconds, ranks_a_node);
 }
 
 }  // namespace vixen

@@ -116,6 +116,7 @@ class NcclCommunicator final : public Communicator {
   int rank() const override { return host_->rank(); }
   int world_size() const override { return host_->world_size(); }
   at::Device device() const override { return {at::kCUDA, gpu_}; }
+  std::span<const int> nodes() const override { return host_->nodes(); }
 
   void all_reduce_sum(at::Tensor tensor) override {
     check_tensor(tensor, "all_reduce_sum");

@@ -108,7 +108,7 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
                               double gemm_flops) {
   auto& parts = trainer.parts();
   const auto first = trainer.prepare();
-  const auto order = parts.sampler->order(0);
+  const auto order = epoch_order(parts, 0);
   constexpr int64_t kWarmUp = 3, kSteps = 10;
   // In the place of mined labels, which cost the same, any: enough of them for those that a batch has already.
   std::vector<int64_t> extra(
@@ -234,7 +234,7 @@ int bench_command(const Config& config, MpiSession& session) {
   report["collectives"] = collective_table(*comm);
   if (!config.data.path.empty()) {
     const auto dataset = open_dataset(config);
-    Trainer trainer(config, *dataset, label_weights(config, *dataset), comm);
+    Trainer trainer(config, *dataset, label_weights(config, *dataset, *comm), comm);
     const char* rate = config.model.compute == Compute::kBfloat16 ? "gemm_bf16_flops" : "gemm_fp32_flops";
     report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"][rate].get<double>());
     report["search"] = bench_search_part(config, trainer, *dataset, *comm);

@@ -7,12 +7,14 @@
 #include <numeric>
 
 #include "base/check.hpp"
+#include "base/text.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"
 #include "data/dataset.hpp"
 #include "data/dataset_identity.hpp"
 #include "data/finite.hpp"
 #include "data/hdf5_summary.hpp"
+#include "data/pairs.hpp"
 #include "eval/metrics.hpp"
 
 namespace vixen {
@@ -181,8 +183,8 @@ std::string inspect_dataset(const std::filesystem::path& path) {
   }
   out += rows.text() + "\n";
 
-  const OwnedRagged train_queries = transpose(dataset.train_labels(), dataset.labels().size());
-  const OwnedRagged test_queries = transpose(dataset.test_labels(), dataset.labels().size());
+  const OwnedRagged train_queries = transpose(dataset.train_labels(), {0, dataset.labels().size()});
+  const OwnedRagged test_queries = transpose(dataset.test_labels(), {0, dataset.labels().size()});
   TextTable labels({"", "pairs", "mean", "median", "90%", "max", "with none"});
   const auto add_counts = [&](const std::string& name, const Ragged<int32_t>& ragged) {
     const auto lengths = row_lengths(ragged);
@@ -197,8 +199,9 @@ std::string inspect_dataset(const std::filesystem::path& path) {
   out += labels.text() + "\n";
 
   if (dataset.train().size() > 0 && dataset.labels().size() > 0) {
-    const auto weights = inverse_propensity(row_lengths(train_queries.view()), dataset.train().size(),
-                                            info.propensity_a, info.propensity_b);
+    std::vector<double> weights;
+    for (const int64_t count : row_lengths(train_queries.view()))
+      weights.push_back(inverse_propensity(count, dataset.train().size(), info.propensity_a, info.propensity_b));
     const auto [least, most] = std::minmax_element(weights.begin(), weights.end());
     out += fmt::format("  inverse propensities (A {:g}, B {:g}): {:.3f} to {:.3f}, mean {:.3f}\n\n", info.propensity_a,
                        info.propensity_b, *least, *most,

@@ -9,6 +9,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/json_file.hpp"
+#include "base/text.hpp"
 #include "checkpoint/checkpoint.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"

@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/standard_streams.hpp"
+#include "base/text.hpp"
 #include "base/version.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
@@ -17,6 +18,7 @@
 #include "model/make_encoder.hpp"
 #include "model/prototype.hpp"
 #include "objective/objective.hpp"
+#include "plan/growth.hpp"
 #include "plan/memory_plan.hpp"
 #include "plan/time_plan.hpp"
 
@@ -68,7 +70,7 @@ std::string time_table(const std::string& title, const std::vector<TimePart>& pa
 }
 
 std::string report_text(const MemoryShape& shape, const Encoder& encoder, const MemoryPlan& memory,
-                        const TimePlan& time, const DeviceRates& device) {
+                        const GrowthLimit& limit, const TimePlan& time, const DeviceRates& device) {
   const auto& config = shape.config;
   const auto mean = mean_batch(shape.data, shape.rank_queries, shape.rank_labels);
   std::string text = fmt::format(
@@ -81,7 +83,8 @@ std::string report_text(const MemoryShape& shape, const Encoder& encoder, const 
       with_commas(mean.images), with_commas(shape.batch.positions));
   text += memory_table(memory, encoder.n_layers());
   const double share = static_cast<double>(memory.peak_bytes()) / static_cast<double>(memory.budget_bytes);
-  text += fmt::format("  {:<52} {:>9.0f}%\n\n", "share of the budget", 100 * share);
+  text += fmt::format("  {:<52} {:>9.0f}%\n", "share of the budget", 100 * share);
+  text += fmt::format("  what breaks first: {}\n\n", limit.text());
   text += fmt::format("time on {} at {:.1f} TFLOP/s ({:.0f}% of {:.1f}; {})\n", device.name, device.rate() / 1e12,
                       100 * device.attainable, device.peak_flops / 1e12, device.source);
   text += time_table("a step", time.step, time.step_seconds());
@@ -105,7 +108,7 @@ nlohmann::json parts_json(const std::vector<TimePart>& parts) {
 }
 
 nlohmann::json report_json(const MemoryShape& shape, const Encoder& encoder, const MemoryPlan& memory,
-                           const TimePlan& time, const DeviceRates& device) {
+                           const GrowthLimit& limit, const TimePlan& time, const DeviceRates& device) {
   const auto& config = shape.config;
   return {{"created_by", created_by("plan")},
           {"model", config.model.path},
@@ -125,9 +128,12 @@ nlohmann::json report_json(const MemoryShape& shape, const Encoder& encoder, con
             {"host", parts_json(memory.host)},
             {"slack_bytes", memory.slack_bytes},
             {"host_bytes", memory.host_bytes()},
+            {"node", parts_json(memory.node)},
+            {"node_bytes", memory.node_bytes()},
             {"mapped_bytes", memory.mapped_bytes},
             {"peak_bytes", memory.peak_bytes()},
             {"budget_bytes", memory.budget_bytes}}},
+          {"growth", {{"factor", limit.factor}, {"labels", limit.labels}, {"reason", limit.reason}}},
           {"device",
            {{"name", device.name},
             {"flops_per_s", device.rate()},
@@ -165,14 +171,16 @@ int plan_command(const Config& asked, MpiSession& session) {
               config.plan.world_size);
 
   const auto device = device_rates(config);
-  const auto shape = memory_shape(config, planned_data(config, *encoder, dataset.get()), *encoder, store,
-                                  config.plan.world_size, config.plan.gpu == PlannedDevice::kCpu);
+  const auto shape =
+      memory_shape(config, planned_data(config, *encoder, dataset.get()), *encoder, store, config.plan.world_size,
+                   std::min(config.plan.world_size, config.plan.node_ranks), config.plan.gpu == PlannedDevice::kCpu);
   const auto memory = plan_memory(shape, *encoder, budget_of(config, device));
   const auto time = plan_time(shape, *encoder, memory.choice, device);
   if (comm->rank() != 0) return 0;
-  print_out("{}", report_text(shape, *encoder, memory, time, device));
+  const auto limit = first_limit(shape, *encoder, budget_of(config, device));
+  print_out("{}", report_text(shape, *encoder, memory, limit, time, device));
   if (!config.out.empty())
-    write_text_atomically(config.out, report_json(shape, *encoder, memory, time, device).dump(2) + "\n");
+    write_text_atomically(config.out, report_json(shape, *encoder, memory, limit, time, device).dump(2) + "\n");
   return 0;
 }
 

@@ -1,8 +1,6 @@
 // vixen predict: the best labels for the queries of any prepared data set, as HDF5 or as text.
 #include <ATen/ATen.h>
 
-#include <fstream>
-
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -14,6 +12,7 @@
 #include "commands/predict_table.hpp"
 #include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
+#include "commands/shared_file.hpp"
 #include "retrieval/retriever.hpp"
 
 namespace vixen {
@@ -27,19 +26,19 @@ std::string one_cell(std::string_view text) {
   return cell;
 }
 
-void write_tsv(const std::filesystem::path& path, const at::Tensor& ids, const at::Tensor& scores,
-               const SequenceTable& queries, const SequenceTable& labels) {
+void write_tsv(const std::filesystem::path& path, const TopK& best, const RowShards& shards,
+               const SequenceTable& queries, const SequenceTable& labels, Communicator& comm) {
   const Stage stage("write " + path.string());
-  write_text_atomically(path, [&] {
-    std::string text = kPredictTableHeader;
-    const auto id = ids.accessor<int64_t, 2>();
-    const auto score = scores.accessor<float, 2>();
-    for (int64_t row = 0; row < ids.size(0); ++row)
-      for (int64_t rank = 0; rank < ids.size(1) && id[row][rank] >= 0; ++rank)
-        text += fmt::format("{}\t{}\t{}\t{}\t{}\t{:.6f}\n", row, one_cell(queries.text(row)), rank + 1, id[row][rank],
-                            one_cell(labels.text(id[row][rank])), score[row][rank]);
-    return text;
-  }());
+  const auto ids = best.ids.cpu().contiguous(), scores = best.scores.cpu().contiguous();
+  const int64_t first = shards.range(comm.rank()).begin, k = ids.size(1);
+  write_text_rows(path, kPredictTableHeader, shards, comm, [&](int64_t row, std::string& text) {
+    const auto* id = ids.const_data_ptr<int64_t>() + row * k;
+    const auto* score = scores.const_data_ptr<float>() + row * k;
+    const std::string query = one_cell(queries.text(first + row));
+    for (int64_t rank = 0; rank < k && id[rank] >= 0; ++rank)
+      text += fmt::format("{}\t{}\t{}\t{}\t{}\t{:.6f}\n", first + row, query, rank + 1, id[rank],
+                          one_cell(labels.text(id[rank])), score[rank]);
+  });
 }
 
 }  // namespace
@@ -73,13 +72,7 @@ int predict_command(const Config& asked, MpiSession& session) {
   const auto best = retriever.retrieve(table, config.predict.k, filters ? &dataset->test_filter() : nullptr);
 
   if (config.predict.text) {
-    auto ids = at::empty({comm->rank() == 0 ? table.size() : 0, config.predict.k}, at::kLong);
-    auto scores = at::empty(ids.sizes(), at::kFloat);
-    stream_to_root(best.ids, shards, *comm,
-                   [&](int64_t first, const at::Tensor& rows) { ids.narrow(0, first, rows.size(0)).copy_(rows); });
-    stream_to_root(best.scores, shards, *comm,
-                   [&](int64_t first, const at::Tensor& rows) { scores.narrow(0, first, rows.size(0)).copy_(rows); });
-    on_root(*comm, [&] { write_tsv(config.out, ids, scores, table, dataset->labels()); });
+    write_tsv(config.out, best, shards, table, dataset->labels(), *comm);
   } else {
     std::map<std::string, std::string> attributes = {{"created_by", created_by("predict")}};
     if (dataset->identity_is_stored()) {

@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/standard_streams.hpp"
+#include "base/text.hpp"
 #include "base/version.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"

@@ -4,11 +4,13 @@
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/check.hpp"
 #include "base/progress.hpp"
 #include "comm/on_root.hpp"
+#include "commands/shared_file.hpp"
 
 namespace vixen {
 namespace {
@@ -53,27 +55,29 @@ void write_sharded(const std::filesystem::path& path, const std::map<std::string
                    const RowShards& shards, Communicator& comm, const std::map<std::string, std::string>& attributes) {
   const Stage stage("write " + path.string());
   std::unique_ptr<MatrixWriter> writer;
+  std::string layout_text;
   on_root(comm, [&] {
     writer = std::make_unique<MatrixWriter>(path, attributes);
     for (const auto& [name, matrix] : datasets)
       writer->add(name, shards.n_rows(), matrix.local.size(1), matrix.dtype, matrix.floats);
+    layout_text = writer->layout().text();
   });
-  // A full disk on rank 0 must not leave the others waiting in a collective: the first fault is kept and shared at the
-  // end.
-  std::string fault;
-  for (const auto& [name, matrix] : datasets)
-    stream_to_root(matrix.local, shards, comm, [&, dataset = name](int64_t first, const at::Tensor& rows) {
-      if (!fault.empty()) return;
-      try {
-        writer->write(dataset, first, rows);
-      } catch (const UserError& error) {
-        fault = error.what();
-      }
-    });
-  on_root(comm, [&] {
-    if (!fault.empty()) throw UserError(fault);
-    writer->close();
+  const auto layout = MatrixLayout::parse(comm.broadcast_host(layout_text, 0));
+  const RowRange own = shards.range(comm.rank());
+  auto dataset = datasets.begin();
+  int64_t first = 0;
+  write_pieces(path, writer ? writer->temporary() : std::filesystem::path(), comm, [&]() -> std::optional<FilePiece> {
+    if (first >= own.size()) {
+      ++dataset;
+      first = 0;
+    }
+    if (own.size() == 0 || dataset == datasets.end()) return std::nullopt;
+    const int64_t rows = std::min(kRowsPerBlock, own.size() - first);
+    const auto piece = layout.piece(dataset->first, own.begin + first, dataset->second.local.narrow(0, first, rows));
+    first += rows;
+    return piece;
   });
+  on_root(comm, [&] { writer->close(); });
 }
 
 }  // namespace vixen

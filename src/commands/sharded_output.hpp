@@ -1,4 +1,4 @@
-// HDF5 matrices whose rows are distributed over ranks: rank 0 writes, the others send their rows in blocks.
+// HDF5 matrices whose rows are distributed over ranks: every rank writes its own.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,7 +26,7 @@ struct ShardedMatrix {
 };
 
 /// Writes a file of datasets that all are dealt by `shards`, and string attributes of its root. Atomic; a failure of
-/// rank 0 is a UserError on every rank. Memory on rank 0: one block of every rank. Collective.
+/// one rank is a UserError on every rank. Memory: a block of a rank. Collective.
 void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
                    const RowShards& shards, Communicator& comm, const std::map<std::string, std::string>& attributes);
 

@@ -21,8 +21,6 @@ class TextTable {
   size_t left_columns_;
 };
 
-/// 12345 -> "12,345"
-std::string with_commas(int64_t value);
 /// "512 B", "56.3 MiB"
 std::string human_bytes(int64_t bytes);
 /// Columns that UTF-8 text takes on a terminal, counting every code point as one.

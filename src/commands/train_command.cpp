@@ -94,7 +94,7 @@ int train_command(const Config& asked, MpiSession& session) {
   config.model = with_folder_settings(asked.model, asked.lora);  // the run records what it was trained with
   const auto lock = take_run_folder(config, *comm);
   auto stage = std::make_unique<Stage>("load weights");
-  Trainer trainer(config, *dataset, label_weights(config, *dataset), comm,
+  Trainer trainer(config, *dataset, label_weights(config, *dataset, *comm), comm,
                   [&] { return lock != nullptr && lock->lost(); });
   stage.reset();
   check_room_for_run(config, trainer, *dataset, *comm);

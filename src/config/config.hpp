@@ -192,11 +192,13 @@ struct ExportConfig {
 struct PlanConfig {
   PlannedDevice gpu = PlannedDevice::kH100;  // memory and rates of a device
   int64_t world_size = 1;                    // GPUs
+  int64_t node_ranks = 8;                    // of a node
   double memory_gb = 0;                      // budget of a GPU; 0: train.memory_gb, else the device's
   double tflops = 0;                         // attainable rate of a GPU, 1e12 FLOP/s; 0: of the device
   double bandwidth_gbs = 0;                  // all-reduce bus bandwidth, 1e9 bytes/s; 0: of the device
   int64_t queries = 0;                       // training queries; 0: of data.path
   int64_t labels = 0;
+  double labels_per_query = 10;  // mean, where no data set says
   double mean_tokens = 0;  // of a text, special tokens included
   int64_t longest_tokens = 0;
   double images_per_row = 0;  // mean over queries and labels

@@ -284,21 +284,4 @@ bool Dataset::identity_is_stored() const {
   return impl_->identity_is_stored;
 }
 
-OwnedRagged transpose(const Ragged<int32_t>& rows, int64_t n_columns) {
-  // Counting sort: rows are read in order, hence every column's rows come out ascending.
-  OwnedRagged columns;
-  columns.offsets.assign(static_cast<size_t>(n_columns) + 1, 0);
-  for (const int32_t column : rows.values) {
-    VIXEN_CHECK(column >= 0 && column < n_columns, "column {} of {}", column, n_columns);
-    ++columns.offsets[static_cast<size_t>(column) + 1];
-  }
-  for (size_t i = 1; i < columns.offsets.size(); ++i) columns.offsets[i] += columns.offsets[i - 1];
-  columns.values.resize(rows.values.size());
-  std::vector<int64_t> next(columns.offsets.begin(), columns.offsets.end() - 1);
-  for (int64_t row = 0; row < rows.size(); ++row)
-    for (const int32_t column : rows[row])
-      columns.values[static_cast<size_t>(next[static_cast<size_t>(column)]++)] = static_cast<int32_t>(row);
-  return columns;
-}
-
 }  // namespace vixen

@@ -22,6 +22,13 @@ struct Ragged {
   }
 };
 
+/// The same with its own memory.
+struct OwnedRagged {
+  std::vector<int64_t> offsets;
+  std::vector<int32_t> values;
+  Ragged<int32_t> view() const { return {offsets, values}; }
+};
+
 /// Queries of a split, or the labels: what can be encoded.
 struct SequenceTable {
   Ragged<int32_t> tokens;  // token ids, special tokens included, cut at the data set's max_length; never empty
@@ -96,13 +103,5 @@ class Dataset {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-/// Rows and columns exchanged: label -> ascending queries.
-struct OwnedRagged {
-  std::vector<int64_t> offsets;
-  std::vector<int32_t> values;
-  Ragged<int32_t> view() const { return {offsets, values}; }
-};
-OwnedRagged transpose(const Ragged<int32_t>& rows, int64_t n_columns);
 
 }  // namespace vixen

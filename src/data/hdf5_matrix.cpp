@@ -3,18 +3,16 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <fcntl.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
 #include <limits>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/atomic_file.hpp"
 #include "base/check.hpp"
 #include "base/file.hpp"
-#include "base/same_file.hpp"
 #include "data/finite.hpp"
 #include "data/hdf5_file.hpp"
 
@@ -132,58 +130,32 @@ std::string MatrixReader::where() const {
   return impl_->file.where(impl_->dataset);
 }
 
-struct MatrixWriter::Impl {
-  struct Target {
-    int64_t rows, columns;
-    at::ScalarType dtype;
-    Floats floats;
-    int64_t offset_bytes;
-  };
-
-  std::filesystem::path path, target, partial;  // as named; where a link leads to; written aside
-  std::map<std::string, Target> targets;
-  int descriptor = -1;
-  bool open = false;
-
-  ~Impl() {
-    if (descriptor >= 0) ::close(descriptor);
-    std::error_code ignored;
-    if (open) std::filesystem::remove(partial, ignored);
-  }
-};
-
-MatrixWriter::MatrixWriter(const std::filesystem::path& path, const std::map<std::string, std::string>& attributes)
-    : impl_(std::make_unique<Impl>()) {
-  impl_->path = path;
-  impl_->target = write_target(path);
-  impl_->partial = partial_name(impl_->target);
-  impl_->open = true;  // from here on the partial file goes when this constructor fails
-  ::unlink(impl_->partial.c_str());
-  Hdf5File file(impl_->partial, Hdf5File::Mode::kCreate, path);
-  for (const auto& [name, value] : attributes) file.set_attribute(name, value);
-  file.close();
-  impl_->descriptor = ::open(impl_->partial.c_str(), O_WRONLY | O_CLOEXEC);
-  if (impl_->descriptor < 0) fail_user("{}: cannot open for writing: {}", path.string(), std::strerror(errno));
+MatrixLayout MatrixLayout::parse(const std::string& text) {
+  const auto fields = nlohmann::json::parse(text);
+  MatrixLayout layout(fields.at("path").get<std::string>());
+  for (const auto& [name, target] : fields.at("datasets").items())
+    layout.add(name, target.at(0), target.at(1), static_cast<at::ScalarType>(target.at(2).get<int>()),
+               static_cast<Floats>(target.at(3).get<int>()), target.at(4));
+  return layout;
 }
 
-MatrixWriter::~MatrixWriter() = default;
-
-void MatrixWriter::add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype, Floats floats) {
-  VIXEN_CHECK(impl_->open && rows >= 0 && columns >= 0 && !impl_->targets.contains(dataset), "{} [{}, {}]", dataset,
-              rows, columns);
-  const int64_t shape[] = {rows, columns};
-  Hdf5File file(impl_->partial, Hdf5File::Mode::kModify, impl_->path);
-  file.create(dataset, shape, element_type(dtype));
-  file.close();
-  // The space lies in the file now (as a hole): rows go there directly, without HDF5, so that a full disk is an errno.
-  const Hdf5File finished(impl_->partial, Hdf5File::Mode::kRead, impl_->path);
-  impl_->targets[dataset] = {rows, columns, dtype, floats, finished.locate(dataset).offset_bytes};
+std::string MatrixLayout::text() const {
+  nlohmann::json datasets = nlohmann::json::object();
+  for (const auto& [name, target] : targets_)
+    datasets[name] = {target.rows, target.columns, static_cast<int>(target.dtype), static_cast<int>(target.floats),
+                      target.offset_bytes};
+  return nlohmann::json{{"path", path_.string()}, {"datasets", datasets}}.dump();
 }
 
-void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Tensor& data) {
-  const auto found = impl_->targets.find(dataset);
-  VIXEN_CHECK(impl_->open && found != impl_->targets.end(), "no dataset {}", dataset);
-  const Impl::Target& target = found->second;
+void MatrixLayout::add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype, Floats floats,
+                       int64_t offset_bytes) {
+  targets_[dataset] = {rows, columns, dtype, floats, offset_bytes};
+}
+
+FilePiece MatrixLayout::piece(const std::string& dataset, int64_t first, const at::Tensor& data) const {
+  const auto found = targets_.find(dataset);
+  VIXEN_CHECK(found != targets_.end(), "no dataset {}", dataset);
+  const Target& target = found->second;
   VIXEN_CHECK(data.dim() == 2 && data.size(1) == target.columns && first >= 0 && first + data.size(0) <= target.rows,
               "{}: rows {} + {} x {} into [{}, {}]", dataset, first, data.size(0), data.size(1), target.rows,
               target.columns);
@@ -192,32 +164,58 @@ void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Te
   const auto bad = first_not_finite(may_be_missing ? rows.masked_fill(rows.eq(-kInfinity), 0) : rows);
   if (bad)
     fail_user("{}: {} row {} would be written as {}: the values it was computed from are too large for their type",
-              impl_->path.string(), dataset, first + bad->index / target.columns, bad->text);
-  const auto* bytes = static_cast<const char*>(rows.const_data_ptr());
-  auto left = static_cast<size_t>(rows.nbytes());
-  auto offset =
-      static_cast<off_t>(target.offset_bytes + first * target.columns * static_cast<int64_t>(rows.element_size()));
-  while (left > 0) {
-    const ssize_t written = ::pwrite(impl_->descriptor, bytes, left, offset);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0)
-      fail_user("{}: cannot write {}: {}", impl_->path.string(), dataset, std::strerror(written < 0 ? errno : ENOSPC));
-    bytes += written;
-    offset += written;
-    left -= static_cast<size_t>(written);
-  }
+              path_.string(), dataset, first + bad->index / target.columns, bad->text);
+  return {target.offset_bytes + first * target.columns * static_cast<int64_t>(rows.element_size()), rows};
+}
+
+struct MatrixWriter::Impl {
+  AtomicFile file;
+  MatrixLayout layout;
+  std::unique_ptr<PieceWriter> pieces;  // null before the file is an HDF5 file, and once it is closed
+};
+
+MatrixWriter::MatrixWriter(const std::filesystem::path& path, const std::map<std::string, std::string>& attributes)
+    : impl_(new Impl{AtomicFile(path), MatrixLayout(path), nullptr}) {
+  Hdf5File file(temporary(), Hdf5File::Mode::kCreate, path);
+  for (const auto& [name, value] : attributes) file.set_attribute(name, value);
+  file.close();
+  impl_->pieces = std::make_unique<PieceWriter>(temporary(), path);
+}
+
+MatrixWriter::~MatrixWriter() = default;
+
+const std::filesystem::path& MatrixWriter::temporary() const {
+  return impl_->file.temporary();
+}
+
+const MatrixLayout& MatrixWriter::layout() const {
+  return impl_->layout;
+}
+
+void MatrixWriter::add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype, Floats floats) {
+  VIXEN_CHECK(impl_->pieces && rows >= 0 && columns >= 0 && !impl_->layout.contains(dataset), "{} [{}, {}]", dataset,
+              rows, columns);
+  const int64_t shape[] = {rows, columns};
+  Hdf5File file(temporary(), Hdf5File::Mode::kModify, impl_->file.path());
+  file.create(dataset, shape, element_type(dtype));
+  file.close();
+  // The space lies in the file now (as a hole): rows go there directly, without HDF5, so that a full disk is an errno.
+  const Hdf5File finished(temporary(), Hdf5File::Mode::kRead, impl_->file.path());
+  impl_->layout.add(dataset, rows, columns, dtype, floats, finished.locate(dataset).offset_bytes);
+}
+
+void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Tensor& data) {
+  VIXEN_CHECK(impl_->pieces, "{} is closed", impl_->file.path().string());
+  const FilePiece piece = impl_->layout.piece(dataset, first, data);
+  impl_->pieces->write(piece.offset, {static_cast<const std::byte*>(piece.bytes.const_data_ptr()),
+                                      static_cast<size_t>(piece.bytes.nbytes())});
 }
 
 void MatrixWriter::close() {
-  VIXEN_CHECK(impl_->open, "{} is closed", impl_->path.string());
-  if (::fsync(impl_->descriptor) != 0) fail_user("{}: cannot write: {}", impl_->path.string(), std::strerror(errno));
-  ::close(std::exchange(impl_->descriptor, -1));
-  std::error_code error;
-  std::filesystem::rename(impl_->partial, impl_->target, error);
-  if (error) fail_user("{}: cannot write: {}", impl_->path.string(), error.message());
-  impl_->open = false;
-  const auto folder = impl_->target.parent_path();
-  sync_path(folder.empty() ? std::filesystem::path(".") : folder);
+  VIXEN_CHECK(impl_->pieces, "{} is closed", impl_->file.path().string());
+  impl_->pieces->sync();
+  impl_->pieces.reset();
+  impl_->file.publish();
 }
 
 }  // namespace vixen

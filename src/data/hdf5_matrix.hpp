@@ -50,6 +50,39 @@ enum class Floats {
   kFiniteOrMinusInfinity,  // scores: -infinity goes with id -1, where there is no result
 };
 
+/// Bytes that belong at an offset of a file.
+struct FilePiece {
+  int64_t offset = 0;
+  at::Tensor bytes;  // contiguous, of any type, on the CPU
+};
+
+/// Where the rows of a file's contiguous 2-D datasets are: enough to write them, in any process.
+class MatrixLayout {
+ public:
+  /// `path`: the file, as errors name it.
+  explicit MatrixLayout(std::filesystem::path path = {}) : path_(std::move(path)) {}
+  /// From text().
+  static MatrixLayout parse(const std::string& text);
+  std::string text() const;
+
+  void add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype, Floats floats,
+           int64_t offset_bytes);
+  /// Rows [first, first + data.size(0)) of a dataset, in its dtype. A value that is not finite in that dtype is a
+  /// UserError: such a file would only fail later.
+  FilePiece piece(const std::string& dataset, int64_t first, const at::Tensor& data) const;
+  bool contains(const std::string& dataset) const { return targets_.contains(dataset); }
+
+ private:
+  struct Target {
+    int64_t rows, columns;
+    at::ScalarType dtype;
+    Floats floats;
+    int64_t offset_bytes;
+  };
+  std::filesystem::path path_;
+  std::map<std::string, Target> targets_;
+};
+
 /// Writes a file of contiguous 2-D datasets by row ranges, atomically: the file appears under its name on close().
 class MatrixWriter {
  public:
@@ -59,10 +92,13 @@ class MatrixWriter {
   /// Adds a dataset [rows, columns] of kHalf, kFloat, kInt or kLong.
   void add(const std::string& dataset, int64_t rows, int64_t columns, at::ScalarType dtype,
            Floats floats = Floats::kFinite);
-  /// Writes rows [first, first + data.size(0)). data: CPU, contiguous, converted to the dataset's dtype. A value that
-  /// is not finite in that dtype is a UserError: such a file would only fail later.
+  /// Writes rows (MatrixLayout::piece).
   void write(const std::string& dataset, int64_t first, const at::Tensor& data);
   void close();
+
+  /// For others that write rows of the same file before close(): where it is until then, and where rows are in it.
+  const std::filesystem::path& temporary() const;
+  const MatrixLayout& layout() const;
 
  private:
   struct Impl;

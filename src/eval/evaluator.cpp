@@ -10,6 +10,7 @@
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/progress.hpp"
+#include "retrieval/label_counts.hpp"
 
 namespace vixen {
 namespace {
@@ -17,25 +18,35 @@ namespace {
 // The authors cut their ranked lists at 15 before they drop filtered labels.
 constexpr int64_t kOfficialCut = 15;
 
-// Training queries of each label [L].
-std::vector<int64_t> label_counts(const Dataset& dataset) {
-  std::vector<int64_t> counts(static_cast<size_t>(dataset.labels().size()), 0);
-  for (const auto label : dataset.train_labels().values) ++counts[static_cast<size_t>(label)];
-  return counts;
+NodeArray<double> weights_of(const NodeArray<int64_t>& counts, const Config& config, const Dataset& dataset,
+                             Communicator& comm) {
+  const double a = config.data.propensity_a >= 0 ? config.data.propensity_a : dataset.info().propensity_a;
+  const double b = config.data.propensity_b >= 0 ? config.data.propensity_b : dataset.info().propensity_b;
+  return NodeArray<double>::filled(counts.size(), comm, [&](std::span<double> weights) {
+    for (int64_t label = 0; label < counts.size(); ++label)
+      weights[static_cast<size_t>(label)] = inverse_propensity(counts[label], dataset.train().size(), a, b);
+    const auto wrong = std::find_if(weights.begin(), weights.end(), [](double w) { return !std::isfinite(w); });
+    if (wrong != weights.end())
+      fail_user(
+          "{}: propensity constants A {} and B {} give label {} no finite weight, expected B above 0 "
+          "(data.propensity_b)",
+          dataset.path().string(), a, b, wrong - weights.begin());
+  });
+}
+
+LabelTable label_table(const Config& config, const Dataset& dataset, Communicator& comm) {
+  LabelTable table;
+  table.counts = label_counts(dataset, comm);
+  table.weights = weights_of(table.counts, config, dataset, comm);
+  table.bins = NodeArray<uint8_t>::filled(table.counts.size(), comm,
+                                          [&](std::span<uint8_t> bins) { fill_label_bins(table.counts.view(), bins); });
+  return table;
 }
 
 }  // namespace
 
-std::vector<double> label_weights(const Config& config, const Dataset& dataset) {
-  const double a = config.data.propensity_a >= 0 ? config.data.propensity_a : dataset.info().propensity_a;
-  const double b = config.data.propensity_b >= 0 ? config.data.propensity_b : dataset.info().propensity_b;
-  auto weights = inverse_propensity(label_counts(dataset), dataset.train().size(), a, b);
-  const auto wrong = std::find_if(weights.begin(), weights.end(), [](double w) { return !std::isfinite(w); });
-  if (wrong != weights.end())
-    fail_user(
-        "{}: propensity constants A {} and B {} give label {} no finite weight, expected B above 0 (data.propensity_b)",
-        dataset.path().string(), a, b, wrong - weights.begin());
-  return weights;
+NodeArray<double> label_weights(const Config& config, const Dataset& dataset, Communicator& comm) {
+  return weights_of(label_counts(dataset, comm), config, dataset, comm);
 }
 
 int64_t ranking_length(const Config& config) {
@@ -48,7 +59,7 @@ std::map<std::string, double> evaluate_predictions(const TopK& local_predictions
   VIXEN_CHECK(local_predictions.ids.size(0) == local_queries.size(), "{} rows of predictions for {} queries",
               local_predictions.ids.size(0), local_queries.size());
   const Stage stage("metrics");
-  Metrics metrics(label_weights(config, dataset), label_counts(dataset));
+  Metrics metrics(label_table(config, dataset, comm));
 
   const auto ids = local_predictions.ids.cpu().contiguous();
   const int64_t k = ids.size(1);

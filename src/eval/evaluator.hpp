@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "comm/node_array.hpp"
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "eval/metrics.hpp"
@@ -16,7 +17,8 @@
 namespace vixen {
 
 /// Inverse propensities of the labels [L], from training counts and the constants of data.* (or the data set's).
-std::vector<double> label_weights(const Config& config, const Dataset& dataset);
+/// Collective.
+NodeArray<double> label_weights(const Config& config, const Dataset& dataset, Communicator& comm);
 
 /// The longest ranking that metrics look at, and hence how many labels to retrieve: evaluate.k, at least the 100 of
 /// R@100.

@@ -46,45 +46,46 @@ struct Metrics::Layout {
   static constexpr size_t kSize = kBinHits + kBins;
 };
 
-std::vector<double> inverse_propensity(std::span<const int64_t> label_counts, int64_t n_train, double a, double b) {
+double inverse_propensity(int64_t count, int64_t n_train, double a, double b) {
   VIXEN_CHECK(n_train > 0, "n_train = {}", n_train);
   // Below three queries the factor is negative, and with it the weight of what was never seen: no propensity is
   // above 1.
   const double c = std::max(0.0, std::log(static_cast<double>(n_train)) - 1.0) * std::pow(b + 1.0, a);
-  std::vector<double> weights(label_counts.size());
-  std::transform(label_counts.begin(), label_counts.end(), weights.begin(),
-                 [&](int64_t count) { return 1.0 + c * std::pow(static_cast<double>(count) + b, -a); });
-  return weights;
+  return 1.0 + c * std::pow(static_cast<double>(count) + b, -a);
 }
 
-Metrics::Metrics(std::vector<double> weights, std::vector<int64_t> label_counts)
-    : weights_(std::move(weights)), label_counts_(std::move(label_counts)) {
-  VIXEN_CHECK(weights_.size() == label_counts_.size(), "{} weights, {} label counts", weights_.size(),
-              label_counts_.size());
-  const size_t n = weights_.size();
-  // Equal frequencies are told apart by id, so that the bins hold equally many labels.
-  std::vector<int32_t> order(n);
+void fill_label_bins(std::span<const int64_t> counts, std::span<uint8_t> bins) {
+  std::vector<int32_t> order(counts.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int32_t x, int32_t y) {
-    return label_counts_[static_cast<size_t>(x)] < label_counts_[static_cast<size_t>(y)];
+    return counts[static_cast<size_t>(x)] < counts[static_cast<size_t>(y)];
   });
-  bin_of_label_.resize(n);
-  bin_info_.resize(kBins);
-  for (size_t position = 0; position < n; ++position) {
-    const auto label = static_cast<size_t>(order[position]);
-    const size_t bin = position * kBins / n;
-    bin_of_label_[label] = static_cast<int>(bin);
-    Bin& info = bin_info_[bin];
-    if (info.labels++ == 0) info.min_count = label_counts_[label];
-    info.max_count = label_counts_[label];
+  for (size_t position = 0; position < order.size(); ++position)
+    bins[static_cast<size_t>(order[position])] = static_cast<uint8_t>(position * kBins / order.size());
+}
+
+LabelTable LabelTable::of(std::vector<double> weights, std::vector<int64_t> counts) {
+  std::vector<uint8_t> bins(counts.size());
+  fill_label_bins(counts, bins);
+  return {std::move(weights), std::move(counts), std::move(bins)};
+}
+
+Metrics::Metrics(LabelTable labels) : labels_(std::move(labels)), bin_info_(kBins), sums_(Layout::kSize, 0.0) {
+  const auto& [weights, counts, bins] = labels_;
+  VIXEN_CHECK(weights.size() == counts.size() && bins.size() == counts.size(), "{} weights, {} counts, {} bins",
+              weights.size(), counts.size(), bins.size());
+  for (int64_t label = 0; label < counts.size(); ++label) {
+    Bin& info = bin_info_[bins[label]];
+    info.min_count = info.labels == 0 ? counts[label] : std::min(info.min_count, counts[label]);
+    info.max_count = std::max(info.max_count, counts[label]);
+    ++info.labels;
   }
-  sums_.assign(Layout::kSize, 0.0);
 }
 
 void Metrics::add(std::span<const int64_t> predicted, std::span<const int32_t> truth) {
   sums_[Layout::kRows] += 1;
   if (truth.empty()) return;
-  const auto n_labels = static_cast<int64_t>(weights_.size());
+  const auto n_labels = labels_.weights.size();
   VIXEN_CHECK(truth.front() >= 0 && truth.back() < n_labels, "labels {}..{} of {}", truth.front(), truth.back(),
               n_labels);
   const auto& discount = discounts();
@@ -106,12 +107,12 @@ void Metrics::add(std::span<const int64_t> predicted, std::span<const int32_t> t
       for (size_t i = 0; i < kDeepRecall.size(); ++i) deep_hits[i] += place < kDeepRecall[i] ? 1 : 0;
       if (place < kMaxK) {
         const auto at = static_cast<size_t>(place);
-        const double weight = weights_[static_cast<size_t>(label)];
+        const double weight = labels_.weights[label];
         hits_at[at] = 1;
         gain_at[at] = discount[at];
         weight_at[at] = weight;
         weighted_gain_at[at] = weight * discount[at];
-        sums_[Layout::kBinHits + static_cast<size_t>(bin_of_label_[static_cast<size_t>(label)])] += 1;
+        sums_[Layout::kBinHits + labels_.bins[label]] += 1;
       }
     }
     ++place;
@@ -120,8 +121,8 @@ void Metrics::add(std::span<const int64_t> predicted, std::span<const int32_t> t
   // The heaviest labels of the row: the best that any list of k could collect.
   std::vector<double> best(truth.size());
   for (size_t i = 0; i < truth.size(); ++i) {
-    best[i] = weights_[static_cast<size_t>(truth[i])];
-    sums_[Layout::kBinPairs + static_cast<size_t>(bin_of_label_[static_cast<size_t>(truth[i])])] += 1;
+    best[i] = labels_.weights[truth[i]];
+    sums_[Layout::kBinPairs + labels_.bins[truth[i]]] += 1;
   }
   const size_t n_best = std::min<size_t>(kMaxK, best.size());
   std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(n_best), best.end(), std::greater<>());
@@ -162,7 +163,7 @@ void Metrics::set_sums(std::span<const double> sums) {
 
 std::vector<std::string> Metrics::names() {
   std::vector<std::string> names;
-  for (const auto& [name, value] : Metrics({}, {}).result()) names.push_back(name);
+  for (const auto& [name, value] : Metrics({}).result()) names.push_back(name);
   return names;
 }
 

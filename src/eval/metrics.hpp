@@ -7,19 +7,30 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.hpp"
+#include "comm/node_array.hpp"
 
 namespace vixen {
 
-/// Inverse propensity weights: w_l = 1 + max(0, ln N - 1) (B+1)^A (n_l + B)^-A, at least 1. counts: training queries of
-/// each label; N: training queries.
-std::vector<double> inverse_propensity(std::span<const int64_t> label_counts, int64_t n_train, double a, double b);
+/// Inverse propensity of a label with `count` training queries of N: 1 + max(0, ln N - 1) (B+1)^A (count + B)^-A, at
+/// least 1.
+double inverse_propensity(int64_t count, int64_t n_train, double a, double b);
+
+/// What metrics know of the labels [L].
+struct LabelTable {
+  NodeArray<double> weights;  // inverse propensities
+  NodeArray<int64_t> counts;  // training queries
+  NodeArray<uint8_t> bins;    // deciles by counts, 0: the rarest; of equal size, equal counts told apart by id
+
+  /// Of this process alone.
+  static LabelTable of(std::vector<double> weights, std::vector<int64_t> counts);
+};
+/// bins [L] of counts [L].
+void fill_label_bins(std::span<const int64_t> counts, std::span<uint8_t> bins);
 
 /// Accumulates over test queries; ranks' accumulators add up (sums are plain doubles of counts and weights).
 class Metrics {
  public:
-  /// weights: inverse propensities [L]; label_counts [L]: training frequency, for the deciles.
-  Metrics(std::vector<double> weights, std::vector<int64_t> label_counts);
+  explicit Metrics(LabelTable labels);
 
   /// One query: predicted ids best first (-1 terminates the list; filtered already), and its true labels (ascending). A
   /// query without true labels adds 0 to every sum and 1 to the row count, as the field's public code does.
@@ -48,9 +59,7 @@ class Metrics {
 
  private:
   struct Layout;
-  std::vector<double> weights_;
-  std::vector<int64_t> label_counts_;
-  std::vector<int> bin_of_label_;
+  LabelTable labels_;
   std::vector<Bin> bin_info_;
   std::vector<double> sums_;
 };

@@ -107,6 +107,7 @@ DataShape data_shape(const Dataset& dataset, const PackOptions& pack) {
   shape.queries = dataset.train().size();
   shape.labels = dataset.labels().size();
   shape.test_queries = dataset.test().size();
+  shape.pairs = std::ssize(dataset.train_labels().values);
   shape.image_width = pack.images ? dataset.images().width : 0;
   // A query draws one of its labels; the propensities that weigh the draw move lengths little.
   std::vector<double> drawn(static_cast<size_t>(shape.labels), 0.0);
@@ -138,6 +139,7 @@ DataShape data_shape(const PlanConfig& plan) {
   shape.queries = plan.queries;
   shape.labels = plan.labels;
   shape.test_queries = plan.queries / 4;
+  shape.pairs = static_cast<int64_t>(std::ceil(static_cast<double>(plan.queries) * plan.labels_per_query));
   shape.image_width = plan.image_slots > 0 ? plan.image_width : 0;
   shape.query = shape.label = assumed_statistics(plan);
   return shape;

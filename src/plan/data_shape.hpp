@@ -21,6 +21,7 @@ struct LengthStatistics {
 /// What of a data set decides memory and time.
 struct DataShape {
   int64_t queries = 0, labels = 0, test_queries = 0;
+  int64_t pairs = 0;              // relevant (training query, label)
   LengthStatistics query, label;  // label: as a batch draws them, each as often as its queries ask for it
   int64_t image_width = 0;
 };

@@ -24,12 +24,16 @@
 namespace vixen {
 namespace {
 
-constexpr int64_t kFloat = 4, kHalf = 2, kIndex = 8;
+constexpr int64_t kFloat = 4, kHalf = 2, kIndex = 8, kId = 4;
 // What a process takes beyond tensors: code, libraries and their buffers (measured on CPU); on CUDA the context, cuBLAS
 // and NCCL workspaces. And the share of what comes and goes that allocators cost: fragments on CUDA; on CPU sizes
 // rounded up (by a sixteenth in the mean) and free blocks that are kept (device/block_cache.hpp).
 constexpr int64_t kCpuSlack = 400'000'000, kGpuSlack = 1'500'000'000;
 constexpr double kGpuFragments = 0.05, kCpuFragments = 0.1875;
+
+int64_t share(int64_t value, int64_t parts) {
+  return (value + parts - 1) / parts;
+}
 
 int64_t share_of(int64_t rows, int64_t world_size) {
   return RowShards(rows, static_cast<int>(world_size)).max_rows();
@@ -91,6 +95,25 @@ std::vector<MemoryPart> table_parts(const MemoryShape& shape) {
   return parts;
 }
 
+// Lists of ids, in host memory on every device.
+std::vector<MemoryPart> list_parts(const MemoryShape& shape) {
+  const int64_t w = shape.world_size, own_labels = share_of(shape.data.labels, w);
+  return {{"training queries of own labels", (own_labels + 1) * kIndex + share(shape.data.pairs, w) * kId},
+          {"lists of mined negatives", MinedLists::bytes(shape.config.mining, share_of(shape.data.queries, w))}};
+}
+
+// What the ranks of a node read together (comm/node_array.hpp).
+std::vector<MemoryPart> node_parts(const MemoryShape& shape) {
+  const int64_t queries = shape.data.queries, labels = shape.data.labels;
+  constexpr int64_t kWeightCountBin = 8 + 8 + 1;
+  std::vector<MemoryPart> parts = {{"order of the queries", queries * kIndex},
+                                   {"clusters of the queries", queries * kId},
+                                   {"weights of the labels", labels * kIndex},
+                                   {"label table of an evaluation", labels * kWeightCountBin}};
+  if (uses_prototypes(shape)) parts.push_back({"clusters of the labels", labels * kId});
+  return parts;
+}
+
 bool tables_on_host(const MemoryShape& shape, const MemoryChoice& choice) {
   return !shape.cpu && choice.tables == TablePlacement::kHost;
 }
@@ -113,11 +136,11 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryCho
     const auto tables = table_parts(shape);
     parts.insert(parts.end(), tables.begin(), tables.end());
   }
-  if (shape.cpu)
-    parts.push_back({"clusters of labels and queries", shape.data.labels * kIndex + shape.data.queries * 4});
-  if (shape.cpu)
-    parts.push_back(
-        {"lists of mined negatives", MinedLists::bytes(config.mining, share_of(shape.data.queries, shape.world_size))});
+  if (shape.cpu) {
+    const auto lists = list_parts(shape);
+    parts.insert(parts.end(), lists.begin(), lists.end());
+    parts.push_back({"share of what a node keeps once", share(sum_of(node_parts(shape)), shape.node_ranks)});
+  }
   parts.push_back({"batches packed ahead", batches * input_bytes(shape.batch, shape.data.image_width, shape.columns)});
   return parts;
 }
@@ -223,17 +246,17 @@ at::ScalarType stored_dtype(const std::filesystem::path& model) {
 }  // namespace
 
 MemoryShape memory_shape(const Config& config, const DataShape& data, const LayeredEncoder& encoder,
-                         const ParameterStore& store, int64_t world_size, bool cpu) {
+                         const ParameterStore& store, int64_t world_size, int64_t node_ranks, bool cpu) {
   MemoryShape shape;
   shape.config = config;
   shape.data = data;
   shape.world_size = world_size;
+  shape.node_ranks = node_ranks;
   shape.cpu = cpu;
   shape.width = encoder.width();
-  const auto share = [&](int64_t rows) { return (rows + world_size - 1) / world_size; };
   shape.columns = make_sampler(config, data.queries)->label_columns(config.train.batch_size) + config.mining.columns;
-  shape.rank_queries = share(config.train.batch_size);
-  shape.rank_labels = share(shape.columns);
+  shape.rank_queries = share(config.train.batch_size, world_size);
+  shape.rank_labels = share(shape.columns, world_size);
   shape.batch = worst_batch(data, shape.rank_queries, shape.rank_labels);
   shape.trained_elements = store.elements();
   const auto compute = config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
@@ -265,6 +288,10 @@ int64_t MemoryPlan::host_bytes() const {
   return sum_of(host);
 }
 
+int64_t MemoryPlan::node_bytes() const {
+  return sum_of(node);
+}
+
 int64_t MemoryPlan::tensor_bytes() const {
   return resident_bytes() + std::max(step_bytes(), pass_bytes());
 }
@@ -273,7 +300,12 @@ MemoryPlan predict_memory(const MemoryShape& shape, const LayeredEncoder& encode
   MemoryPlan plan;
   plan.choice = choice;
   plan.resident = resident_parts(shape, choice);
-  if (tables_on_host(shape, choice)) plan.host = table_parts(shape);
+  if (!shape.cpu) {
+    plan.host = list_parts(shape);
+    if (tables_on_host(shape, choice))
+      for (auto& part : table_parts(shape)) plan.host.push_back(std::move(part));
+  }
+  plan.node = node_parts(shape);
   plan.step = step_parts(shape, encoder, choice);
   plan.passes = pass_parts(shape, encoder);
   plan.mapped_bytes = shape.mapped_bytes;
@@ -333,7 +365,8 @@ MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, 
 std::string choice_text(const MemoryPlan& plan, int64_t n_layers) {
   const auto& choice = plan.choice;
   std::vector<std::string> ways;
-  if (!plan.host.empty()) ways.push_back("query bank and centroids in host memory");
+  if (choice.tables == TablePlacement::kHost && !plan.host.empty())
+    ways.push_back("query bank and centroids in host memory");
   if (choice.chunks > 1) ways.push_back(fmt::format("gradient caching in {} chunks", choice.chunks));
   if (choice.recompute_layers > 0)
     ways.push_back(
@@ -359,6 +392,7 @@ std::string memory_table(const MemoryPlan& plan, int64_t n_layers) {
   line("peak of a rank", plan.peak_bytes());
   if (plan.budget_bytes > 0) line("budget", plan.budget_bytes);
   if (!plan.host.empty()) group("in host memory, not counted", plan.host, plan.host_bytes());
+  group("in host memory once a node, not counted", plan.node, plan.node_bytes());
   if (plan.mapped_bytes > 0) line("mapped from disk, not counted", plan.mapped_bytes);
   return fmt::format("{}: memory of a rank in GB\n{}", choice_text(plan, n_layers), text);
 }

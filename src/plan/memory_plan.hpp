@@ -21,6 +21,7 @@ struct MemoryShape {
   Config config;
   DataShape data;
   int64_t world_size = 1;
+  int64_t node_ranks = 1;  // of the fullest node
   bool cpu = true;
   int64_t width = 0;
   int64_t trained_elements = 0;  // of the flat buffers
@@ -35,7 +36,7 @@ struct MemoryShape {
 /// `store` with all parameters registered; nothing needs to be allocated. Reads config.json for the dtype that frozen
 /// weights are stored in.
 MemoryShape memory_shape(const Config& config, const DataShape& data, const LayeredEncoder& encoder,
-                         const ParameterStore& store, int64_t world_size, bool cpu);
+                         const ParameterStore& store, int64_t world_size, int64_t node_ranks, bool cpu);
 
 /// How a step keeps its memory.
 struct MemoryChoice {
@@ -56,6 +57,7 @@ struct MemoryPlan {
   std::vector<MemoryPart> step;      // besides, at the fullest moment of a step
   std::vector<MemoryPart> passes;    // besides, at the fullest moment of each pass outside of steps; one at a time
   std::vector<MemoryPart> host;      // not counted: in host memory while the rest is on a GPU
+  std::vector<MemoryPart> node;      // in host memory, once for all ranks of a node; of a CPU rank its share counts
   int64_t mapped_bytes = 0;          // not counted: the system may drop them
   int64_t slack_bytes = 0;           // what allocators and libraries take beyond tensors
   int64_t budget_bytes = 0;          // 0: none
@@ -65,6 +67,7 @@ struct MemoryPlan {
   /// The largest pass.
   int64_t pass_bytes() const;
   int64_t host_bytes() const;
+  int64_t node_bytes() const;
   /// Tensors on the device at the fullest moment of all.
   int64_t tensor_bytes() const;
   int64_t peak_bytes() const { return tensor_bytes() + slack_bytes; }

@@ -25,15 +25,16 @@ void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const R
   const auto range = centroids.local_range();
   const auto& offsets = queries_of_label.offsets;
   centroids.local().zero_();
-  int64_t label = range.begin;
+  const int64_t labels = range.size();
+  int64_t label = 0;  // of this rank
   // Ranks meet in every gather, so all go on until the last one is done.
-  while (comm.max_host(static_cast<int64_t>(label < range.end)) != 0) {
+  while (comm.max_host(static_cast<int64_t>(label < labels)) != 0) {
     int64_t last = label;
-    while (last < range.end && offsets[last + 1] - offsets[label] <= kBlockRows) ++last;
-    if (last == label && label < range.end) ++last;  // a label with more queries than a block: alone
+    while (last < labels && offsets[last + 1] - offsets[label] <= kBlockRows) ++last;
+    if (last == label && label < labels) ++last;  // a label with more queries than a block: alone
 
-    const int64_t first_pair = label < range.end ? offsets[label] : 0;
-    const int64_t pairs = label < range.end ? offsets[last] - first_pair : 0;
+    const int64_t first_pair = label < labels ? offsets[label] : 0;
+    const int64_t pairs = label < labels ? offsets[last] - first_pair : 0;
     std::vector<int64_t> ids(queries_of_label.values.begin() + first_pair,
                              queries_of_label.values.begin() + first_pair + pairs);
     std::sort(ids.begin(), ids.end());
@@ -51,7 +52,7 @@ void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const R
       constexpr int64_t kMeanMode = 1;
       const auto means = std::get<0>(at::embedding_bag(rows, places.to(rows.device()), bags.to(rows.device()),
                                                        /*scale_grad_by_freq=*/false, kMeanMode));
-      centroids.local().narrow(0, label - range.begin, last - label).copy_(means);
+      centroids.local().narrow(0, label, last - label).copy_(means);
     }
     label = last;
   }

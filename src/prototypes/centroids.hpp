@@ -2,13 +2,14 @@
 #pragma once
 
 #include "comm/sharded_table.hpp"
-#include "data/dataset.hpp"
+#include "data/pairs.hpp"
 
 namespace vixen {
 
-/// Fills this rank's rows of `centroids` [L, D] from `bank` [N, D] (unit rows). queries_of_label: row l lists the
-/// training queries of label l, ascending; a label without any gets 0. The mean is not re-normalised. Rows are fetched
-/// in blocks (bounded memory) and summed in query order, so the result does not depend on the world size. Collective.
+/// Fills this rank's rows of `centroids` [L, D] from `bank` [N, D] (unit rows). queries_of_label: row i lists the
+/// training queries of this rank's label i, ascending; a label without any gets 0. The mean is not re-normalised. Rows
+/// are fetched in blocks (bounded memory) and summed in query order, so the result does not depend on the world size.
+/// Collective.
 void update_centroids(ShardedTable& centroids, const ShardedTable& bank, const Ragged<int32_t>& queries_of_label,
                       Communicator& comm);
 /// Bytes that it holds at its fullest beyond the tables.

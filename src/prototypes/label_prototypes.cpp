@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.hpp"
 #include "base/random.hpp"
 #include "cluster/balanced_two_means.hpp"
 #include "device/transfer.hpp"
@@ -46,8 +47,7 @@ LabelPrototypes::LabelPrototypes(const Config& config, int64_t n_labels, int64_t
       n_labels_(n_labels),
       width_(width),
       depth_(depth_for_free_vectors(config.prototype.free_vectors, n_labels)),
-      network_(std::make_unique<PrototypeNetwork>(config.prototype, width, store)),
-      cluster_of_label_(at::zeros({n_labels}, at::kLong)) {}
+      network_(std::make_unique<PrototypeNetwork>(config.prototype, width, store)) {}
 
 void LabelPrototypes::allocate(TablePlacement centroids) {
   free_vectors_ = std::make_unique<ShardedTable>(*comm_, int64_t{1} << depth_, width_);
@@ -62,7 +62,7 @@ void LabelPrototypes::initialise(at::Tensor label_embeddings, bool show_progress
   options.epoch = kFreeVectorClusterEpoch;
   options.in_place = true;
   options.show_progress = show_progress;
-  cluster_of_label_ = balanced_two_means(label_embeddings, centroids_->shards(), options, *comm_).to(at::kLong);
+  cluster_of_label_ = balanced_two_means(label_embeddings, centroids_->shards(), options, *comm_);
 
   if (config_.prototype.init == FreeVectorInit::kXavier) {
     fill_xavier(free_vectors_->local(), free_vectors_->local_range(), free_vectors_->shards().n_rows(),
@@ -77,7 +77,7 @@ void LabelPrototypes::initialise(at::Tensor label_embeddings, bool show_progress
 void LabelPrototypes::set_cluster_means(const at::Tensor& unit_labels) {
   const auto range = centroids_->local_range();
   const int64_t clusters = free_vectors_->shards().n_rows();
-  const auto cluster_of = cluster_of_label_.narrow(0, range.begin, range.size()).contiguous();
+  const auto cluster_of = own_clusters(0, range.size());
   const auto [sorted, order] = at::sort(cluster_of, /*stable=*/true, /*dim=*/0, /*descending=*/false);
   const int64_t* sorted_clusters = sorted.const_data_ptr<int64_t>();
   auto sums = free_vectors_->local();
@@ -94,8 +94,11 @@ void LabelPrototypes::set_cluster_means(const at::Tensor& unit_labels) {
     first += rows;
   }
   const auto own = free_vectors_->local_range();
-  const auto counts = at::bincount(cluster_of_label_, {}, clusters).narrow(0, own.begin, own.size()).clamp_min(1);
-  sums.div_(counts.to(sums.options()).unsqueeze(1));
+  auto counts = at::zeros({own.size()}, at::kLong);
+  auto* count = counts.mutable_data_ptr<int64_t>();
+  for (const int32_t cluster : cluster_of_label_.view())
+    if (own.contains(cluster)) ++count[cluster - own.begin];
+  sums.div_(counts.clamp_min(1).to(sums.options()).unsqueeze(1));
 }
 
 int64_t LabelPrototypes::initialise_bytes(const Config& config, int64_t local_labels, int64_t width, int64_t world_size,
@@ -127,7 +130,23 @@ int64_t LabelPrototypes::free_vector_elements(const Config& config, int64_t n_la
 }
 
 at::Tensor LabelPrototypes::clusters_of(const at::Tensor& label_ids) const {
-  return cluster_of_label_.index_select(0, label_ids);
+  auto clusters = at::empty_like(label_ids);
+  const auto* label = label_ids.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < label_ids.numel(); ++i) clusters.mutable_data_ptr<int64_t>()[i] = cluster_of_label_[label[i]];
+  return clusters;
+}
+
+at::Tensor LabelPrototypes::own_clusters(int64_t first, int64_t count) const {
+  const auto own = cluster_of_label_.view().subspan(static_cast<size_t>(centroids_->local_range().begin + first),
+                                                    static_cast<size_t>(count));
+  auto clusters = at::empty({count}, at::kLong);
+  std::copy(own.begin(), own.end(), clusters.mutable_data_ptr<int64_t>());
+  return clusters;
+}
+
+void LabelPrototypes::set_cluster_of_label(NodeArray<int32_t> clusters) {
+  VIXEN_CHECK(clusters.size() == n_labels_, "clusters of {} labels for {}", clusters.size(), n_labels_);
+  cluster_of_label_ = std::move(clusters);
 }
 
 at::Tensor LabelPrototypes::representations(at::Tensor label_embeddings) {
@@ -138,7 +157,7 @@ at::Tensor LabelPrototypes::representations(at::Tensor label_embeddings) {
   for (int64_t first = 0; first < most; first += RowShards::kBlockRows) {
     const int64_t begin = std::min(first, range.size());
     const int64_t rows = std::min(RowShards::kBlockRows, range.size() - begin);
-    const auto free = free_vectors_->gather(cluster_of_label_.narrow(0, range.begin + begin, rows).contiguous());
+    const auto free = free_vectors_->gather(own_clusters(begin, rows));
     if (rows == 0) continue;
     const auto keys = to_device(at::arange(range.begin + begin, range.begin + begin + rows, at::kLong), device);
     auto block = label_embeddings.narrow(0, begin, rows);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "comm/node_array.hpp"
 #include "comm/sharded_table.hpp"
 #include "config/config.hpp"
 #include "model/prototype.hpp"
@@ -45,13 +46,16 @@ class LabelPrototypes {
   PrototypeNetwork& network() { return *network_; }
   ShardedTable& free_vectors() { return *free_vectors_; }
   ShardedTable& centroids() { return *centroids_; }
-  /// int64 [L] on the host: row of the free vector table.
-  at::Tensor& cluster_of_label() { return cluster_of_label_; }
-  /// The clusters of some labels. ids int64 [m] host.
+  /// The row of the free vector table of every label [L].
+  const NodeArray<int32_t>& cluster_of_label() const { return cluster_of_label_; }
+  void set_cluster_of_label(NodeArray<int32_t> clusters);
+  /// The clusters of some labels, int64 [m] host. ids int64 [m] host. Local.
   at::Tensor clusters_of(const at::Tensor& label_ids) const;
 
  private:
   void set_cluster_means(const at::Tensor& unit_labels);
+  // Clusters of this rank's labels [first, first + count), int64 host.
+  at::Tensor own_clusters(int64_t first, int64_t count) const;
 
   Config config_;
   Communicator* comm_;
@@ -61,7 +65,7 @@ class LabelPrototypes {
   std::unique_ptr<PrototypeNetwork> network_;
   std::unique_ptr<ShardedTable> free_vectors_;  // [C, D]
   std::unique_ptr<ShardedTable> centroids_;     // [L, D]
-  at::Tensor cluster_of_label_;
+  NodeArray<int32_t> cluster_of_label_;
 };
 
 }  // namespace vixen

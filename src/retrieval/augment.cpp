@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "retrieval/label_counts.hpp"
+
 namespace vixen {
 namespace {
 
@@ -30,10 +32,8 @@ std::vector<Scored> row_of(const TopK& lists, int64_t row, double temperature) {
 
 }  // namespace
 
-AugmentSource AugmentSource::of(const Dataset& dataset) {
-  AugmentSource source{dataset.train_labels(), std::vector<int64_t>(static_cast<size_t>(dataset.labels().size()), 0)};
-  for (const int32_t label : source.labels_of.values) ++source.label_counts[static_cast<size_t>(label)];
-  return source;
+AugmentSource AugmentSource::of(const Dataset& dataset, Communicator& comm) {
+  return {dataset.train_labels(), vixen::label_counts(dataset, comm)};
 }
 
 bool augments(const AugmentConfig& config) {
@@ -51,8 +51,7 @@ TopK augmented(const TopK& labels, const TopK& neighbours, const AugmentSource& 
       auto own = row_of(labels, row, config.temperature);
       for (Scored& label : own)
         label.value +=
-            config.prior *
-            std::log(static_cast<double>(std::max<int64_t>(1, source.label_counts[static_cast<size_t>(label.id)])));
+            config.prior * std::log(static_cast<double>(std::max<int64_t>(1, source.label_counts[label.id])));
       auto near = neighbours.ids.defined() ? row_of(neighbours, row, config.temperature) : std::vector<Scored>();
       double largest = -std::numeric_limits<double>::infinity(), sum = 0;
       for (const auto* list : {&own, &near})

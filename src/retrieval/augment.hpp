@@ -4,8 +4,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "comm/node_array.hpp"
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "search/top_k.hpp"
@@ -17,11 +17,11 @@ bool augments(const AugmentConfig& config);
 
 /// What lists are augmented by.
 struct AugmentSource {
-  Ragged<int32_t> labels_of;          // of every training query
-  std::vector<int64_t> label_counts;  // [L]: training queries of each label
+  Ragged<int32_t> labels_of;        // of every training query
+  NodeArray<int64_t> label_counts;  // [L]: training queries of each label
 
-  /// Of the training split of a data set, which must outlive it.
-  static AugmentSource of(const Dataset& dataset);
+  /// Of the training split of a data set, which must outlive it. Collective.
+  static AugmentSource of(const Dataset& dataset, Communicator& comm);
 };
 
 /// The k best labels of each query, score descending, then id ascending; -1 and -infinity where there are fewer. With

@@ -127,7 +127,7 @@ void Retriever::augment() {
   at::Tensor embedded;
   if (config.augment.lambda > 0)
     embedded = embed_shard(encoder, dataset.train(), config, dataset, comm_, "encode training queries");
-  augment(config.augment, std::move(embedded), AugmentSource::of(dataset));
+  augment(config.augment, std::move(embedded), AugmentSource::of(dataset, comm_));
 }
 
 void Retriever::augment(const AugmentConfig& config, at::Tensor queries, AugmentSource source) {

@@ -57,19 +57,12 @@ class LabelColumns {
 
 }  // namespace
 
-BatchPlanner::BatchPlanner(const Dataset& dataset, std::vector<double> inverse_propensity, int64_t batch_size,
+BatchPlanner::BatchPlanner(const Dataset& dataset, NodeArray<double> inverse_propensity, int64_t batch_size,
                            uint64_t seed, std::span<const DrawSpec> draws)
-    : dataset_(&dataset), batch_size_(batch_size), seed_(seed), draws_(draws) {
+    : dataset_(&dataset), weights_(std::move(inverse_propensity)), batch_size_(batch_size), seed_(seed), draws_(draws) {
   VIXEN_CHECK(batch_size >= 1, "batch of {}", batch_size);
-  VIXEN_CHECK(static_cast<int64_t>(inverse_propensity.size()) == dataset.labels().size(), "{} weights for {} labels",
-              inverse_propensity.size(), dataset.labels().size());
-  const auto& labels = dataset.train_labels();
-  cumulative_.reserve(labels.values.size());
-  for (int64_t row = 0; row < labels.size(); ++row) {
-    double sum = 0;
-    for (const int32_t label : labels[row])
-      cumulative_.push_back(sum += inverse_propensity[static_cast<size_t>(label)]);
-  }
+  VIXEN_CHECK(weights_.size() == dataset.labels().size(), "{} weights for {} labels", weights_.size(),
+              dataset.labels().size());
 }
 
 int64_t BatchPlanner::steps_per_epoch() const {
@@ -106,13 +99,15 @@ BatchPlan BatchPlanner::plan(uint64_t epoch, int64_t index, std::span<const int6
 void BatchPlanner::draw_labels(uint64_t epoch, BatchPlan& plan) const {
   const auto& labels = dataset_->train_labels();
   plan.label_rows.reserve(plan.query_rows.size());
+  std::vector<double> sums;  // of the weights of a query's labels, up to each
   for (const int64_t query : plan.query_rows) {
     const auto row = labels[query];
     VIXEN_CHECK(!row.empty(), "query {} has no label", query);
-    const double* weights = cumulative_.data() + labels.offsets[static_cast<size_t>(query)];
-    const double target =
-        random_uniform(seed_, RandomStream::kPositive, epoch, static_cast<uint64_t>(query)) * weights[row.size() - 1];
-    const auto drawn = static_cast<size_t>(std::upper_bound(weights, weights + row.size(), target) - weights);
+    sums.clear();
+    double sum = 0;
+    for (const int32_t label : row) sums.push_back(sum += weights_[label]);
+    const double target = random_uniform(seed_, RandomStream::kPositive, epoch, static_cast<uint64_t>(query)) * sum;
+    const auto drawn = static_cast<size_t>(std::upper_bound(sums.begin(), sums.end(), target) - sums.begin());
     plan.label_rows.push_back(row[std::min(drawn, row.size() - 1)]);  // rounding may give the whole sum
   }
 }

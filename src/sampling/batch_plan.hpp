@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "comm/node_array.hpp"
 #include "data/dataset.hpp"
 #include "objective/objective.hpp"
 
@@ -30,7 +31,7 @@ class BatchPlanner {
  public:
   /// inverse_propensity [L]: the probability of a positive is proportional to it. draws: of the objective; must outlive
   /// the planner.
-  BatchPlanner(const Dataset& dataset, std::vector<double> inverse_propensity, int64_t batch_size, uint64_t seed,
+  BatchPlanner(const Dataset& dataset, NodeArray<double> inverse_propensity, int64_t batch_size, uint64_t seed,
                std::span<const DrawSpec> draws);
 
   int64_t steps_per_epoch() const;  // ceil(N / B)
@@ -48,7 +49,7 @@ class BatchPlanner {
   void draw_partners(BatchPlan& plan) const;
 
   const Dataset* dataset_;
-  std::vector<double> cumulative_;  // running sum of weights along train_labels().values, restarted at every row
+  NodeArray<double> weights_;  // [L]
   int64_t batch_size_;
   uint64_t seed_;
   std::span<const DrawSpec> draws_;

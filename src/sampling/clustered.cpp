@@ -14,28 +14,25 @@
 
 namespace vixen {
 
-std::vector<int64_t> clustered_order(const at::Tensor& leaves, uint64_t seed, uint64_t epoch) {
-  VIXEN_CHECK(leaves.is_cpu() && leaves.scalar_type() == at::kInt && leaves.dim() == 1 && leaves.is_contiguous(),
-              "leaves must be int32 [N] on the CPU");
-  const int64_t n = leaves.size(0);
-  const auto* leaf = leaves.const_data_ptr<int32_t>();
-  const int64_t n_leaves = n == 0 ? 0 : int64_t{*std::max_element(leaf, leaf + n)} + 1;
-  std::vector<int64_t> order(static_cast<size_t>(n));
+void fill_clustered_order(std::span<const int32_t> leaf, uint64_t seed, uint64_t epoch, std::span<int64_t> order) {
+  const auto n = std::ssize(leaf);
+  VIXEN_CHECK(std::ssize(order) == n, "an order of {} for {} queries", order.size(), n);
+  const int64_t n_leaves = n == 0 ? 0 : int64_t{*std::max_element(leaf.begin(), leaf.end())} + 1;
   std::vector<int64_t> clusters(static_cast<size_t>(n_leaves)), first(static_cast<size_t>(n_leaves)),
       size(static_cast<size_t>(n_leaves), 0);
   std::iota(clusters.begin(), clusters.end(), 0);
   shuffle(clusters, seed, epoch);
   for (int64_t i = 0; i < n; ++i) {
-    VIXEN_CHECK(leaf[i] >= 0, "query {} is in leaf {}", i, leaf[i]);
-    ++size[static_cast<size_t>(leaf[i])];
+    VIXEN_CHECK(leaf[static_cast<size_t>(i)] >= 0, "query {} is in leaf {}", i, leaf[static_cast<size_t>(i)]);
+    ++size[static_cast<size_t>(leaf[static_cast<size_t>(i)])];
   }
   int64_t at = 0;
   for (const int64_t cluster : clusters) {
     first[static_cast<size_t>(cluster)] = at;
     at += size[static_cast<size_t>(cluster)];
   }
-  for (int64_t i = 0; i < n; ++i) order[static_cast<size_t>(first[static_cast<size_t>(leaf[i])]++)] = i;
-  return order;
+  for (int64_t i = 0; i < n; ++i)
+    order[static_cast<size_t>(first[static_cast<size_t>(leaf[static_cast<size_t>(i)])]++)] = i;
 }
 
 namespace {
@@ -52,8 +49,9 @@ class Clustered : public Sampler {
         n_queries_(n_queries),
         size_(config.cluster.size) {}
 
-  std::vector<int64_t> order(uint64_t epoch) const override {
-    return leaves_.defined() ? clustered_order(leaves_, seed_, epoch) : shuffled_order(n_queries_, seed_, epoch);
+  void fill_order(uint64_t epoch, std::span<int64_t> order) const override {
+    leaves_.size() > 0 ? fill_clustered_order(leaves_.view(), seed_, epoch, order)
+                       : fill_shuffled_order(seed_, epoch, order);
   }
 
   void end_epoch(uint64_t epoch, bool more, const ShardedTable& bank, Communicator& comm) override {
@@ -72,18 +70,18 @@ class Clustered : public Sampler {
   // The names are those of checkpoints since the first version.
   SamplerState state() const override {
     SamplerState state;
-    state.scalars = {{"cluster_size", size_}, {"has_leaves", leaves_.defined()}};
-    if (leaves_.defined()) state.dense["leaves"] = leaves_;
+    state.scalars = {{"cluster_size", size_}, {"has_leaves", leaves_.size() > 0}};
+    if (leaves_.size() > 0) state.dense["leaves"] = leaves_.tensor();
     return state;
   }
-  void restore(const SamplerState& state) override {
+  void restore(const SamplerState& state, Communicator& comm) override {
     size_ = state.scalars.at("cluster_size").get<int64_t>();
     if (!state.scalars.at("has_leaves").get<bool>()) return;
     const auto saved = state.dense.find("leaves");
     if (saved == state.dense.end()) fail_user("damaged: has no tensor leaves, expected one");
     if (saved->second.sizes() != at::IntArrayRef{n_queries_})
       fail_user("damaged: tensor leaves has {} rows, expected {}", saved->second.numel(), n_queries_);
-    leaves_ = saved->second.clone();
+    leaves_ = shared_ints(saved->second, comm);
   }
 
   int64_t end_epoch_bytes(int64_t local_queries, int64_t width, int64_t world_size, bool cpu) const override {
@@ -103,8 +101,8 @@ class Clustered : public Sampler {
   ClusterConfig curriculum_;
   uint64_t seed_;
   int64_t epochs_, n_queries_;
-  int64_t size_;       // queries of a cluster now
-  at::Tensor leaves_;  // int32 [N] host: cluster of each query; undefined before the first clustering
+  int64_t size_;               // queries of a cluster now
+  NodeArray<int32_t> leaves_;  // [N] cluster of each query; empty before the first clustering
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ std::vector<int64_t> Sampler::extra_labels(uint64_t, int64_t) const {
 
 void Sampler::end_epoch(uint64_t, bool, const ShardedTable&, Communicator&) {}
 
-void Sampler::restore(const SamplerState&) {}
+void Sampler::restore(const SamplerState&, Communicator&) {}
 
 int64_t Sampler::end_epoch_bytes(int64_t, int64_t, int64_t, bool) const {
   return 0;

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,9 +29,9 @@ class Sampler {
  public:
   virtual ~Sampler() = default;
 
-  /// The order of queries in an epoch: a permutation of [0, N), keyed by (seed, epoch), the same on every rank. Batches
-  /// are cut from it. Local.
-  virtual std::vector<int64_t> order(uint64_t epoch) const = 0;
+  /// Writes the order of queries in an epoch: a permutation of [0, N), keyed by (seed, epoch), the same wherever it is
+  /// asked. Batches are cut from it. Local.
+  virtual void fill_order(uint64_t epoch, std::span<int64_t> order) const = 0;
 
   /// Label columns of a full batch of B queries, extra ones included: M.
   virtual int64_t label_columns(int64_t batch_size) const { return batch_size; }
@@ -42,10 +43,10 @@ class Sampler {
   /// Collective.
   virtual void end_epoch(uint64_t epoch, bool more, const ShardedTable& bank, Communicator& comm);
 
-  /// state() and restore() round-trip everything that later orders depend on. restore(): UserError, or a JSON
-  /// exception, for a state that is not this sampler's. Local.
+  /// state() and restore() round-trip everything that later orders depend on. state(): local. restore(): UserError, or
+  /// a JSON exception, for a state that is not this sampler's. Collective.
   virtual SamplerState state() const { return {}; }
-  virtual void restore(const SamplerState& state);
+  virtual void restore(const SamplerState& state, Communicator& comm);
 
   /// Bytes of a rank that end_epoch() holds at its fullest beyond the bank, given this rank's rows of it, its width and
   /// whether it is in host memory; 0 for a run that never gets there.

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+#include <span>
 
 namespace vixen {
 
 /// Shuffles in place, keyed by (seed, epoch). Local.
-void shuffle(std::vector<int64_t>& items, uint64_t seed, uint64_t epoch);
-/// [0, n) shuffled.
-std::vector<int64_t> shuffled_order(int64_t n, uint64_t seed, uint64_t epoch);
+void shuffle(std::span<int64_t> items, uint64_t seed, uint64_t epoch);
+/// [0, n) shuffled. Local.
+void fill_shuffled_order(uint64_t seed, uint64_t epoch, std::span<int64_t> order);
 
 }  // namespace vixen

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/progress.hpp"
+#include "search/list_exchange.hpp"
 
 namespace vixen {
 namespace {
@@ -34,6 +35,7 @@ TopK sharded_search(const Index& index, const at::Tensor& queries, int64_t k, in
   const int64_t most = *std::max_element(query_rows.begin(), query_rows.end());
   const at::Tensor own = queries.to(at::kFloat).contiguous();
   TopK result{at::empty({m, k}, own.options().dtype(at::kLong)), at::empty({m, k}, own.options())};
+  ListExchange exchange(comm);
   Progress progress(progress_label, "queries", most, show_progress);
 
   for (int64_t first = 0; first < most; first += step) {
@@ -43,14 +45,7 @@ TopK sharded_search(const Index& index, const at::Tensor& queries, int64_t k, in
     const int64_t asked = rows[static_cast<size_t>(comm.rank())];
     const int64_t begin = std::min(first, m);
     const TopK local = index.search(comm.all_gather_rows(own.narrow(0, begin, asked).contiguous(), rows), k);
-    // The lists go back to those who asked; one of each rank comes in.
-    const std::vector<int64_t> incoming(static_cast<size_t>(world_size), asked);
-    const at::Tensor ids = comm.all_to_all_rows(local.ids, rows, incoming);
-    const at::Tensor scores = comm.all_to_all_rows(local.scores, rows, incoming);
-    TopK merged{ids.narrow(0, 0, asked), scores.narrow(0, 0, asked)};
-    for (int64_t rank = 1; rank < world_size; ++rank) {
-      merged = merge_top_k(merged, {ids.narrow(0, rank * asked, asked), scores.narrow(0, rank * asked, asked)}, k);
-    }
+    const TopK merged = exchange.exchange(local, rows, k);
     result.ids.narrow(0, begin, asked).copy_(merged.ids);
     result.scores.narrow(0, begin, asked).copy_(merged.scores);
     progress.advance(std::min(step, most - first));

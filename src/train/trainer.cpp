@@ -14,7 +14,7 @@
 
 namespace vixen {
 
-Trainer::Trainer(const Config& config, const Dataset& dataset, std::vector<double> inverse_propensity,
+Trainer::Trainer(const Config& config, const Dataset& dataset, NodeArray<double> inverse_propensity,
                  std::shared_ptr<Communicator> comm, std::function<bool()> folder_lost)
     : parts_(std::make_unique<TrainingParts>(config, dataset, std::move(inverse_propensity), std::move(comm))),
       folder_lost_(std::move(folder_lost)),
@@ -56,12 +56,12 @@ bool Trainer::run_epoch() {
 
 int64_t Trainer::run_steps(int64_t steps, const std::function<void(const StepResult&)>& look) {
   const int64_t per_epoch = parts_->planner->steps_per_epoch();
-  const auto order = parts_->sampler->order(static_cast<uint64_t>(epoch_));
+  const auto order = epoch_order(*parts_, static_cast<uint64_t>(epoch_));
   const int64_t first = index_, last = std::min(per_epoch, index_ + steps);
   while (index_ < last) {
     mine_if_due();
     const int64_t next = minings_.next(global_step()) - epoch_ * per_epoch;
-    run_stretch(std::min(last, next), order, look);
+    run_stretch(std::min(last, next), order.view(), look);
   }
   if (index_ == per_epoch) end_epoch();
   return last - first;

@@ -33,7 +33,7 @@ class Trainer {
   /// Makes the parts (train/training_parts.hpp). folder_lost: whether another job has taken the run folder over, so
   /// that nothing more may be written; asked after every step, local; empty: never. UserError as TrainingParts, and for
   /// a run folder that cannot be written. Collective.
-  Trainer(const Config& config, const Dataset& dataset, std::vector<double> inverse_propensity,
+  Trainer(const Config& config, const Dataset& dataset, NodeArray<double> inverse_propensity,
           std::shared_ptr<Communicator> comm, std::function<bool()> folder_lost = {});
   ~Trainer();
 

@@ -110,7 +110,8 @@ CheckpointState Trainer::tensors() {
   }
   if (auto* prototypes = parts_->prototypes.get()) {
     auto& free = prototypes->free_vectors();
-    state.dense["cluster_of_label"] = prototypes->cluster_of_label();
+    if (prototypes->cluster_of_label().size() > 0)
+      state.dense["cluster_of_label"] = prototypes->cluster_of_label().tensor();
     state.tables["free_vectors"] = {free.shards(), free.local()};
     state.tables["free_vectors.exp_avg"] = {free.shards(), optimiser.table_exp_avg()};
     state.tables["free_vectors.exp_avg_sq"] = {free.shards(), optimiser.table_exp_avg_sq()};
@@ -145,7 +146,7 @@ void Trainer::adopt(const CheckpointState& state, const std::filesystem::path& f
   restore(optimiser.exp_avg(), "exp_avg");
   restore(optimiser.exp_avg_sq(), "exp_avg_sq");
   try {
-    parts_->sampler->restore({scalars, state.dense});
+    parts_->sampler->restore({scalars, state.dense}, *parts_->comm);
   } catch (const UserError& error) {
     fail_user("{}: {}", file, error.what());
   }
@@ -156,7 +157,11 @@ void Trainer::adopt(const CheckpointState& state, const std::filesystem::path& f
     if (mined->scores().defined()) mined->scores().copy_(state.tables.at("mined.scores").local);
   }
   if (auto* prototypes = parts_->prototypes.get()) {
-    prototypes->cluster_of_label() = dense("cluster_of_label").clone();
+    const at::Tensor& clusters = dense("cluster_of_label");
+    const int64_t labels = parts_->dataset.labels().size();
+    if (clusters.sizes() != at::IntArrayRef{labels})
+      fail_user("{}: damaged: tensor cluster_of_label has {} rows, expected {}", file, clusters.numel(), labels);
+    prototypes->set_cluster_of_label(shared_ints(clusters, *parts_->comm));
     prototypes->free_vectors().local().copy_(state.tables.at("free_vectors").local);
     optimiser.table_exp_avg().copy_(state.tables.at("free_vectors.exp_avg").local);
     optimiser.table_exp_avg_sq().copy_(state.tables.at("free_vectors.exp_avg_sq").local);

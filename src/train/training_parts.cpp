@@ -3,6 +3,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <type_traits>
+
 #include "base/check.hpp"
 #include "model/adapters/adapter_files.hpp"
 #include "model/make_encoder.hpp"
@@ -10,8 +15,28 @@
 #include "model/weight_fingerprint.hpp"
 
 namespace vixen {
+namespace {
 
-TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vector<double> inverse_propensity,
+// One rank reads the lengths of all rows.
+DataShape agreed_data_shape(const Dataset& dataset, const PackOptions& pack, Communicator& comm) {
+  static_assert(std::is_trivially_copyable_v<DataShape>);
+  DataShape shape;
+  if (comm.rank() == 0) shape = data_shape(dataset, pack);
+  const auto bytes = comm.broadcast_host({reinterpret_cast<const char*>(&shape), sizeof(shape)}, 0);
+  std::memcpy(&shape, bytes.data(), sizeof(shape));
+  return shape;
+}
+
+int64_t most_ranks_a_node(const Communicator& comm) {
+  std::map<int, int64_t> ranks;
+  int64_t most = 0;
+  for (const int node : comm.nodes()) most = std::max(most, ++ranks[node]);
+  return most;
+}
+
+}  // namespace
+
+TrainingParts::TrainingParts(const Config& asked, const Dataset& data, NodeArray<double> inverse_propensity,
                              std::shared_ptr<Communicator> communicator)
     : config(asked), dataset(data), comm(std::move(communicator)) {
   config.lora = with_adapter_settings(asked.lora);
@@ -32,8 +57,8 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
   if (objective->uses_prototypes())
     prototypes = std::make_unique<LabelPrototypes>(config, dataset.labels().size(), encoder->width(), store, *comm);
 
-  const auto shape =
-      memory_shape(config, data_shape(dataset, pack), *encoder, store, comm->world_size(), comm->device().is_cpu());
+  const auto shape = memory_shape(config, agreed_data_shape(dataset, pack, *comm), *encoder, store, comm->world_size(),
+                                  most_ranks_a_node(*comm), comm->device().is_cpu());
   memory = plan_memory(shape, *encoder, static_cast<int64_t>(train.memory_gb * 1e9));
   encoder->set_recompute_layers(memory.choice.recompute_layers);
   if (prototypes) prototypes->allocate(memory.choice.tables);
@@ -64,7 +89,13 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
                                                .chunks = memory.choice.chunks});
   planner = std::make_unique<BatchPlanner>(dataset, std::move(inverse_propensity), train.batch_size, train.seed,
                                            objective->draws());
-  queries_of_label = transpose(dataset.train_labels(), dataset.labels().size());
+  queries_of_label =
+      transpose(dataset.train_labels(), RowShards(dataset.labels().size(), comm->world_size()).range(comm->rank()));
+}
+
+NodeArray<int64_t> epoch_order(const TrainingParts& parts, uint64_t epoch) {
+  return NodeArray<int64_t>::filled(parts.dataset.train().size(), *parts.comm,
+                                    [&](std::span<int64_t> order) { parts.sampler->fill_order(epoch, order); });
 }
 
 }  // namespace vixen

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "comm/node_array.hpp"
 #include "comm/sharded_table.hpp"
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "data/packed_batch.hpp"
+#include "data/pairs.hpp"
 #include "mining/mined_lists.hpp"
 #include "model/layered_encoder.hpp"
 #include "model/parameters.hpp"
@@ -28,7 +30,7 @@ struct TrainingParts {
   /// Loads the backbone and makes all tables. inverse_propensity [L] weighs the draw of positives. UserError for
   /// settings that cannot work (batch smaller than W, a budget that is too small, weights that do not fit). `dataset`
   /// must outlive the object. Collective.
-  TrainingParts(const Config& config, const Dataset& dataset, std::vector<double> inverse_propensity,
+  TrainingParts(const Config& config, const Dataset& dataset, NodeArray<double> inverse_propensity,
                 std::shared_ptr<Communicator> comm);
   TrainingParts(const TrainingParts&) = delete;
   TrainingParts& operator=(const TrainingParts&) = delete;
@@ -49,9 +51,12 @@ struct TrainingParts {
   std::unique_ptr<AdamW> optimiser;
   std::unique_ptr<BatchPlanner> planner;
   std::unique_ptr<TrainStep> step;
-  OwnedRagged queries_of_label;
+  OwnedRagged queries_of_label;  // of this rank's labels
   // What the run began with, as checkpoints name it (model/weight_fingerprint.hpp); adapter: null without one.
   nlohmann::json base_fingerprint, adapter_fingerprint;
 };
+
+/// The order of queries [N] in an epoch, kept once a node. Collective.
+NodeArray<int64_t> epoch_order(const TrainingParts& parts, uint64_t epoch);
 
 }  // namespace vixen

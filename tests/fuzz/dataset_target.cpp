@@ -5,6 +5,7 @@
 
 #include "base/file.hpp"
 #include "data/hdf5_summary.hpp"
+#include "data/pairs.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "fuzz/hdf5_seeds.hpp"
 #include "fuzz/target.hpp"
@@ -57,7 +58,7 @@ void read(const std::string& input) {
   for (const SequenceTable* table : {&data.train(), &data.test(), &data.labels()}) use_table(*table);
   for (const auto* rows : {&data.train_labels(), &data.test_labels(), &data.test_filter()}) {
     use_rows(*rows);
-    transpose(*rows, data.labels().size());
+    transpose(*rows, {0, data.labels().size()});
   }
   const ImageStore& images = data.images();
   if (images.rows != nullptr) use(images.rows, static_cast<size_t>(images.n_rows * images.width) * 2);

@@ -46,7 +46,7 @@ TEST(LabelPrototypes, free_vectors_and_representations_are_those_of_one_rank) {
   for (const auto init : {FreeVectorInit::kXavier, FreeVectorInit::kClusterMean}) {
     test::SingleRank one;
     LabelSide together(world(), init, TablePlacement::kHost), alone(one, init, TablePlacement::kDevice);
-    EXPECT_TRUE(together.prototypes->cluster_of_label().equal(alone.prototypes->cluster_of_label()));
+    EXPECT_TRUE(together.prototypes->cluster_of_label().tensor().equal(alone.prototypes->cluster_of_label().tensor()));
     EXPECT_TRUE(together.prototypes->free_vectors().gather_all().equal(alone.prototypes->free_vectors().local()))
         << "the same bits";
     EXPECT_GT(alone.prototypes->free_vectors().local().abs().min().item<double>(), 0);

@@ -173,8 +173,8 @@ TEST_F(MiningTest, LossesWithMinedColumnsAreThoseOfOneRank) {
       // From the same parameters and banks, for what follows is not continuous: a list changes by the last bit.
       const auto begin = [&](Trainer& trainer) {
         EXPECT_TRUE(mine_negatives(trainer.parts(), true, {}));
-        const auto order = trainer.parts().sampler->order(0);
-        const auto rows = trainer.parts().planner->batch_of(2, order);
+        const auto order = epoch_order(trainer.parts(), 0);
+        const auto rows = trainer.parts().planner->batch_of(2, order.view());
         return trainer.parts().mined->offers(17, rows);
       };
       const auto offers = begin(*together), expected = begin(*alone);
@@ -182,9 +182,9 @@ TEST_F(MiningTest, LossesWithMinedColumnsAreThoseOfOneRank) {
       EXPECT_GT(offers.size(), 60U);
       const auto loss_of = [&](Trainer& trainer) {
         const auto& parts = trainer.parts();
-        const auto order = parts.sampler->order(0);
-        const auto input =
-            parts.step->prepare(parts.planner->plan(0, 2, order, offers, settings.mining.columns), dataset, parts.pack);
+        const auto order = epoch_order(parts, 0);
+        const auto input = parts.step->prepare(parts.planner->plan(0, 2, order.view(), offers, settings.mining.columns),
+                                               dataset, parts.pack);
         EXPECT_EQ(input.plan.label_rows.size(), input.plan.query_rows.size() + 60);
         return parts.step->accumulate(input).loss.item<double>();
       };

@@ -10,6 +10,7 @@
 #include "base/check.hpp"
 #include "comm/on_root.hpp"
 #include "commands/common.hpp"
+#include "data/pairs.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
 #include "fixtures/toy_dataset.hpp"
@@ -140,9 +141,9 @@ TEST(Retriever, AugmentedAnswersAreThoseOfOneRankToTheBit) {
   config.queries = 12;
   config.prior = 0.2;
   const auto source = [&] {
-    AugmentSource counted{relevant.view(), std::vector<int64_t>(2200, 0)};
-    for (const int32_t label : relevant.labels) ++counted.label_counts[static_cast<size_t>(label)];
-    return counted;
+    std::vector<int64_t> counts(2200);
+    count_columns(relevant.view(), counts);
+    return AugmentSource{relevant.view(), std::move(counts)};
   };
   const RowRange own = RowShards(queries.size(0), world().world_size()).range(world().rank());
   Retriever together(own_part(labels), {}, world());

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "mpi/mpi_main.hpp"
+#include "mpi/nodes.hpp"
 #include "search/exact_search.hpp"
 #include "search/faiss_flat_index.hpp"
 #include "search/sharded_search.hpp"
@@ -38,9 +39,11 @@ void check(const at::Tensor& labels, const at::Tensor& queries, const RowShards&
   // The last rank asks for most; the first may have nothing to ask.
   const int64_t m = queries.size(0);
   const int64_t begin = m * rank * rank / (ranks * ranks), end = m * (rank + 1) * (rank + 1) / (ranks * ranks);
-  const TopK found = sharded_search(index, queries.slice(0, begin, end), k, options.block_queries, world());
-  EXPECT_TRUE(at::equal(found.ids, expected.ids.slice(0, begin, end))) << "rank " << rank;
-  EXPECT_TRUE(at::equal(found.scores, expected.scores.slice(0, begin, end))) << "rank " << rank;
+  for (const auto& comm : test::communicators_by_node_size()) {
+    const TopK found = sharded_search(index, queries.slice(0, begin, end), k, options.block_queries, *comm);
+    EXPECT_TRUE(at::equal(found.ids, expected.ids.slice(0, begin, end))) << "rank " << rank;
+    EXPECT_TRUE(at::equal(found.scores, expected.scores.slice(0, begin, end))) << "rank " << rank;
+  }
 }
 
 TEST(ShardedSearch, IsTheSearchOfOneRankToTheBit) {

@@ -87,7 +87,7 @@ class TrainerFixture : public ::testing::Test {
                                        [alone](Communicator* c) {
                                          if (alone) delete c;
                                        });
-    return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset), comm);
+    return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset, *comm), comm);
   }
 
   // Steps from where the run is, at most to the end of its epoch: their losses.

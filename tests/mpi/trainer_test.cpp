@@ -8,8 +8,8 @@
 #include "commands/common.hpp"
 #include "data/dataset.hpp"
 #include "fixtures/fault.hpp"
+#include "fixtures/orders.hpp"
 #include "mpi/trainer_fixture.hpp"
-#include "sampling/shuffled.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -26,7 +26,8 @@ class TrainerTest : public test::TrainerFixture {
     auto alone = make(settings, dataset, true);
     together->prepare();
     alone->prepare();
-    ASSERT_TRUE(together->parts().prototypes->cluster_of_label().equal(alone->parts().prototypes->cluster_of_label()))
+    ASSERT_TRUE(together->parts().prototypes->cluster_of_label().tensor().equal(
+        alone->parts().prototypes->cluster_of_label().tensor()))
         << "free vectors are assigned the same way";
     const auto range = together->parts().prototypes->centroids().local_range();
     EXPECT_LT(relative_gap(together->parts().prototypes->centroids().local(),
@@ -44,7 +45,7 @@ class TrainerTest : public test::TrainerFixture {
     // Gradients of one more step, from the same parameters.
     together->parts().store.flat_values().copy_(alone->parts().store.flat_values());
     together->parts().store.refresh_compute();
-    const auto order = shuffled_order(dataset.train().size(), 0, 1);
+    const auto order = test::shuffled_order(dataset.train().size(), 0, 1);
     const auto one = [&](Trainer& trainer) {
       return trainer.parts().step->accumulate(
           trainer.parts().step->prepare(trainer.parts().planner->plan(1, 3, order), dataset, trainer.parts().pack));
@@ -107,7 +108,7 @@ TEST_F(TrainerTest, ChunksAndRecomputationGiveTheSameGradients) {
     auto trained = make(settings, dataset, false);
     trained->prepare();
     trained->run_steps(3);
-    const auto plan = trained->parts().planner->plan(1, 2, shuffled_order(dataset.train().size(), 0, 1));
+    const auto plan = trained->parts().planner->plan(1, 2, test::shuffled_order(dataset.train().size(), 0, 1));
     const auto gradients = [&](int64_t chunks, int64_t recompute, double* loss, int64_t* parts) {
       settings.train.chunks = chunks;
       settings.train.recompute_layers = recompute;

@@ -10,6 +10,7 @@
 #include "cluster/balanced_two_means.hpp"
 #include "cluster/two_means_arithmetic.hpp"
 #include "cluster/two_means_levels.hpp"
+#include "cluster/two_means_median.hpp"
 #include "mpi/mpi_main.hpp"
 
 namespace vixen {
@@ -27,8 +28,8 @@ at::Tensor shard_of(const at::Tensor& rows, const RowShards& shards) {
   return rows.narrow(0, own.begin, own.size()).contiguous();
 }
 
-std::vector<int32_t> to_vector(const at::Tensor& leaves) {
-  return {leaves.const_data_ptr<int32_t>(), leaves.const_data_ptr<int32_t>() + leaves.numel()};
+std::vector<int32_t> to_vector(const NodeArray<int32_t>& leaves) {
+  return {leaves.view().begin(), leaves.view().end()};
 }
 
 std::vector<int32_t> cluster(const at::Tensor& rows, const TwoMeansOptions& options, int64_t block_rows = 8) {
@@ -170,6 +171,47 @@ TEST(TwoMeans, does_not_depend_on_world_size_blocks_or_threads) {
             cluster(half.to(at::kFloat), options));
 }
 
+// Whole rows repeat, so that most scores are equal and many borders lie among equal ones on several ranks.
+TEST(TwoMeans, equal_rows_are_divided_by_their_places) {
+  const at::Tensor rows = random_rows(7, 12, 6).repeat({130, 1});
+  for (const int depth : {1, 3, 6}) {
+    const TwoMeansOptions options{.depth = depth, .seed = 8};
+    const auto leaves = cluster(rows, options);
+    EXPECT_EQ(leaves, Reference(rows, options).leaves) << "depth " << depth;
+    check_sizes(leaves, depth);
+  }
+}
+
+// Sets of every size, scores of few values and of many, ranks without a row: what one rank decides.
+TEST(TwoMeans, halves_of_scores_that_ranks_share_are_those_of_one_list) {
+  for (const int64_t n_sets : {3, 40}) {
+    const int ranks = world().world_size(), own = world().rank();
+    const at::Tensor random = random_rows(n_sets, 1000, 13);
+    std::vector<std::vector<float>> all, mine;
+    std::vector<std::vector<uint8_t>> expected, sides;
+    std::vector<RowRange> ranges;
+    for (int64_t i = 0; i < n_sets; ++i) {
+      const int64_t n = 2 + (i * 37) % 999;
+      const float* values = random.const_data_ptr<float>() + i * 1000;
+      std::vector<float> scores(values, values + n);
+      if (i % 2 == 0)
+        for (float& score : scores) score = std::round(score);  // -0 among them
+      expected.emplace_back(static_cast<size_t>(n));
+      std::vector<uint64_t> keys;
+      two_means::split_in_half(scores.data(), n, expected.back().data(), keys);
+      ranges.push_back(batch_slice(i % 3 == 0 && ranks > 1 ? 0 : n, own, ranks));
+      if (i % 3 == 0 && ranks > 1 && own == ranks - 1) ranges.back() = {0, n};  // all on the last rank
+      mine.emplace_back(scores.begin() + ranges.back().begin, scores.begin() + ranges.back().end);
+      sides.emplace_back(mine.back().size());
+    }
+    std::vector<two_means::ScoredSet> sets;
+    for (size_t i = 0; i < mine.size(); ++i) sets.push_back({std::ssize(expected[i]), mine[i], sides[i]});
+    two_means::split_in_halves(sets, world());
+    for (size_t i = 0; i < sides.size(); ++i)
+      EXPECT_TRUE(std::equal(sides[i].begin(), sides[i].end(), expected[i].begin() + ranges[i].begin)) << "set " << i;
+  }
+}
+
 TEST(TwoMeans, rows_become_their_unit_rows_in_place) {
   const at::Tensor rows = random_rows(613, 33, 4);
   for (const int depth : {0, 6}) {
@@ -202,8 +244,8 @@ TEST(TwoMeans, chunks_of_a_list_change_nothing) {
   EXPECT_TRUE(at::equal(own, two_means::unit_rows_aten(shard_of(rows, shards))));
   std::vector<two_means::Level> levels;
   for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kAten}) {
-    two_means::Level level = two_means::root_level(own, shards, world(), path);
-    while (level.level < options.depth) level = two_means::split_level(level, own, shards, options, world(), path);
+    two_means::Level level = two_means::root_level(own, world(), path);
+    while (level.level < options.depth) level = two_means::split_level(level, own, options, world(), path);
     levels.push_back(std::move(level));
   }
   EXPECT_EQ(levels[0].members, levels[1].members);
@@ -219,14 +261,12 @@ TEST(TwoMeans, level_by_level_through_aten_gives_the_same_bits) {
   const at::Tensor own = two_means::unit_rows_cpu(shard_of(rows, shards));
   std::vector<std::vector<int32_t>> results;
   for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kAten}) {
-    two_means::Level level = two_means::root_level(own, shards, world(), path);
-    while (level.level < options.depth) level = two_means::split_level(level, own, shards, options, world(), path);
-    std::vector<int32_t> leaves(777);
-    for (size_t node = 0; node + 1 < level.begins.size(); ++node) {
-      for (int64_t i = level.begins[node]; i < level.begins[node + 1]; ++i)
-        leaves[static_cast<size_t>(level.members[static_cast<size_t>(i)])] = static_cast<int32_t>(node);
-    }
-    results.push_back(leaves);
+    two_means::Level level = two_means::root_level(own, world(), path);
+    while (level.level < options.depth) level = two_means::split_level(level, own, options, world(), path);
+    std::vector<int32_t> leaves(static_cast<size_t>(own.size(0)));
+    for (int64_t node = 0; node < level.nodes(); ++node)
+      for (const int32_t row : level.members_of(node)) leaves[static_cast<size_t>(row)] = static_cast<int32_t>(node);
+    results.push_back(to_vector(NodeArray<int32_t>::assembled(leaves, shards, world())));
   }
   EXPECT_EQ(results[0], results[1]);
   EXPECT_EQ(results[0], cluster(rows, options));

@@ -124,7 +124,7 @@ def test_rows_fit_one_80_gb_gpu(row, tmp_path):
     memory = plan["memory"]
     assert memory["budget_bytes"] == 76e9 < GPU_BYTES
     assert 0.5e9 < memory["peak_bytes"] <= memory["budget_bytes"], memory
-    assert (memory["host_bytes"] > 0) == (plan["choice"]["tables"] == "host")
+    assert ("query bank (fp16)" in memory["host"]) == (plan["choice"]["tables"] == "host")
     if row.file.stem in HOST_TABLES:
         assert plan["choice"]["tables"] == "host" and "query bank and centroids in host memory" in result.stdout
     assert plan["world_size"] == 1 and plan["batch_size"] == int(values_of(row.file)["train.batch_size"])

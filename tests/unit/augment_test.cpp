@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "data/pairs.hpp"
 #include "fixtures/single_rank.hpp"
 #include "retrieval/retriever.hpp"
 
@@ -35,9 +36,9 @@ class Augment : public ::testing::Test {
     config_.temperature = 0.1;
   }
   AugmentSource source() const {
-    AugmentSource source{{offsets_, values_}, std::vector<int64_t>(kLabels, 0)};
-    for (const int32_t label : values_) ++source.label_counts[static_cast<size_t>(label)];
-    return source;
+    std::vector<int64_t> counts(kLabels);
+    count_columns({offsets_, values_}, counts);
+    return {{offsets_, values_}, std::move(counts)};
   }
   // Scores of all labels for one query, over dense float64 matrices.
   at::Tensor dense(const at::Tensor& query) const {

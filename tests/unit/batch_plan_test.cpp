@@ -8,6 +8,7 @@
 #include <numeric>
 #include <set>
 
+#include "fixtures/orders.hpp"
 #include "fixtures/pairs.hpp"
 #include "fixtures/timing.hpp"
 #include "fixtures/toy_dataset.hpp"
@@ -28,7 +29,7 @@ struct Plans : testing::Test {
     return {dataset, weights, batch_size, seed, prime->draws()};
   }
   std::vector<int64_t> shuffled(uint64_t epoch, uint64_t seed = 5) const {
-    return shuffled_order(dataset.train().size(), seed, epoch);
+    return test::shuffled_order(dataset.train().size(), seed, epoch);
   }
   bool relevant(int64_t query, int64_t label) const {
     const auto row = dataset.train_labels()[query];
@@ -78,14 +79,19 @@ TEST_F(Plans, ShuffleIsUniform) {
 }
 
 TEST_F(Plans, ClustersStayTogether) {
-  at::Tensor leaves = at::empty({96}, at::kInt);
+  std::vector<int32_t> leaves(96);
   for (int i = 0; i < 96; ++i)
-    leaves.mutable_data_ptr<int32_t>()[i] = (i * 5) % 12 == 3 ? 0 : (i * 5) % 12;  // leaf 3 is empty
-  const auto order = clustered_order(leaves, 5, 1);
+    leaves[static_cast<size_t>(i)] = (i * 5) % 12 == 3 ? 0 : (i * 5) % 12;  // leaf 3 is empty
+  const auto order_of = [&](uint64_t epoch) {
+    std::vector<int64_t> filled(96);
+    fill_clustered_order(leaves, 5, epoch, filled);
+    return filled;
+  };
+  const auto order = order_of(1);
   EXPECT_TRUE(is_permutation(order, 96));
   std::vector<int32_t> runs;
   for (size_t i = 0; i < order.size(); ++i) {
-    const int32_t leaf = leaves.const_data_ptr<int32_t>()[order[i]];
+    const int32_t leaf = leaves[static_cast<size_t>(order[i])];
     if (runs.empty() || runs.back() != leaf) {
       runs.push_back(leaf);
     } else {
@@ -95,8 +101,8 @@ TEST_F(Plans, ClustersStayTogether) {
   EXPECT_EQ(runs.size(), 11u);
   EXPECT_EQ(std::set<int32_t>(runs.begin(), runs.end()).size(), runs.size()) << "a cluster is one run";
   EXPECT_FALSE(std::is_sorted(runs.begin(), runs.end()));
-  EXPECT_NE(order, clustered_order(leaves, 5, 2));
-  EXPECT_EQ(order, clustered_order(leaves, 5, 1));
+  EXPECT_NE(order, order_of(2));
+  EXPECT_EQ(order, order_of(1));
 }
 
 TEST_F(Plans, LastBatchIsKept) {

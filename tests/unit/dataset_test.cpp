@@ -8,6 +8,7 @@
 #include "base/check.hpp"
 #include "data/dataset.hpp"
 #include "data/hdf5_file.hpp"
+#include "data/pairs.hpp"
 #include "fixtures/fault.hpp"
 #include "fixtures/toy_dataset.hpp"
 
@@ -416,7 +417,7 @@ TEST(Transpose, MatchesBruteForce) {
       if (random.uniform() < 0.1) row.push_back(j);
     append_row(rows, row);
   }
-  const OwnedRagged columns = transpose(rows.view(), kColumns);
+  const OwnedRagged columns = transpose(rows.view(), {0, kColumns});
   ASSERT_EQ(columns.view().size(), kColumns);
   for (int32_t j = 0; j < kColumns; ++j) {
     std::vector<int32_t> expected;

@@ -63,7 +63,7 @@ TEST_F(LabelPrototypesTest, FreeVectorsAreTheMeansOfTheirClusters) {
   EXPECT_LT(planned, kTable);
 
   const auto unit = normalize_rows(u).y.to(at::kDouble);
-  const auto clusters = prototypes_->cluster_of_label();
+  const auto clusters = prototypes_->cluster_of_label().tensor().to(at::kLong);
   at::Tensor means = at::zeros({kFreeVectors, kWidth}, at::kDouble);
   means.index_add_(0, clusters, unit);
   means.div_(at::bincount(clusters, {}, kFreeVectors).unsqueeze(1));

@@ -119,12 +119,12 @@ TEST_F(PlanCommandTest, TablesMoveToHostMemory) {
   settings.plan.memory_gb = 300;
   const auto roomy = plan(settings);
   EXPECT_EQ(roomy["choice"]["tables"], "device");
-  EXPECT_EQ(roomy["memory"]["host_bytes"], 0);
+  EXPECT_FALSE(roomy["memory"]["host"].contains("centroids"));
   settings.train.tables = TableHome::kHost;
   const auto moved = plan(settings);
   EXPECT_EQ(moved["choice"]["tables"], "host");
   const int64_t tables = 131'073 * int64_t{896} * 4 + 294'805 * int64_t{896} * 2;
-  EXPECT_EQ(moved["memory"]["host_bytes"].get<int64_t>(), tables);
+  EXPECT_EQ(moved["memory"]["host_bytes"].get<int64_t>() - roomy["memory"]["host_bytes"].get<int64_t>(), tables);
   EXPECT_EQ(moved["memory"]["host"]["centroids"].get<int64_t>(), 131'073 * int64_t{896} * 4);
   EXPECT_EQ(roomy["memory"]["peak_bytes"].get<int64_t>() - moved["memory"]["peak_bytes"].get<int64_t>(), tables);
   const double slower = moved["time"]["step_seconds"].get<double>() - roomy["time"]["step_seconds"].get<double>();
@@ -152,6 +152,50 @@ TEST_F(PlanCommandTest, TakesTheShapeOfADataSet) {
   const auto report = plan(settings);
   EXPECT_EQ(report["time"]["steps_per_epoch"], 3);
   EXPECT_EQ(report["memory"]["resident"]["query bank (fp16)"], 300 * 896 * 2);
+}
+
+// A label side that has no ceiling: 100 million labels, 200 million queries with 20 of them each, on up to 1,024 GPUs.
+TEST_F(PlanCommandTest, AHundredMillionLabelsAreDividedByTheRanks) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.plan.queries = 200'000'000;
+  settings.plan.labels = 100'000'000;
+  settings.plan.labels_per_query = 20;
+  settings.train.batch_size = 16384;
+  settings.prototype.free_vectors = 1 << 20;
+  std::map<int64_t, nlohmann::json> plans;
+  for (const int64_t ranks : {256, 512, 1024}) {
+    settings.plan.world_size = ranks;
+    plans[ranks] = plan(settings);
+  }
+  const auto parts = [](const nlohmann::json& report) {
+    std::map<std::string, double> bytes;
+    for (const char* group : {"resident", "step", "passes", "host"})
+      for (const auto& [name, value] : report["memory"][group].items())
+        bytes[std::string(group) + ": " + name] += value.get<double>();
+    return bytes;
+  };
+  for (const auto& [name, bytes] : parts(plans[256])) {
+    const double at_1024 = parts(plans[1024])[name];
+    // What does not shrink as ranks are added stays below 2 GB; frozen weights and adapters are the model, not the
+    // data.
+    if (at_1024 > 0.3 * bytes) EXPECT_LT(at_1024, 2e9) << name;
+  }
+  const auto label_side = [&](int64_t ranks) {
+    const auto& memory = plans[ranks]["memory"];
+    double bytes = 0;
+    for (const char* table : {"centroids", "query bank (fp16)", "free vectors, gradients, moments"})
+      for (const char* group : {"resident", "host"})
+        if (memory[group].contains(table)) bytes += memory[group][table].get<double>();
+    return bytes + memory["host"]["training queries of own labels"].get<double>();
+  };
+  EXPECT_NEAR(label_side(256) / label_side(1024), 4, 0.04) << "but for whole blocks of 512 rows";
+  EXPECT_NEAR(label_side(512) / label_side(1024), 2, 0.02);
+  // Once a node, whatever the number of nodes: some bytes a query and a label.
+  EXPECT_EQ(plans[256]["memory"]["node_bytes"], plans[1024]["memory"]["node_bytes"]);
+  EXPECT_LT(plans[1024]["memory"]["node_bytes"].get<double>(), 12.0 * 200e6 + 30.0 * 100e6);
+  EXPECT_LE(plans[1024]["memory"]["peak_bytes"].get<double>(), 80e9);
+  EXPECT_EQ(plans[1024]["growth"]["factor"], 2);
+  EXPECT_NE(plans[1024]["growth"]["reason"].get<std::string>().find("2-means"), std::string::npos);
 }
 
 TEST_F(PlanCommandTest, RefusesInOneLine) {

@@ -10,6 +10,7 @@
 #include "base/check.hpp"
 #include "config/keys.hpp"
 #include "fixtures/fault.hpp"
+#include "fixtures/orders.hpp"
 #include "fixtures/single_rank.hpp"
 #include "sampling/clustered.hpp"
 #include "sampling/shuffled.hpp"
@@ -53,9 +54,9 @@ TEST_P(EverySampler, OrdersArePermutationsKeyedBySeedAndEpoch) {
   Bank bank;
   const auto sampler = make(), again = make();
   for (uint64_t epoch = 0; epoch < 9; ++epoch) {
-    auto order = sampler->order(epoch);
-    EXPECT_EQ(order, again->order(epoch)) << "nothing but the key decides";
-    EXPECT_NE(order, sampler->order(epoch + 1));
+    auto order = test::order_of(*sampler, kQueries, epoch);
+    EXPECT_EQ(order, test::order_of(*again, kQueries, epoch)) << "nothing but the key decides";
+    EXPECT_NE(order, test::order_of(*sampler, kQueries, epoch + 1));
     std::sort(order.begin(), order.end());
     std::vector<int64_t> all(kQueries);
     std::iota(all.begin(), all.end(), 0);
@@ -71,9 +72,10 @@ TEST_P(EverySampler, GoesOnFromItsState) {
   for (const uint64_t saved : {0, 3, 5}) {
     const auto straight = make(), resumed = make();
     bank.end_epochs(*straight, 0, saved);
-    resumed->restore(straight->state());
+    resumed->restore(straight->state(), bank.comm);
     for (uint64_t epoch = saved; epoch < 9; ++epoch) {
-      EXPECT_EQ(resumed->order(epoch), straight->order(epoch)) << "saved after " << saved << ", epoch " << epoch;
+      EXPECT_EQ(test::order_of(*resumed, kQueries, epoch), test::order_of(*straight, kQueries, epoch))
+          << "saved after " << saved << ", epoch " << epoch;
       bank.end_epochs(*straight, epoch, epoch + 1);
       bank.end_epochs(*resumed, epoch, epoch + 1);
     }
@@ -89,7 +91,7 @@ TEST(Shuffled, IsThePlainShuffle) {
   const auto sampler = make_sampler(config(SamplerKind::kShuffled), kQueries);
   Bank bank;
   bank.end_epochs(*sampler, 0, 6);
-  EXPECT_EQ(sampler->order(6), shuffled_order(kQueries, 3, 6));
+  EXPECT_EQ(test::order_of(*sampler, kQueries, 6), test::shuffled_order(kQueries, 3, 6));
   EXPECT_EQ(sampler->updates(), 0);
   EXPECT_EQ(sampler->end_epoch_bytes(kQueries, kWidth, 1, true), 0);
 }
@@ -104,8 +106,9 @@ TEST(Clustered, FollowsTheCurriculum) {
   int64_t updates = 0;
   at::Tensor before;
   for (uint64_t epoch = 0; epoch < 9; ++epoch) {
-    EXPECT_EQ(sampler->order(epoch),
-              before.defined() ? clustered_order(before, 3, epoch) : shuffled_order(kQueries, 3, epoch));
+    std::vector<int64_t> expected = test::shuffled_order(kQueries, 3, epoch);
+    if (before.defined()) fill_clustered_order({before.const_data_ptr<int32_t>(), kQueries}, 3, epoch, expected);
+    EXPECT_EQ(test::order_of(*sampler, kQueries, epoch), expected);
     bank.end_epochs(*sampler, epoch, epoch + 1);
     const auto now = leaves();
     const bool due = epoch == 2 || epoch == 5;  // not 8: no epoch follows
