@@ -46,6 +46,10 @@ std::filesystem::path label_embeddings_file(const std::string& run_dir) {
   return model_folder(run_dir) / "label_embeddings.h5";
 }
 
+std::filesystem::path query_bank_file(const std::string& run_dir) {
+  return model_folder(run_dir) / "query_embeddings.h5";
+}
+
 Config with_run_settings(const Config& config) {
   if (config.run.dir.empty()) {
     Config settled = config;

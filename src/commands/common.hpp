@@ -46,6 +46,8 @@ at::Tensor label_shard(Encoder& encoder, const Config& config, const Dataset& da
 /// Where a finished run keeps its model, and the representations of its labels within.
 std::filesystem::path model_folder(const std::string& run_dir);
 std::filesystem::path label_embeddings_file(const std::string& run_dir);
+/// And the embeddings of its training queries, unless run.query_bank was false.
+std::filesystem::path query_bank_file(const std::string& run_dir);
 
 /// Queries that embed and predict read (data.split).
 const SequenceTable& query_table(const Config& config, const Dataset& dataset);

@@ -10,6 +10,7 @@
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
 #include "commands/predict_table.hpp"
+#include "commands/query_bank.hpp"
 #include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
 #include "commands/shared_file.hpp"
@@ -68,7 +69,7 @@ int predict_command(const Config& asked, MpiSession& session) {
   const bool filters = config.data.split == Split::kTest && same_labels;
   log_cpus(config, session);
   Retriever retriever(*model->encoder, *dataset, labels, config, *comm);
-  if (augments(config.augment)) retriever.augment();
+  if (augments(config.augment)) augment_by_training_queries(retriever, config, *dataset, *comm);
   const auto best = retriever.retrieve(table, config.predict.k, filters ? &dataset->test_filter() : nullptr);
 
   if (config.predict.text) {

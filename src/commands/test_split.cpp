@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "commands/query_bank.hpp"
 #include "retrieval/retriever.hpp"
 
 namespace vixen {
@@ -11,7 +12,7 @@ std::map<std::string, double> evaluate_test_split(Encoder& encoder, const at::Te
                                                   const Config& config, Communicator& comm,
                                                   std::vector<Metrics::Bin>* bins) {
   Retriever retriever(encoder, dataset, labels, config, comm);
-  if (augments(config.augment)) retriever.augment();
+  if (augments(config.augment)) augment_by_training_queries(retriever, config, dataset, comm);
   // The authors' code cuts the list first and drops filter pairs from what is left: evaluate_predictions does that.
   const bool official = config.evaluate.filter == FilterMode::kOfficial;
   const auto predictions =

@@ -16,6 +16,7 @@
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
+#include "commands/query_bank.hpp"
 #include "commands/run_origin.hpp"
 #include "commands/sharded_output.hpp"
 #include "commands/test_split.hpp"
@@ -47,6 +48,9 @@ void save_model(const Config& config, const TrainingParts& parts, const at::Tens
   const auto file = writer ? writer->folder() / "label_embeddings.h5" : std::filesystem::path();
   write_sharded(file, {{"/embeddings", {labels, at::kFloat}}}, RowShards(dataset.labels().size(), comm.world_size()),
                 comm, {{"created_by", created_by("train")}});
+  if (config.run.query_bank)
+    write_query_bank(writer ? writer->folder() / query_bank_file({}).filename() : std::filesystem::path(), *parts.bank,
+                     dataset, comm);
   on_root(comm, [&] {
     const auto kept = writer->publish(to_json(origin));
     if (!kept.empty())
@@ -75,7 +79,8 @@ void check_room_for_run(const Config& config, Trainer& trainer, const Dataset& d
   const int64_t checkpoint = trainer.checkpoint_bytes();
   const int64_t model =
       dataset.labels().size() * trainer.parts().encoder->width() * static_cast<int64_t>(sizeof(float)) +
-      trainer.parts().store.elements() * static_cast<int64_t>(sizeof(float));
+      trainer.parts().store.elements() * static_cast<int64_t>(sizeof(float)) +
+      (config.run.query_bank ? dataset.train().size() * trainer.parts().encoder->width() * int64_t{2} : 0);
   on_root(comm, [&] {
     const auto there = static_cast<int64_t>(checkpoint::complete_steps(config.run.dir).size());
     const int64_t more = std::max<int64_t>(trainer.checkpoints().most_on_disk() - there, 1);

@@ -17,6 +17,7 @@ struct RunConfig {
   int64_t checkpoint_every_steps = 0;  // 0: at the end of every epoch only
   int64_t keep_last = 2;               // checkpoints kept, besides the best
   bool resume = true;                  // go on from the newest checkpoint in dir
+  bool query_bank = true;              // keep the embeddings of the training queries with the model
   int64_t stop_after_steps = 0;        // save and stop (exit 75) after this many steps of this process; 0: never
 };
 

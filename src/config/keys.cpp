@@ -104,6 +104,8 @@ std::vector<Key> make_keys() {
        "Newest checkpoints kept, besides the best"},
       {"run.resume", VIXEN_FIELD(run.resume), "", ours, {}, kTrain, kNoFact,
        "Go on from the newest checkpoint in run.dir"},
+      {"run.query_bank", VIXEN_FIELD(run.query_bank), "", ours, {}, kTrain, kNoFact,
+       "Keep the embeddings of the training queries (float16) with the model, so that [augment] does not encode them again"},
       {"run.stop_after_steps", VIXEN_FIELD(run.stop_after_steps), "steps", ours, kAtLeast0, kTrain, kNoFact,
        "Save and stop (exit code 75) after this many steps of this process; 0: never"},
 

@@ -73,10 +73,10 @@ FirstPassSeconds first_passes(TrainingParts& parts) {
   return seconds;
 }
 
-void refresh_centroids(TrainingParts& parts, const std::string& progress_label) {
-  if (!parts.prototypes) return;
-  refresh_bank(parts, progress_label);
-  centroids_from_bank(parts);
+void last_pass(TrainingParts& parts) {
+  if (!parts.prototypes && !parts.config.run.query_bank) return;
+  refresh_bank(parts, "last pass: queries");
+  if (parts.prototypes) centroids_from_bank(parts);
 }
 
 at::Tensor label_representations(TrainingParts& parts) {

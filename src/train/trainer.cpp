@@ -178,7 +178,7 @@ void Trainer::record_evaluation(const std::map<std::string, double>& metrics) {
 
 at::Tensor Trainer::finish() {
   if (log_) log_->finish();
-  refresh_centroids(*parts_, "last pass: queries");
+  last_pass(*parts_);
   auto labels = label_representations();
   folder_agreed(false);
   return labels;

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_export import LABELS, VIXEN, mistake, place, vixen  # noqa: F401  (place: the fixture)
+from test_export import LABELS, VIXEN, mistake, place, train, vixen  # noqa: F401  (place, train: fixtures)
 
 pytestmark = pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
 K_LABELS, K_QUERIES, TEMPERATURE = 6, 4, 0.07
@@ -59,6 +59,37 @@ def test_answers_are_the_formula(place, tmp_path, lam, prior, ranks):  # noqa: F
         found = ids[row][ids[row] >= 0]
         assert set(found) == set(np.flatnonzero(expected[row])), "all labels that a list reaches, and no others"
         np.testing.assert_allclose(scores[row][: len(found)], expected[row][found], atol=1e-6)
+
+
+def test_a_run_keeps_its_training_queries(train, place, tmp_path):  # noqa: F811
+    run = train("bert")
+    with h5py.File(run.folder / "model/query_embeddings.h5") as file:
+        bank = file["embeddings"][:]
+        assert bank.dtype == np.float16
+    vixen("embed", "--run.dir", run.folder, "--embed.side", "queries", "--data.split", "train", "--embed.dtype", "fp32", "--out", tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5") as file:
+        np.testing.assert_allclose(bank, file["embeddings"][:], atol=6e-4)
+
+    def predict(ranks: int, *more) -> tuple[str, np.ndarray, np.ndarray]:
+        said = vixen("predict", "--run.dir", run.folder, "--augment.lambda", 0.4, "--predict.k", 5, "--out", tmp_path / "p.h5", *more, ranks=ranks)
+        with h5py.File(tmp_path / "p.h5") as file:
+            return said, file["/indices"][:], file["/scores"][:]
+
+    said, ids, scores = predict(0)
+    assert "training queries are encoded" not in said
+    said, again, same = predict(3)
+    np.testing.assert_array_equal(ids, again)
+    np.testing.assert_array_equal(scores, same)
+    (run.folder / "model/query_embeddings.h5").rename(tmp_path / "moved.h5")
+    said, encoded, near = predict(0)
+    assert "training queries are encoded: the run has kept none" in said
+    np.testing.assert_allclose(scores, near, atol=2e-3)
+    assert np.mean(ids == encoded) > 0.9, "float16 rows change scores by their rounding"
+    with h5py.File(tmp_path / "moved.h5", "a") as file:
+        file.attrs["data_content"] = "of another data set"
+    (tmp_path / "moved.h5").rename(run.folder / "model/query_embeddings.h5")
+    assert "training queries are encoded: its training queries are others" in predict(0)[0]
+    assert not (train("bert", "--run.query_bank", "false").folder / "model/query_embeddings.h5").exists()
 
 
 def test_bad_settings_are_one_line(place, tmp_path):  # noqa: F811

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/check.hpp"
+#include "base/text.hpp"
 #include "checkpoint/checkpoint_files.hpp"
 #include "commands/inspect.hpp"
 #include "commands/text_table.hpp"

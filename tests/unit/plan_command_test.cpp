@@ -178,7 +178,9 @@ TEST_F(PlanCommandTest, AHundredMillionLabelsAreDividedByTheRanks) {
     const double at_1024 = parts(plans[1024])[name];
     // What does not shrink as ranks are added stays below 2 GB; frozen weights and adapters are the model, not the
     // data.
-    if (at_1024 > 0.3 * bytes) EXPECT_LT(at_1024, 2e9) << name;
+    if (at_1024 > 0.3 * bytes) {
+      EXPECT_LT(at_1024, 2e9) << name;
+    }
   }
   const auto label_side = [&](int64_t ranks) {
     const auto& memory = plans[ranks]["memory"];

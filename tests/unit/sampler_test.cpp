@@ -130,10 +130,10 @@ TEST(Clustered, StateOfAnotherDataSetIsRefused) {
   Bank bank;
   bank.end_epochs(*small, 0, 3);
   const auto large = make_sampler(config(), kQueries + 1);
-  EXPECT_FAULT(test::fault_of([&] { large->restore(small->state()); }), "leaves has 64 rows, expected 65");
+  EXPECT_FAULT(test::fault_of([&] { large->restore(small->state(), bank.comm); }), "leaves has 64 rows, expected 65");
   auto state = small->state();
   state.dense.clear();
-  EXPECT_FAULT(test::fault_of([&] { small->restore(state); }), "no tensor leaves");
+  EXPECT_FAULT(test::fault_of([&] { small->restore(state, bank.comm); }), "no tensor leaves");
 }
 
 }  // namespace
