@@ -104,7 +104,7 @@ function(vixen_module name)
   foreach(source ${sources})
     if(source MATCHES "_avx512\\.cpp$")
       set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON
-        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mavx2;-mf16c;-mprefer-vector-width=512;-Wno-maybe-uninitialized")
+        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mavx2;-mf16c;-mprefer-vector-width=512;-Wno-maybe-uninitialized;${VIXEN_SANITIZE_AVX512_OPTIONS}")
     elseif(source MATCHES "_avx2\\.cpp$")
       set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c")
     elseif(source MATCHES "_baseline\\.cpp$")

@@ -327,7 +327,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Safe
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(temporary.c_str(), "wb"), &std::fclose);
     if (!file) fail();
     const auto write = [&](const void* data, size_t size) {
-      if (std::fwrite(data, 1, size, file.get()) != size) fail();
+      if (size > 0 && std::fwrite(data, 1, size, file.get()) != size) fail();  // of an empty tensor there is no data
     };
     write(&header_bytes, kLengthBytes);
     write(text.data(), text.size());
