@@ -33,6 +33,7 @@ CALLS = [
     "report.py --run %",
     "report.py --run RAW --row x=%",
     "report.py --run RAW --baselines %",
+    "report.py --run RAW --data d --mined %",
     "bench_search.py --corpus % --queries %",
 ]
 
