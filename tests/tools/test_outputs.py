@@ -140,8 +140,8 @@ TOOLS_WITH_OUTPUTS = [
     ),
     Tool(
         "report.py",
-        lambda w: ["--run", w.run, "--data", w.data, "--mined", w.mined, "--raw", w.raw],
-        lambda w: [w.data, w.mined, w.run / "metrics.json", w.raw / "tst.jsonl"],
+        lambda w: ["--run", w.run, "--data", w.data, "--mined", w.mined, "--split", "train", "--raw", w.raw],
+        lambda w: [w.data, w.mined, w.run / "metrics.json", w.raw / "trn.json.gz"],
         lambda w: [],
         lambda w: w.raw,
     ),

@@ -109,7 +109,7 @@ def _of_file(path: Path) -> MinedLists:
         if listed:
             rules = tuple(name.strip() for name in listed.split(","))
         expected: dict[str, tuple[str, tuple[int, ...]]] = {"scores": ("f", shape), "dropped": ("i", (shape[0], len(rules)))}
-        expected |= {name: ("i", shape) for name in RANKS}
+        expected |= dict.fromkeys(RANKS, ("i", shape))
         for name, (kinds, wanted) in expected.items():
             if not holds(file, name):
                 continue
