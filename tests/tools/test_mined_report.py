@@ -8,6 +8,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -145,7 +146,7 @@ def test_the_lists_of_a_checkpoint(tools, world):
         for rank, rows in enumerate((slice(0, 3), slice(3, 4))):
             scores = np.array(SCORES, np.float16)[rows]
             save_file({"mined": lists[rows], "mined.scores": scores}, str(folder / f"shard-{rank:05d}-of-00002.safetensors"))
-        manifest = {
+        manifest: dict[str, Any] = {
             "format": "vixen checkpoint",
             "step": step,
             "world_size": 2,
