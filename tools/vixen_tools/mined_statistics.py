@@ -17,6 +17,7 @@ import numpy as np
 from .errors import UserError
 from .hdf5_file import open_hdf5, read_attribute, whole_dataset
 from .labelled_texts import LabelledTexts
+from .metrics import DECILES, deciles_of
 from .mined_lists import MinedBlock, MinedLists, check_block
 from .progress import Progress
 from .text_similarity import normal, similarity
@@ -25,7 +26,6 @@ from .unit_embeddings import Embeddings
 SAME, NEAR, CLOSE, COSINE = "same text", "near text", "close score", "close embedding"
 RANK_LIMITS = (5, 10, 20, 50, 100, 200, 500)
 GAP_LIMITS = (-0.5, -0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2)
-DECILES = 10
 STEP_ROWS = 4096  # queries whose embeddings are looked at together
 SCORE_TOLERANCE = 0.02  # between a score in the file and the product of fp16 or bf16 rows
 
@@ -115,14 +115,6 @@ def find_split(lists: MinedLists, path: Path, file: h5py.File, asked: str) -> st
     if rows != lists.rows:
         raise UserError(f"{lists.path}: holds lists of {lists.rows} queries, {path} has {rows} {split} queries")
     return split
-
-
-def deciles_of(counts: np.ndarray) -> np.ndarray:
-    """int64 [L]: the tenth of the labels that each belongs to, rarest first, ties by number: as the program's tables have them."""
-    order = np.argsort(counts, kind="stable")
-    decile = np.empty(len(counts), np.int64)
-    decile[order] = np.arange(len(counts)) * DECILES // max(len(counts), 1)
-    return decile
 
 
 def binned(values: np.ndarray, limits: tuple) -> np.ndarray:

@@ -24,6 +24,7 @@ TSV_HEAD = b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n"
 GENERATOR = '<meta name="generator" content="vixen'
 _TOOLS = (
     "add_prompts",
+    "augment_grid",
     "baselines",
     "bench_search",
     "compact_images",
@@ -35,6 +36,9 @@ _TOOLS = (
     "prepare_dataset",
     "report",
     "seed_study",
+    "sentence_transformers_run",
+    "split_dataset",
+    "time_to_accuracy",
     "world_study",
 )
 _MAKER = re.compile(rf"(?:vixen(?: [a-z]+)?|(?:{'|'.join(_TOOLS)})\.py) \d+\.\d+\.\d+\b")
