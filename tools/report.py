@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import configparser
 import json
 import math
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from vixen_tools.outputs import claim
 from vixen_tools.progress import waiting
 from vixen_tools.report_html import Page, render
 from vixen_tools.report_pictures import data_uris, thumbnails
+from vixen_tools.run_folder import read_settings
 
 COLUMNS = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100")
 
@@ -118,19 +118,6 @@ def read_log(run: Path) -> list[dict[str, float]]:
         if step is not None and loss is not None:
             lines.append({"step": step, "loss": loss})
     return sorted(lines, key=lambda line: line["step"])
-
-
-def read_settings(run: Path) -> dict[str, str]:
-    """The keys of config.ini as section.key; empty when the run has none."""
-    path = run / "config.ini"
-    if not path.is_file():
-        return {}
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
-    with reading(path, "a run's configuration"):
-        parser.read_string("[.]\n" + path.read_text(encoding="utf-8-sig"))
-    return {
-        (key if section == "." else f"{section}.{key}"): value for section in parser.sections() for key, value in parser[section].items()
-    }
 
 
 def ragged_text(texts: tuple[h5py.Dataset, h5py.Dataset], row: int) -> str:

@@ -22,6 +22,7 @@ from .errors import UserError
 MARKER = ".vixen.json"
 TSV_HEAD = b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n"
 GENERATOR = '<meta name="generator" content="vixen'
+SVG_GENERATOR = '<svg data-generator="vixen'
 _TOOLS = (
     "add_prompts",
     "augment_grid",
@@ -125,7 +126,7 @@ def made_by_vixen(path: Path) -> bool:
     """Whether a file's content says that vixen or one of its tools wrote it; so does a file without content."""
     with open(path, "rb") as file:
         head = file.read(4096)
-    if not head or head.startswith(TSV_HEAD):
+    if not head or head.startswith((TSV_HEAD, SVG_GENERATOR.encode())):
         return True
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return _hdf5_maker(path)
