@@ -78,7 +78,7 @@ def search_lists(options: argparse.Namespace, binary: Path, folder: Path) -> tup
         with waiting("labels: encoded"):
             run_vixen(binary, "embed", *source, "--embed.side", "labels", "--embed.dtype", "fp32", "--out", files["labels"])
     found = []
-    for name, most in (("labels", max(options.labels)), ("train", max(options.queries))):
+    for name, most in (("labels", max(LONGEST, *options.labels)), ("train", max(options.queries))):
         out = folder / f"nearest-{name}.h5"
         with waiting(f"{name}: searched"):
             search = [

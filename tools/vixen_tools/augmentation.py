@@ -72,6 +72,10 @@ class Augmenter:
         near, near_scores = self._query_ids[:, : settings[0].queries], self._query_scores[:, : settings[0].queries]
         votes = _Votes(ids, near, self._offsets, self._values, self._n_labels)
         for one in settings:
+            if one.weight == 0 and one.prior == 0:  # the program's answers without section [augment], however many labels take part
+                found = self._label_ids[:, :top]
+                yield np.pad(found, ((0, 0), (0, top - found.shape[1])), constant_values=-1)
+                continue
             logits = scores / one.temperature + one.prior * self._log_counts[ids]
             if one.weight > 0:
                 logits = np.concatenate([logits, near_scores / one.temperature], axis=1)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import configparser
+import json
 from pathlib import Path
 
 from .errors import reading
+from .outputs import MARKER, created_by_vixen
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the marker in it says that `vixen train` made the folder."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return marker["kind"] == "run" and created_by_vixen(marker["created_by"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def read_settings(run: Path) -> dict[str, str]:

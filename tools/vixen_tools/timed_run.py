@@ -16,9 +16,8 @@ from pathlib import Path
 
 from .budget import Cost
 from .errors import UserError, reading
-from .outputs import is_marked
 from .program import failure
-from .run_folder import read_settings
+from .run_folder import is_run, read_settings
 
 POLL_SECONDS = 0.02
 PILOT_STEPS, PILOT_WARMUP = 10, 4
@@ -46,8 +45,8 @@ def remove_run(folder: Path) -> None:
     """Removes a run's folder; UserError where vixen did not make it."""
     if not folder.exists():
         return
-    if not is_marked(folder):
-        raise UserError(f"{folder}: exists and was not made by vixen (no .vixen.json): give another --out, or remove it")
+    if not is_run(folder):
+        raise UserError(f"{folder}: exists and is no run of vixen's: give another --out, or remove it")
     shutil.rmtree(folder)
 
 
