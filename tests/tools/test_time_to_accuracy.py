@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from typing import Any
 
 import h5py
 import numpy as np
@@ -184,7 +185,7 @@ def test_a_budget_that_holds_no_epoch(tools, place, tmp_path, monkeypatch):  # n
 
 def test_mistakes_are_one_line(tools, tmp_path):
     (tmp_path / "data.h5").write_bytes(b"")
-    common = ["bench/time_to_accuracy.py", "--binary", "/bin/false", "--out", tmp_path / "out", "--model", tmp_path]
+    common = ["bench/time_to_accuracy.py", "--binary", "/bin/false", "--out", tmp_path / "out", "--model", tmp_path / "model"]
     data = ["--set", f"a={tmp_path}/data.h5"]
     for words, expected in (
         (["--set", "data.h5"], "--set data.h5: expected NAME=DATA.h5[,CONFIG.ini...]"),
@@ -205,7 +206,8 @@ def test_batches_hold_no_query_and_no_label_twice():
         train = [""] * 6
         train_labels = np.array([0, 2, 4, 6, 8, 9, 10]), np.array([0, 1, 0, 2, 0, 3, 1, 2, 3, 4])
 
-    source = batches(Texts(), 3, 0)
+    texts: Any = Texts()
+    source = batches(texts, 3, 0)
     seen = set()
     for queries, labels in (next(source) for _ in range(40)):
         assert len(set(queries)) == len(queries) == len(set(labels)) == len(labels) == 3
@@ -217,5 +219,5 @@ def test_batches_hold_no_query_and_no_label_twice():
     from vixen_tools.errors import UserError
 
     with pytest.raises(UserError, match="has not 6 pairs without"):
-        next(batches(Texts(), 6, 0))
+        next(batches(texts, 6, 0))
     assert [factor(share) for share in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx([0, 0.5, 1, 0.5, 0])
