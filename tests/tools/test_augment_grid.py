@@ -49,7 +49,7 @@ def test_the_formula(numbers):
 
     labels, queries = lists(n_labels, 9), lists(n_train, 5)
     ragged = np.cumsum([0, *map(len, truth)]), np.concatenate(truth)
-    settings = [Settings(w, *numbers, t, prior) for w in (0.0, 0.1, 0.7, 1.0) for t in (0.05, 0.5) for prior in (0.0, 0.4)]
+    settings = [Settings(w, numbers[0], numbers[1], t, prior) for w in (0.0, 0.1, 0.7, 1.0) for t in (0.05, 0.5) for prior in (0.0, 0.4)]
     augmenter = Augmenter(labels, queries, ragged, counts)
     for one, found in zip(settings, augmenter.rankings(settings, 7), strict=True):
         expected = slow_ranking(one, [part.tolist() for part in labels], [part.tolist() for part in queries], truth, counts, 7)
