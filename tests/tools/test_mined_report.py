@@ -229,3 +229,9 @@ def test_likeness_of_texts():
     assert similarity("red car", "car red") == 1 and similarity("red car", "blue") == 0 and similarity("", "") == 0
     assert similarity("red cars", "red car") == pytest.approx(7 / 10)
     assert similarity("arrow", "arrows") == pytest.approx(5 / 8)
+
+
+def test_the_limit_of_a_close_score():
+    from vixen_tools.mined_statistics import limit_of
+
+    assert limit_of(0.6, 0.95) == pytest.approx(0.57) and limit_of(-0.6, 0.95) == pytest.approx(-0.63) and limit_of(-0.6, 1.0) == -0.6

@@ -27,8 +27,8 @@ def test_epochs_within_a_budget():
 def test_mined_columns_are_estimated():
     from vixen_tools.budget import Cost, with_columns
 
-    cost = with_columns(Cost(5.0, 10.0, 3.0, 40), step=0.25, batch=256, columns=256)
-    assert cost == Cost(5.0, 40 * 0.25 * 1.5 + 5, 3.0, 40)  # 768 sequences in place of 512
+    cost = with_columns(Cost(5.0, 10.0, 3.0, 40), batch=256, columns=256)
+    assert cost == Cost(5.0, 10 * 1.5 + 5, 3.0, 40)  # 768 sequences in place of 512
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_budget_that_holds_no_epoch(tools, place, tmp_path, monkeypatch):  # n
     from vixen_tools import timed_run
     from vixen_tools.budget import Cost
 
-    slow = timed_run.Pilot(Cost(10.0, 5.0, 10.0, 2), 2.5, 12)
+    slow = timed_run.Pilot(Cost(10.0, 5.0, 10.0, 2), 12)
     monkeypatch.setattr(timed_run, "pilot", lambda command, run: slow)
     said = tools.run(*study(place, tmp_path / "out", "--mining", "", "--tf-idf", "no", "--budgets", 3)).stdout
     assert "| vixen | 3 |  | does not fit |" in said

@@ -46,7 +46,7 @@ from vixen_tools.program import default_binary, failure, inputs_of, run_vixen  #
 from vixen_tools.progress import waiting  # noqa: E402
 from vixen_tools.ranking_file import read_ranking  # noqa: E402
 from vixen_tools.result_lines import ResultLines  # noqa: E402
-from vixen_tools.timed_run import pilot, remove_run, train  # noqa: E402
+from vixen_tools.timed_run import Pilot, pilot, remove_run, train  # noqa: E402
 
 TOOL = "time_to_accuracy.py"
 SHOWN = ("P@1", "P@5", "PSP@1", "PSP@5", "R@100")
@@ -121,7 +121,7 @@ class Study:
                     found = f"line {number} was measured with another {what} ({line[what]}, here {value})"
                     raise UserError(f"{self.results.path}: {found}: give another --out")
         self._texts: dict[str, DatasetTexts] = {}
-        self._costs: dict[tuple[str, int, bool], Cost] = {}  # by the first steps
+        self._pilots: dict[tuple[str, int], Pilot] = {}
 
     def settings(self, data: DataSet) -> dict[str, Any]:
         """What decides a set's figures besides the keys of a line."""
@@ -334,20 +334,22 @@ class Study:
         return layers, cost
 
     def first_cost(self, data: DataSet, seed: int, layers: int, mined: bool, folder: Path) -> Cost:
-        with waiting(f"{data.name}: first steps, {layers} layers"):
-            found = pilot(self.command(data, layers, seed), folder / "pilot")
-        columns = int(self.options.mining["mining.columns"]) if mined else 0
-        cost = with_columns(found.cost, found.step, found.batch, columns) if columns else found.cost
-        self._costs[data.name, layers, mined] = cost
-        return cost
+        if (data.name, layers) not in self._pilots:
+            with waiting(f"{data.name}: first steps, {layers} layers"):
+                self._pilots[data.name, layers] = pilot(self.command(data, layers, seed), folder / "pilot")
+        found = self._pilots[data.name, layers]
+        if not mined:
+            return found.cost
+        plain = self.known_cost(data, layers, False) or found.cost
+        return with_columns(plain, found.batch, int(self.options.mining["mining.columns"]))
 
     def known_cost(self, data: DataSet, layers: int, mined: bool) -> Cost | None:
-        """By the last run of so many layers, else by the first steps that were looked at."""
+        """By the last run of so many layers; None where there was none."""
         for line in reversed(self.results.lines):
             if line["set"] == data.name and line.get("layers") == layers and line.get("mined") == mined:
                 seconds = line["seconds"]
                 return Cost(seconds["setup"], seconds["epoch"], seconds["last"], line["steps_per_epoch"])
-        return self._costs.get((data.name, layers, mined))
+        return None
 
 
 def rows_of(study: Study, data: DataSet) -> list[dict[str, Any]]:

@@ -28,9 +28,9 @@ class Cost:
         return replace(self, setup=setup, epoch=max(total - setup - self.last, 1e-3) / epochs)
 
 
-def with_columns(cost: Cost, step: float, batch: int, columns: int) -> Cost:
+def with_columns(cost: Cost, batch: int, columns: int) -> Cost:
     """A first estimate for mined columns: they lengthen the label side of a step, and every mining is about as long as the first passes."""
-    return replace(cost, epoch=cost.steps * step * (2 * batch + columns) / (2 * batch) + cost.setup)
+    return replace(cost, epoch=cost.epoch * (2 * batch + columns) / (2 * batch) + cost.setup)
 
 
 def curriculum(epochs: int, steps: int, mining: bool) -> dict[str, object]:

@@ -185,6 +185,11 @@ class _Survey:
             self.flagged_rows.append(row)
 
 
+def limit_of(weakest: float, factor: float) -> float:
+    """The score that is the factor times the weakest relevant label's; below zero it moves down by the same share, as `relative_margin`."""
+    return weakest - (1 - factor) * abs(weakest)
+
+
 def examine(survey: _Survey, row: int, block: MinedBlock, place: int, query: np.ndarray | None) -> tuple[MinedExample, np.ndarray | None]:
     """One query with its negatives and what each is like; scores less the weakest relevant label's where embeddings are at hand.
 
@@ -221,7 +226,7 @@ def examine(survey: _Survey, row: int, block: MinedBlock, place: int, query: np.
                 f"{survey.embeddings.queries_path} and {survey.embeddings.labels_path}: they are not the embeddings that were searched"
             )
         weakest = float(true.min())
-        limit = weakest - (1 - limits.close) * abs(weakest)
+        limit = limit_of(weakest, limits.close)
         nearest = np.argmax(rows[len(relevant) :] @ rows[: len(relevant)].T, axis=1)
         for i, candidate in enumerate(candidates):
             candidate.score = float(found[i]) if candidate.score is None else candidate.score

@@ -26,10 +26,9 @@ STOPPED_ON_REQUEST = 75
 
 @dataclass
 class Pilot:
-    """What a few steps cost: the plan of a run without mined columns, and what one with them is estimated from."""
+    """What a run costs by its first steps, and the queries of a batch."""
 
     cost: Cost
-    step: float
     batch: int
 
 
@@ -86,4 +85,4 @@ def pilot(command: list[str], run: Path) -> Pilot:
         batch = int(read_settings(run)["train.batch_size"])
     remove_run(run)
     # the last pass embeds what the first ones did; what comes between epochs is small beside one
-    return Pilot(Cost(times.setup, step * steps, times.setup, steps), step, batch)
+    return Pilot(Cost(times.setup, step * steps, times.setup, steps), batch)
