@@ -117,6 +117,13 @@ def test_the_page(tools, world):
     assert bars(page, "Dropped, by rule")["margin"] == "25.0%"
     assert "1.25 negatives each of the 20 labels that the search looked at" in page
     assert re.search(r"<li>red cars <span class=\"score\">0\.650</span> <span class=\"flag\">near text: red car</span>", page)
+    pairs = re.findall(r'<tr><td class="words">([^<]*)</td><td class="words">([^<]*)</td><td class="words">(.*?)</td><td>(\d+)</td>', page)
+    assert [(*pair[:2], re.findall(r">([^<]+)</span>", pair[2]), pair[3]) for pair in pairs] == [
+        ("Red  Car!", "Red  Car!", ["same text"], "1"),
+        ("house", "house", ["same text"], "1"),
+        ("red car", "Red  Car!", ["close embedding"], "1"),
+        ("red car", "red cars", ["near text", "close embedding"], "1"),
+    ]
     assert "blue &lt;i&gt;icon&lt;/i&gt;" in page and "<i>" not in page and "no negative is left" in page
     assert page.count("<img ") == 8 and base64.b64encode(b"a small picture").decode() in page
     small = re.search(r"data:image/webp;base64,([^\"]*)", page)

@@ -83,8 +83,7 @@ def _facts(statistics: MinedStatistics) -> str:
 
 def _flags(statistics: MinedStatistics) -> str:
     rows = "".join(
-        f'<tr><td><span class="flag">{escape(flag)}</span></td><td>{statistics.share(flag):.2f}%</td>'
-        f'<td class="words">{escape(meaning)}</td></tr>'
+        f'<tr><td>{_flag(flag)}</td><td>{statistics.share(flag):.2f}%</td><td class="words">{escape(meaning)}</td></tr>'
         for flag, meaning in meanings(statistics).items()
     )
     return (
@@ -125,14 +124,18 @@ def _pairs(statistics: MinedStatistics) -> str:
     if not statistics.pairs:
         return ""
     rows = "".join(
-        f'<tr><td>{escape(positive)}</td><td class="words">{escape(negative)}</td><td><span class="flag">{escape(flag)}</span></td>'
-        f"<td>{count:,}</td></tr>"
-        for flag, positive, negative, count in statistics.pairs
+        f'<tr><td class="words">{escape(positive)}</td><td class="words">{escape(negative)}</td>'
+        f'<td class="words">{" ".join(map(_flag, flags))}</td><td>{count:,}</td></tr>'
+        for positive, negative, flags, count in statistics.pairs
     )
     return (
-        f'<h3>Commonest pairs</h3><div class="scroll"><table><tr><th>relevant label</th><th class="words">its likeness, as negative</th>'
+        f'<h3>Commonest pairs</h3><div class="scroll"><table><tr><th>relevant label</th><th class="words">negative</th>'
         f"<th></th><th>times</th></tr>{rows}</table></div>"
     )
+
+
+def _flag(flag: str) -> str:
+    return f'<span class="flag">{escape(flag)}</span>'
 
 
 def _examples(statistics: MinedStatistics, seed: int) -> str:

@@ -26,6 +26,7 @@ from .unit_embeddings import Embeddings
 SAME, NEAR, CLOSE, COSINE = "same text", "near text", "close score", "close embedding"
 RANK_LIMITS = (5, 10, 20, 50, 100, 200, 500)
 GAP_LIMITS = (-0.5, -0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2)
+MOST_PAIRS = 20
 STEP_ROWS = 4096  # queries whose embeddings are looked at together
 SCORE_TOLERANCE = 0.02  # between a score in the file and the product of fp16 or bf16 rows
 
@@ -87,7 +88,7 @@ class MinedStatistics:
     flagged: dict[str, int]
     any_flag: int
     gaps: list[tuple[str, int]]
-    pairs: list[tuple[str, str, str, int]]  # flag, relevant label, negative, how often
+    pairs: list[tuple[str, str, tuple[str, ...], int]]  # relevant label, negative, flags, how often
     examples: list[MinedExample]
 
     def share(self, flag: str) -> float:
@@ -127,8 +128,8 @@ def rank_names(limits: tuple[int, ...]) -> list[str]:
 
 
 def gap_names(limits: tuple[float, ...]) -> list[str]:
-    between = [f"{low:+.1f} to {high:+.1f}" for low, high in itertools.pairwise(limits)]
-    return [f"to {limits[0]:+.1f}", *between, f"above {limits[-1]:+.1f}"]
+    words = [f"{limit:+.1f}" if limit else "0" for limit in limits]
+    return [f"to {words[0]}", *(f"{low} to {high}" for low, high in itertools.pairwise(words)), f"above {words[-1]}"]
 
 
 class _Survey:
@@ -145,7 +146,8 @@ class _Survey:
         self.has_ranks = self.has_dropped = False
         self.flagged: Counter[str] = Counter(dict.fromkeys((SAME, NEAR, *((CLOSE, COSINE) if embeddings else ())), 0))
         self.any_flag = self.sampled_negatives = 0
-        self.pairs: Counter[tuple[str, str, str]] = Counter()
+        self.pairs: Counter[tuple[str, str]] = Counter()  # relevant label and negative
+        self.pair_flags: dict[tuple[str, str], set[str]] = {}
         self.flagged_rows: list[int] = []
 
     def add(self, block: MinedBlock) -> None:
@@ -174,10 +176,10 @@ class _Survey:
         example, gaps = examine(self, row, block, place, query)
         self.sampled_negatives += len(example.negatives)
         for negative in example.negatives:
-            for flag, like in negative.flags.items():
-                self.flagged[flag] += 1
-                if like:
-                    self.pairs[flag, like, negative.text] += 1
+            self.flagged.update(negative.flags.keys())
+            for pair in {(like, negative.text) for like in negative.flags.values() if like}:
+                self.pairs[pair] += 1
+                self.pair_flags.setdefault(pair, set()).update(flag for flag, like in negative.flags.items() if like == pair[0])
             self.any_flag += bool(negative.flags)
         if gaps is not None:
             self.gaps += binned(gaps, GAP_LIMITS)
@@ -296,7 +298,10 @@ def survey_lists(
         flagged=dict(sums.flagged),
         any_flag=sums.any_flag,
         gaps=list(zip(gap_names(GAP_LIMITS), sums.gaps.tolist(), strict=True)) if rows else [],
-        pairs=[(*names, count) for names, count in sorted(sums.pairs.items(), key=lambda item: (-item[1], item[0]))[:20]],
+        pairs=[
+            (*pair, tuple(flag for flag in sums.flagged if flag in sums.pair_flags[pair]), count)
+            for pair, count in sorted(sums.pairs.items(), key=lambda item: (-item[1], item[0]))[:MOST_PAIRS]
+        ],
         examples=examples,
     )
 
