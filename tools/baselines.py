@@ -4,24 +4,22 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from vixen_tools import VERSION
 from vixen_tools.arguments import finite, whole
-from vixen_tools.errors import UserError, reading, run_tool
-from vixen_tools.files import publish, work_folder, write_text
-from vixen_tools.hdf5_file import open_hdf5, read_attribute, read_dataset, write_contiguous
-from vixen_tools.hdf5_output import hdf5_output
+from vixen_tools.dataset_file import DatasetTexts
+from vixen_tools.errors import UserError, run_tool
+from vixen_tools.files import write_text
 from vixen_tools.metrics import format_table, inverse_propensity, ranking_metrics
 from vixen_tools.outputs import claim
 from vixen_tools.progress import Progress, waiting
+from vixen_tools.ranking_file import top_k, write_ranking
 
 METHODS = {"neighbours": (1.0, 0.0), "label-text": (0.0, 1.0), "combined": (1.0, None)}
 LABEL_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -29,67 +27,10 @@ CREATED_BY = f"baselines.py {VERSION}"
 COLUMNS = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100")
 
 
-class Texts:
-    """Texts, labels and filter of a data set (docs/data-format.md)."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        with open_hdf5(path) as file:
-            self._read(path, file)
-
-    def _read(self, path: Path, file: h5py.File) -> None:
-        found = read_attribute(file, "format", str), read_attribute(file, "version", int)
-        if found != ("vixen-dataset", 1):
-            raise UserError(f"{path}: is {found[0]} version {found[1]}, expected vixen-dataset 1")
-        self.train, self.test, self.label = (self._texts(file, f"{side}/texts") for side in ("train", "test", "label"))
-        self.train_labels, self.test_labels, self.filter = (
-            self._rows(file, f"{side}/{part}", len(rows))
-            for side, part, rows in (("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test))
-        )
-        for name, (_, values) in (("train/labels", self.train_labels), ("test/labels", self.test_labels), ("test/filter", self.filter)):
-            if len(values) and not (values.min() >= 0 and values.max() < len(self.label)):
-                wrong = values.min() if values.min() < 0 else values.max()
-                raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{len(self.label) - 1}")
-        self.propensity = tuple(read_attribute(file, f"propensity_{name}", float) for name in "ab")
-        if None in self.propensity:
-            raise UserError(f"{path}: has no attributes propensity_a and propensity_b, expected both")
-
-    def _rows(self, file: h5py.File, name: str, n_rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets and values of ragged rows, n_rows of them."""
-        offsets = read_dataset(file, f"{name}/offsets", "i", 1)
-        values = read_dataset(file, f"{name}/values", "iu", 1)
-        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
-            raise UserError(f"{self.path}: /{name}/offsets do not divide the {len(values)} values: damaged")
-        if n_rows not in (None, len(offsets) - 1):
-            raise UserError(f"{self.path}: /{name} has {len(offsets) - 1} rows, expected {n_rows} as in texts")
-        return offsets, values
-
-    def _texts(self, file: h5py.File, name: str) -> list[str]:
-        offsets, values = self._rows(file, name)
-        if values.dtype != np.uint8:
-            raise UserError(f"{self.path}: /{name}/values holds {values.dtype}, expected uint8")
-        data = values.tobytes()
-        with reading(f"{self.path}: /{name}/values", "UTF-8 text"):
-            return [data[begin:end].decode() for begin, end in itertools.pairwise(offsets)]
-
-
-def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices int64 [n, k] and scores of the largest k of each row; ties go to the lower index."""
-    k = min(k, scores.shape[1])
-    threshold = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
-    indices = np.empty((len(scores), k), np.int64)
-    for i, row in enumerate(scores):
-        better = np.flatnonzero(row > threshold[i])
-        level = np.flatnonzero(row == threshold[i])[: k - len(better)]
-        chosen = np.concatenate([better, level])
-        indices[i] = chosen[np.lexsort((chosen, -row[chosen]))]
-    return indices, np.take_along_axis(scores, indices, axis=1)
-
-
 class TfIdf:
     """The two scorers over one vocabulary of word 1-grams and 2-grams."""
 
-    def __init__(self, texts: Texts, neighbours: int):
+    def __init__(self, texts: DatasetTexts, neighbours: int):
         from scipy.sparse import csr_matrix
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -127,7 +68,7 @@ class TfIdf:
         return total
 
 
-def choose_label_weight(texts: Texts, model: TfIdf, batch: int) -> float:
+def choose_label_weight(texts: DatasetTexts, model: TfIdf, batch: int) -> float:
     """The weight of the label texts that is best for P@1 on up to 2,000 training queries, each without its equals."""
     rows = np.random.default_rng(0).permutation(len(texts.train))[:2000]
     hits = np.zeros(len(LABEL_WEIGHTS))
@@ -142,7 +83,9 @@ def choose_label_weight(texts: Texts, model: TfIdf, batch: int) -> float:
     return LABEL_WEIGHTS[int(hits.argmax())]
 
 
-def predict(texts: Texts, model: TfIdf, weights: tuple[float, float], k: int, batch: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    texts: DatasetTexts, model: TfIdf, weights: tuple[float, float], k: int, batch: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Top k of every test query, filter pairs removed before the cut; -1 where fewer than k labels are left."""
     n, k = len(texts.test), min(k, len(texts.label))
     indices, scores = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
@@ -157,16 +100,6 @@ def predict(texts: Texts, model: TfIdf, weights: tuple[float, float], k: int, ba
             progress.add(last - first)
     indices[np.isneginf(scores)] = -1
     return indices, scores
-
-
-def write_predictions(out: Path, indices: np.ndarray, scores: np.ndarray) -> None:
-    """/indices int64 and /scores float32, [N, K]: what `vixen evaluate --evaluate.predictions` reads."""
-    with work_folder(out) as work:
-        with hdf5_output(work / "predictions.h5", "w") as file:
-            file.attrs["created_by"] = CREATED_BY
-            write_contiguous(file, "indices", indices.shape, np.int64, [indices])
-            write_contiguous(file, "scores", scores.shape, np.float32, [scores])
-        publish(work / "predictions.h5", out)
 
 
 def main() -> None:
@@ -189,10 +122,9 @@ def main() -> None:
     metrics = claim(options.metrics, inputs, "--metrics", {"--out": options.out}) if options.metrics else None
     begin = time.monotonic()
     with waiting("TF-IDF: texts read and counted"):
-        texts = Texts(options.data)
+        texts = DatasetTexts(options.data)
         model = TfIdf(texts, options.neighbours)
-    counts = np.bincount(texts.train_labels[1], minlength=len(texts.label))
-    weights = inverse_propensity(counts, len(texts.train), *texts.propensity)
+    weights = inverse_propensity(texts.label_counts, len(texts.train), *texts.propensity)
     rows: dict[str, dict[str, float]] = {}
     for method in METHODS if options.method == "all" else (options.method,):
         share, label_share = METHODS[method]
@@ -208,7 +140,7 @@ def main() -> None:
         rows[f"TF-IDF {method}"]["seconds"] = time.monotonic() - begin
         begin = time.monotonic()
     if out:
-        write_predictions(out, indices, scores)
+        write_ranking(out, indices, scores, CREATED_BY)
     if metrics:
         write_text(metrics, json.dumps({"created_by": CREATED_BY, **rows}, indent=1) + "\n")
     print(format_table(rows, COLUMNS))

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Shows a run: its metrics beside others on the terminal, a few predictions, and one self-contained HTML page.
 
-The page holds the metrics table, the loss curve, and test queries with their picture, true and predicted labels; it
-needs no network and no other file. Queries are drawn at random (--seed), not chosen.
+The page holds the metrics table, the loss curve, test queries with their picture, true and predicted labels, and what
+was mined (docs/mining.md); it needs no network and no other file. Queries are drawn at random (--seed), not chosen.
 """
 
 from __future__ import annotations
 
 import argparse
 import codecs
-import configparser
 import json
 import math
 from collections.abc import Iterator
@@ -20,14 +19,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vixen_tools.arguments import whole
+from vixen_tools.arguments import fraction, whole
 from vixen_tools.errors import UserError, one_line, reading, reason, run_tool
 from vixen_tools.files import read_json, write_text
 from vixen_tools.hdf5_file import holds, open_hdf5, read_dataset, whole_dataset
+from vixen_tools.mined_html import terminal_summary
+from vixen_tools.mined_lists import newest_checkpoint, open_mined
+from vixen_tools.mined_statistics import MinedStatistics, Survey, Thresholds, survey_lists
 from vixen_tools.outputs import claim
 from vixen_tools.progress import waiting
 from vixen_tools.report_html import Page, render
-from vixen_tools.report_pictures import data_uris
+from vixen_tools.report_pictures import data_uris, thumbnails
+from vixen_tools.run_folder import read_settings
 
 COLUMNS = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100")
 
@@ -115,19 +118,6 @@ def read_log(run: Path) -> list[dict[str, float]]:
         if step is not None and loss is not None:
             lines.append({"step": step, "loss": loss})
     return sorted(lines, key=lambda line: line["step"])
-
-
-def read_settings(run: Path) -> dict[str, str]:
-    """The keys of config.ini as section.key; empty when the run has none."""
-    path = run / "config.ini"
-    if not path.is_file():
-        return {}
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
-    with reading(path, "a run's configuration"):
-        parser.read_string("[.]\n" + path.read_text(encoding="utf-8-sig"))
-    return {
-        (key if section == "." else f"{section}.{key}"): value for section in parser.sections() for key, value in parser[section].items()
-    }
 
 
 def ragged_text(texts: tuple[h5py.Dataset, h5py.Dataset], row: int) -> str:
@@ -230,6 +220,56 @@ def terminal_examples(examples: list[Example]) -> str:
     return "\n".join(lines)
 
 
+MOST_PICTURES = 3  # of a query beside its mined negatives
+
+
+def add_mined_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("mined negatives (docs/mining.md), with --data")
+    group.add_argument("--mined", type=Path, metavar="FILE", help="file of `vixen mine`, or a run folder whose checkpoint holds lists")
+    group.add_argument(
+        "--query-embeddings",
+        type=Path,
+        help="of the queries, by `vixen embed`: with --label-embeddings, compares scores and embeddings too",
+    )
+    group.add_argument("--label-embeddings", type=Path, help="of the labels that were searched")
+    group.add_argument("--mined-near", type=fraction, default=0.6, help="likeness of texts that is marked (default 0.6)")
+    group.add_argument("--mined-close", type=fraction, default=0.95, help="factor of the weakest relevant label's score (default 0.95)")
+    group.add_argument("--mined-cosine", type=fraction, default=0.9, help="cosine with a relevant label that is marked (default 0.9)")
+    group.add_argument("--mined-sample", type=whole(1), default=20000, help="queries whose negatives are compared (default 20000)")
+    group.add_argument("--mined-examples", type=whole(0), default=24, help="queries on the page (default 24)")
+
+
+def mined_of(options: argparse.Namespace) -> MinedStatistics:
+    """What was mined, with the pictures of its examples."""
+    limits = Thresholds(options.mined_near, options.mined_close, options.mined_cosine)
+    embeddings = (options.query_embeddings, options.label_embeddings) if options.query_embeddings else None
+    survey = Survey(options.mined_sample, options.mined_examples, options.seed)
+    found = survey_lists(open_mined(options.mined), options.data, options.split, limits, survey, embeddings)
+    if options.raw:
+        with waiting(f"{options.raw}: pictures read"):
+            pictures = thumbnails(options.raw, found.split, [example.row for example in found.examples], MOST_PICTURES)
+        for example in found.examples:
+            example.pictures = pictures.get(example.row, [])
+    return found
+
+
+def check_options(options: argparse.Namespace) -> None:
+    if not options.run.is_dir():
+        raise UserError(f"{options.run}: no such run folder")
+    if options.predictions and not options.data:
+        raise UserError("--data and --predictions belong together: queries are shown with both")
+    if options.data and not options.predictions and not options.mined:
+        raise UserError("--data and --predictions belong together: queries are shown with both (or --data with --mined)")
+    if options.mined and not options.data:
+        raise UserError("--mined: lists are of a data set's queries, which need --data")
+    if bool(options.query_embeddings) != bool(options.label_embeddings):
+        raise UserError("--query-embeddings and --label-embeddings belong together: scores are products of both")
+    if options.query_embeddings and not options.mined:
+        raise UserError("--query-embeddings and --label-embeddings: are compared with the lists of --mined, which is missing")
+    if options.raw and not options.data:
+        raise UserError("--raw: the pictures are shown of queries, which need --data and --predictions (or --mined)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="run folder: metrics.jsonl and config.ini are read")
@@ -246,13 +286,9 @@ def main() -> None:
     parser.add_argument("--depth", type=whole(1), default=5, help="predictions shown of a query (default 5)")
     parser.add_argument("--seed", type=whole(0), default=0, help="draws the queries (default 0)")
     parser.add_argument("--out", type=Path, help="HTML page to write")
+    add_mined_options(parser)
     options = parser.parse_args()
-    if not options.run.is_dir():
-        raise UserError(f"{options.run}: no such run folder")
-    if bool(options.data) != bool(options.predictions):
-        raise UserError("--data and --predictions belong together: queries are shown with both")
-    if options.raw and not options.data:
-        raise UserError("--raw: the pictures are shown of queries, which need --data and --predictions")
+    check_options(options)
     named = [split_row(item) for item in options.row] or [(options.run.name, options.run / "metrics.json")]
     # the page may lie in the run's folder, among what else was made of it
     inputs = {
@@ -262,6 +298,9 @@ def main() -> None:
         "--data": options.data,
         "--predictions": options.predictions,
         "--raw": options.raw,
+        "--mined": newest_checkpoint(options.mined) if options.mined and options.mined.is_dir() else options.mined,
+        "--query-embeddings": options.query_embeddings,
+        "--label-embeddings": options.label_embeddings,
     }
     out = claim(options.out, inputs, shared=("--raw",)) if options.out else None
     rows = read_rows(named, options.baselines)
@@ -277,6 +316,9 @@ def main() -> None:
                 pictures = data_uris(options.raw, options.split, [example.row for example in examples])
             for example in examples:
                 example.picture = pictures.get(example.row)
+    mined = mined_of(options) if options.mined else None
+    if mined:
+        print(f"\n{terminal_summary(mined)}")
     if out:
         page = Page(
             title=f"vixen: {options.run.name}",
@@ -288,6 +330,7 @@ def main() -> None:
             examples=examples,
             depth=options.depth,
             seed=options.seed,
+            mined=mined,
         )
         write_text(out, render(page))
         print(f"\nreport: {options.out.resolve()}")

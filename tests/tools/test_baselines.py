@@ -69,7 +69,7 @@ def test_inverse_propensity():
 
 
 def test_top_k_breaks_ties_by_index():
-    from baselines import top_k
+    from vixen_tools.ranking_file import top_k
 
     indices, scores = top_k(np.array([[1, 3, 3, 0, 3], [0, 0, 0, 0, 0]], np.float32), 3)
     assert indices.tolist() == [[1, 2, 4], [0, 1, 2]] and scores.tolist() == [[3, 3, 3], [0, 0, 0]]

@@ -33,6 +33,10 @@ CALLS = [
     "report.py --run %",
     "report.py --run RAW --row x=%",
     "report.py --run RAW --baselines %",
+    "report.py --run RAW --data d --mined %",
+    "split_dataset.py --data % --out o",
+    "augment_grid.py --data % --model m",
+    "bench/time_to_accuracy.py --set a=% --model m --out o",
     "bench_search.py --corpus % --queries %",
 ]
 

@@ -32,6 +32,7 @@ class World:
     run: Path
     predictions: Path
     official: Path
+    mined: Path
 
     def snapshot(self) -> dict[str, object]:
         """Every file's bytes, links as links."""
@@ -46,7 +47,15 @@ class World:
 def world(tools, raw, tmp_path_factory) -> World:
     root = tmp_path_factory.mktemp("world")
     world = World(
-        root, root / "raw", root / "model", root / "data.h5", root / "images.h5", root / "run", root / "predictions.h5", root / "official"
+        root,
+        root / "raw",
+        root / "model",
+        root / "data.h5",
+        root / "images.h5",
+        root / "run",
+        root / "predictions.h5",
+        root / "official",
+        root / "mined.h5",
     )
     shutil.move(raw, world.raw)
     (world.raw / "images").mkdir()
@@ -65,6 +74,9 @@ def world(tools, raw, tmp_path_factory) -> World:
         file.attrs["created_by"] = "vixen 0.1.0"
         file["indices"] = np.array([[0, 1], [1, 2]])
         file["scores"] = np.zeros((2, 2), np.float32)
+    with h5py.File(world.mined, "w") as file:
+        file.attrs["created_by"] = "vixen mine 0.1.0"
+        file["negatives"], file["scores"] = np.array([[1], [2], [0], [-1]]), np.array([[0.5], [0.5], [0.5], [-np.inf]], np.float32)
     world.official.mkdir()
     for stem, rows in (("lbl", 3), ("trn", 2), ("tst", 2)):
         (world.official / f"{stem}.raw.txt").write_text("red car\n" * rows)
@@ -125,6 +137,37 @@ TOOLS_WITH_OUTPUTS = [
         lambda w: [w.data, w.predictions, w.run / "metrics.json", w.run / "config.ini", w.run / "metrics.jsonl", w.raw / "tst.jsonl"],
         lambda w: [],
         lambda w: w.raw,
+    ),
+    Tool(
+        "report.py",
+        lambda w: ["--run", w.run, "--data", w.data, "--mined", w.mined, "--split", "train", "--raw", w.raw],
+        lambda w: [w.data, w.mined, w.run / "metrics.json", w.raw / "trn.json.gz"],
+        lambda w: [],
+        lambda w: w.raw,
+    ),
+    Tool("split_dataset.py", lambda w: ["--data", w.data, "--share", 0.5], lambda w: [w.data]),
+    Tool(
+        "augment_grid.py",
+        lambda w: ["--data", w.data, "--model", w.model],
+        lambda w: [w.data, w.model / "config.json"],
+        lambda w: [w.model],
+        works=False,
+    ),
+    Tool(
+        "bench/sentence_transformers_run.py",
+        lambda w: ["--data", w.data, "--model", w.model, "--seconds", 1],
+        lambda w: [w.data, w.model / "config.json"],
+        lambda w: [w.model],
+        works=False,
+    ),
+    Tool(
+        "bench/time_to_accuracy.py",
+        lambda w: ["--binary", "/bin/false", "--model", w.model, "--set", f"a={w.data},{w.run / 'config.ini'}"],
+        lambda w: [w.data, w.run / "config.ini", w.model / "config.json"],
+        lambda w: [w.model],
+        works=False,
+        folder=True,
+        keeps_others=True,
     ),
     Tool("fetch_model.py", lambda w: [w.model], lambda w: [], lambda w: [w.model], folder=True),
     Tool(

@@ -33,3 +33,11 @@ def finite(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"'{text[:40]}' found, expected a finite number")
     return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    value = finite(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]} found, expected a number from 0 to 1")
+    return value

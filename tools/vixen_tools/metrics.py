@@ -9,6 +9,7 @@ import numpy as np
 
 PLACES = (1, 2, 3, 4, 5)
 RECALL_PLACES = (10, 100)
+DECILES = 10
 
 
 def inverse_propensity(counts: np.ndarray, n_train: int, a: float, b: float) -> np.ndarray:
@@ -57,6 +58,44 @@ def ranking_metrics(predicted: np.ndarray, offsets: np.ndarray, values: np.ndarr
     precision = np.cumsum(hits, axis=1) / np.arange(1, width + 1)
     out["MAP"] = np.divide((precision * hits).sum(1), truths, out=np.zeros(n), where=truths > 0).mean()
     return {key: 100 * float(value) for key, value in out.items()}
+
+
+def deciles_of(counts: np.ndarray) -> np.ndarray:
+    """int64 [L]: the tenth of the labels that each belongs to, rarest first, ties by number: as the program's tables have them.
+
+    counts [L]: training queries of each label.
+    """
+    order = np.argsort(counts, kind="stable")
+    decile = np.empty(len(counts), np.int64)
+    decile[order] = np.arange(len(counts)) * DECILES // max(len(counts), 1)
+    return decile
+
+
+def decile_metrics(predicted: np.ndarray, offsets: np.ndarray, values: np.ndarray, counts: np.ndarray) -> list[dict[str, float]]:
+    """Of each tenth of the labels by training frequency: labels, least and most count, true pairs, percent of these within the first 5
+    and 100 (R@5, R@100), and the percent points of P@5 that it brings. predicted, offsets, values as ranking_metrics()."""
+    hits, decile = find_hits(predicted, offsets, values, len(counts)), deciles_of(counts)
+    pairs = np.bincount(decile[values], minlength=DECILES)
+
+    def found(k: int) -> np.ndarray:
+        return np.bincount(decile[predicted[:, :k][hits[:, :k]]], minlength=DECILES)
+
+    five, hundred = found(5), found(100)
+    rows = []
+    for i in np.unique(decile).tolist():
+        of = counts[decile == i]
+        rows.append(
+            {
+                "labels": len(of),
+                "least": int(of.min()),
+                "most": int(of.max()),
+                "pairs": int(pairs[i]),
+                "R@5": 100 * _ratio(five[i], pairs[i]),
+                "R@100": 100 * _ratio(hundred[i], pairs[i]),
+                "P@5 part": 100 * _ratio(five[i], 5 * len(predicted)),
+            }
+        )
+    return rows
 
 
 def _best_weights(offsets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -22,8 +22,10 @@ from .errors import UserError
 MARKER = ".vixen.json"
 TSV_HEAD = b"query\tquery_text\trank\tlabel\tlabel_text\tscore\n"
 GENERATOR = '<meta name="generator" content="vixen'
+SVG_GENERATOR = '<svg data-generator="vixen'
 _TOOLS = (
     "add_prompts",
+    "augment_grid",
     "baselines",
     "bench_search",
     "compact_images",
@@ -35,6 +37,9 @@ _TOOLS = (
     "prepare_dataset",
     "report",
     "seed_study",
+    "sentence_transformers_run",
+    "split_dataset",
+    "time_to_accuracy",
     "world_study",
 )
 _MAKER = re.compile(rf"(?:vixen(?: [a-z]+)?|(?:{'|'.join(_TOOLS)})\.py) \d+\.\d+\.\d+\b")
@@ -121,7 +126,7 @@ def made_by_vixen(path: Path) -> bool:
     """Whether a file's content says that vixen or one of its tools wrote it; so does a file without content."""
     with open(path, "rb") as file:
         head = file.read(4096)
-    if not head or head.startswith(TSV_HEAD):
+    if not head or head.startswith((TSV_HEAD, SVG_GENERATOR.encode())):
         return True
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return _hdf5_maker(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 from pathlib import Path
 
 from .errors import UserError
@@ -35,3 +36,21 @@ def mpi_environment(*, without: tuple[str, ...] = ()) -> dict[str, str]:
     lines = (ROOT / "launch" / "mpi.env").read_text().splitlines()
     wanted = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     return {**{name: value for name, value in wanted.items() if name not in without}, **os.environ}
+
+
+def run_vixen(binary: Path, *words: object, ok: tuple[int, ...] = (0,), log: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the program. log: a file that its standard error is appended to. UserError with its last line where it fails."""
+    command = [str(binary), *map(str, words)]
+    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if log is not None:
+        with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"$ {' '.join(command)}\n{result.stderr}")
+    if result.returncode not in ok:
+        raise failure(command, result.returncode, result.stderr)
+    return result
+
+
+def failure(command: list[str], code: int, errors: str) -> UserError:
+    """What a process said last of why it ended."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return UserError(f"{' '.join(command)}: ended with exit code {code}: {lines[-1] if lines else 'without a word'}")

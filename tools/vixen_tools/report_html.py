@@ -8,6 +8,9 @@ from html import escape
 from typing import Any
 
 from . import VERSION
+from .mined_html import STYLE as MINED_STYLE
+from .mined_html import section as mined_section
+from .mined_statistics import MinedStatistics
 from .outputs import GENERATOR
 
 STYLE = """
@@ -25,7 +28,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 10
 th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; font-size: 13px; }
 td.best { font-weight: 700; } tr.ours td { background: var(--right-back); }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 12px; }
+td.words, th.words { text-align: left; white-space: normal; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(310px, 100%), 1fr)); gap: 12px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px; display: flex; gap: 12px; }
 .card img { width: 64px; height: 64px; flex: none; background: #fff; border-radius: 6px; border: 1px solid var(--line); }
 .card h3 { margin: 0 0 6px; font-size: 15px; overflow-wrap: anywhere; }
@@ -64,6 +68,7 @@ class Page:
     examples: list
     depth: int
     seed: int
+    mined: MinedStatistics | None = None
 
 
 def render(page: Page) -> str:
@@ -72,10 +77,13 @@ def render(page: Page) -> str:
         parts += ["<h2>Loss</h2>", loss_curve(page.log)]
     if page.examples:
         parts += ["<h2>Test queries</h2>", gallery(page)]
+    if page.mined:
+        parts.append(mined_section(page.mined, page.seed))
+    style = STYLE + MINED_STYLE if page.mined else STYLE
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR} {VERSION}">'
         f'<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
+        f"<title>{escape(page.title)}</title><style>{style}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
     )
 
 
