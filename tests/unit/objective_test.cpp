@@ -35,7 +35,7 @@ Batch batch(int64_t m, uint64_t seed) {
 std::vector<at::Tensor> last_partners(const Objective& objective, const at::Tensor& dense) {
   std::vector<at::Tensor> draws;
   for (const DrawSpec& spec : objective.draws()) {
-    const auto table = (spec.axis == DrawAxis::kQueries ? dense : dense.t()).to(at::kLong);
+    const auto table = (spec.side == Side::kQueries ? dense : dense.t()).to(at::kLong);
     const auto places = table * at::arange(1, table.size(1) + 1);
     draws.push_back(std::get<0>(places.max(1)) - 1);
   }
