@@ -61,6 +61,7 @@ Objective::Counts Objective::count(Side side) const {
     counts.made = std::max(counts.made, spec.matrices);
     counts.reads_most = std::max<int64_t>(counts.reads_most, int64_t{spec.reads_s} + int64_t{spec.reads_f});
     counts.passes += spec.passes;
+    counts.kept_bytes += spec.kept_bytes;
   }
   counts.read = int64_t{s} + int64_t{f};
   return counts;
@@ -88,6 +89,10 @@ double Objective::traffic_bytes(int64_t b, int64_t m) const {
 int64_t Objective::row_bytes(Side side, int64_t columns) const {
   const auto counts = count(side);
   return std::max((counts.read + counts.made) * kFloat + kMask, (counts.read + counts.reads_most) * kFloat) * columns;
+}
+
+int64_t Objective::kept_row_bytes(Side side) const {
+  return count(side).kept_bytes;
 }
 
 double Objective::row_flops(Side side, int64_t columns, int64_t d) const {

@@ -74,15 +74,17 @@ class Objective {
   double flops(int64_t b, int64_t m, int64_t d) const;
   double traffic_bytes(int64_t b, int64_t m) const;
 
-  // The same of one row of a side, with `columns` scores, where rows are evaluated block by block.
+  // The same of one row of a side, with `columns` scores, where rows are evaluated block by block; kept: of each row
+  // whose block is done, until the sums over all rows are known.
   int64_t row_bytes(Side side, int64_t columns) const;
+  int64_t kept_row_bytes(Side side) const;
   double row_flops(Side side, int64_t columns, int64_t d) const;
   double row_traffic_bytes(Side side, int64_t columns) const;
 
  private:
-  // Over the terms of a side: matrices read, and the most that one of them makes or reads; passes.
+  // Over the terms of a side: matrices read, and the most that one of them makes or reads; the rest are sums.
   struct Counts {
-    int64_t read = 0, made = 0, reads_most = 0, passes = 0;
+    int64_t read = 0, made = 0, reads_most = 0, passes = 0, kept_bytes = 0;
   };
   Counts count(Side side) const;
 

@@ -10,6 +10,22 @@
 
 namespace vixen {
 
+ObjectiveWay objective_way(const Config& config, const Objective& objective, int64_t columns) {
+  if (config.train.objective != ObjectiveWay::kAuto) return config.train.objective;
+  return objective.bytes(config.train.batch_size, columns) > kReplicatedBytes ? ObjectiveWay::kSharded
+                                                                              : ObjectiveWay::kReplicated;
+}
+
+int64_t partial_bytes(const Objective& objective, int64_t b, int64_t m, int64_t all_b, int64_t all_m,
+                      int64_t block_bytes) {
+  const auto block = [&](Side side, int64_t rows, int64_t columns) {
+    const int64_t row = objective.row_bytes(side, columns);
+    return std::max(row, std::min(rows * row, block_bytes));
+  };
+  return std::max(block(Side::kQueries, b, all_m), block(Side::kColumns, m, all_b)) +
+         b * objective.kept_row_bytes(Side::kQueries) + m * objective.kept_row_bytes(Side::kColumns);
+}
+
 at::Tensor pair_starts(const at::Tensor& positives, int64_t b) {
   return at::searchsorted(positives.select(0, 0), at::arange(b + 1, at::kLong));
 }

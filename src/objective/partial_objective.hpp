@@ -14,6 +14,17 @@ namespace vixen {
 /// What blocks of scores, with what is made from them, take at most (one row may take more).
 inline constexpr int64_t kScoreBlockBytes = int64_t{256} << 20;
 
+/// With train.objective = auto, what Objective::bytes() may be of the whole batch for every rank to evaluate all of it.
+inline constexpr int64_t kReplicatedBytes = 1'000'000'000;
+/// How batches of `columns` label columns are evaluated: kReplicated or kSharded, as train.objective says or by size.
+/// The same for every number of ranks.
+ObjectiveWay objective_way(const Config& config, const Objective& objective, int64_t columns);
+
+/// Bytes that a rank with b of B queries and m of M label columns holds at the fullest moment of a PartialObjective,
+/// beyond its input and result.
+int64_t partial_bytes(const Objective& objective, int64_t b, int64_t m, int64_t all_b, int64_t all_m,
+                      int64_t block_bytes = kScoreBlockBytes);
+
 /// Where the pairs of each query begin in `positives` [2, P] (host), and where the last ones end: int64 [B + 1] host.
 at::Tensor pair_starts(const at::Tensor& positives, int64_t b);
 

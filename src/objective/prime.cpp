@@ -100,7 +100,8 @@ std::unique_ptr<Objective> make_prime(const LossConfig& config) {
                                                          .reads_f = true,
                                                          .weight = config.regulariser_weight,
                                                          .matrices = 1,
-                                                         .passes = 15},
+                                                         .passes = 15,
+                                                         .kept_bytes = kept_bytes(config)},
                                                 config));
   return std::make_unique<Objective>(std::move(terms), kDraws);
 }

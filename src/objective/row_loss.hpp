@@ -22,8 +22,13 @@ struct Negatives {
 /// The K columns of the highest scores among those that are not relevant.
 Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& mask, int64_t k);
 
+/// What a term keeps of a row's negatives, columns and slopes, and of its positive.
+inline int64_t kept_bytes(const LossConfig& config) {
+  return (config.negatives + 1) * 12;
+}
+
 /// Section 4, steps 1-5, of the one matrix that `spec` reads: the mean over the rows that have a positive.
-/// spec.matrices and spec.passes are filled in.
+/// What it costs is filled in.
 std::unique_ptr<Term> row_loss_term(TermSpec spec, const LossConfig& config);
 
 }  // namespace vixen

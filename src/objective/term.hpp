@@ -62,7 +62,9 @@ struct TermSpec {
   int draw = kOwnColumn;       // the objective's draw that names each row's positive; kOwnColumn: row i's is i
   bool reads_s = true, reads_f = false;
   double weight = 1;
-  int64_t matrices = 0, passes = 0;  // [R, C] float32 that look() makes at once; element-wise passes, gradients' too
+  // What it costs: [R, C] float32 that look() makes at once; element-wise passes over such, those of gradients
+  // included; bytes a row that wait for the sums.
+  int64_t matrices = 0, passes = 0, kept_bytes = 0;
 };
 
 class Term {

@@ -55,6 +55,7 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, std::vect
                                                .store = store,
                                                .encoder = *encoder,
                                                .objective = *objective,
+                                               .way = memory.objective,
                                                .prototypes = prototypes.get(),
                                                .bank = *bank,
                                                .label_bank = label_bank.get(),
