@@ -44,8 +44,11 @@ std::optional<ObjectiveTiming> bench_objective(const Config& config, ObjectiveWa
     return to_device(x / x.norm(2, 1, true), comm.device());
   };
   const auto plan = one_label_each(*objective, b, m);
-  ObjectiveInput input{rows(b), rows(m), objective->uses_prototypes() ? rows(m) : at::Tensor(),
-                       to_device(plan.positives, comm.device())};
+  ObjectiveInput input{rows(b),
+                       rows(m),
+                       objective->uses_prototypes() ? rows(m) : at::Tensor(),
+                       to_device(plan.positives, comm.device()),
+                       {}};
   for (const auto& draw : plan.draws) input.draws.push_back(to_device(draw, comm.device()));
   const auto once = [&] { settle(evaluate_batch(*objective, way, input, plan, comm).loss); };
 

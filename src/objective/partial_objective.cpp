@@ -106,10 +106,10 @@ void PartialObjective::add_gradients(const Block& block, const std::vector<at::T
   at::Tensor grad_s, grad_f;  // [rows, C]
   for (size_t i = 0; i < block.found.size(); ++i) {
     if (!block.found[i]) continue;
-    const auto grad = block.found[i]->gradients(totals[i]);
+    auto grad = block.found[i]->gradients(totals[i]);
     const double weight = objective_.terms()[i]->spec().weight;
-    if (grad.s.defined()) grad_s = weighted_sum(grad_s, grad.s, weight);
-    if (grad.f.defined()) grad_f = weighted_sum(grad_f, grad.f, weight);
+    add_weighted(grad_s, std::move(grad.s), weight);
+    add_weighted(grad_f, std::move(grad.f), weight);
   }
   const auto own = [&](const at::Tensor& x) { return x.narrow(0, block.rows.begin, block.rows.size()); };
   const auto add = [&](const at::Tensor& grad, const at::Tensor& labels, const at::Tensor& grad_labels) {

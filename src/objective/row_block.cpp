@@ -49,4 +49,13 @@ at::Tensor weighted_sum(const at::Tensor& sum, const at::Tensor& value, double w
   return sum.defined() ? sum + weighted : weighted;
 }
 
+void add_weighted(at::Tensor& sum, at::Tensor grad, double weight) {
+  if (!grad.defined()) return;
+  if (weight != 1) grad.mul_(weight);
+  if (sum.defined())
+    sum.add_(grad);
+  else
+    sum = grad.contiguous();
+}
+
 }  // namespace vixen

@@ -22,5 +22,7 @@ at::Tensor positives_of(const TermSpec& term, const ObjectiveInput& input, const
 
 /// sum + weight x value; an undefined sum is 0. With weight 1 nothing is multiplied.
 at::Tensor weighted_sum(const at::Tensor& sum, const at::Tensor& value, double weight);
+/// The same in place, where there is a sum; an undefined grad is 0, a defined one is used up. sum becomes contiguous.
+void add_weighted(at::Tensor& sum, at::Tensor grad, double weight);
 
 }  // namespace vixen

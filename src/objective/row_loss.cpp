@@ -108,7 +108,7 @@ Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& mask, in
 std::unique_ptr<Term> row_loss_term(TermSpec spec, const LossConfig& config) {
   spec.matrices = 1;  // the masked copy
   spec.passes = 8;    // masked copy, top-k, gradient and its sum
-  spec.kept_bytes = kept_bytes(config);
+  spec.kept_bytes = kept_negatives_bytes(config);
   return std::make_unique<RowLoss>(spec, config);
 }
 

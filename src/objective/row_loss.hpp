@@ -23,7 +23,7 @@ struct Negatives {
 Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& mask, int64_t k);
 
 /// What a term keeps of a row's negatives, columns and slopes, and of its positive.
-inline int64_t kept_bytes(const LossConfig& config) {
+inline int64_t kept_negatives_bytes(const LossConfig& config) {
   return (config.negatives + 1) * 12;
 }
 

@@ -73,8 +73,8 @@ class Term {
   virtual ~Term() = default;
 
   const TermSpec& spec() const { return spec_; }
-  /// positive int64 [R]: the column that is drawn for each row; -1: none, where the side has
-  /// gaps. R may be 0.
+  /// positive int64 [R]: the column that is drawn for each row; -1: none, where the side
+  /// has gaps. R may be 0.
   virtual std::unique_ptr<TermRows> look(const RowBlock& block, const at::Tensor& positive) const = 0;
   /// Scalar: the term of the whole batch from the sums over all its rows, without its weight.
   virtual at::Tensor value(const at::Tensor& totals, const SideShape& side) const = 0;

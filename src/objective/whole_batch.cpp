@@ -2,7 +2,7 @@
 //   S = q u^T, F = q z^T [B, M]
 #include <ATen/ATen.h>
 
-#include <array>
+#include <utility>
 
 #include "objective/objective.hpp"
 #include "objective/row_block.hpp"
@@ -35,18 +35,6 @@ std::vector<std::unique_ptr<TermRows>> look(const Objective& objective, const Ob
   return found;
 }
 
-// sum += weight x grad, in the layout [B, M]; grad is used up. With weight 1 nothing is multiplied: to the bit the sum
-// of the terms.
-void add(at::Tensor& sum, at::Tensor grad, const TermSpec& term) {
-  if (!grad.defined()) return;
-  if (term.weight != 1) grad.mul_(term.weight);
-  if (term.asks == Side::kColumns) grad = grad.t();
-  if (sum.defined())
-    sum.add_(grad);
-  else
-    sum = grad.contiguous();
-}
-
 }  // namespace
 
 ObjectiveResult Objective::evaluate(const ObjectiveInput& input) const {
@@ -63,8 +51,10 @@ ObjectiveResult Objective::evaluate(const ObjectiveInput& input) const {
     result.loss = weighted_sum(result.loss, result.terms.back().value, term.weight);
     auto grad = found[i]->gradients(totals);
     found[i].reset();
-    add(grad_s, std::move(grad.s), term);
-    add(grad_f, std::move(grad.f), term);
+    for (const auto& [sum, part] : {std::pair(&grad_s, &grad.s), {&grad_f, &grad.f}}) {
+      if (part->defined() && term.asks == Side::kColumns) *part = part->t();
+      add_weighted(*sum, std::move(*part), term.weight);
+    }
   }
   result.grad_q = grad_s.matmul(u);
   result.grad_u = grad_s.t().matmul(q);

@@ -178,9 +178,9 @@ TEST_P(EveryObjective, RanksAndBlocksAddUpToTheWholeBatch) {
     for (const auto dtype : {at::kDouble, at::kFloat}) {
       for (const int64_t m : {kQueries, kQueries + 8}) {
         const auto input = large_input(*made, kQueries, m, kWidth, dtype);
-        if (m > kQueries && !fixed)
-          for (size_t i = 0; i < input.draws.size(); ++i)
-            EXPECT_EQ(input.draws[i].min().item<int64_t>() < 0, made->draws()[i].side == Side::kColumns) << "gaps";
+        for (size_t i = 0; m > kQueries && i < input.draws.size(); ++i) {
+          EXPECT_EQ(input.draws[i].min().item<int64_t>() < 0, made->draws()[i].side == Side::kColumns) << "gaps";
+        }
         const auto expected = made->evaluate(input);
         const double rounding = dtype == at::kDouble ? 1e-12 : 2e-6;
         for (const int world_size : {1, 2, 3, 4, 31}) {  // 31: ranks without queries
@@ -237,7 +237,7 @@ TEST_P(EveryObjective, TakesTheMemoryThatItStates) {
   });
   const auto stated = partial_bytes(*made, kQueries, kColumns, kQueries, kColumns, kBlock);
   const int64_t gradients = (kQueries + kColumns * (made->uses_prototypes() ? 2 : 1)) * kWidth * 4;
-  EXPECT_NEAR(blocks / static_cast<double>(stated + gradients), 1, 0.25);
+  EXPECT_NEAR(blocks / static_cast<double>(stated + gradients), 1, 0.15);
   EXPECT_LT(blocks, 0.3 * whole);
 }
 
