@@ -52,6 +52,10 @@ class Communicator {
   /// ranks).
   virtual at::Tensor all_gather_rows(const at::Tensor& local, std::span<const int64_t> rows) = 0;
 
+  /// tensor [sum n_r, ...] of every rank -> [n of this rank, ...]: the sum over ranks of the rows that are this rank's,
+  /// where `rows` holds n_r for every rank (same on all ranks). dtypes as all_reduce_sum; `tensor` is left as it is.
+  virtual at::Tensor reduce_scatter_rows(const at::Tensor& tensor, std::span<const int64_t> rows) = 0;
+
   /// rows of `send` [sum send_rows, ...] go to ranks 0..W-1 in order; returns what came in, in rank order
   /// [sum receive_rows, ...]. Any dtype.
   virtual at::Tensor all_to_all_rows(const at::Tensor& send, std::span<const int64_t> send_rows,

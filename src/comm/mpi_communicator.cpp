@@ -50,6 +50,25 @@ void check_tensor(const at::Tensor& tensor, const char* name) {
               "{}: a contiguous CPU tensor is needed", name);
 }
 
+void check_sum_type(at::ScalarType type, const char* name) {
+  VIXEN_CHECK(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf ||
+                  type == at::kInt || type == at::kLong,
+              "{} of {}", name, at::toString(type));
+}
+
+// The sum in rank order of what at least two ranks gave; narrow types are summed in float32, and stay in it.
+template <typename PartOf>
+at::Tensor sum_in_rank_order(int ranks, PartOf part_of) {
+  const auto part = [&](int rank) {
+    const at::Tensor values = part_of(rank);
+    const bool narrow_type = values.scalar_type() == at::kBFloat16 || values.scalar_type() == at::kHalf;
+    return narrow_type ? values.to(at::kFloat) : values;
+  };
+  at::Tensor sum = at::add(part(0), part(1));
+  for (int rank = 2; rank < ranks; ++rank) sum.add_(part(rank));
+  return sum;
+}
+
 class MpiCommunicator;
 
 // One sum over ranks in flight: the first piece's slices travel from start() on, the rest is done by wait().
@@ -129,6 +148,55 @@ class MpiCommunicator final : public Communicator {
       transfer.send(bytes_of(local), static_cast<size_t>(local.size(0) * width), (rank_ + step) % world_size_, tag);
     }
     transfer.wait();
+    return out;
+  }
+
+  at::Tensor reduce_scatter_rows(const at::Tensor& tensor, std::span<const int64_t> rows) override {
+    check_tensor(tensor, "reduce_scatter_rows");
+    check_sum_type(tensor.scalar_type(), "reduce_scatter_rows");
+    VIXEN_CHECK(std::ssize(rows) == world_size_ && tensor.dim() >= 1 &&
+                    std::accumulate(rows.begin(), rows.end(), int64_t{0}) == tensor.size(0),
+                "reduce_scatter_rows: {} rows, counts [{}]", tensor.dim() ? tensor.size(0) : 0, fmt::join(rows, ", "));
+    if (world_size_ == 1) return tensor;
+    const c10::NoGradGuard no_gradient;
+    const int64_t width = row_bytes(tensor), row_elements = width / static_cast<int64_t>(tensor.element_size());
+    std::vector<int64_t> first(1, 0);  // of each rank's rows
+    for (const int64_t n : rows) first.push_back(first.back() + n);
+    at::Tensor out = empty_rows_like(tensor, rows[static_cast<size_t>(rank_)]);
+    if (width == 0) return out;
+    // A piece holds some rows of every rank: what arrives, one part a rank, stays within kSumPiece elements.
+    const int64_t piece_rows = std::max<int64_t>(1, kSumPiece / (row_elements * world_size_));
+    const int64_t most = *std::max_element(rows.begin(), rows.end());
+    const int tag = next_tag();
+    const std::string name = next_name("reduce_scatter_rows");
+    for (int64_t begin = 0; begin < most; begin += piece_rows) {
+      const auto slice_of = [&](int rank) {
+        const int64_t n = rows[static_cast<size_t>(rank)];
+        return RowRange{std::min(begin, n), std::min(begin + piece_rows, n)};
+      };
+      const auto rows_from = [&](int rank) {
+        return tensor.narrow(0, first[static_cast<size_t>(rank)] + slice_of(rank).begin, slice_of(rank).size());
+      };
+      const RowRange own = slice_of(rank_);
+      std::vector<at::Tensor> parts;
+      const auto transfer = begin_owned(name);
+      transfer->keep(tensor);
+      for (int peer = 0; peer < world_size_; ++peer) {
+        parts.push_back(peer == rank_ ? rows_from(rank_) : empty_rows_like(tensor, own.size()));
+        if (peer == rank_) continue;
+        transfer->keep(parts.back());
+        transfer->receive(bytes_of(parts.back()), static_cast<size_t>(own.size() * width), peer, tag);
+      }
+      for (int step = 1; step < world_size_; ++step) {
+        const int peer = (rank_ + step) % world_size_;
+        transfer->send(bytes_of(rows_from(peer)), static_cast<size_t>(slice_of(peer).size() * width), peer, tag);
+      }
+      transfer->wait();
+      if (own.size() > 0)
+        out.narrow(0, own.begin, own.size()).copy_(sum_in_rank_order(world_size_, [&](int rank) {
+          return parts[static_cast<size_t>(rank)];
+        }));
+    }
     return out;
   }
 
@@ -340,10 +408,7 @@ class MpiCommunicator final : public Communicator {
 };
 
 MpiSum::MpiSum(MpiCommunicator& comm, at::Tensor tensor) : comm_(comm), flat_(tensor.view({-1})), tag_(0) {
-  const auto type = flat_.scalar_type();
-  VIXEN_CHECK(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf ||
-                  type == at::kInt || type == at::kLong,
-              "all_reduce_sum of {}", at::toString(type));
+  check_sum_type(flat_.scalar_type(), "all_reduce_sum");
   if (comm_.world_size() == 1) {
     begin_ = flat_.numel();
     return;
@@ -382,14 +447,7 @@ void MpiSum::finish_piece() {
   const int ranks = comm_.world_size(), own = comm_.rank();
   transfer_->wait();
   at::Tensor target = piece_.narrow(0, slice_.begin, slice_.size());
-  const bool narrow_type = flat_.scalar_type() == at::kBFloat16 || flat_.scalar_type() == at::kHalf;
-  const auto part = [&](int rank) {
-    at::Tensor values = rank == own ? target : parts_.select(0, rank);
-    return narrow_type ? values.to(at::kFloat) : values;
-  };
-  at::Tensor sum = at::add(part(0), part(1));
-  for (int rank = 2; rank < ranks; ++rank) sum.add_(part(rank));
-  target.copy_(sum);
+  target.copy_(sum_in_rank_order(ranks, [&](int rank) { return rank == own ? target : parts_.select(0, rank); }));
   if (small()) return;
 
   const auto element = static_cast<int64_t>(flat_.element_size());

@@ -36,7 +36,7 @@ ncclDataType_t nccl_type(at::ScalarType type) {
     case at::kLong:
       return ncclInt64;
     default:
-      VIXEN_CHECK(false, "all_reduce_sum of {}", at::toString(type));
+      VIXEN_CHECK(false, "a sum over ranks of {}", at::toString(type));
   }
   return ncclFloat32;
 }
@@ -165,6 +165,40 @@ class NcclCommunicator final : public Communicator {
         VIXEN_NCCL_CALL(ncclBroadcast(peer == own ? bytes_of(local) : target, target, bytes, ncclInt8,
                                       static_cast<int>(peer), comm, stream));
         target += bytes;
+      }
+    });
+    return out;
+  }
+
+  at::Tensor reduce_scatter_rows(const at::Tensor& tensor, std::span<const int64_t> rows) override {
+    check_tensor(tensor, "reduce_scatter_rows");
+    VIXEN_CHECK(std::ssize(rows) == world_size() && tensor.dim() >= 1 &&
+                    std::accumulate(rows.begin(), rows.end(), int64_t{0}) == tensor.size(0),
+                "reduce_scatter_rows: {} rows, counts [{}]", tensor.dim() ? tensor.size(0) : 0, fmt::join(rows, ", "));
+    if (world_size() == 1) return tensor;
+    const c10::cuda::CUDAGuard guard(gpu_);
+    const auto own = static_cast<size_t>(rank());
+    const ncclDataType_t type = nccl_type(tensor.scalar_type());
+    at::Tensor out = empty_rows_like(tensor, rows[own]);
+    const size_t width = row_bytes(tensor);
+    if (tensor.numel() == 0) return out;
+    const size_t row_elements = width / tensor.element_size();
+    const cudaStream_t stream = current();
+    const bool even = std::all_of(rows.begin(), rows.end(), [&](int64_t n) { return n == rows[0]; });
+    watcher_->enqueue("reduce_scatter_rows", stream, [&](ncclComm_t comm) {
+      if (even) {
+        VIXEN_NCCL_CALL(ncclReduceScatter(bytes_of(tensor), bytes_of(out), static_cast<size_t>(rows[0]) * row_elements,
+                                          type, ncclSum, comm, stream));
+        return;
+      }
+      // Uneven shards: one reduction a rank, all in one group. Only the root's target is written.
+      const char* source = bytes_of(tensor);
+      for (size_t peer = 0; peer < rows.size(); ++peer) {
+        const size_t elements = static_cast<size_t>(rows[peer]) * row_elements;
+        if (elements == 0) continue;
+        VIXEN_NCCL_CALL(ncclReduce(source, peer == own ? bytes_of(out) : nullptr, elements, type, ncclSum,
+                                   static_cast<int>(peer), comm, stream));
+        source += elements * tensor.element_size();
       }
     });
     return out;

@@ -19,6 +19,7 @@ class OneRank : public Communicator {
   void all_reduce_sum(at::Tensor) override {}
   std::unique_ptr<CommHandle> all_reduce_sum_async(at::Tensor) override { return std::make_unique<Done>(); }
   at::Tensor all_gather_rows(const at::Tensor& local, std::span<const int64_t>) override { return local; }
+  at::Tensor reduce_scatter_rows(const at::Tensor& tensor, std::span<const int64_t>) override { return tensor; }
   at::Tensor all_to_all_rows(const at::Tensor& send, std::span<const int64_t>, std::span<const int64_t>) override {
     return send;
   }

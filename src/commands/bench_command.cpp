@@ -1,6 +1,6 @@
 // vixen bench: times the parts of a configuration and prints each one's share of what the machine can do.
 //   With --data.path and --model.path: first passes, training step by phase, search. Always: matrix products, kernels,
-//   collectives.
+//   collectives, the objective of a batch.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -16,6 +16,7 @@
 #include "bench/collective_bench.hpp"
 #include "bench/kernel_bench.hpp"
 #include "bench/machine_bench.hpp"
+#include "bench/objective_bench.hpp"
 #include "bench/search_bench.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
@@ -63,6 +64,30 @@ nlohmann::json collective_table(Communicator& comm) {
   return {{"all_reduce_seconds", times.all_reduce_seconds},
           {"all_reduce_bytes", kElements * 4},
           {"all_gather_seconds", times.all_gather_seconds}};
+}
+
+nlohmann::json objective_table(const Config& config, Communicator& comm) {
+  const auto mb = [](int64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  if (comm.rank() == 0)
+    print_out("objective {}, batch {} x {}, {} ranks\n", name_of(config.train.method), config.train.batch_size,
+              kObjectiveWidth, comm.world_size());
+  nlohmann::json table;
+  for (const auto way : {ObjectiveWay::kReplicated, ObjectiveWay::kSharded}) {
+    auto stage = std::make_unique<Stage>(fmt::format("time the {} objective", name_of(way)));
+    const auto timing = bench_objective(config, way, comm);
+    stage.reset();
+    if (comm.rank() == 0 && timing)
+      print_row(name_of(way), fmt::format("{:.2f} ms", timing->seconds * 1e3),
+                fmt::format("{:.1f} MB of tensors a rank, {:.1f} MB of them planned for scores", mb(timing->peak_bytes),
+                            mb(timing->planned_bytes)));
+    if (comm.rank() == 0 && !timing)
+      print_row(name_of(way), "not run", fmt::format("takes more than {:.0f} MB a rank", mb(kMostObjectiveBytes)));
+    if (timing)
+      table[name_of(way)] = {{"seconds", timing->seconds},
+                             {"peak_tensor_bytes", timing->peak_bytes},
+                             {"planned_bytes", timing->planned_bytes}};
+  }
+  return table;
 }
 
 nlohmann::json kernel_table(const Config& config, Communicator& comm) {
@@ -232,6 +257,7 @@ int bench_command(const Config& config, MpiSession& session) {
   report["machine"] = machine_table(*comm);
   report["kernels"] = kernel_table(config, *comm);
   report["collectives"] = collective_table(*comm);
+  report["objective"] = objective_table(config, *comm);
   if (!config.data.path.empty()) {
     const auto dataset = open_dataset(config);
     Trainer trainer(config, *dataset, label_weights(config, *dataset, *comm), comm);

@@ -86,6 +86,7 @@ struct TrainConfig {
   int64_t chunks = 0;                   // gradient caching: parts of a rank's batch; 0: what memory_gb asks for, else 1
   int64_t recompute_layers = -1;        // layers whose activations are recomputed; < 0: what memory_gb asks for, else 0
   TableHome tables = TableHome::kAuto;  // where query bank and centroids live; auto: what memory_gb asks for
+  ObjectiveWay objective = ObjectiveWay::kAuto;  // who evaluates which rows of the loss; auto: by its size
 };
 
 struct LossConfig {

@@ -105,6 +105,10 @@ enum class TableHome { kAuto, kDevice, kHost };  // train.tables
 template <>
 inline constexpr std::array kWords<TableHome> = {"auto", "device", "host"};
 
+enum class ObjectiveWay { kAuto, kReplicated, kSharded };  // train.objective
+template <>
+inline constexpr std::array kWords<ObjectiveWay> = {"auto", "replicated", "sharded"};
+
 enum class TieGradient { kHalf, kZero };  // loss.tie_gradient
 template <>
 inline constexpr std::array kWords<TieGradient> = {"half", "zero"};

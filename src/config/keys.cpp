@@ -216,8 +216,11 @@ std::vector<Key> make_keys() {
       {"train.tables", VIXEN_FIELD(train.tables), "", ours, {}, kPlanned, kNoFact,
        "Where the query bank and the centroids live: on the device, in host memory, or (auto) in host memory when the "
        "budget is short"},
+      {"train.objective", VIXEN_FIELD(train.objective), "", ours, {}, kPlanned, kNoFact,
+       "Who evaluates the loss of a batch: every rank all of it, or each rank its rows, block by block; auto: sharded where all "
+       "of it takes more than 1e9 bytes (prime: above about 7,400 queries)"},
 
-      {"loss.negatives", VIXEN_FIELD(loss.negatives), "labels", official, kAtLeast1, kSteps, kDecisive,
+      {"loss.negatives", VIXEN_FIELD(loss.negatives), "labels", official, kAtLeast1, kPlanned, kDecisive,
        "Hardest negatives of a row"},
       {"loss.margin_min", VIXEN_FIELD(loss.margin_min), "cosine", official, kCosineGap, kSteps, kDecisive,
        "Least margin between positive and negative"},

@@ -1,5 +1,7 @@
-// The table of objectives, and the costs that follow from their counts.
+// The table of objectives, and the costs that follow from their terms.
 #include "objective/objective.hpp"
+
+#include <algorithm>
 
 #include "base/check.hpp"
 
@@ -12,6 +14,7 @@ namespace vixen {
 namespace {
 
 constexpr int64_t kFloat = 4;
+constexpr int64_t kMask = 1;  // a byte an element: which columns are relevant
 
 double elements(int64_t b, int64_t m) {
   return static_cast<double>(b) * static_cast<double>(m);
@@ -35,17 +38,69 @@ std::unique_ptr<Objective> make_objective(const Config& config) {
   return make_objective(config.train.method, config.loss);
 }
 
+Objective::Objective(Terms terms, std::span<const DrawSpec> draws) : terms_(std::move(terms)), draws_(draws) {
+  VIXEN_CHECK(!terms_.empty(), "an objective without terms");
+}
+
+bool Objective::uses_prototypes() const {
+  return std::any_of(terms_.begin(), terms_.end(), [](const auto& term) { return term->spec().reads_f; });
+}
+
+bool Objective::asks(Side side) const {
+  return std::any_of(terms_.begin(), terms_.end(), [&](const auto& term) { return term->spec().asks == side; });
+}
+
+Objective::Counts Objective::count(Side side) const {
+  Counts counts;
+  bool s = false, f = false;
+  for (const auto& term : terms_) {
+    const TermSpec& spec = term->spec();
+    if (spec.asks != side) continue;
+    s = s || spec.reads_s;
+    f = f || spec.reads_f;
+    counts.made = std::max(counts.made, spec.matrices);
+    counts.reads_most = std::max<int64_t>(counts.reads_most, int64_t{spec.reads_s} + int64_t{spec.reads_f});
+    counts.passes += spec.passes;
+    counts.kept_bytes += spec.kept_bytes;
+  }
+  counts.read = int64_t{s} + int64_t{f};
+  return counts;
+}
+
 int64_t Objective::bytes(int64_t b, int64_t m) const {
-  constexpr int64_t kMask = 1;  // a byte an element: which columns are relevant
-  return (costs().matrices * kFloat + kMask) * b * m;
+  const auto queries = count(Side::kQueries), columns = count(Side::kColumns);
+  // While terms look: the scores, those of the label columns once more, transposed, and what a term makes.
+  const int64_t looking = queries.read + columns.read + std::max(queries.made, columns.made);
+  // Then one sum of gradients a matrix, and the next term's.
+  const int64_t summing = queries.read + std::max(queries.reads_most, columns.reads_most);
+  const int64_t masks = columns.read > 0 ? 2 : 1;
+  return std::max(looking * kFloat + masks * kMask, summing * kFloat) * b * m;
 }
 
 double Objective::flops(int64_t b, int64_t m, int64_t d) const {
-  return 2.0 * static_cast<double>(costs().products) * elements(b, m) * static_cast<double>(d);
+  // S and F, and two gradients of each.
+  return 2.0 * 3 * static_cast<double>(count(Side::kQueries).read) * elements(b, m) * static_cast<double>(d);
 }
 
 double Objective::traffic_bytes(int64_t b, int64_t m) const {
-  return static_cast<double>(costs().passes * kFloat) * elements(b, m);
+  return static_cast<double>((count(Side::kQueries).passes + count(Side::kColumns).passes) * kFloat) * elements(b, m);
+}
+
+int64_t Objective::row_bytes(Side side, int64_t columns) const {
+  const auto counts = count(side);
+  return std::max((counts.read + counts.made) * kFloat + kMask, (counts.read + counts.reads_most) * kFloat) * columns;
+}
+
+int64_t Objective::kept_row_bytes(Side side) const {
+  return count(side).kept_bytes;
+}
+
+double Objective::row_flops(Side side, int64_t columns, int64_t d) const {
+  return 2.0 * 3 * static_cast<double>(count(side).read) * elements(columns, d);
+}
+
+double Objective::row_traffic_bytes(Side side, int64_t columns) const {
+  return static_cast<double>(count(side).passes * kFloat) * static_cast<double>(columns);
 }
 
 }  // namespace vixen

@@ -1,7 +1,8 @@
-// What a training step minimises (docs/algorithm.md section 4): named terms and explicit gradients with respect to the
-// unit rows of the whole batch. A pure function over ATen: no communication, no autograd, the same on every rank. A new
-// objective is a file of this folder that defines make_NAME, and a row of config/objectives.inl.
+// What a training step minimises (docs/algorithm.md section 4): a weighted sum of terms, with explicit gradients with
+// respect to the unit rows of the whole batch. Pure functions over ATen: no communication, no autograd. A new objective
+// is a file of this folder that defines make_NAME, and a row of config/objectives.inl.
 //   B queries, M >= B label columns (the drawn positive of each query, then extra ones), D width
+//   S = q u^T, F = q z^T [B, M] scores
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,20 +14,18 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "objective/term.hpp"
 
 namespace vixen {
 
-/// Which side of the score matrix draws one true partner for each of its members.
-enum class DrawAxis {
-  kQueries,  ///< each query draws a column that is relevant to it: int64 [B]
-  kColumns,  ///< each column draws a query that it is relevant to: int64 [M], -1 where the batch has none
-};
-
-/// A draw that an objective asks of the batch plan. Draws with different keys are independent.
+/// A draw of one true partner for each member of a side, that an objective asks of the batch plan. Draws with different
+/// keys are independent.
 struct DrawSpec {
   const char* name;
   uint64_t key;  // high bits of the random counter; part of the results, never reused for another meaning
-  DrawAxis axis;
+  /// kQueries: each query draws a column that is relevant to it, int64 [B]. kColumns: each column draws a query that it
+  /// is relevant to, int64 [M], -1 where the batch has none.
+  Side side;
 };
 
 struct ObjectiveInput {
@@ -50,31 +49,47 @@ struct ObjectiveResult {
   at::Tensor grad_z;  // [M, D]; undefined without prototypes
 };
 
+using Terms = std::vector<std::unique_ptr<Term>>;
+
+/// Terms in the order in which they are added, and what the batch plan draws for them.
 class Objective {
  public:
-  virtual ~Objective() = default;
+  /// draws: in static storage.
+  explicit Objective(Terms terms, std::span<const DrawSpec> draws = {});
 
-  virtual ObjectiveResult evaluate(const ObjectiveInput& input) const = 0;
-
+  const Terms& terms() const { return terms_; }
+  std::span<const DrawSpec> draws() const { return draws_; }
   /// Whether it reads z: the run then keeps free vectors, centroids and the prototype network.
-  virtual bool uses_prototypes() const { return false; }
-  /// What the batch plan draws for it; must outlive the object.
-  virtual std::span<const DrawSpec> draws() const { return {}; }
+  bool uses_prototypes() const;
+  /// Whether a term has rows of this side.
+  bool asks(Side side) const;
 
-  /// Bytes held at the fullest moment of evaluate(), beyond its input and result.
+  /// The whole batch at once, on whichever rank asks: S, F and gradients of their size are held. Blocks of rows:
+  /// objective/partial_objective.hpp.
+  ObjectiveResult evaluate(const ObjectiveInput& input) const;
+
+  // What evaluate() costs: bytes held at its fullest moment, beyond its input and result; FLOPs of its matrix products;
+  // bytes that its element-wise passes over scores move.
   int64_t bytes(int64_t b, int64_t m) const;
-  /// Of its matrix products.
   double flops(int64_t b, int64_t m, int64_t d) const;
-  /// Bytes that its element-wise passes over scores move.
   double traffic_bytes(int64_t b, int64_t m) const;
 
- protected:
-  /// Counted in the objective's own file: float32 [B, M] matrices held at once; B x M x D products of a step, those of
-  /// the gradients included; element-wise passes over a [B, M] matrix.
-  struct Costs {
-    int64_t matrices, products, passes;
+  // The same of one row of a side, with `columns` scores, where rows are evaluated block by block; kept: of each row
+  // whose block is done, until the sums over all rows are known.
+  int64_t row_bytes(Side side, int64_t columns) const;
+  int64_t kept_row_bytes(Side side) const;
+  double row_flops(Side side, int64_t columns, int64_t d) const;
+  double row_traffic_bytes(Side side, int64_t columns) const;
+
+ private:
+  // Over the terms of a side: matrices read, and the most that one of them makes or reads; the rest are sums.
+  struct Counts {
+    int64_t read = 0, made = 0, reads_most = 0, passes = 0, kept_bytes = 0;
   };
-  virtual Costs costs() const = 0;
+  Counts count(Side side) const;
+
+  Terms terms_;
+  std::span<const DrawSpec> draws_;
 };
 
 /// The objective of a row of config/objectives.inl.

@@ -5,85 +5,82 @@
 
 #include <array>
 
-#include "base/check.hpp"
+#include "objective/objective.hpp"
 #include "objective/row_loss.hpp"
 
 namespace vixen {
 namespace {
 
-constexpr std::array kDraws = {DrawSpec{"u", 0, DrawAxis::kQueries}, DrawSpec{"i", 1, DrawAxis::kColumns},
-                               DrawSpec{"uv", 2, DrawAxis::kQueries}, DrawSpec{"r", 3, DrawAxis::kQueries}};
+constexpr std::array kDraws = {DrawSpec{"u", 0, Side::kQueries}, DrawSpec{"i", 1, Side::kColumns},
+                               DrawSpec{"uv", 2, Side::kQueries}, DrawSpec{"r", 3, Side::kQueries}};
 enum Draw { kU, kI, kUv, kR };
 
-struct Regulariser {
-  at::Tensor value;
-  at::Tensor grad_s, grad_f;  // [B, M]: with respect to S and F
-};
-
-// Mean over its non-zero terms of max(0, x), with d / d x; 0 (not NaN) when there is none.
-std::pair<at::Tensor, at::Tensor> mean_hinge(const at::Tensor& x, const at::Tensor& valid, TieGradient tie) {
-  const auto terms = x.clamp_min(0) * valid;
-  const auto count = (terms > 0).sum().clamp_min(1).to(x.scalar_type());
-  const auto any = (terms > 0).any().to(x.scalar_type());
-  return {terms.sum() / count, hinge_slope(x, tie) * valid * any / count};
-}
-
-Regulariser regulariser(const at::Tensor& s, const at::Tensor& f, const at::Tensor& mask, const at::Tensor& positive,
-                        const LossConfig& config) {
-  const auto column = positive.unsqueeze(1);
-  const auto gap_p = s.gather(1, column) - f.gather(1, column) + config.regulariser_margin;
-  const auto [value_p, slope_p] = mean_hinge(gap_p, at::ones_like(gap_p), config.tie_gradient);
-
-  const auto negatives = hardest_negatives(f, mask, config.negatives);
-  const auto gap_n = f.gather(1, negatives.columns) - s.gather(1, negatives.columns) + config.regulariser_margin;
-  const auto [value_n, slope_n] = mean_hinge(gap_n, negatives.valid.to(gap_n.scalar_type()), config.tie_gradient);
-
-  Regulariser result{(value_p + value_n) / 2, at::zeros_like(s), at::zeros_like(f)};
-  result.grad_s.scatter_(1, negatives.columns, -slope_n / 2).scatter_add_(1, column, slope_p / 2);
-  result.grad_f.scatter_(1, negatives.columns, slope_n / 2).scatter_add_(1, column, -slope_p / 2);
-  return result;
-}
-
-class Prime : public Objective {
+// Mean over its non-zero terms of max(0, x); 0 (not NaN) when there is none. Sums: of the terms, and how many are not
+// 0.
+class MeanHinge {
  public:
-  explicit Prime(const LossConfig& config) : config_(config) {}
-
-  bool uses_prototypes() const override { return true; }
-  std::span<const DrawSpec> draws() const override { return kDraws; }
-
-  ObjectiveResult evaluate(const ObjectiveInput& input) const override {
-    const auto& [q, u, z, pairs, draws] = input;
-    VIXEN_CHECK(z.defined() && draws.size() == kDraws.size(), "prototypes {}, {} draws", z.defined(), draws.size());
-    const auto mask = positive_mask(input);
-    const int64_t b = q.size(0), m = u.size(0);
-    const bool fixed = config_.fixed_positive;
-    const auto own = fixed ? diagonal_positives(b, m, q.options()) : at::Tensor();
-    const auto of_column = fixed ? diagonal_positives(m, b, q.options()) : draws[kI];
-    const bool unasked_columns = m > b;  // extra columns may have no query in the batch
-
-    const auto s = q.matmul(u.t());
-    const auto f = q.matmul(z.t());
-    const auto term_u = row_loss(s, mask, fixed ? own : draws[kU], false, config_);
-    const auto term_uv = row_loss(f, mask, fixed ? own : draws[kUv], false, config_);
-    const auto term_i = row_loss(s.t().contiguous(), mask.t().contiguous(), of_column, unasked_columns, config_);
-    const auto term_r = regulariser(s, f, mask, draws[kR], config_);
-
-    ObjectiveResult result;
-    result.terms = {
-        {"loss_u", term_u.value}, {"loss_uv", term_uv.value}, {"loss_i", term_i.value}, {"loss_r", term_r.value}};
-    result.loss = term_u.value + term_uv.value + term_i.value + config_.regulariser_weight * term_r.value;
-    const auto grad_s = term_u.grad + term_i.grad.t() + config_.regulariser_weight * term_r.grad_s;
-    const auto grad_f = term_uv.grad + config_.regulariser_weight * term_r.grad_f;
-    result.grad_q = grad_s.matmul(u) + grad_f.matmul(z);
-    result.grad_u = grad_s.t().matmul(q);
-    result.grad_z = grad_f.t().matmul(q);
-    return result;
+  MeanHinge(const at::Tensor& x, const at::Tensor& valid, TieGradient tie) : slope_(hinge_slope(x, tie) * valid) {
+    const auto terms = x.clamp_min(0) * valid;
+    sums_ = at::stack({terms.sum(), (terms > 0).sum().to(x.scalar_type())});
   }
 
- protected:
-  // Matrices: S, F, S transposed, two gradients of each side, the regulariser's two, a masked copy and what torch adds.
-  // Products: S, F, and five of the gradients, of which q's two are sums.
-  Costs costs() const override { return {.matrices = 10, .products = 7, .passes = 30}; }
+  const at::Tensor& sums() const { return sums_; }  // [2]
+  static at::Tensor value(const at::Tensor& totals) { return totals.select(0, 0) / count(totals); }
+  at::Tensor slope(const at::Tensor& totals) const {
+    return slope_ * (totals.select(0, 1) > 0).to(slope_.scalar_type()) / count(totals);
+  }
+
+ private:
+  static at::Tensor count(const at::Tensor& totals) { return totals.select(0, 1).clamp_min(1); }
+
+  at::Tensor slope_;  // of the sum
+  at::Tensor sums_;
+};
+
+class RegulariserRows : public TermRows {
+ public:
+  RegulariserRows(const RowBlock& block, const at::Tensor& positive, const LossConfig& config)
+      : RegulariserRows(block, positive.unsqueeze(1), hardest_negatives(block.f, block.mask, config.negatives),
+                        config) {}
+
+  at::Tensor sums() const override { return at::cat({of_positive_.sums(), of_negatives_.sums()}); }
+  bool needs_totals() const override { return true; }
+  ScoreGradients gradients(const at::Tensor& totals) const override {
+    const auto slope_p = of_positive_.slope(totals.narrow(0, 0, 2));
+    const auto slope_n = of_negatives_.slope(totals.narrow(0, 2, 2));
+    const auto matrix = [&] { return at::zeros({positive_.size(0), columns_}, slope_p.options()); };
+    ScoreGradients grad{matrix(), matrix()};
+    grad.s.scatter_(1, negatives_, -slope_n / 2).scatter_add_(1, positive_, slope_p / 2);
+    grad.f.scatter_(1, negatives_, slope_n / 2).scatter_add_(1, positive_, -slope_p / 2);
+    return grad;
+  }
+
+ private:
+  RegulariserRows(const RowBlock& block, const at::Tensor& column, const Negatives& negatives, const LossConfig& config)
+      : columns_(block.s.size(1)),
+        positive_(column),
+        negatives_(negatives.columns),
+        of_positive_(block.s.gather(1, positive_) - block.f.gather(1, positive_) + config.regulariser_margin,
+                     at::ones({}, block.s.options()), config.tie_gradient),
+        of_negatives_(block.f.gather(1, negatives_) - block.s.gather(1, negatives_) + config.regulariser_margin,
+                      negatives.valid.to(block.s.scalar_type()), config.tie_gradient) {}
+
+  int64_t columns_;
+  at::Tensor positive_;   // int64 [R, 1]
+  at::Tensor negatives_;  // int64 [R, K]
+  MeanHinge of_positive_, of_negatives_;
+};
+
+class Regulariser : public Term {
+ public:
+  Regulariser(const TermSpec& spec, const LossConfig& config) : Term(spec), config_(config) {}
+
+  std::unique_ptr<TermRows> look(const RowBlock& block, const at::Tensor& positive) const override {
+    return std::make_unique<RegulariserRows>(block, positive, config_);
+  }
+  at::Tensor value(const at::Tensor& totals, const SideShape&) const override {
+    return (MeanHinge::value(totals.narrow(0, 0, 2)) + MeanHinge::value(totals.narrow(0, 2, 2))) / 2;
+  }
 
  private:
   LossConfig config_;
@@ -92,7 +89,21 @@ class Prime : public Objective {
 }  // namespace
 
 std::unique_ptr<Objective> make_prime(const LossConfig& config) {
-  return std::make_unique<Prime>(config);
+  const auto draw = [&](Draw own) { return config.fixed_positive ? TermSpec::kOwnColumn : static_cast<int>(own); };
+  Terms terms;
+  terms.push_back(row_loss_term({.name = "loss_u", .draw = draw(kU)}, config));
+  terms.push_back(row_loss_term({.name = "loss_uv", .draw = draw(kUv), .reads_s = false, .reads_f = true}, config));
+  terms.push_back(row_loss_term({.name = "loss_i", .asks = Side::kColumns, .draw = draw(kI)}, config));
+  // The masked copy; passes: that and the top-k, two gradients, times the weight, and their sums.
+  terms.push_back(std::make_unique<Regulariser>(TermSpec{.name = "loss_r",
+                                                         .draw = kR,
+                                                         .reads_f = true,
+                                                         .weight = config.regulariser_weight,
+                                                         .matrices = 1,
+                                                         .passes = 15,
+                                                         .kept_bytes = kept_negatives_bytes(config)},
+                                                config));
+  return std::make_unique<Objective>(std::move(terms), kDraws);
 }
 
 }  // namespace vixen

@@ -1,19 +1,16 @@
-// Parts that objectives are made of: the margin loss of rows over their hardest negatives, the hinge, and the mask of
-// relevant columns (docs/algorithm.md section 4).
+// Parts that objectives are made of: the margin loss of rows over their hardest negatives, and the hinge
+// (docs/algorithm.md section 4).
 //   scores [R, C]: a row asks, columns answer; K negatives of a row
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include "objective/objective.hpp"
+#include <memory>
+
+#include "config/config.hpp"
+#include "objective/term.hpp"
 
 namespace vixen {
-
-/// bool [B, M]: true at the pairs. Makes no host sync.
-at::Tensor positive_mask(const ObjectiveInput& input);
-
-/// The rows' fixed positives: row i's is column i; -1 from `columns` on.
-at::Tensor diagonal_positives(int64_t rows, int64_t columns, const at::TensorOptions& options);
 
 /// Slope of max(0, x): 1 above 0, 0 below; at exactly 0 what loss.tie_gradient says.
 at::Tensor hinge_slope(const at::Tensor& x, TieGradient tie);
@@ -25,16 +22,13 @@ struct Negatives {
 /// The K columns of the highest scores among those that are not relevant.
 Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& mask, int64_t k);
 
-struct RowLoss {
-  at::Tensor value;  // scalar: mean over the rows (row_loss: over those that have a positive)
-  at::Tensor grad;   // [R, C]: d value / d scores
-};
-/// Section 4, steps 1-5. mask bool [R, C]: relevant columns. positive int64 [R]: the column that is drawn for each row;
-/// with `has_gaps` it may be -1, and such a row is left out.
-RowLoss row_loss(const at::Tensor& scores, const at::Tensor& mask, const at::Tensor& positive, bool has_gaps,
-                 const LossConfig& config);
+/// What a term keeps of a row's negatives, columns and slopes, and of its positive.
+inline int64_t kept_negatives_bytes(const LossConfig& config) {
+  return (config.negatives + 1) * 12;
+}
 
-/// The whole result of an objective whose one term, "loss_u", is a loss of S = q u^T.
-ObjectiveResult result_of(const RowLoss& term, const ObjectiveInput& input);
+/// Section 4, steps 1-5, of the one matrix that `spec` reads: the mean over the rows that have a positive.
+/// What it costs is filled in.
+std::unique_ptr<Term> row_loss_term(TermSpec spec, const LossConfig& config);
 
 }  // namespace vixen

@@ -3,34 +3,51 @@
 //   S = q u^T [B, M]; P relevant pairs
 #include <ATen/ATen.h>
 
+#include "objective/objective.hpp"
 #include "objective/row_loss.hpp"
 
 namespace vixen {
 namespace {
 
-class Triplet : public Objective {
+// Its gradients do not wait for sums, so that the [P, C] slopes are not kept for long.
+class TripletRows : public TermRows {
  public:
-  explicit Triplet(const LossConfig& config) : config_(config) {}
-
-  ObjectiveResult evaluate(const ObjectiveInput& input) const override {
-    const auto mask = positive_mask(input);
-    const auto scores = input.q.matmul(input.u.t());
-    const auto row = input.positives.select(0, 0);
-    const auto column = input.positives.select(0, 1);
-    const auto s_p = scores.index({row, column}).unsqueeze(1);                               // [P, 1]
-    const auto negative = mask.index_select(0, row).logical_not().to(scores.scalar_type());  // [P, M]
-    const auto violation = scores.index_select(0, row) - s_p + config_.margin_max;
-    const double rows = static_cast<double>(scores.size(0));
-    const auto slope = hinge_slope(violation, config_.tie_gradient) * negative / rows;
-    auto grad = at::zeros_like(scores);
-    grad.index_add_(0, row, slope);
-    grad.index_put_({row, column}, -slope.sum(1), /*accumulate=*/true);
-    return result_of({(violation.clamp_min(0) * negative).sum() / rows, grad}, input);
+  TripletRows(const RowBlock& block, const LossConfig& config)
+      : row_(block.pairs.select(0, 0)), column_(block.pairs.select(0, 1)), rows_(block.s.size(0)) {
+    const auto& scores = block.s;
+    const auto s_p = scores.index({row_, column_}).unsqueeze(1);                                    // [P, 1]
+    const auto negative = block.mask.index_select(0, row_).logical_not().to(scores.scalar_type());  // [P, C]
+    const auto violation = scores.index_select(0, row_) - s_p + config.margin_max;
+    slopes_ = hinge_slope(violation, config.tie_gradient) * negative / static_cast<double>(block.side.rows);
+    sum_ = (violation.clamp_min(0) * negative).sum();
   }
 
- protected:
-  // As ngame; the [P, M] matrices are counted as if a query had one relevant column.
-  Costs costs() const override { return {.matrices = 4, .products = 3, .passes = 30}; }
+  at::Tensor sums() const override { return sum_.unsqueeze(0); }
+  bool needs_totals() const override { return false; }
+  ScoreGradients gradients(const at::Tensor&) const override {
+    auto grad = at::zeros({rows_, slopes_.size(1)}, slopes_.options());
+    grad.index_add_(0, row_, slopes_);
+    grad.index_put_({row_, column_}, -slopes_.sum(1), /*accumulate=*/true);
+    return {grad, {}};
+  }
+
+ private:
+  at::Tensor row_, column_;  // int64 [P]
+  int64_t rows_;
+  at::Tensor slopes_;  // [P, C]
+  at::Tensor sum_;
+};
+
+class Triplet : public Term {
+ public:
+  Triplet(const TermSpec& spec, const LossConfig& config) : Term(spec), config_(config) {}
+
+  std::unique_ptr<TermRows> look(const RowBlock& block, const at::Tensor&) const override {
+    return std::make_unique<TripletRows>(block, config_);
+  }
+  at::Tensor value(const at::Tensor& totals, const SideShape& side) const override {
+    return totals.select(0, 0) / static_cast<double>(side.rows);
+  }
 
  private:
   LossConfig config_;
@@ -39,7 +56,11 @@ class Triplet : public Objective {
 }  // namespace
 
 std::unique_ptr<Objective> make_triplet(const LossConfig& config) {
-  return std::make_unique<Triplet>(config);
+  Terms terms;
+  // [P, C] matrices, counted as if a query had one relevant column: negatives, violation, slopes and what they are
+  // made from.
+  terms.push_back(std::make_unique<Triplet>(TermSpec{.name = "loss_u", .matrices = 6, .passes = 30}, config));
+  return std::make_unique<Objective>(std::move(terms));
 }
 
 }  // namespace vixen

@@ -14,7 +14,7 @@
 #include "model/prototype.hpp"
 #include "model/weights/backbone_weights.hpp"
 #include "model/weights/model_json.hpp"
-#include "objective/objective.hpp"
+#include "objective/partial_objective.hpp"
 #include "prototypes/centroids.hpp"
 #include "prototypes/label_prototypes.hpp"
 #include "retrieval/retriever.hpp"
@@ -172,6 +172,12 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
       bytes.transient_backward;
   const int64_t held = cached ? 0 : kept;  // while the loss is computed
   const auto prototype = prototype_bytes(shape, m);
+  const auto objective = make_objective(shape.config);
+  const bool sharded = objective_way(shape.config, *objective, shape.columns) == ObjectiveWay::kSharded;
+  const MemoryPart scores =
+      sharded ? MemoryPart{"objective (blocks of this rank's rows)",
+                           partial_bytes(*objective, b, m, train.batch_size, shape.columns)}
+              : MemoryPart{"objective (B x M matrices)", objective->bytes(train.batch_size, shape.columns)};
   const int64_t own = b + label_sides * m, all = train.batch_size + label_sides * shape.columns;
   const int64_t own_rows = (b + m + own) * d * kFloat;  // h and the unit rows
   const int64_t batch_rows = 2 * all * d * kFloat;      // of all ranks, and what they are gathered from
@@ -184,7 +190,7 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
       {{"activations kept for the backward pass", held},
        {"prototype network", prototype.kept},
        {"embeddings", own_rows + batch_rows + all * d * kFloat},
-       {"objective (B x M matrices)", make_objective(shape.config)->bytes(train.batch_size, shape.columns)}},
+       scores},
       {{"activations kept for the backward pass", held},
        {"prototype network", prototype.kept + prototype.moment},
        {"embeddings", own_rows + batch_rows / 2 + gradient_rows}},
@@ -299,6 +305,7 @@ int64_t MemoryPlan::tensor_bytes() const {
 MemoryPlan predict_memory(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& choice) {
   MemoryPlan plan;
   plan.choice = choice;
+  plan.objective = objective_way(shape.config, *make_objective(shape.config), shape.columns);
   plan.resident = resident_parts(shape, choice);
   if (!shape.cpu) {
     plan.host = list_parts(shape);
@@ -372,6 +379,7 @@ std::string choice_text(const MemoryPlan& plan, int64_t n_layers) {
     ways.push_back(
         fmt::format("{} of {} layers computed again in the backward pass", choice.recompute_layers, n_layers));
   if (choice.chunks <= 1 && choice.recompute_layers == 0) ways.push_back("all activations are kept");
+  if (plan.objective == ObjectiveWay::kSharded) ways.push_back("the objective's rows sharded over ranks");
   return fmt::format("{}", fmt::join(ways, ", "));
 }
 

@@ -53,14 +53,15 @@ struct MemoryPart {
 
 struct MemoryPlan {
   MemoryChoice choice;
-  std::vector<MemoryPart> resident;  // there all the time
-  std::vector<MemoryPart> step;      // besides, at the fullest moment of a step
-  std::vector<MemoryPart> passes;    // besides, at the fullest moment of each pass outside of steps; one at a time
-  std::vector<MemoryPart> host;      // not counted: in host memory while the rest is on a GPU
-  std::vector<MemoryPart> node;      // in host memory, once for all ranks of a node; of a CPU rank its share counts
-  int64_t mapped_bytes = 0;          // not counted: the system may drop them
-  int64_t slack_bytes = 0;           // what allocators and libraries take beyond tensors
-  int64_t budget_bytes = 0;          // 0: none
+  ObjectiveWay objective = ObjectiveWay::kReplicated;  // by train.objective or the batch's size, not by the budget
+  std::vector<MemoryPart> resident;                    // there all the time
+  std::vector<MemoryPart> step;                        // besides, at the fullest moment of a step
+  std::vector<MemoryPart> passes;  // besides, at the fullest moment of each pass outside of steps; one at a time
+  std::vector<MemoryPart> host;    // not counted: in host memory while the rest is on a GPU
+  std::vector<MemoryPart> node;    // in host memory, once for all ranks of a node; of a CPU rank its share counts
+  int64_t mapped_bytes = 0;        // not counted: the system may drop them
+  int64_t slack_bytes = 0;         // what allocators and libraries take beyond tensors
+  int64_t budget_bytes = 0;        // 0: none
 
   int64_t resident_bytes() const;
   int64_t step_bytes() const;

@@ -10,7 +10,7 @@
 #include "base/check.hpp"
 #include "base/lap.hpp"
 #include "base/progress.hpp"
-#include "objective/objective.hpp"
+#include "objective/partial_objective.hpp"
 #include "prototypes/label_prototypes.hpp"
 #include "sampling/sampler.hpp"
 
@@ -92,6 +92,20 @@ double encode_seconds(const MemoryShape& shape, const LayeredEncoder& encoder, i
          device.rate() / as_double(shape.world_size);
 }
 
+// Seconds of a rank's part of the objective.
+double objective_seconds(const MemoryShape& shape, const Objective& objective, bool sharded,
+                         const DeviceRates& device) {
+  const int64_t b = shape.config.train.batch_size, m = shape.columns;
+  if (!sharded)
+    return objective.flops(b, m, shape.width) / device.float_flops + objective.traffic_bytes(b, m) / device.memory_rate;
+  const auto side = [&](Side of, int64_t rows, int64_t columns) {
+    return as_double(rows) / as_double(shape.world_size) *
+           (objective.row_flops(of, columns, shape.width) / device.float_flops +
+            objective.row_traffic_bytes(of, columns) / device.memory_rate);
+  };
+  return side(Side::kQueries, b, m) + side(Side::kColumns, m, b);
+}
+
 }  // namespace
 
 DeviceRates device_rates(const Config& config) {
@@ -133,8 +147,8 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
   const double layers_again = as_double(chosen.recompute_layers) / as_double(std::max<int64_t>(1, encoder.n_layers()));
   time.repeated_flops = time.forward_flops * (layers_again + (chosen.chunks > 1 ? 1 : 0));
 
-  const double loss = objective->flops(train.batch_size, shape.columns, shape.width) / device.float_flops +
-                      objective->traffic_bytes(train.batch_size, shape.columns) / device.memory_rate;
+  const bool sharded = objective_way(config, *objective, shape.columns) == ObjectiveWay::kSharded;
+  const double loss = objective_seconds(shape, *objective, sharded, device);
   const double prototype_flops =
       prime ? 3 * PrototypeNetwork::forward_flops(config.prototype, shape.width, labels_a_rank) : 0;
   const int64_t free_elements =
@@ -145,13 +159,14 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
   const bool on_host = chosen.tables == TablePlacement::kHost && !shape.cpu;
   const double host_bytes = on_host ? (labels_a_rank * (prime ? 4 : 0) + rows * 2) * d : 0;
   const double ring = (w - 1) / w / device.reduce_rate;  // all-gather; an all-reduce travels twice
+  const double embeddings = (as_double(train.batch_size) + as_double(shape.columns) * (prime ? 2 : 1)) * d * 4 * ring;
   time.step = {
       {"forward", time.forward_flops / device.rate()},
       {"forward again (recomputation, gradient caching)", time.repeated_flops / device.rate()},
       {"backward", time.backward_flops / device.rate()},
       {"prototypes and objective", prototype_flops / device.rate() + loss},
-      {"all-gather of embeddings",
-       (as_double(train.batch_size) + as_double(shape.columns) * (prime ? 2 : 1)) * d * 4 * ring},
+      {"all-gather of embeddings", embeddings},
+      {"reduce-scatter of their gradients", sharded ? embeddings : 0},
       {"all-reduce of gradients", 2 * as_double(shape.trained_elements) * 4 * ring},
       {"optimiser", (update + as_double(shape.copy_bytes) * 3) / device.memory_rate},
       {"rows of the tables in host memory", host_bytes / kHostTableRate},

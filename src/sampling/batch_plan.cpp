@@ -118,12 +118,12 @@ void BatchPlanner::draw_partners(BatchPlan& plan) const {
   const auto b = static_cast<int64_t>(plan.query_rows.size()), m = static_cast<int64_t>(plan.label_rows.size());
   std::vector<int64_t*> drawn;
   for (const DrawSpec& spec : draws_) {
-    plan.draws.push_back(at::empty({spec.axis == DrawAxis::kQueries ? b : m}, at::kLong));
+    plan.draws.push_back(at::empty({spec.side == Side::kQueries ? b : m}, at::kLong));
     drawn.push_back(plan.draws.back().mutable_data_ptr<int64_t>());
   }
-  const auto draw_all = [&](DrawAxis axis, int64_t row, std::span<const int32_t> partners) {
+  const auto draw_all = [&](Side side, int64_t row, std::span<const int32_t> partners) {
     for (size_t d = 0; d < draws_.size(); ++d) {
-      if (draws_[d].axis != axis) continue;
+      if (draws_[d].side != side) continue;
       drawn[d][row] = partners.empty()
                           ? -1
                           : partners[random_below(seed_, RandomStream::kLossPositive, plan.step,
@@ -139,7 +139,7 @@ void BatchPlanner::draw_partners(BatchPlan& plan) const {
     columns.clear();
     for (const int32_t label : labels[plan.query_rows[static_cast<size_t>(i)]])
       columns_of.for_each(label, [&](int32_t column) { columns.push_back(column); });
-    draw_all(DrawAxis::kQueries, i, columns);
+    draw_all(Side::kQueries, i, columns);
     std::sort(columns.begin(), columns.end());
     for (const int32_t column : columns) {
       pairs.emplace_back(column, static_cast<int32_t>(i));
@@ -160,7 +160,7 @@ void BatchPlanner::draw_partners(BatchPlan& plan) const {
   for (int64_t j = 0; j < m; ++j) {
     const auto from = static_cast<size_t>(first[static_cast<size_t>(j)]),
                to = static_cast<size_t>(first[static_cast<size_t>(j) + 1]);
-    draw_all(DrawAxis::kColumns, j, std::span(queries).subspan(from, to - from));
+    draw_all(Side::kColumns, j, std::span(queries).subspan(from, to - from));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "base/lap.hpp"
 #include "device/transfer.hpp"
 #include "model/pack_options.hpp"
+#include "train/batch_objective.hpp"
 #include "train/chunked_encoder.hpp"
 
 namespace vixen {
@@ -84,27 +85,27 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   const auto z = prototypes(input, h.narrow(0, b, m), context, &saved);
   lap(result.seconds.forward);
 
-  // The whole batch on every rank, the whole loss, this rank's rows of its gradients.
+  // The unit rows of the whole batch on every rank, its loss, this rank's rows of the gradients.
   const auto [all_q, all_u, all_z] = gather_batch(input, q, u, z);
   lap(result.seconds.collectives);
-  const auto loss = parts_.objective.evaluate({all_q, all_u, all_z, input.positives, input.draws});
-  const auto own = [](const at::Tensor& grad, const RowRange& rows) { return grad.narrow(0, rows.begin, rows.size()); };
+  const auto loss = evaluate_batch(parts_.objective, parts_.way, {all_q, all_u, all_z, input.positives, input.draws},
+                                   input.plan, parts_.comm);
 
   // Backward, the prototype's first; finished ranges are reduced while the rest is computed.
   std::vector<std::unique_ptr<CommHandle>> reductions;
   const auto reduce = [&](int first, int last) {
     if (auto started = reduce_gradients(first, last)) reductions.push_back(std::move(started));
   };
-  auto grad_u = normalize_rows_backward(own(loss.grad_u, input.labels), u);
+  auto grad_u = normalize_rows_backward(loss.grad_u, u);
   if (parts_.prototypes != nullptr) {
     auto& network = parts_.prototypes->network();
-    const auto grad = network.backward(normalize_rows_backward(own(loss.grad_z, input.labels), z), context, *saved);
+    const auto grad = network.backward(normalize_rows_backward(loss.grad_z, z), context, *saved);
     grad_u.add_(grad.u);
     free_vector_grad_.zero_();
     parts_.prototypes->free_vectors().scatter_add(input.clusters, grad.f, free_vector_grad_);
     reduce(network.first_parameter(), network.last_parameter());
   }
-  encoder.backward(at::cat({normalize_rows_backward(own(loss.grad_q, input.queries), q), grad_u}, 0), reduce);
+  encoder.backward(at::cat({normalize_rows_backward(loss.grad_q, q), grad_u}, 0), reduce);
   lap(result.seconds.backward);
   for (auto& reduction : reductions) reduction->wait();
   parts_.bank.assign_replicated(input.bank_rows, all_q);

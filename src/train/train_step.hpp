@@ -65,6 +65,7 @@ struct StepParts {
   ParameterStore& store;
   Encoder& encoder;
   const Objective& objective;
+  ObjectiveWay way;  // replicated or sharded
   LabelPrototypes* prototypes;
   ShardedTable& bank;
   ShardedTable* label_bank;  // null where nothing looks at it

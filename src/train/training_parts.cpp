@@ -80,6 +80,7 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, NodeArray
                                                .store = store,
                                                .encoder = *encoder,
                                                .objective = *objective,
+                                               .way = memory.objective,
                                                .prototypes = prototypes.get(),
                                                .bank = *bank,
                                                .label_bank = label_bank.get(),

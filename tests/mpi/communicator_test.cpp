@@ -90,6 +90,49 @@ TEST(Communicator, all_gather_rows_with_uneven_and_empty_shards) {
   EXPECT_EQ(world().all_gather_rows(at::empty({0, 4}), none).sizes(), (at::IntArrayRef{0, 4}));
 }
 
+TEST(Communicator, reduce_scatter_rows_is_the_sum_in_rank_order_to_the_bit) {
+  // Even, uneven with a rank that gets nothing, and nothing at all; rows of a few, one and no elements.
+  const auto counts_of = [](auto count) {
+    std::vector<int64_t> rows;
+    for (int rank = 0; rank < W(); ++rank) rows.push_back(count(rank));
+    return rows;
+  };
+  const std::vector<std::vector<int64_t>> cases = {counts_of([](int) { return int64_t{3}; }), counts_of([](int rank) {
+                                                     return int64_t{rank == 1 ? 0 : 5 * rank + 2};
+                                                   }),
+                                                   counts_of([](int) { return int64_t{0}; })};
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf, at::kInt, at::kLong}) {
+    for (const auto& rows : cases) {
+      for (const int64_t width : {0, 1, 700}) {
+        const int64_t all = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+        test::step(fmt::format("{} x {} x {}", at::toString(type), all, width));
+        const at::Tensor given = rank_tensor(world().rank(), {all, width}, type), before = given.clone();
+        const at::Tensor own = world().reduce_scatter_rows(given, rows);
+        int64_t first = 0;
+        for (int rank = 0; rank < world().rank(); ++rank) first += rows[static_cast<size_t>(rank)];
+        const auto expected = sum_in_rank_order({all, width}, type);
+        EXPECT_TRUE(at::equal(own, expected.narrow(0, first, rows[static_cast<size_t>(world().rank())])))
+            << at::toString(type) << ", " << all << " rows of " << width;
+        EXPECT_TRUE(at::equal(given, before)) << "what was given is left as it is";
+      }
+    }
+  }
+}
+
+TEST(Communicator, reduce_scatter_rows_of_many_pieces) {
+  // Two pieces and a bit: a rank's part of one is 32 Mi elements over W ranks. The last rank has three rows less.
+  const int64_t width = int64_t{1} << 20, most = 2 * (32 / W()) + 5;
+  std::vector<int64_t> rows(static_cast<size_t>(W()), most);
+  rows.back() -= 3;
+  const int64_t all = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  const auto row_numbers = at::arange(all, at::kInt).unsqueeze(1);
+  const at::Tensor given = (row_numbers + world().rank()).expand({all, width}).contiguous();
+  const at::Tensor own = world().reduce_scatter_rows(given, rows);
+  ASSERT_EQ(own.size(0), rows[static_cast<size_t>(world().rank())]);
+  const auto expected = row_numbers.narrow(0, world().rank() * most, own.size(0)) * W() + W() * (W() - 1) / 2;
+  EXPECT_TRUE(at::equal(own, expected.expand({own.size(0), width})));
+}
+
 TEST(Communicator, all_to_all_rows_with_uneven_and_empty_parts) {
   // Rank s sends (s + 2 d) % 4 rows to rank d, each row telling where it comes from.
   const auto count = [](int source, int target) { return int64_t{(source + 2 * target) % 4}; };

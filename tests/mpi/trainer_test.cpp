@@ -19,11 +19,15 @@ using test::relative_gap;
 
 class TrainerTest : public test::TrainerFixture {
  protected:
-  // Trains W ranks and one rank alone side by side.
-  static void expect_as_one_rank(const Config& settings) {
+  // Trains W ranks and one rank alone side by side, `way` being the ranks' way to evaluate the objective.
+  static void expect_as_one_rank(const Config& settings, ObjectiveWay way = ObjectiveWay::kReplicated) {
     const Dataset dataset(settings.data.path);
-    auto together = make(settings, dataset, false);
+    auto ranks = settings;
+    ranks.train.objective = way;
+    auto together = make(ranks, dataset, false);
     auto alone = make(settings, dataset, true);
+    ASSERT_EQ(together->parts().memory.objective, way);
+    ASSERT_EQ(alone->parts().memory.objective, ObjectiveWay::kReplicated);
     together->prepare();
     alone->prepare();
     ASSERT_TRUE(together->parts().prototypes->cluster_of_label().tensor().equal(
@@ -71,6 +75,59 @@ class TrainerTest : public test::TrainerFixture {
 
 TEST_F(TrainerTest, LossesAndGradientsAreThoseOfOneRank) {
   expect_as_one_rank(config());
+}
+
+// Rows of the objective dealt to ranks against all of them on one rank, W = 1 included: there its blocks differ.
+TEST_F(TrainerTest, ShardedObjectiveTrainsAsTheReplicatedOneOfOneRank) {
+  expect_as_one_rank(config(), ObjectiveWay::kSharded);
+}
+
+// Every objective, a whole batch with mined columns, and one so small that ranks have neither queries nor columns.
+TEST_F(TrainerTest, ShardedObjectiveGivesTheSameStep) {
+  for (const Method method : {Method::kPrime, Method::kNgame, Method::kTriplet}) {
+    auto settings = config();
+    settings.train.method = method;
+    settings.train.batch_size = 499;  // 1500 queries: three are left for the last batch
+    const Dataset dataset(settings.data.path);
+    const auto order = shuffled_order(dataset.train().size(), 0, 1);
+    std::vector<int64_t> extra(60);
+    for (size_t i = 0; i < extra.size(); ++i) extra[i] = static_cast<int64_t>(i) * 31 % dataset.labels().size();
+    const auto made = [&](ObjectiveWay way) {
+      settings.train.objective = way;
+      auto trainer = make(settings, dataset, false);
+      trainer->prepare();
+      return trainer;
+    };
+    const auto sharded = made(ObjectiveWay::kSharded), replicated = made(ObjectiveWay::kReplicated);
+    for (const bool last : {false, true}) {
+      const auto step = [&](Trainer& trainer) {
+        const auto& parts = trainer.parts();
+        const auto plan = last ? parts.planner->plan(1, 3, order) : parts.planner->plan(1, 1, order, extra);
+        EXPECT_EQ(plan.query_rows.size(), last ? 3U : 499U);
+        return parts.step->accumulate(parts.step->prepare(plan, dataset, parts.pack), /*want_spread=*/true);
+      };
+      const auto found = step(*sharded), expected = step(*replicated);
+      const auto what = fmt::format("{}, {} batch", name_of(method), last ? "last" : "wide");
+      const auto near = [&](const at::Tensor& a, const at::Tensor& b) {
+        EXPECT_NEAR(a.item<double>(), b.item<double>(), 1e-6 * std::abs(b.item<double>())) << what;
+      };
+      near(found.loss, expected.loss);
+      ASSERT_EQ(found.terms.size(), expected.terms.size());
+      for (size_t i = 0; i < found.terms.size(); ++i) near(found.terms[i].value, expected.terms[i].value);
+      near(found.queries->mean_cosine, expected.queries->mean_cosine);
+      near(found.labels->effective_rank, expected.labels->effective_rank);
+      auto& grads = replicated->parts().store.flat_grads();
+      EXPECT_GT(grads.abs().max().item<double>(), 0) << what;
+      EXPECT_LT(relative_gap(sharded->parts().store.flat_grads(), grads), 1e-5) << what;
+      if (method == Method::kPrime && sharded->parts().step->free_vector_grad().numel() > 0) {
+        const auto& free = replicated->parts().step->free_vector_grad();  // all 0 where no label of the batch is near
+        EXPECT_LE((sharded->parts().step->free_vector_grad() - free).abs().max().item<double>(),
+                  1e-5 * free.abs().max().item<double>() + 1e-12)
+            << what;
+      }
+      EXPECT_TRUE(sharded->parts().bank->local().equal(replicated->parts().bank->local())) << what;
+    }
+  }
 }
 
 TEST_F(TrainerTest, LossesAndGradientsOfAdaptersAreThoseOfOneRank) {

@@ -132,6 +132,34 @@ TEST_F(PlanCommandTest, TablesMoveToHostMemory) {
   EXPECT_LT(slower, 0.01);
 }
 
+TEST_F(PlanCommandTest, LargeBatchesShardTheObjective) {
+  auto settings = config(kDistilBert);
+  settings.plan.memory_gb = 4000;
+  EXPECT_EQ(plan(settings)["choice"]["objective"], "replicated");
+  settings.train.batch_size = 65536;
+  settings.plan.world_size = 8;
+  const auto sharded = plan(settings);
+  EXPECT_EQ(sharded["choice"]["objective"], "sharded");
+  settings.train.objective = ObjectiveWay::kReplicated;
+  const auto replicated = plan(settings);
+  EXPECT_EQ(replicated["choice"]["objective"], "replicated");
+  // S, F, S transposed and a masked copy, with two masks: 77 GB; and blocks that do not grow with the batch.
+  EXPECT_NEAR(replicated["memory"]["step"]["objective (B x M matrices)"].get<double>(), 18.0 * 65536 * 65536, 1e9);
+  EXPECT_LT(replicated["memory"]["step"]["objective (B x M matrices)"].get<double>() / 100,
+            replicated["memory"]["peak_bytes"].get<double>() - sharded["memory"]["peak_bytes"].get<double>());
+  EXPECT_LT(sharded["memory"]["peak_bytes"].get<double>(), 80e9);
+  // Nine products of which a rank has an eighth, instead of six.
+  const auto seconds = [](const nlohmann::json& report, const char* part) {
+    return report["time"]["step"][part].get<double>();
+  };
+  const double product = 2.0 * 65536 * 65536 * 768 / 67e12;
+  EXPECT_NEAR(seconds(replicated, "prototypes and objective") - seconds(sharded, "prototypes and objective"),
+              (6 - 9.0 / 8) * product, 2 * product)
+      << "besides passes over scores";
+  EXPECT_EQ(seconds(replicated, "reduce-scatter of their gradients"), 0);
+  EXPECT_EQ(seconds(sharded, "reduce-scatter of their gradients"), seconds(sharded, "all-gather of embeddings"));
+}
+
 TEST_F(PlanCommandTest, CountsAnEncoderThatIsTrainedWhole) {
   auto settings = config(kDistilBert);
   const auto report = plan(settings);
