@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, TinyRun
+from conftest import ROOT, TinyRun, ranks_of
 from make_tiny_run import WORDS, write_raw
 from refusals import assert_refused, damaged, with_pictures
 
@@ -60,9 +60,8 @@ class Files(TinyRun):
         return done.stderr
 
     def start(self, out: Path, *more: object, ranks: int = 0) -> subprocess.Popen:
-        """In a process group of its own: mpirun and its ranks end together."""
         command = self.command("mine", *self.options(out, *PARTS, *more), ranks=ranks)
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def leftovers(out: Path) -> list[str]:
@@ -101,30 +100,33 @@ def test_ranks_and_parts_change_no_byte(files, tmp_path, form, corpus):
     assert contents[1] == contents[0] and contents[2] == contents[0]
 
 
-def killed(files: Files, out: Path, ranks: int) -> None:
-    """A command that was killed with some of its parts on the disk."""
+def kill_after(files: Files, out: Path, part: int, *more: object, ranks: int = 0) -> None:
+    """A command all of whose ranks were killed when they had written this part."""
+    path = out.with_name(f"{out.name}.part-{part:05}")
     for _ in range(20):  # a kill that comes too late finds no part
-        process = files.start(out, ranks=ranks)
-        wait_for(out.with_name(out.name + ".part-00002"), process)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process = files.start(out, *more, ranks=ranks)
+        wait_for(path, process)
+        for rank in ranks_of(out):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank, signal.SIGKILL)
+        process.communicate(timeout=60)
         if not out.exists():
             break
         out.unlink()
-    assert any(name.endswith(".part-00002") for name in leftovers(out)) and not out.exists()
+    assert path.exists() and not out.exists() and not ranks_of(out)
 
 
 @pytest.mark.parametrize("ranks, then", [(0, 3), (3, 2)])
 def test_a_killed_command_goes_on(files, straight, tmp_path, ranks, then):
     out = tmp_path / "killed.h5"
-    killed(files, out, ranks)
+    kill_after(files, out, 2, ranks=ranks)
     said = files.mine(out, *PARTS, ranks=then)
     assert "going on from" in said and f"for {N_TRAIN} queries" in said
     assert out.read_bytes() == straight.read_bytes()
 
 
 def test_parts_of_something_else_are_not_taken(files, straight, tmp_path):
-    killed(files, tmp_path / "killed.h5", 0)
+    kill_after(files, tmp_path / "killed.h5", 2)
     part = (tmp_path / "killed.h5.part-00001").read_bytes()
     other = tmp_path / "other.h5"
 
@@ -204,7 +206,6 @@ def test_a_disk_that_others_fill(files, straight, tmp_path):
 def test_an_approximate_search_says_what_it_misses(files, tmp_path):
     out = tmp_path / "m.h5"
     search = ["--search.method", "faiss_ivf_pq", "--search.pq_bytes", 4, "--search.pq_refine", 0]
-    killed_part = tmp_path / "m.h5.part-00001"
     said = files.mine(out, *search, *PARTS, ranks=2)
     assert "recall of the exact top 20:" in said
     with h5py.File(out) as file:
@@ -213,12 +214,9 @@ def test_an_approximate_search_says_what_it_misses(files, tmp_path):
     shown = files.run("inspect", out).stdout
     assert f"{100 * found['recall']:.2f}% of the exact one's ({N_TRAIN:,} queries compared)" in shown
     # Its answers hang on the number of ranks, and so do its parts.
-    process = files.start(out, *search)
-    wait_for(killed_part, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    if killed_part.exists():
-        assert "going on" not in files.mine(out, *search, *PARTS, ranks=2)
+    out.unlink()
+    kill_after(files, out, 1, *search)
+    assert "going on" not in files.mine(out, *search, *PARTS, ranks=2)
 
 
 def test_what_is_refused(files, tmp_path):
