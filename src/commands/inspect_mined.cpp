@@ -26,8 +26,7 @@ namespace fs = std::filesystem;
 constexpr const char* kLinesAreOurs = "JSON lines that `vixen mine` wrote";
 
 std::string heading(const fs::path& path, const char* what) {
-  return fmt::format("{}: {}, {}\n", path.string(), what,
-                     human_bytes(static_cast<int64_t>(fs::file_size(path))));
+  return fmt::format("{}: {}, {}\n", path.string(), what, human_bytes(static_cast<int64_t>(fs::file_size(path))));
 }
 
 /// Queries by how many of their k places are filled, and sums of the columns of /dropped.
@@ -46,13 +45,15 @@ void check_list(const MinedRows& block, int64_t row, int64_t query, const std::s
   const auto length = std::find(id, id + k, -1) - id;
   for (int64_t i = 0; i < k; ++i) {
     const float before = i == 0 ? std::numeric_limits<float>::infinity() : score[i - 1];
-    const bool as_written = i < length ? id[i] >= 0 && std::isfinite(score[i]) && score[i] <= before &&
-                                             place[i] > (i == 0 ? 0 : place[i - 1])
-                                       : id[i] == -1 && score[i] == -std::numeric_limits<float>::infinity() && place[i] == 0;
+    const bool as_written =
+        i < length
+            ? id[i] >= 0 && std::isfinite(score[i]) && score[i] <= before && place[i] > (i == 0 ? 0 : place[i - 1])
+            : id[i] == -1 && score[i] == -std::numeric_limits<float>::infinity() && place[i] == 0;
     if (!as_written)
-      fail_user("{}: damaged: query {} holds label {}, score {}, rank {} at place {}, expected labels from 0 by falling "
-                "score and rising rank, and -1, -infinity and 0 behind them",
-                where, query, id[i], score[i], place[i], i + 1);
+      fail_user(
+          "{}: damaged: query {} holds label {}, score {}, rank {} at place {}, expected labels from 0 by falling "
+          "score and rising rank, and -1, -infinity and 0 behind them",
+          where, query, id[i], score[i], place[i], i + 1);
   }
   ++counts.queries;
   ++(length == 0 ? counts.none : length < k ? counts.fewer : counts.all);
@@ -96,10 +97,11 @@ std::string inspect_mined(const fs::path& path) {
   const auto said = MinedSummary::parse(attributes[kMinedSummary], path.string()).counts;
   const int64_t expected[] = {said.relevant, said.skipped, said.same_text, said.margin};
   if (counts.queries != said.queries || !std::ranges::equal(counts.dropped, expected))
-    fail_user("{}: damaged: its lists are of {} queries and {}, {}, {}, {} labels dropped, its attribute {} says {} and "
-              "{}, {}, {}, {}",
-              path.string(), counts.queries, counts.dropped[0], counts.dropped[1], counts.dropped[2],
-              counts.dropped[3], kMinedSummary, said.queries, said.relevant, said.skipped, said.same_text, said.margin);
+    fail_user(
+        "{}: damaged: its lists are of {} queries and {}, {}, {}, {} labels dropped, its attribute {} says {} and "
+        "{}, {}, {}, {}",
+        path.string(), counts.queries, counts.dropped[0], counts.dropped[1], counts.dropped[2], counts.dropped[3],
+        kMinedSummary, said.queries, said.relevant, said.skipped, said.same_text, said.margin);
   const int64_t k = MatrixReader({path, "/negatives"}).columns();
   out += fmt::format("\n  queries with all {} negatives {}, with fewer {}, with none {}\n\n", k,
                      share(counts.all, counts.queries), share(counts.fewer, counts.queries),

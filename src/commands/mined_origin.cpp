@@ -31,9 +31,9 @@ bool searches_prototypes(const Config& config) {
 /// Keys that decide what is found, a line each. Paths are not among them, for content is told apart by hashes, nor is
 /// what cannot show in the lists.
 std::string settings_text(const Config& config, int world_size) {
-  constexpr std::array<std::string_view, 8> kNotInTheLists = {"threads",       "out",
-                                                              "run.log_level", "data.prefetch",
-                                                              "mine.format",   "mine.positives",
+  constexpr std::array<std::string_view, 8> kNotInTheLists = {"threads",           "out",
+                                                              "run.log_level",     "data.prefetch",
+                                                              "mine.format",       "mine.positives",
                                                               "mine.part_queries", "comm.deadline_seconds"};
   std::string text;
   for (const auto& key : all_keys())

@@ -19,10 +19,10 @@ struct MinedRule {
   int64_t MinedCounts::*count;
 };
 constexpr MinedRule kMinedRules[] = {{"kept", "kept", &MinedCounts::kept},
-                           {"relevant", "relevant", &MinedCounts::relevant},
-                           {"skipped", "passed over as the best", &MinedCounts::skipped},
-                           {"same_text", "of the same text", &MinedCounts::same_text},
-                           {"margin", "within the margin", &MinedCounts::margin}};
+                                     {"relevant", "relevant", &MinedCounts::relevant},
+                                     {"skipped", "passed over as the best", &MinedCounts::skipped},
+                                     {"same_text", "of the same text", &MinedCounts::same_text},
+                                     {"margin", "within the margin", &MinedCounts::margin}};
 
 }  // namespace
 
@@ -83,10 +83,11 @@ std::string mined_report(const MinedAttributes& attributes, const std::string& w
   TextTable table({"labels found", "number", "share", "a query"});
   for (const auto& rule : kMinedRules) {
     const int64_t count = summary.counts.*rule.count;
-    table.add({rule.words, with_commas(count),
-               fmt::format("{:.1f}%", 100 * static_cast<double>(count) / static_cast<double>(std::max<int64_t>(1, all))),
-               fmt::format("{:.2f}", static_cast<double>(count) /
-                                         static_cast<double>(std::max<int64_t>(1, summary.counts.queries)))});
+    table.add(
+        {rule.words, with_commas(count),
+         fmt::format("{:.1f}%", 100 * static_cast<double>(count) / static_cast<double>(std::max<int64_t>(1, all))),
+         fmt::format("{:.2f}",
+                     static_cast<double>(count) / static_cast<double>(std::max<int64_t>(1, summary.counts.queries)))});
   }
   out += "\n" + table.text();
   if (summary.recall_queries > 0)

@@ -11,11 +11,11 @@ namespace vixen {
 /// Attributes of the root of an HDF5 file of mined negatives; of JSON lines, members of the record beside them.
 using MinedAttributes = std::map<std::string, std::string>;
 
-inline constexpr const char* kMinedFormat = "vixen-mined";      // attribute "format"
-inline constexpr const char* kMinedSettings = "settings";       // a line a key
-inline constexpr const char* kMinedSummary = "labels_found";    // MinedSummary::json()
-inline constexpr const char* kMinedPart = "part_of_queries";    // of a part: "512 to 1023 of 1700"
-inline constexpr const char* kModelContent = "model_content";   // hashes, as "queries_content"
+inline constexpr const char* kMinedFormat = "vixen-mined";     // attribute "format"
+inline constexpr const char* kMinedSettings = "settings";      // a line a key
+inline constexpr const char* kMinedSummary = "labels_found";   // MinedSummary::json()
+inline constexpr const char* kMinedPart = "part_of_queries";   // of a part: "512 to 1023 of 1700"
+inline constexpr const char* kModelContent = "model_content";  // hashes, as "queries_content"
 inline constexpr const char* kImagesContent = "images_content";
 inline constexpr const char* kRelevantContent = "relevant_labels_content";  // of labels that are not those searched
 
@@ -26,17 +26,15 @@ struct MinedSummary {
   int64_t recall_queries = 0;  // 0: an exact search
 
   void add(const MinedSummary& other);
-  /// One line: {"queries": 1700, "kept": ..., "relevant": ..., "skipped": ..., "same_text": ..., "margin": ...}, with an
-  /// approximate search also "recall" and "recall_queries".
+  /// One line: {"queries": 1700, "kept": ..., "relevant": ..., "skipped": ..., "same_text": ..., "margin": ...}, with
+  /// an approximate search also "recall" and "recall_queries".
   std::string json() const;
   /// The same read back. UserError naming `where` when it is something else.
   static MinedSummary parse(const std::string& text, const std::string& where);
-
-  bool operator==(const MinedSummary&) const = default;
 };
 
-/// For `vixen inspect`: maker, content, settings, and a table of what became of the labels found. `where` names the file
-/// in faults.
+/// For `vixen inspect`: maker, content, settings, and a table of what became of the labels found. `where` names the
+/// file in faults.
 std::string mined_report(const MinedAttributes& attributes, const std::string& where);
 
 }  // namespace vixen
