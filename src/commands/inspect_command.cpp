@@ -1,4 +1,4 @@
-// vixen inspect FILES...: shows what a data set, matrix file, checkpoint, run or model is, and checks it.
+// vixen inspect FILES...: shows what a data set, matrix file, mined file, checkpoint, run or model is, and checks it.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include "base/text.hpp"
 #include "commands/commands.hpp"
 #include "commands/inspect.hpp"
+#include "commands/mined_summary.hpp"
 #include "commands/text_table.hpp"
 #include "data/finite.hpp"
 #include "data/hdf5_matrix.hpp"
@@ -52,6 +53,19 @@ std::vector<std::string> value_cells(const fs::path& path, const std::string& da
 
 }  // namespace
 
+std::string matrix_table(const fs::path& path, const Hdf5Summary& summary) {
+  TextTable table({"dataset", "type", "shape", "layout", "bytes", "least", "largest", "mean row norm"}, 4);
+  for (const auto& item : summary.datasets) {
+    std::string shape;
+    for (const int64_t n : item.shape) shape += (shape.empty() ? "" : " x ") + with_commas(n);
+    std::vector<std::string> cells{shown(item.path), item.type, shape, item.layout, human_bytes(item.bytes)};
+    if (item.is_matrix && item.type != "uint8")
+      for (auto& cell : value_cells(path, item.path)) cells.push_back(std::move(cell));
+    table.add(std::move(cells));
+  }
+  return table.text() + "  checked: every value of a matrix is there and finite\n";
+}
+
 std::string inspect_matrices(const fs::path& path) {
   const Hdf5Summary summary = summarise_hdf5(path);
   const std::string format = summary.attribute("format");
@@ -63,16 +77,7 @@ std::string inspect_matrices(const fs::path& path) {
     out += fmt::format("  {:<{}}  {}\n", shown(name), width, shortened(value, 80));
   if (summary.datasets.empty()) return out + "  no datasets\n";
   if (!summary.attributes.empty()) out += "\n";
-  TextTable table({"dataset", "type", "shape", "layout", "bytes", "least", "largest", "mean row norm"}, 4);
-  for (const auto& item : summary.datasets) {
-    std::string shape;
-    for (const int64_t n : item.shape) shape += (shape.empty() ? "" : " x ") + with_commas(n);
-    std::vector<std::string> cells{shown(item.path), item.type, shape, item.layout, human_bytes(item.bytes)};
-    if (item.is_matrix && item.type != "uint8")
-      for (auto& cell : value_cells(path, item.path)) cells.push_back(std::move(cell));
-    table.add(std::move(cells));
-  }
-  return out + table.text() + "  checked: every value of a matrix is there and finite\n";
+  return out + matrix_table(path, summary);
 }
 
 std::string inspect_path(const fs::path& path) {
@@ -89,8 +94,10 @@ std::string inspect_path(const fs::path& path) {
         path.string());
   }
   if (path.extension() == ".safetensors") return inspect_safetensors(path);
-  const bool data_set = is_hdf5(path) && summarise_hdf5(path).attribute("format") == "vixen-dataset";
-  return data_set ? inspect_dataset(path) : inspect_matrices(path);
+  if (!is_hdf5(path) && is_mined_lines(path)) return inspect_mined_lines(path);
+  const std::string format = is_hdf5(path) ? summarise_hdf5(path).attribute("format") : "";
+  if (format == "vixen-dataset") return inspect_dataset(path);
+  return format == kMinedFormat ? inspect_mined(path) : inspect_matrices(path);
 }
 
 int inspect_command(const Config&, const std::vector<std::string>& files, MpiSession& session) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.hpp"
+#include "base/same_file.hpp"
 #include "commands/outputs.hpp"
 #include "eval/metrics.hpp"
 
@@ -32,8 +33,8 @@ void preflight(const Config& config) {
     for (const auto& file : index_files(config.out)) check_output_file("--out", file, inputs);
   } else {
     check_output_file("--out", config.out, inputs);
-    if (config.command == "mine" && config.mine.jsonl)
-      check_output_file("--out", record_beside(config.out), inputs);  // by which the lines are known as ours
+    if (config.command == "mine" && config.mine.format != MineFormat::kHdf5)
+      check_output_file("--out", record_beside(write_target(config.out)), inputs);  // by which lines are known as ours
   }
 }
 

@@ -27,7 +27,8 @@ const std::vector<Command>& all_commands() {
        {"out"}},
       {"mine",
        "hard negatives of a data set's queries, by search over all labels",
-       "(--run.dir DIR | --model.path HF_FOLDER) --data.path DATA.h5 --mine.k 10 --out FILE [--mine.jsonl true]",
+       "(--run.dir DIR | --model.path HF_FOLDER) --data.path DATA.h5 --mine.k 10 --out FILE "
+       "[--mine.format triplet] [--mine.corpus OTHER.h5]",
        {"out"}},
       {"export",
        "give a trained model to others: PEFT adapter, merged or sentence-transformers folder, FAISS index",

@@ -23,7 +23,7 @@ struct RunConfig {
 
 struct DataConfig {
   std::string path;            // DATA.h5
-  Split split = Split::kTest;  // which queries embed and predict read
+  Split split = Split::kTest;  // which queries embed, predict and mine read
   bool images = true;          // false: ignore the pictures that the data set has
   bool query_images = true;    // false: queries without their pictures, of a model trained with them
   int64_t prefetch = 2;        // batches packed ahead
@@ -131,9 +131,13 @@ struct MiningConfig {
   MiningDraw draw = MiningDraw::kHardest;
 };
 
+/// What `vixen mine` writes of the lists that [mining] describes.
 struct MineConfig {
-  int64_t k = 10;      // negatives of a query
-  bool jsonl = false;  // JSON lines instead of HDF5
+  int64_t k = 10;  // negatives of a query; 0: all that are left of mining.depth
+  MineFormat format = MineFormat::kHdf5;
+  MinePositives positives = MinePositives::kAll;  // of JSON lines: each relevant label of a query, or its first
+  std::string corpus;                             // another data set whose labels are searched
+  int64_t part_queries = 65536;                   // queries between two files that a killed command goes on from
 };
 
 /// How labels are indexed and searched: the keys of search.* that evaluate, predict and train read too.

@@ -101,6 +101,14 @@ enum class MiningDraw { kHardest, kUniform, kScore };  // mining.draw
 template <>
 inline constexpr std::array kWords<MiningDraw> = {"hardest", "uniform", "score"};
 
+enum class MineFormat { kHdf5, kTriplet, kTuple };  // mine.format
+template <>
+inline constexpr std::array kWords<MineFormat> = {"hdf5", "triplet", "n-tuple"};
+
+enum class MinePositives { kAll, kFirst };  // mine.positives
+template <>
+inline constexpr std::array kWords<MinePositives> = {"all", "first"};
+
 enum class TableHome { kAuto, kDevice, kHost };  // train.tables
 template <>
 inline constexpr std::array kWords<TableHome> = {"auto", "device", "host"};

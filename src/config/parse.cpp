@@ -137,6 +137,9 @@ void check_together(const Config& config, const Provenance& provenance) {
   if (mines && config.mine.k > mining.depth)
     fail_user("{}: mine.k = {}: expected at most mining.depth = {} ({})", where("mine.k"), config.mine.k, mining.depth,
               where("mining.depth"));
+  if (mines && config.mine.k == 0 && config.mine.format == MineFormat::kTuple)
+    fail_user("{}: mine.k = 0: expected at least 1, for every line has k negatives (mine.format = n-tuple, {})",
+              where("mine.k"), where("mine.format"));
   if (!mines && mining.depth * config.train.batch_size < mining.columns)
     fail_user(
         "{}: mining.depth = {}: expected at least {}: a batch of {} queries gives {} columns (mining.columns, {})",

@@ -179,7 +179,8 @@ void Hdf5File::create(const std::string& dataset, std::span<const int64_t> shape
   VIXEN_CHECK(space.valid() && element.valid() && H5Pset_create_intermediate_group(link.get(), 1) >= 0 &&
                   H5Pset_layout(creation.get(), H5D_CONTIGUOUS) >= 0 &&
                   H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY) >= 0 &&
-                  H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0,
+                  H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0 &&
+                  H5Pset_obj_track_times(creation.get(), false) >= 0,  // the same content, the same bytes
               "{}", hdf5_reason());
   const Hdf5Handle handle(
       H5Dcreate2(file_.get(), dataset.c_str(), element.get(), space.get(), link.get(), creation.get(), H5P_DEFAULT),

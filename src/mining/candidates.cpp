@@ -27,6 +27,10 @@ std::string MinedCounts::text() const {
       percent(relevant), percent(skipped), percent(same_text), percent(margin));
 }
 
+bool has_margin(const MiningConfig& config) {
+  return config.relative_margin > 0 || config.absolute_margin > 0;
+}
+
 float score_limit(const MiningConfig& config, float weakest_positive) {
   double limit = std::numeric_limits<double>::infinity();
   const double weakest = weakest_positive;
@@ -59,14 +63,14 @@ void keep_negatives(std::span<const int64_t> found, std::span<const float> score
       ++counts.margin;
     } else {
       kept.ids[count] = static_cast<int32_t>(label);
-      kept.scores[count] = scores[place];
-      kept.places[count++] = static_cast<int32_t>(place) + 1;
+      if (!kept.places.empty()) kept.places[count] = static_cast<int32_t>(place) + 1;
+      kept.scores[count++] = scores[place];
     }
   }
   counts.kept += static_cast<int64_t>(count);
   std::ranges::fill(kept.ids.subspan(count), -1);
   std::ranges::fill(kept.scores.subspan(count), -std::numeric_limits<float>::infinity());
-  std::ranges::fill(kept.places.subspan(count), 0);
+  if (!kept.places.empty()) std::ranges::fill(kept.places.subspan(count), 0);
 }
 
 }  // namespace vixen

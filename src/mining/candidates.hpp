@@ -25,6 +25,9 @@ struct MinedCounts {
   std::string text() const;
 };
 
+/// Whether labels are dropped for their scores.
+bool has_margin(const MiningConfig& config);
+
 /// The score above which a label is dropped: the least of relative_margin * w and w - absolute_margin, w the score of
 /// the query's weakest positive; infinity without margins. A factor moves a negative w down by the same share of |w|.
 float score_limit(const MiningConfig& config, float weakest_positive);
@@ -41,11 +44,11 @@ class SameTextRule {
   const SequenceTable* labels_;
 };
 
-/// What of a list is kept: [depth] each, best first, -1, -infinity and 0 behind.
+/// What of a list is kept: [found] each, best first, -1, -infinity and 0 behind.
 struct KeptNegatives {
   std::span<int32_t> ids;
   std::span<float> scores;
-  std::span<int32_t> places;  // in the list that the search gave, from 1
+  std::span<int32_t> places;  // in the list that the search gave, from 1; empty: not asked for
 };
 
 /// Writes the negatives among `found` (best first, -1: no more) to `kept`. relevant: ascending. limit: score_limit().

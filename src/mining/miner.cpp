@@ -20,16 +20,23 @@ constexpr int64_t kPairBytes = int64_t{64}
                                << 20;  // for the labels of a part of the pairs of queries and relevant labels
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-bool has_margin(const MiningConfig& config) {
-  return config.relative_margin > 0 || config.absolute_margin > 0;
+// Most filtered labels of a query of any rank. Collective.
+int64_t widest_filter(const MiningQueries& queries, int64_t first_query, int64_t n, Communicator& comm) {
+  if (!queries.filter) return 0;
+  int64_t widest = 0;
+  for (int64_t query = first_query; query < first_query + n; ++query)
+    widest = std::max(widest, std::ssize((*queries.filter)[query]));
+  return comm.max_host(widest);
 }
 
 }  // namespace
 
-Miner::Miner(const Config& config, at::Tensor labels, const SequenceTable& label_texts, Communicator& comm)
+Miner::Miner(const Config& config, at::Tensor labels, const SequenceTable& label_texts, Communicator& comm,
+             MinedDetail detail)
     : config_(config),
       label_texts_(&label_texts),
       comm_(comm),
+      detail_(detail),
       labels_(comm, label_texts.size(), std::move(labels)),
       retriever_(labels_.local(), config_.search, comm) {}
 
@@ -43,16 +50,18 @@ int64_t Miner::planned_bytes(const Config& config, int64_t own_labels, int64_t w
 // float32 [rows] host: the lowest score of a relevant label of each query; infinity for one without any. Collective.
 at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tensor& rows, int64_t first_query) {
   const int64_t n = rows.size(0);
+  const auto& relevant = queries.positives ? queries.positives->of : queries.relevant;
+  const auto& labels = queries.positives ? queries.positives->embeddings : labels_;
   std::vector<int64_t> query, label;
   for (int64_t row = 0; row < n; ++row)
-    for (const int32_t id : queries.relevant[first_query + row]) {
+    for (const int32_t id : relevant[first_query + row]) {
       query.push_back(row);
       label.push_back(id);
     }
   at::Tensor weakest = at::full({n}, kInfinity, at::kFloat);
   auto* lowest = weakest.mutable_data_ptr<float>();
   // Pairs in parts, for a query may have thousands; as many parts on every rank.
-  const int64_t most = std::max<int64_t>(1, kPairBytes / (labels_.width() * int64_t{sizeof(float)}));
+  const int64_t most = std::max<int64_t>(1, kPairBytes / (labels.width() * int64_t{sizeof(float)}));
   const auto pairs = static_cast<int64_t>(query.size());
   const int64_t parts = comm_.max_host((pairs + most - 1) / most);
   for (int64_t part = 0; part < parts; ++part) {
@@ -60,7 +69,7 @@ at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tens
     const auto of = [&](const std::vector<int64_t>& ids) {
       return at::tensor(at::IntArrayRef(ids.data() + begin, static_cast<size_t>(count)), at::kLong);
     };
-    const auto positives = labels_.gather(of(label));
+    const auto positives = labels.gather(of(label));
     if (count == 0) continue;
     const auto scores =
         canonical_dot(rows.index_select(0, to_device(of(query), rows.device())), positives).to(at::kCPU).contiguous();
@@ -73,52 +82,71 @@ at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tens
   return weakest;
 }
 
+// The rules, for one block of lists as the search gave them.
+MinedBlock Miner::negatives_of(const MiningQueries& queries, const TopK& lists, const at::Tensor& weakest,
+                               int64_t first_query, MinedCounts& counts) const {
+  const auto& mining = config_.mining;
+  const auto found = lists.ids.to(at::kCPU).contiguous(), scores = lists.scores.to(at::kCPU).contiguous();
+  const int64_t count = found.size(0), width = found.size(1), depth = mining.depth;
+  const bool details = detail_ == MinedDetail::kPlacesAndDrops;
+  MinedBlock block{
+      first_query, at::full({count, depth}, -1, at::kInt), at::full({count, depth}, -kInfinity, at::kFloat), {}, {}};
+  if (details) {
+    block.places = at::zeros({count, depth}, at::kInt);
+    block.dropped = at::empty({count, 4}, at::kInt);
+  }
+  const auto* id = found.const_data_ptr<int64_t>();
+  const auto* score = scores.const_data_ptr<float>();
+  const float* lowest = weakest.defined() ? weakest.const_data_ptr<float>() : nullptr;
+  auto* kept_ids = block.ids.mutable_data_ptr<int32_t>();
+  auto* kept_scores = block.scores.mutable_data_ptr<float>();
+  auto* places = details ? block.places.mutable_data_ptr<int32_t>() : nullptr;
+  auto* dropped = details ? block.dropped.mutable_data_ptr<int32_t>() : nullptr;
+  const SameTextRule text(queries.table, *label_texts_);
+  std::mutex adding;
+  at::parallel_for(0, count, 64, [&](int64_t from, int64_t to) {
+    MinedCounts own;
+    for (int64_t row = from; row < to; ++row) {
+      const auto of = [&](auto* values, int64_t stride) {
+        return std::span(values + row * stride, static_cast<size_t>(width));
+      };
+      MinedCounts one;
+      keep_negatives(of(id, width), of(score, width), first_query + row, queries.relevant[first_query + row],
+                     lowest == nullptr ? kInfinity : score_limit(mining, lowest[row]), mining.skip_first,
+                     mining.same_text == SameText::kDrop ? &text : nullptr,
+                     {of(kept_ids, depth), of(kept_scores, depth), details ? of(places, depth) : std::span<int32_t>()},
+                     one);
+      if (details)
+        for (int rule = 0; const int64_t labels : {one.relevant, one.skipped, one.same_text, one.margin})
+          dropped[row * 4 + rule++] = static_cast<int32_t>(labels);
+      own.add(one);
+    }
+    const std::lock_guard lock(adding);
+    counts.add(own);
+  });
+  return block;
+}
+
 std::optional<MinedCounts> Miner::mine(const MiningQueries& queries, const at::Tensor& embeddings, int64_t first_query,
                                        const std::function<void(const MinedBlock&)>& take,
-                                       const std::function<bool()>& stop) {
-  const auto& mining = config_.mining;
-  const int64_t depth = mining.depth, n = embeddings.size(0);
-  const int64_t most = comm_.max_host(n);
-  const SameTextRule text(queries.table, *label_texts_);
+                                       const std::function<bool()>& stop, const std::string& progress_label) {
+  const int64_t depth = config_.mining.depth, n = embeddings.size(0), most = comm_.max_host(n);
+  const int64_t widest = widest_filter(queries, first_query, n, comm_);
+  const auto filter_from = [&queries, widest](int64_t first) {
+    PairFilter filter{widest, {}};
+    if (queries.filter) filter.labels = [&queries, first](int64_t row) { return (*queries.filter)[first + row]; };
+    return filter;
+  };
+  retriever_.measure(embeddings, depth, filter_from(first_query));
   MinedCounts counts;
-  Progress progress("mine", "queries", most, comm_.rank() == 0);
+  Progress progress(progress_label, "queries", most, comm_.rank() == 0);
   for (int64_t begin = 0; begin < most; begin += kBlockQueries) {
     if (stop && stop()) return std::nullopt;
     const int64_t count = std::clamp<int64_t>(n - begin, 0, kBlockQueries), first = first_query + begin;
     const auto rows = embeddings.narrow(0, std::min(begin, n), count).to(at::kFloat).contiguous();
-    const TopK lists = retriever_.find(rows, depth);
-    const auto found = lists.ids.to(at::kCPU).contiguous(), scores = lists.scores.to(at::kCPU).contiguous();
-    const auto weakest = has_margin(mining) ? weakest_positives(queries, rows, first) : at::Tensor();
-    const int64_t width = found.size(1);
-    MinedBlock block{first, at::full({count, depth}, -1, at::kInt), at::full({count, depth}, -kInfinity, at::kFloat),
-                     at::zeros({count, depth}, at::kInt), at::empty({count, 4}, at::kInt)};
-    const auto* id = found.const_data_ptr<int64_t>();
-    const auto* score = scores.const_data_ptr<float>();
-    const float* lowest = weakest.defined() ? weakest.const_data_ptr<float>() : nullptr;
-    auto* kept_ids = block.ids.mutable_data_ptr<int32_t>();
-    auto* kept_scores = block.scores.mutable_data_ptr<float>();
-    auto* places = block.places.mutable_data_ptr<int32_t>();
-    auto* dropped = block.dropped.mutable_data_ptr<int32_t>();
-    std::mutex adding;
-    at::parallel_for(0, count, 64, [&](int64_t from, int64_t to) {
-      MinedCounts own;
-      for (int64_t row = from; row < to; ++row) {
-        const auto of = [&](auto* values, int64_t stride) {
-          return std::span(values + row * stride, static_cast<size_t>(width));
-        };
-        MinedCounts one;
-        keep_negatives(of(id, width), of(score, width), first + row, queries.relevant[first + row],
-                       lowest == nullptr ? kInfinity : score_limit(mining, lowest[row]), mining.skip_first,
-                       mining.same_text == SameText::kDrop ? &text : nullptr,
-                       {of(kept_ids, depth), of(kept_scores, depth), of(places, depth)}, one);
-        for (int rule = 0; const int64_t labels : {one.relevant, one.skipped, one.same_text, one.margin})
-          dropped[row * 4 + rule++] = static_cast<int32_t>(labels);
-        own.add(one);
-      }
-      const std::lock_guard lock(adding);
-      counts.add(own);
-    });
-    if (count > 0) take(block);
+    const TopK lists = retriever_.find(rows, depth, filter_from(first));
+    const auto weakest = has_margin(config_.mining) ? weakest_positives(queries, rows, first) : at::Tensor();
+    if (count > 0) take(negatives_of(queries, lists, weakest, first, counts));  // who has no rows left searches on
     progress.advance(std::min(kBlockQueries, most - begin));
   }
   for (int64_t* count :

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
+#include <string>
 
 #include "comm/communicator.hpp"
 #include "comm/sharded_table.hpp"
@@ -18,18 +20,37 @@
 
 namespace vixen {
 
+/// Labels of successive queries, for a table or a part of it: views, what they show must outlive them.
+struct QueryLabels {
+  Ragged<int32_t> rows;     // label ids, ascending within a row
+  int64_t first_query = 0;  // row of the table that rows[0] belongs to
+
+  std::span<const int32_t> operator[](int64_t query) const { return rows[query - first_query]; }
+};
+
+/// Relevant labels that are not among those searched.
+struct MiningPositives {
+  QueryLabels of;                  // rows of `embeddings`
+  const ShardedTable& embeddings;  // unit rows, over the same ranks
+};
+
 /// What is mined for: rows of a table of queries, with their relevant labels.
 struct MiningQueries {
   const SequenceTable& table;
-  const Ragged<int32_t>& relevant;  // of every row of the table: label ids, ascending
+  QueryLabels relevant;                           // among the labels that are searched
+  std::optional<QueryLabels> filter = {};         // neither relevant nor negatives: never found. On all ranks or none
+  std::optional<MiningPositives> positives = {};  // whose scores the margins go by; none: the relevant labels
 };
+
+/// Whether a block says how its lists came about, beside what they are.
+enum class MinedDetail { kLists, kPlacesAndDrops };
 
 /// Lists of consecutive queries of this rank, on the host.
 struct MinedBlock {
   int64_t first_query = 0;  // row of the table
   at::Tensor ids;           // int32 [rows, K]; -1 where there are fewer
   at::Tensor scores;        // float32 [rows, K]; -infinity there
-  at::Tensor places;        // int32 [rows, K]: in what the search found, from 1; 0 there
+  at::Tensor places;        // int32 [rows, K]: in what the search found, from 1; 0 there. Undefined unless asked for
   at::Tensor dropped;       // int32 [rows, 4]: labels found but relevant, skipped, of the same text, within the margin
 };
 
@@ -42,15 +63,20 @@ class Miner {
 
   /// labels [L of this rank, D] float32 on the communicator's device, by RowShards: what is searched; kept, not copied.
   /// label_texts: all labels. Everything must outlive the miner.
-  Miner(const Config& config, at::Tensor labels, const SequenceTable& label_texts, Communicator& comm);
+  Miner(const Config& config, at::Tensor labels, const SequenceTable& label_texts, Communicator& comm,
+        MinedDetail detail = MinedDetail::kLists);
 
   /// queries [n, D] of a float type on the communicator's device, finite: this rank's rows of the table, from
   /// first_query on; n may differ between ranks. Each block of one or more of this rank's rows goes to `take` as it is
   /// done. stop: asked between blocks, collective; true ends the search. Returns the counts of all ranks, or none when
-  /// it was stopped.
+  /// it was stopped. What an approximate search.method misses is measured on a sample of the queries and said
+  /// (report()). progress_label: of the bar on rank 0.
   std::optional<MinedCounts> mine(const MiningQueries& queries, const at::Tensor& embeddings, int64_t first_query,
                                   const std::function<void(const MinedBlock&)>& take,
-                                  const std::function<bool()>& stop = {});
+                                  const std::function<bool()>& stop = {}, const std::string& progress_label = "mine");
+
+  /// The index, and the recall of the last mine().
+  const RetrievalReport& report() const { return retriever_.report(); }
 
   /// Bytes on the device that a pass takes besides the query bank: labels in float32, index, lists of a block. For
   /// memory plans.
@@ -58,10 +84,13 @@ class Miner {
 
  private:
   at::Tensor weakest_positives(const MiningQueries& queries, const at::Tensor& rows, int64_t first_query);
+  MinedBlock negatives_of(const MiningQueries& queries, const TopK& lists, const at::Tensor& weakest,
+                          int64_t first_query, MinedCounts& counts) const;
 
   Config config_;
   const SequenceTable* label_texts_;
   Communicator& comm_;
+  MinedDetail detail_;
   ShardedTable labels_;
   Retriever retriever_;
 };

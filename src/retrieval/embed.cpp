@@ -24,13 +24,21 @@ void check_embeddings(const at::Tensor& unit, int64_t first_row, const Config& c
 
 at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
                        Communicator& comm, const std::string& progress_label) {
+  return embed_part(encoder, table, {0, table.size()}, config, dataset, comm, progress_label);
+}
+
+at::Tensor embed_part(Encoder& encoder, const SequenceTable& table, RowRange rows, const Config& config,
+                      const Dataset& dataset, Communicator& comm, const std::string& progress_label) {
+  VIXEN_CHECK(rows.begin % RowShards::kBlockRows == 0, "a part from row {} on, expected a multiple of {}", rows.begin,
+              RowShards::kBlockRows);
   EncodePassOptions options;
   options.pack = &table == &dataset.labels() ? pack_options(config, encoder, dataset)
                                              : query_pack_options(config, encoder, dataset);
   options.device = comm.device();
   options.prefetch = config.data.prefetch;
   if (comm.rank() == 0) options.progress_label = progress_label;
-  const auto range = RowShards(table.size(), comm.world_size()).range(comm.rank());
+  const auto own = RowShards(rows.size(), comm.world_size()).range(comm.rank());
+  const RowRange range{rows.begin + own.begin, rows.begin + own.end};
   auto unit = at::empty({range.size(), encoder.width()}, at::TensorOptions().dtype(at::kFloat).device(comm.device()));
   encode_blocks(encoder, table, dataset.images(), range, options, [&](int64_t first, const at::Tensor& h) {
     unit.narrow(0, first - range.begin, h.size(0)).copy_(normalize_rows(h).y);

@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "model/encoder.hpp"
+#include "shard/row_shards.hpp"
 
 namespace vixen {
 
@@ -17,5 +18,10 @@ namespace vixen {
 /// so. UserError when the encoder's output is not finite. Collective.
 at::Tensor embed_shard(Encoder& encoder, const SequenceTable& table, const Config& config, const Dataset& dataset,
                        Communicator& comm, const std::string& progress_label);
+
+/// The same of `rows` of the table, dealt by RowShards as a table of their own. They begin at a multiple of
+/// RowShards::kBlockRows, so that each has the embedding that it has in the whole table. Collective.
+at::Tensor embed_part(Encoder& encoder, const SequenceTable& table, RowRange rows, const Config& config,
+                      const Dataset& dataset, Communicator& comm, const std::string& progress_label);
 
 }  // namespace vixen

@@ -174,7 +174,7 @@ TopK Retriever::search_labels(const at::Tensor& queries, int64_t k, const PairFi
   report_.k = k;
   report_.recall.reset();
   const bool exact = index_kind(config_.method).exact;
-  if (!exact) measure_recall(queries, found, filter);
+  if (!exact) measure_recall(queries, k, filter);
   if (comm_.rank() == 0) spdlog::log(exact ? spdlog::level::debug : spdlog::level::info, "{}", report_.text());
   return found;
 }
@@ -185,7 +185,8 @@ TopK Retriever::search(const Index& index, const at::Tensor& queries, int64_t k,
   return filter.widest > 0 ? without_filtered(lists, filter, k) : lists;
 }
 
-void Retriever::measure_recall(const at::Tensor& queries, const TopK& found, const PairFilter& filter) {
+// Of `queries`, whoever answers them next: an approximate method is compared with the exact one on a sample of them.
+void Retriever::measure_recall(const at::Tensor& queries, int64_t k, const PairFilter& filter) {
   const auto counts = comm_.all_gather_host(queries.size(0));
   int64_t first = 0, total = 0;
   for (int rank = 0; rank < comm_.world_size(); ++rank) {
@@ -200,16 +201,22 @@ void Retriever::measure_recall(const at::Tensor& queries, const TopK& found, con
   }
   PairFilter own{filter.widest, {}};
   if (filter.labels) own.labels = [&](int64_t row) { return filter.labels(rows[static_cast<size_t>(row)]); };
-  const at::Tensor chosen = at::tensor(rows, at::kLong);
+  const at::Tensor chosen = queries.index_select(0, at::tensor(rows, at::kLong).to(queries.device())).to(at::kFloat);
+  const TopK found = search(*index_, chosen, k, own, {});
   const ExactIndex exact(labels_, first_label_, config_);
-  const TopK expected = search(exact, queries.index_select(0, chosen.to(queries.device())), found.ids.size(1), own,
-                               "compare with the exact search");
-  const Overlap own_sum =
-      overlap(found.ids.cpu().index_select(0, chosen).contiguous(), expected.ids.cpu().contiguous());
+  const TopK expected = search(exact, chosen, k, own, "compare with the exact search");
+  const Overlap own_sum = overlap(found.ids.cpu().contiguous(), expected.ids.cpu().contiguous());
   const int64_t common = comm_.sum_host(own_sum.common), all = comm_.sum_host(own_sum.expected);
+  report_.k = k;
   report_.recall = all > 0 ? static_cast<double>(common) / static_cast<double>(all) : 1.0;
   report_.recall_queries = sample;
   report_.queries = total;
+}
+
+void Retriever::measure(const at::Tensor& queries, int64_t k, const PairFilter& filter) {
+  if (index_kind(config_.method).exact) return;
+  measure_recall(queries, k, filter);
+  if (comm_.rank() == 0) spdlog::info("{}", report_.text());
 }
 
 }  // namespace vixen

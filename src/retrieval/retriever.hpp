@@ -82,7 +82,12 @@ class Retriever {
   TopK retrieve(const SequenceTable& queries, int64_t k, const Ragged<int32_t>* pairs = nullptr);
 
   /// The k best labels of `queries`, without timing or measuring: for callers that go through many blocks of queries.
-  TopK find(const at::Tensor& queries, int64_t k) { return search(*index_, queries, k, {}, {}); }
+  TopK find(const at::Tensor& queries, int64_t k, const PairFilter& filter = {}) {
+    return search(*index_, queries, k, filter, {});
+  }
+  /// What such a caller's answers are worth: measures an approximate method's recall (report().recall) for `queries`
+  /// [m_r, D] of a float type and says it on rank 0. Nothing with an exact method.
+  void measure(const at::Tensor& queries, int64_t k, const PairFilter& filter = {});
 
   const RetrievalReport& report() const { return report_; }
 
@@ -95,7 +100,7 @@ class Retriever {
               const std::string& progress_label);
   TopK search_labels(const at::Tensor& queries, int64_t k, const PairFilter& filter);
   TopK augment_lists(const at::Tensor& queries, const TopK& labels, int64_t k, const PairFilter& filter);
-  void measure_recall(const at::Tensor& queries, const TopK& found, const PairFilter& filter);
+  void measure_recall(const at::Tensor& queries, int64_t k, const PairFilter& filter);
 
   struct Queries {
     Encoder& encoder;

@@ -29,12 +29,16 @@ at::Tensor encode_labels(TrainingParts& parts, const std::string& label) {
   return encode_rows(*parts.encoder, labels, parts.dataset.images(), range, encode_options(parts, label));
 }
 
-// h to n(h), in place.
-at::Tensor unit_rows(at::Tensor rows) {
+// n(h) of rows, block by block, into `into`, which may be the rows themselves.
+void write_unit_rows(const at::Tensor& rows, at::Tensor into) {
   for (int64_t first = 0; first < rows.size(0); first += RowShards::kBlockRows) {
-    auto block = rows.narrow(0, first, std::min(RowShards::kBlockRows, rows.size(0) - first));
-    block.copy_(normalize_rows(block).y);
+    const int64_t count = std::min(RowShards::kBlockRows, rows.size(0) - first);
+    into.narrow(0, first, count).copy_(normalize_rows(rows.narrow(0, first, count)).y);
   }
+}
+
+at::Tensor unit_rows(at::Tensor rows) {
+  write_unit_rows(rows, rows);
   return rows;
 }
 
@@ -86,16 +90,22 @@ at::Tensor label_representations(TrainingParts& parts) {
 
 std::optional<MinedCounts> mine_negatives(TrainingParts& parts, bool fill_bank, const std::function<bool()>& stop) {
   auto& bank = parts.label_bank;
-  at::Tensor labels;
-  if (!bank || fill_bank) labels = encode_labels(parts, "mining: encode labels");
-  if (bank && fill_bank) bank->local().copy_(unit_rows(labels.clone()));
-  if (bank && !fill_bank) labels = bank->local_on_device(0, bank->local_range().size()).to(at::kFloat);
   const bool prototypes = parts.config.mining.against == MiningAgainst::kPrototypes;
-  labels = prototypes ? parts.prototypes->representations(std::move(labels)) : unit_rows(std::move(labels));
+  at::Tensor labels;
+  if (bank && !fill_bank) {
+    labels = bank->local_on_device(0, bank->local_range().size()).to(at::kFloat);
+    if (!prototypes) labels = unit_rows(std::move(labels));  // float16 has rounded them
+  } else {
+    labels = encode_labels(parts, "mining: encode labels");
+    if (!prototypes) labels = unit_rows(std::move(labels));
+    if (bank && prototypes) write_unit_rows(labels, bank->local());
+    if (bank && !prototypes) bank->local().copy_(labels);
+  }
+  if (prototypes) labels = parts.prototypes->representations(std::move(labels));
   Miner miner(parts.config, std::move(labels), parts.dataset.labels(), *parts.comm);
   const auto own = parts.bank->local_range();
   return miner.mine(
-      {parts.dataset.train(), parts.dataset.train_labels()}, parts.bank->local_on_device(0, own.size()), own.begin,
+      {parts.dataset.train(), {parts.dataset.train_labels()}}, parts.bank->local_on_device(0, own.size()), own.begin,
       [&](const MinedBlock& block) { parts.mined->assign(block); }, stop);
 }
 

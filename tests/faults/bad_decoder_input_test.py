@@ -314,9 +314,11 @@ def test_template_that_the_data_set_does_not_have(train):
     )
 
 
-def test_data_set_prepared_without_prompts(train, decoder, tmp_path):
+def test_data_set_prepared_without_prompts(train, tiny, decoder, tmp_path):
     path = damaged(decoder.data, tmp_path, lambda file: file.__delitem__("prompts"))
     assert_refused(train(data__path=path), "damaged.h5", "template.text_prefix", "add_prompts.py")
+    mine = ["mine", "--data.path", decoder.data, "--model.path", decoder.model, "--out", tmp_path / "m.h5"]
+    assert_refused(tiny.run(*mine, "--mine.corpus", path), "damaged.h5", "template.text_prefix", "add_prompts.py")
 
 
 def test_row_without_text(train, decoder, tmp_path):

@@ -47,6 +47,21 @@ class TinyRun:
         return subprocess.run(self.command(name, *options, ranks=ranks), capture_output=True, text=True, timeout=timeout)
 
 
+def ranks_of(out: Path) -> list[int]:
+    """Process ids of vixen's ranks that have `out`, a run folder or a file, among their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words and words[0].endswith(b"vixen") and str(out).encode() in words:
+            found.append(int(entry.name))
+    return found
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     folder = tmp_path_factory.mktemp("tiny") / "files"

@@ -4,22 +4,8 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
-
-def ranks_of(run: Path) -> list[int]:
-    """Process ids of the training ranks that write to `run`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words and words[0].endswith(b"vixen") and str(run).encode() in words:
-            found.append(int(entry.name))
-    return found
+from conftest import ranks_of
 
 
 def test_one_rank_killed(tiny, tmp_path):

@@ -28,6 +28,7 @@ def place(tiny, tmp_path_factory) -> Path:
     """data.h5, model/, a finished run/ of the whole backbone, an adapter run lora/, two matrices, a predictions file."""
     folder = tmp_path_factory.mktemp("outputs")
     shutil.copy(tiny.data, folder / "data.h5")
+    shutil.copy(tiny.data, folder / "other.h5")
     shutil.copytree(tiny.model, folder / "model")
     local = TinyRun(folder)
     short = {"train.epochs": 1}
@@ -49,6 +50,8 @@ def commands(place: Path) -> dict[str, list]:
         "embed": ["embed", "--data.path", data, "--model.path", model, "--config", place / "settings.ini"],
         "predict": ["predict", "--run.dir", run, "--data.path", data],
         "predict --text": ["predict", "--run.dir", run, "--text"],
+        "mine": ["mine", "--run.dir", run, "--data.path", data, "--mine.corpus", place / "other.h5", "--mine.k", 2],
+        "mine lines": ["mine", "--data.path", data, "--model.path", model, "--mine.k", 2, "--mine.format", "triplet"],
         "evaluate": ["evaluate", "--run.dir", run, "--data.path", data],
         "evaluate predictions": ["evaluate", "--evaluate.predictions", place / "ranked.h5", "--data.path", data],
         "search": [
@@ -79,6 +82,8 @@ INPUTS = {
         "run/checkpoints/new.h5",
     ],
     "predict --text": ["data.h5", "run/config.ini", "model/config.json"],
+    "mine": ["data.h5", "other.h5", "run/config.ini", "run/model/label_embeddings.h5"],
+    "mine lines": ["data.h5", "model/config.json"],
     "evaluate": ["data.h5", "run/model/label_embeddings.h5"],
     "evaluate predictions": ["ranked.h5", "data.h5"],
     "search": ["corpus.h5", "queries.h5"],
@@ -98,7 +103,7 @@ def test_an_input_is_never_written_over(tiny, place, name):
         assert digests(place) == before, path
 
 
-@pytest.mark.parametrize("name", ["embed", "predict", "evaluate", "search", "plan", "export faiss"])
+@pytest.mark.parametrize("name", ["embed", "predict", "mine lines", "evaluate", "search", "plan", "export faiss"])
 def test_an_input_by_another_name(tiny, place, tmp_path, name):
     source = "corpus.h5" if name == "search" else "data.h5"
     os.symlink(place / source, tmp_path / "soft.h5")
@@ -234,7 +239,7 @@ def test_a_full_disk_is_said_before_the_pass(tiny, place, tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("tmpfs cannot be mounted here")
     try:
-        for name in ("embed", "predict", "search", "export faiss", "export merged"):
+        for name in ("embed", "predict", "mine", "search", "export faiss", "export merged"):
             assert_refused(tiny.run(*commands(place)[name], "--out", disk / "x"), "disk/x", "MB free")
             assert not list(disk.iterdir()), name
     finally:

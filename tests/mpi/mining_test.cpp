@@ -2,6 +2,7 @@
 // with mined columns at W ranks, and taken up again.
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <set>
 
 #include "fixtures/fault.hpp"
@@ -45,7 +46,7 @@ class MiningTest : public test::TrainerFixture {
     Lists lists{at::empty({asked.size(), settings.mining.depth}, at::kInt),
                 at::empty({asked.size(), settings.mining.depth}),
                 {}};
-    const auto counts = miner.mine({dataset.train(), dataset.train_labels()},
+    const auto counts = miner.mine({dataset.train(), {dataset.train_labels()}},
                                    queries.narrow(0, asked.begin, asked.size()).to(at::kHalf), asked.begin,
                                    [&](const MinedBlock& block) {
                                      const int64_t first = block.first_query - asked.begin, n = block.ids.size(0);
@@ -136,7 +137,7 @@ TEST_F(MiningTest, RanksMayAskDifferently) {
   const auto own = RowShards(labels.size(0), comm.world_size()).range(comm.rank());
   Miner miner(settings, labels.narrow(0, own.begin, own.size()).clone(), dataset.labels(), comm);
   std::vector<int64_t> blocks;
-  const auto counts = miner.mine({dataset.train(), dataset.train_labels()}, unit_rows(rows, 7), 0,
+  const auto counts = miner.mine({dataset.train(), {dataset.train_labels()}}, unit_rows(rows, 7), 0,
                                  [&](const MinedBlock& block) { blocks.push_back(block.ids.size(0)); });
   EXPECT_EQ(blocks, comm.rank() == 0 ? (std::vector<int64_t>{Miner::kBlockQueries, 10}) : std::vector<int64_t>{10});
   EXPECT_EQ(counts->queries, Miner::kBlockQueries + 10 * comm.world_size());
@@ -150,12 +151,37 @@ TEST_F(MiningTest, APassThatIsStoppedSaysSo) {
   const auto own = RowShards(labels.size(0), comm.world_size()).range(comm.rank());
   Miner miner(settings, labels.narrow(0, own.begin, own.size()).clone(), dataset.labels(), comm);
   const auto counts = miner.mine(
-      {dataset.train(), dataset.train_labels()}, at::zeros({0, kWidth}), 0, [](const MinedBlock&) {},
+      {dataset.train(), {dataset.train_labels()}}, at::zeros({0, kWidth}), 0, [](const MinedBlock&) {},
       [] { return true; });
   EXPECT_TRUE(counts.has_value()) << "there is no block to stop before";
   const auto queries = unit_rows(10, 3);
   EXPECT_FALSE(miner.mine(
-      {dataset.train(), dataset.train_labels()}, queries, 0, [](const MinedBlock&) {}, [] { return true; }));
+      {dataset.train(), {dataset.train_labels()}}, queries, 0, [](const MinedBlock&) {}, [] { return true; }));
+}
+
+// One rank has blocks that the others have no rows for: they search on, and get nothing to take.
+TEST_F(MiningTest, BlocksWithoutRowsAreNotHandedOut) {
+  const auto settings = mining_config();
+  const Dataset dataset(settings.data.path);
+  auto& comm = test::world();
+  const int64_t most = Miner::kBlockQueries + 10, n = comm.rank() == 0 ? most : 7;
+  std::vector<int64_t> starts(static_cast<size_t>(most) + 1, 0);
+  const OwnedRagged none{starts, {}};
+  std::iota(starts.begin(), starts.end(), 0);
+  const OwnedRagged tokens{starts, std::vector<int32_t>(static_cast<size_t>(most), 1)};
+  const SequenceTable table{tokens.view(), none.view(), {}};
+  auto labels = unit_rows(dataset.labels().size(), 8);
+  const auto own = RowShards(labels.size(0), comm.world_size()).range(comm.rank());
+  Miner miner(settings, labels.narrow(0, own.begin, own.size()).clone(), dataset.labels(), comm);
+  int64_t rows = 0;
+  const auto counts = miner.mine({table, {none.view()}}, unit_rows(n, 3), 0, [&](const MinedBlock& block) {
+    EXPECT_GT(block.ids.size(0), 0);
+    EXPECT_LE(block.first_query + block.ids.size(0), n);
+    EXPECT_FALSE(block.places.defined()) << "training does not ask for it";
+    rows += block.ids.size(0);
+  });
+  EXPECT_EQ(rows, n);
+  EXPECT_EQ(counts->queries, most + 7 * (comm.world_size() - 1));
 }
 
 // Mined columns in training: the same lists, columns and losses at any number of ranks.

@@ -107,6 +107,12 @@ TEST_P(RetrieverTest, AnswersAreThoseOfOneRankWithoutTheFilteredPairs) {
   // What the report says is what a count over all queries gives, up to those that were not sampled.
   const auto share = static_cast<double>(world().sum_host(common)) / (10.0 * 1100);
   EXPECT_NEAR(report.recall.value_or(1), share, GetParam().exact ? 0 : 0.02);
+  // Who goes through many blocks of queries measures the same.
+  const auto recall = report.recall;
+  Retriever blocks(own_part(labels), config(), world());
+  blocks.measure(own_part(queries), 10, PairFilter::of(ragged, own.begin));
+  EXPECT_EQ(blocks.report().recall, recall);
+  EXPECT_EQ(blocks.report().recall_queries, report.recall_queries);
 }
 
 TEST_P(RetrieverTest, FewLabelsAndQueries) {

@@ -517,12 +517,27 @@ TEST(CommandLine, MiningSettingsThatCannotWorkTogetherAreRefused) {
             "command line: mining.relative_margin = 1.05: expected a number in [0, 1]");
   EXPECT_EQ(train({"--mining.absolute_margin", "-1"}),
             "command line: mining.absolute_margin = -1: expected a number in [0, 2]");
-  EXPECT_EQ(mistake({"mine", "--out", "x", "--mine.k", "101"}),
-            "command line: mine.k = 101: expected at most mining.depth = 100 (default)");
-  EXPECT_EQ(mistake({"mine", "--out", "x", "--mining.skip_first", "100"}),
-            "command line: mining.skip_first = 100: expected less than mining.depth = 100 (default)");
   EXPECT_EQ(train({"--mining.draw", "softest"}),
             "command line: mining.draw = softest: expected one of hardest, uniform, score");
+}
+
+TEST(CommandLine, WhatMineWritesFitsWhatIsSearched) {
+  const auto mine = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"mine", "--out", "x"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return mistake(arguments);
+  };
+  EXPECT_EQ(mine({"--mining.depth", "5"}), "default: mine.k = 10: expected at most mining.depth = 5 (command line)");
+  EXPECT_EQ(mine({"--mining.depth", "5", "--mine.k", "5"}), "(no fault)");
+  EXPECT_EQ(mine({"--mining.depth", "5", "--mine.k", "0"}), "(no fault)");
+  EXPECT_EQ(mine({"--mining.skip_first", "100"}),
+            "command line: mining.skip_first = 100: expected less than mining.depth = 100 (default)");
+  EXPECT_EQ(mine({"--mine.k", "0", "--mine.format", "triplet"}), "(no fault)");
+  EXPECT_EQ(mine({"--mine.k", "0", "--mine.format", "n-tuple"}),
+            "command line: mine.k = 0: expected at least 1, for every line has k negatives (mine.format = n-tuple, "
+            "command line)");
+  EXPECT_EQ(mine({"--mining.columns", "8"}),
+            "command line: --mining.columns: vixen mine does not read it, train, plan and bench do");
 }
 
 TEST(CommandLine, TheLaterOfTwoLinesWinsAndBothAreNamed) {

@@ -13,6 +13,7 @@
 #include "fixtures/single_rank.hpp"
 #include "mining/candidates.hpp"
 #include "mining/mined_lists.hpp"
+#include "mining/same_labels.hpp"
 #include "train/cadence.hpp"
 
 namespace vixen {
@@ -80,6 +81,25 @@ TEST(KeepNegatives, EachRuleDropsItsOwn) {
   counts.add(all);
   EXPECT_EQ(counts.queries, 2);
   EXPECT_EQ(counts.kept, 8);
+}
+
+TEST(SameLabels, AreThoseOfEqualTokens) {
+  const Table labels({{1, 10, 2}, {1, 11, 2}, {1, 10, 11, 2}, {1, 12, 2}});
+  const Table corpus({{1, 12, 2}, {1, 11, 2}, {1, 10, 2}, {1, 13, 2}, {1, 11, 2}, {1, 10, 10, 2}});
+  const SameLabels same(labels.view(), corpus.view());
+  const std::vector<int64_t> offsets = {0, 1, 3, 3, 6, 7};
+  const std::vector<int32_t> relevant = {0, 0, 1, 0, 1, 3, 2};
+  const auto rows = [&](RowRange range) {
+    const auto found = same.of({offsets, relevant}, range);
+    std::vector<std::vector<int32_t>> all;
+    for (int64_t row = 0; row < found.view().size(); ++row)
+      all.emplace_back(found.view()[row].begin(), found.view()[row].end());
+    return all;
+  };
+  using Rows = std::vector<std::vector<int32_t>>;
+  EXPECT_EQ(rows({0, 5}), (Rows{{2}, {1, 2, 4}, {}, {0, 1, 2, 4}, {}}));
+  EXPECT_EQ(rows({1, 3}), (Rows{{1, 2, 4}, {}})) << "of a part of the rows";
+  EXPECT_EQ(rows({2, 2}), Rows{});
 }
 
 class Lists : public ::testing::Test {
