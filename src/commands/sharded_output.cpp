@@ -19,30 +19,6 @@ constexpr int64_t kRowsPerBlock = 16384;
 
 }  // namespace
 
-void stream_to_root(const at::Tensor& local, const RowShards& shards, Communicator& comm,
-                    const std::function<void(int64_t, const at::Tensor&)>& take) {
-  const int ranks = comm.world_size();
-  const auto rows_of = [&](int rank, int64_t block) {
-    const int64_t left = shards.range(rank).size() - block * kRowsPerBlock;
-    return std::clamp<int64_t>(left, 0, kRowsPerBlock);
-  };
-  for (int64_t block = 0; block * kRowsPerBlock < shards.max_rows(); ++block) {
-    std::vector<int64_t> sends(static_cast<size_t>(ranks), 0), receives(static_cast<size_t>(ranks), 0);
-    sends[0] = rows_of(comm.rank(), block);
-    if (comm.rank() == 0)
-      for (int rank = 0; rank < ranks; ++rank) receives[static_cast<size_t>(rank)] = rows_of(rank, block);
-    const auto mine = local.narrow(0, std::min(block * kRowsPerBlock, local.size(0)), sends[0]).contiguous();
-    const auto all = comm.all_to_all_rows(mine, sends, receives);
-    if (comm.rank() != 0) continue;
-    int64_t first = 0;
-    for (int rank = 0; rank < ranks; ++rank) {
-      const int64_t rows = receives[static_cast<size_t>(rank)];
-      if (rows > 0) take(shards.range(rank).begin + block * kRowsPerBlock, all.narrow(0, first, rows).cpu());
-      first += rows;
-    }
-  }
-}
-
 int64_t ranked_bytes(const std::string& option, int64_t rows, int64_t k) {
   constexpr int64_t kPlaceBytes = 12;
   int64_t bytes = 0;

@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <string>
 
@@ -29,10 +28,5 @@ struct ShardedMatrix {
 /// one rank is a UserError on every rank. Memory: a block of a rank. Collective.
 void write_sharded(const std::filesystem::path& path, const std::map<std::string, ShardedMatrix>& datasets,
                    const RowShards& shards, Communicator& comm, const std::map<std::string, std::string>& attributes);
-
-/// Calls `take(first_global_row, rows)` on rank 0 with the rows of all ranks, in ascending order within each rank's
-/// range, block by block. Collective.
-void stream_to_root(const at::Tensor& local, const RowShards& shards, Communicator& comm,
-                    const std::function<void(int64_t, const at::Tensor&)>& take);
 
 }  // namespace vixen
