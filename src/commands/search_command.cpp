@@ -17,6 +17,7 @@
 #include "commands/text_table.hpp"
 #include "config/keys.hpp"
 #include "data/hdf5_matrix.hpp"
+#include "device/device.hpp"
 #include "retrieval/retriever.hpp"
 
 namespace vixen {
@@ -107,6 +108,7 @@ int search_command(const Config& config, MpiSession& session) {
   on_root(*comm, [&] {
     check_room(config.out, ranked_bytes("search.k", queries.reader->rows(), config.search.k), "rankings");
   });
+  const int64_t bytes_before = memory_use(comm->device()).peak_bytes;
   const Lap lap;
   const ScaledRows own_queries = read_shard(queries, config.search.cosine, *comm);
   const ScaledRows own_rows = read_shard(corpus, config.search.cosine, *comm);
@@ -117,6 +119,7 @@ int search_command(const Config& config, MpiSession& session) {
   const TopK found = retriever.retrieve(own_queries.wide(0, own_queries.size()), config.search.k);
   const RetrievalReport& report = retriever.report();
   const double seconds = report.search_seconds;
+  const int64_t peak_bytes = comm->max_host(memory_use(comm->device()).peak_bytes);
   write_sharded(
       config.out,
       {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat, Floats::kFiniteOrMinusInfinity}}},
@@ -143,9 +146,12 @@ int search_command(const Config& config, MpiSession& session) {
                              {"ranks", world_size},
                              {"load_seconds", load_seconds},
                              {"build_seconds", report.build_seconds},
+                             {"index", report.description},
                              {"index_bytes", report.index_bytes},
                              {"search_seconds", seconds},
-                             {"queries_per_s", rate}};
+                             {"queries_per_s", rate},
+                             {"bytes_before_reading", bytes_before},
+                             {"peak_bytes", peak_bytes}};
       if (report.recall) {
         line["recall"] = *report.recall;
         line["recall_queries"] = report.recall_queries;

@@ -99,14 +99,14 @@ void Candidates::scan(const uint16_t* scores, int64_t n, int64_t first_label, fl
 void Candidates::scan_upper(const float* upper, int64_t n, int64_t first_label, const LabelErrors& errors,
                             const float* query, const RowReader& rows) {
   const auto same = [](float threshold) { return threshold; };
-  scan_with(scan_kernels().scan_float, upper, n, first_label, query, rows, same,
-            [&](float score, int32_t label, size_t i) {
-              const float error = errors.norm_weight * errors.norm[label] +
-                                  (errors.residual_weight * errors.residual[label] + kInt8Tiny);
-              // The error once downwards from the score, which lies an error below `upper`; and roundings of these lines.
-              lower_[i] = score - 2 * error * (1 + 0x1p-20F) - std::abs(score) * 0x1p-21F;
-              upper_[i] = score;
-            });
+  scan_with(
+      scan_kernels().scan_float, upper, n, first_label, query, rows, same, [&](float score, int32_t label, size_t i) {
+        const float error =
+            errors.norm_weight * errors.norm[label] + (errors.residual_weight * errors.residual[label] + kInt8Tiny);
+        // The error once downwards from the score, which lies an error below `upper`; and roundings of these lines.
+        lower_[i] = score - 2 * error * (1 + 0x1p-20F) - std::abs(score) * 0x1p-21F;
+        upper_[i] = score;
+      });
 }
 
 void Candidates::compact(const float* query, const RowReader& rows) {
@@ -141,8 +141,7 @@ void Candidates::compact_exactly(const float* query, const RowReader& rows) {
     const bool exact = static_cast<int64_t>(i) < n_exact_;
     // Adding zero turns -0 into +0: equal scores must be equal in the order.
     const float score =
-        exact ? lower_[i]
-              : static_cast<float>(dot(query, rows.row(label_[i], scratch.data()), rows.width())) + 0.0F;
+        exact ? lower_[i] : static_cast<float>(dot(query, rows.row(label_[i], scratch.data()), rows.width())) + 0.0F;
     scored[i] = {score, label_[i]};
   }
   const auto kept = std::min(scored.size(), static_cast<size_t>(k_));

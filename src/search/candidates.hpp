@@ -49,8 +49,8 @@ class Candidates {
   static int64_t bytes(int64_t k);
 
  private:
-  /// Scans with `kernel`. needed(threshold): what a score must reach for its label to stay; bounds(score, label, i): puts
-  /// the lower and upper bound of the canonical score of label first_label + label into place i.
+  /// Scans with `kernel`. needed(threshold): what a score must reach for its label to stay; bounds(score, label, i):
+  /// puts the lower and upper bound of the canonical score of label first_label + label into place i.
   template <typename Score, typename Kernel, typename Needed, typename Bounds>
   void scan_with(Kernel kernel, const Score* scores, int64_t n, int64_t first_label, const float* query,
                  const RowReader& rows, Needed needed, Bounds bounds);

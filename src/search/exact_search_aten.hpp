@@ -6,7 +6,8 @@
 
 namespace vixen {
 
-/// queries: float32 [m, D] on the labels' device. Local. The product is float32, of labels that are widened block by block.
+/// queries: float32 [m, D] on the labels' device. Local. The product is float32, of labels that are widened block by
+/// block.
 TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t block_queries,
                       bool show_progress);
 

@@ -11,7 +11,7 @@
 
 namespace vixen {
 
-constexpr int64_t kInt8Block = 64;           // columns are padded to a multiple
+constexpr int64_t kInt8Block = 64;            // columns are padded to a multiple
 constexpr int64_t kInt8LargestWidth = 65536;  // D: a sum of 65,536 products of codes fits 32 bits
 
 /// What the codes of a row may be. A row is cut into groups of 8 columns, i, i + D'/8, ..., i + 7 D'/8 for each i; the

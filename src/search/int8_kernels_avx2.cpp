@@ -1,6 +1,6 @@
 // Products of bytes by AVX2's vpmaddubsw, which adds two products in 16 bits and saturates. Four of them, the eight
-// products of a group, are added up before they are widened: unsigned codes of queries reach 2 x 84 and the codes of one
-// sign in a label's group add up to 195 at most, so that sums stay within 168 x 195 = 32,760 of either sign.
+// products of a group, are added up before they are widened: unsigned codes of queries reach 2 x 84 and the codes of
+// one sign in a label's group add up to 195 at most, so that sums stay within 168 x 195 = 32,760 of either sign.
 #include <immintrin.h>
 
 #include "search/int8_kernels_simd.hpp"

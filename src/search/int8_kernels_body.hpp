@@ -7,7 +7,7 @@
 namespace vixen {
 namespace {
 
-constexpr int64_t kGroup = 8;          // columns of a group
+constexpr int64_t kGroup = 8;            // columns of a group
 constexpr int32_t kUnbounded = 1 << 20;  // as a largest sum: never reached
 
 using Floats = float __attribute__((vector_size(32)));

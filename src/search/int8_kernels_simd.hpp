@@ -1,9 +1,9 @@
 // The packed layout of codes and the product over it, for the variants with vectors.
 //
-// Layout of D' codes in a strip or panel: blocks of 16 codes, each four steps of four codes. Block b holds the groups 2b
-// and 2b + 1; step s holds columns 2s and 2s + 1 of the eight of either group, so that a 16-bit lane (two neighbouring
-// codes of a step) meets one group only. In a strip the 16 codes of a block and query lie together; in a panel the four
-// codes of a step and label do, for all labels of the panel, then those of the next step.
+// Layout of D' codes in a strip or panel: blocks of 16 codes, each four steps of four codes. Block b holds the groups
+// 2b and 2b + 1; step s holds columns 2s and 2s + 1 of the eight of either group, so that a 16-bit lane (two
+// neighbouring codes of a step) meets one group only. In a strip the 16 codes of a block and query lie together; in a
+// panel the four codes of a step and label do, for all labels of the panel, then those of the next step.
 #pragma once
 
 #include "search/int8_kernels_body.hpp"

@@ -1,5 +1,7 @@
 // Candidates by products of 8-bit codes: a block of labels is coded once for all queries of a block, a strip of queries
 // meets as many labels as stay in a core's cache, and their scores are looked at while they are there.
+#include "search/int8_prefilter.hpp"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -7,8 +9,6 @@
 
 #include "search/error_bound.hpp"
 #include "search/int8_bound.hpp"
-#include "search/int8_kernels.hpp"
-#include "search/prefilter.hpp"
 
 namespace vixen {
 namespace {
@@ -20,13 +20,18 @@ int64_t round_up(int64_t n, int64_t step) {
   return (n + step - 1) / step * step;
 }
 
+/// D'; at least one block, so that rows without columns are rows.
+int64_t padded(int64_t width) {
+  return round_up(std::max<int64_t>(width, 1), kInt8Block);
+}
+
 /// A row of D values with zeros behind them, in codes.
 class RowCoder {
  public:
   RowCoder(const Int8Kernels& kernels, int64_t width)
       : kernels_(kernels),
         width_(width),
-        values_(static_cast<size_t>(round_up(width, kInt8Block))),
+        values_(static_cast<size_t>(padded(width))),
         codes_(values_.size()) {}
 
   /// Where a row of D values may be put before it is coded.
@@ -47,12 +52,12 @@ class RowCoder {
 
 class Int8Scan : public CandidateScan {
  public:
-  Int8Scan(const LabelRows& labels, int64_t most_queries)
+  Int8Scan(const Int8Kernels& kernels, const LabelRows& labels, int64_t most_queries)
       : labels_(labels),
-        kernels_(int8_kernels()),
+        kernels_(kernels),
         reader_(labels.rows),
         width_(labels.rows.width()),
-        padded_width_(round_up(width_, kInt8Block)) {
+        padded_width_(padded(width_)) {
     const auto queries = static_cast<size_t>(round_up(most_queries, kernels_.strip_rows));
     strips_.resize(queries * static_cast<size_t>(padded_width_));
     for (auto* factors : {&query_scale_, &residual_weight_, &norm_weight_}) factors->resize(queries);
@@ -104,10 +109,9 @@ class Int8Scan : public CandidateScan {
                            padded_width_, upper.data(), step);
           for (int64_t i = row; i < std::min(m, row + strip_rows); ++i) {
             const auto query = static_cast<size_t>(i);
-            candidates[query].scan_upper(
-                upper.data() + (i - row) * step, columns, first_label + first,
-                {residual_weight_[query], norm_weight_[query], factors.residual, factors.norm}, queries_ + i * width_,
-                reader_);
+            candidates[query].scan_upper(upper.data() + (i - row) * step, columns, first_label + first,
+                                         {residual_weight_[query], norm_weight_[query], factors.residual, factors.norm},
+                                         queries_ + i * width_, reader_);
           }
         }
       }
@@ -140,25 +144,34 @@ class Int8Scan : public CandidateScan {
   RowReader reader_;
   int64_t width_, padded_width_;
   const float* queries_ = nullptr;
-  std::vector<uint8_t> strips_;                                   // of the queries
+  std::vector<uint8_t> strips_;                                     // of the queries
   std::vector<float> query_scale_, residual_weight_, norm_weight_;  // [queries of whole strips]
-  std::vector<int8_t> panels_;                                    // of the block of labels
-  std::vector<float> label_scale_, residual_, norm_;              // [labels of whole panels]
+  std::vector<int8_t> panels_;                                      // of the block of labels
+  std::vector<float> label_scale_, residual_, norm_;                // [labels of whole panels]
   std::vector<int32_t> offset_;
 };
 
 class Int8Labels : public PreparedLabels {
  public:
+  explicit Int8Labels(const Int8Kernels& kernels) : kernels_(kernels) {}
+
   std::unique_ptr<CandidateScan> begin(const LabelRows& labels, int64_t most_queries) const override {
-    return std::make_unique<Int8Scan>(labels, most_queries);
+    return std::make_unique<Int8Scan>(kernels_, labels, most_queries);
   }
-  std::string description() const override { return fmt::format("int8 products ({})", name_of(int8_kernels().level)); }
+  std::string description() const override { return fmt::format("int8 products ({})", name_of(kernels_.level)); }
+
+ private:
+  const Int8Kernels& kernels_;
 };
 
 }  // namespace
 
+std::unique_ptr<PreparedLabels> prepare_int8(const Int8Kernels& kernels) {
+  return std::make_unique<Int8Labels>(kernels);
+}
+
 std::unique_ptr<PreparedLabels> make_int8_prefilter(const LabelRows& /*labels*/) {
-  return std::make_unique<Int8Labels>();
+  return prepare_int8(int8_kernels());
 }
 
 }  // namespace vixen

@@ -1,5 +1,5 @@
-// Candidates by ATen's matrix products in float32 or bfloat16: a block of labels is converted, the scores of all queries
-// of a block against it are one product, then they are looked at row by row.
+// Candidates by ATen's matrix products in float32 or bfloat16: a block of labels is converted, the scores of all
+// queries of a block against it are one product, then they are looked at row by row.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 

@@ -21,7 +21,7 @@ ScaledRows::ScaledRows(const at::Tensor& rows, at::Tensor row_divisors) : diviso
   VIXEN_CHECK(rows.dim() == 2, "rows of {} dimensions", rows.dim());
   values = (rows.scalar_type() == at::kHalf ? rows : rows.to(at::kFloat)).contiguous();
   if (!divisors.defined()) return;
-  VIXEN_CHECK(values.is_cpu() && divisors.is_cpu() && divisors.scalar_type() == at::kDouble &&
+  VIXEN_CHECK(values.is_cpu() && values.scalar_type() == at::kHalf && divisors.is_cpu() && divisors.scalar_type() == at::kDouble &&
                   divisors.is_contiguous() && divisors.dim() == 1 && divisors.size(0) == values.size(0),
               "divisors [{}] for {} rows", divisors.numel(), values.size(0));
 }

@@ -69,10 +69,8 @@ void widen_float16(const uint16_t* from, int64_t n, float* to) {
   for (int64_t j = 0; i + j < n; ++j) to[i + j] = wide[j];
 }
 
-constexpr ScanKernels kKernels = {.scan_float = scan<float>,
-                                  .scan_bfloat16 = scan<uint16_t>,
-                                  .dot = dot,
-                                  .widen_float16 = widen_float16};
+constexpr ScanKernels kKernels = {
+    .scan_float = scan<float>, .scan_bfloat16 = scan<uint16_t>, .dot = dot, .widen_float16 = widen_float16};
 
 }  // namespace
 }  // namespace vixen
