@@ -22,7 +22,7 @@
 namespace vixen {
 namespace {
 
-constexpr int64_t kCopyBytes = int64_t{64} << 20;  // between two releases of the file's pages
+constexpr int64_t kCopyBytes = int64_t{16} << 20;  // between two releases of the file's pages
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::optional<at::ScalarType> scalar_type(ElementType type) {

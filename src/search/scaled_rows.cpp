@@ -1,6 +1,9 @@
 #include "search/scaled_rows.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
 
 #include "base/check.hpp"
 #include "search/scan_kernels.hpp"
@@ -10,9 +13,23 @@ namespace {
 
 constexpr int64_t kLineBytes = 64;
 
-at::Tensor divided(const at::Tensor& rows, const at::Tensor& divisors) {
-  if (!divisors.defined()) return rows.to(at::kFloat);
-  return (rows.to(at::kDouble) / divisors.unsqueeze(1)).to(at::kFloat);
+constexpr int64_t kGrain = 64;  // rows widened by a thread at a time
+
+/// Rows chosen(i) of [0, n) in float32, on the CPU.
+template <typename Chosen>
+at::Tensor widened(const ScaledRows& rows, int64_t n, Chosen chosen) {
+  const RowReader reader(rows);
+  const int64_t d = rows.width();
+  at::Tensor wide = at::empty({n, d}, at::kFloat);
+  auto* data = wide.mutable_data_ptr<float>();
+  at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* to = data + i * d;
+      const float* row = reader.row(chosen(i), to);
+      if (row != to) std::copy_n(row, d, to);
+    }
+  });
+  return wide;
 }
 
 }  // namespace
@@ -21,8 +38,9 @@ ScaledRows::ScaledRows(const at::Tensor& rows, at::Tensor row_divisors) : diviso
   VIXEN_CHECK(rows.dim() == 2, "rows of {} dimensions", rows.dim());
   values = (rows.scalar_type() == at::kHalf ? rows : rows.to(at::kFloat)).contiguous();
   if (!divisors.defined()) return;
-  VIXEN_CHECK(values.is_cpu() && values.scalar_type() == at::kHalf && divisors.is_cpu() && divisors.scalar_type() == at::kDouble &&
-                  divisors.is_contiguous() && divisors.dim() == 1 && divisors.size(0) == values.size(0),
+  VIXEN_CHECK(values.is_cpu() && values.scalar_type() == at::kHalf && divisors.is_cpu() &&
+                  divisors.scalar_type() == at::kDouble && divisors.is_contiguous() && divisors.dim() == 1 &&
+                  divisors.size(0) == values.size(0),
               "divisors [{}] for {} rows", divisors.numel(), values.size(0));
 }
 
@@ -31,11 +49,16 @@ int64_t ScaledRows::bytes() const {
 }
 
 at::Tensor ScaledRows::wide(int64_t begin, int64_t n) const {
-  return divided(values.narrow(0, begin, n), divisors.defined() ? divisors.narrow(0, begin, n) : divisors);
+  const at::Tensor rows = values.narrow(0, begin, n);
+  if (rows.scalar_type() == at::kFloat || !rows.is_cpu()) return rows.to(at::kFloat);
+  return widened(*this, n, [begin](int64_t i) { return begin + i; });
 }
 
 at::Tensor ScaledRows::pick(const at::Tensor& rows) const {
-  return divided(values.index_select(0, rows), divisors.defined() ? divisors.index_select(0, rows) : divisors);
+  if (values.scalar_type() == at::kFloat || !values.is_cpu()) return values.index_select(0, rows).to(at::kFloat);
+  const at::Tensor dense = rows.contiguous();
+  const auto* chosen = dense.const_data_ptr<int64_t>();
+  return widened(*this, dense.size(0), [chosen](int64_t i) { return chosen[i]; });
 }
 
 RowReader::RowReader(const ScaledRows& rows) : width_(rows.width()) {

@@ -13,7 +13,6 @@ struct ScaledRows {
   ScaledRows() = default;
   /// values: of a float type; kept, not copied, when float32 or float16 and contiguous. divisors, of float16 values on
   /// the CPU: float64 [n], not zero, there; or undefined.
-
   ScaledRows(const at::Tensor& values, at::Tensor divisors = {});  // NOLINT: a tensor is rows without divisors
 
   int64_t size() const { return values.size(0); }
