@@ -3,8 +3,8 @@
 # One target a folder, so that the link graph is the layering (docs/architecture.md). Sources are globbed, subfolders
 # included: a file that lies in the folder is built. What a machine or build lacks is another file, not an #ifdef:
 #   with VIXEN_CUDA  *.cu, *_cuda.cpp, *_nccl.cpp and all of cuda/         without   no_cuda.cpp, no_nccl.cpp
-#   on x86-64        *_x86_64.cpp, *_avx2.cpp, *_avx512.cpp               elsewhere no_x86_64.cpp
-# *_avx2.cpp and *_avx512.cpp are compiled for that instruction set and called only after a run-time check.
+#   on x86-64        *_x86_64.cpp, *_avx2.cpp, *_avx512.cpp, *_avx512vnni.cpp     elsewhere no_x86_64.cpp
+# *_avx2.cpp, *_avx512.cpp and *_avx512vnni.cpp are compiled for that instruction set and called only after a run-time check.
 set(VIXEN_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
 
 # The one precompiled header for everything that sees tensors. ATen only: torch/torch.h costs 25 s a file.
@@ -35,7 +35,7 @@ function(vixen_module_sources dir out_cpp out_cu)
       set(leave_out ${x86_64})
     elseif(name MATCHES "_(cuda|nccl)\\.cpp$" OR name MATCHES "\\.cu$" OR source MATCHES "(^|/)cuda/")
       set(leave_out NOT ${VIXEN_CUDA})
-    elseif(name MATCHES "_(x86_64|avx2|avx512)\\.cpp$")
+    elseif(name MATCHES "_(x86_64|avx2|avx512|avx512vnni)\\.cpp$")
       set(leave_out NOT ${x86_64})
     else()
       set(leave_out OFF)
@@ -56,7 +56,7 @@ endfunction()
 # vixen_unity(TARGET SOURCES...): with VIXEN_UNITY, compiles the target's sources in a few translation units, as tools/unity_groups.py divides them.
 # Sources with flags of their own (instruction sets) stay apart, so that the numbers stay what they are.
 function(vixen_unity target)
-  list(FILTER ARGN EXCLUDE REGEX "_(avx2|avx512|baseline)\\.cpp$")
+  list(FILTER ARGN EXCLUDE REGEX "_(avx2|avx512|avx512vnni|baseline)\\.cpp$")
   execute_process(COMMAND "${VIXEN_PYTHON}" "${CMAKE_SOURCE_DIR}/tools/unity_groups.py" 1500 ${ARGN}
     OUTPUT_VARIABLE groups OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
@@ -101,10 +101,12 @@ function(vixen_module name)
     vixen_unity(${target} ${sources})
   endif()
   # Instruction-set variants (GCC 12 warns about its own avx512 headers, bug 105593): no PCH (its flags must match), their own -m flags.
+  set(avx512 "-O3;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mavx2;-mf16c;-mprefer-vector-width=512;-Wno-maybe-uninitialized;${VIXEN_SANITIZE_AVX512_OPTIONS}")
   foreach(source ${sources})
     if(source MATCHES "_avx512\\.cpp$")
-      set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON
-        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mavx2;-mf16c;-mprefer-vector-width=512;-Wno-maybe-uninitialized;${VIXEN_SANITIZE_AVX512_OPTIONS}")
+      set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "${avx512}")
+    elseif(source MATCHES "_avx512vnni\\.cpp$")
+      set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "${avx512};-mavx512vnni")
     elseif(source MATCHES "_avx2\\.cpp$")
       set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c")
     elseif(source MATCHES "_baseline\\.cpp$")

@@ -18,6 +18,7 @@
 #include "commands/text_table.hpp"
 #include "config/keys.hpp"
 #include "data/hdf5_matrix.hpp"
+#include "device/device.hpp"
 #include "retrieval/retriever.hpp"
 
 namespace vixen {
@@ -47,37 +48,48 @@ at::Tensor or_one(const at::Tensor& divisor) {
   return divisor.masked_fill(divisor.eq(0), 1.0);  // a row of zeros stays so
 }
 
+/// Lengths of rows of float16 or float32 [n, D]: float64 [n], 1 for a row of zeros.
+at::Tensor row_lengths(const at::Tensor& rows) {
+  // Squares of these types' values stay in float64's range; its own may leave it.
+  return or_one(at::linalg_vector_norm(rows.to(at::kDouble), 2, at::IntArrayRef{1}));
+}
+
 /// Rows of unit length, float32, from rows of any float type.
 at::Tensor unit_rows(const at::Tensor& rows) {
   at::Tensor wide = rows.to(at::kDouble);
-  // Squares of the other types' values stay in float64's range; its own may leave it.
   if (rows.scalar_type() == at::kDouble) wide = wide / or_one(wide.abs().amax(1, /*keepdim=*/true));
-  return (wide / or_one(at::linalg_vector_norm(wide, 2, at::IntArrayRef{1}, /*keepdim=*/true))).to(at::kFloat);
+  return (wide / row_lengths(wide).unsqueeze(1)).to(at::kFloat);
 }
 
-at::Tensor read_unit_rows(const MatrixReader& reader, RowRange range) {
-  at::Tensor unit = at::empty({range.size(), reader.columns()}, at::kFloat);
-  for (int64_t begin = range.begin; begin < range.end; begin += kReadRows) {
-    const RowRange block = {begin, std::min(range.end, begin + kReadRows)};
-    const at::Tensor rows = reader.read(block, /*check_finite=*/true);
-    for (int64_t row = 0; row < block.size(); row += kNormaliseRows) {
-      const int64_t n = std::min(kNormaliseRows, block.size() - row);
-      unit.narrow(0, begin - range.begin + row, n).copy_(unit_rows(rows.narrow(0, row, n)));
-    }
-  }
-  return unit;
-}
-
-/// This rank's rows as float32 on the communicator's device, normalised when asked for.
-at::Tensor read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
+/// This rank's rows. What the file holds in float16 stays so on the CPU: with `cosine` each row has its length beside
+/// it, and is divided where it is used, to the same float32 as here.
+ScaledRows read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
   const RowRange range = matrix.shards.range(comm.rank());
-  at::Tensor rows;
-  const Stage stage("read " + matrix.name);
+  const MatrixReader& reader = *matrix.reader;
+  const bool narrow = reader.dtype() == at::kHalf && comm.device().is_cpu();
+  const bool divide = cosine && reader.columns() > 0;
+  at::Tensor rows, lengths;
+  Stage stage("read " + matrix.name);
   on_every_rank(comm, [&] {
-    rows = cosine && matrix.reader->columns() > 0 ? read_unit_rows(*matrix.reader, range)
-                                                  : matrix.reader->read_float(range);
+    rows = at::empty({range.size(), reader.columns()}, narrow ? at::kHalf : at::kFloat);
+    if (narrow && divide) lengths = at::empty({range.size()}, at::kDouble);
+    for (int64_t begin = range.begin; begin < range.end; begin += kReadRows) {
+      const RowRange block = {begin, std::min(range.end, begin + kReadRows)};
+      const bool as_stored = narrow || divide;  // else checked as float32
+      const at::Tensor read = as_stored ? reader.read(block, /*check_finite=*/true) : reader.read_float(block);
+      at::Tensor to = rows.narrow(0, begin - range.begin, block.size());
+      if (narrow || !divide) to.copy_(read);
+      for (int64_t row = 0; divide && row < block.size(); row += kNormaliseRows) {
+        const int64_t n = std::min(kNormaliseRows, block.size() - row);
+        if (narrow) {
+          lengths.narrow(0, begin - range.begin + row, n).copy_(row_lengths(read.narrow(0, row, n)));
+        } else {
+          to.narrow(0, row, n).copy_(unit_rows(read.narrow(0, row, n)));
+        }
+      }
+    }
   });
-  return rows.to(comm.device());
+  return {rows.to(comm.device()), lengths};
 }
 
 }  // namespace
@@ -97,16 +109,18 @@ int search_command(const Config& config, MpiSession& session) {
   on_root(*comm, [&] {
     check_room(config.out, ranked_bytes("search.k", queries.reader->rows(), config.search.k), "rankings");
   });
+  const int64_t bytes_before = memory_use(comm->device()).peak_bytes;
   const Lap lap;
-  const at::Tensor own_queries = read_shard(queries, config.search.cosine, *comm);
-  const at::Tensor own_rows = read_shard(corpus, config.search.cosine, *comm);
+  const ScaledRows own_queries = read_shard(queries, config.search.cosine, *comm);
+  const ScaledRows own_rows = read_shard(corpus, config.search.cosine, *comm);
   const double load_seconds = comm->max_host(lap.total());
 
   log_cpus(config, session);
   Retriever retriever(own_rows, config.search, *comm);
-  const TopK found = retriever.retrieve(own_queries, config.search.k);
+  const TopK found = retriever.retrieve(own_queries.wide(0, own_queries.size()), config.search.k);
   const RetrievalReport& report = retriever.report();
   const double seconds = report.search_seconds;
+  const int64_t peak_bytes = comm->max_host(memory_use(comm->device()).peak_bytes);
   write_sharded(
       config.out,
       {{"/indices", {found.ids, at::kLong}}, {"/scores", {found.scores, at::kFloat, Floats::kFiniteOrMinusInfinity}}},
@@ -133,9 +147,12 @@ int search_command(const Config& config, MpiSession& session) {
                              {"ranks", world_size},
                              {"load_seconds", load_seconds},
                              {"build_seconds", report.build_seconds},
+                             {"index", report.description},
                              {"index_bytes", report.index_bytes},
                              {"search_seconds", seconds},
-                             {"queries_per_s", rate}};
+                             {"queries_per_s", rate},
+                             {"bytes_before_reading", bytes_before},
+                             {"peak_bytes", peak_bytes}};
       if (report.recall) {
         line["recall"] = *report.recall;
         line["recall_queries"] = report.recall_queries;

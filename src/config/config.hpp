@@ -143,7 +143,7 @@ struct MineConfig {
 /// How labels are indexed and searched: the keys of search.* that evaluate, predict and train read too.
 struct IndexConfig {
   SearchMethod method = SearchMethod::kExact;
-  Prefilter prefilter = Prefilter::kAuto;  // precision of the candidate GEMM; answers are the same
+  Prefilter prefilter = Prefilter::kAuto;  // how candidates are found; answers are the same
   int64_t block_queries = 1024;
   int64_t block_labels = 8192;
   int64_t nlist = 0;           // IVF-PQ: lists of a rank; 0: by its rows

@@ -141,9 +141,19 @@ inline constexpr std::array kWords<SearchMethod> = {
 #undef VIXEN_INDEX
 };
 
-enum class Prefilter { kAuto, kFloat32, kBfloat16 };  // search.prefilter
+enum class Prefilter {  // search.prefilter
+  kAuto,
+#define VIXEN_PREFILTER(enumerator, name, help) enumerator,
+#include "config/prefilters.inl"
+#undef VIXEN_PREFILTER
+};
 template <>
-inline constexpr std::array kWords<Prefilter> = {"auto", "fp32", "bf16"};
+inline constexpr std::array kWords<Prefilter> = {
+    "auto",
+#define VIXEN_PREFILTER(enumerator, name, help) #name,
+#include "config/prefilters.inl"
+#undef VIXEN_PREFILTER
+};
 
 enum class EmbedSide { kQueries, kLabels };  // embed.side
 template <>

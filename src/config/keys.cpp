@@ -41,6 +41,16 @@ std::string search_method_help() {
   return text;
 }
 
+std::string prefilter_help() {
+  std::string text =
+      "exact, on a CPU: how candidates are found; the answers are the same (docs/search.md); auto: whichever is fastest "
+      "on this machine, by a measurement of some milliseconds";
+#define VIXEN_PREFILTER(enumerator, name, help) text.append("; " #name ": " help);
+#include "config/prefilters.inl"
+#undef VIXEN_PREFILTER
+  return text;
+}
+
 // Two lines a key, read as a table.
 // clang-format off
 // The lambda that finds a member of a Config.
@@ -304,7 +314,7 @@ std::vector<Key> make_keys() {
       {"search.method", VIXEN_FIELD(search.method), "", ours, {}, kSearchPlans, kNoFact,
        search_method_help()},
       {"search.prefilter", VIXEN_FIELD(search.prefilter), "", ours, {}, kSearchers, kNoFact,
-       "Precision of the product that finds candidates; the answers are the same"},
+       prefilter_help()},
       {"search.block_queries", VIXEN_FIELD(search.block_queries), "rows", ours, kAtLeast1, kSearchPlans, kNoFact,
        "Queries of a block of scores"},
       {"search.block_labels", VIXEN_FIELD(search.block_labels), "rows", ours, kAtLeast1, kSearchPlans, kNoFact,

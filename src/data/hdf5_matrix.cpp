@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -19,6 +20,7 @@
 namespace vixen {
 namespace {
 
+constexpr int64_t kCopyBytes = int64_t{16} << 20;  // between two releases of the file's pages
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::optional<at::ScalarType> scalar_type(ElementType type) {
@@ -106,9 +108,14 @@ at::Tensor MatrixReader::read(RowRange range, bool check_finite) const {
       const int64_t row_bytes = columns() * element_bytes(impl_->location.type);
       const std::byte* source = impl_->map->bytes().data() + impl_->location.offset_bytes + range.begin * row_bytes;
       auto* target = static_cast<std::byte*>(out.mutable_data_ptr());
-      at::parallel_for(0, range.size() * row_bytes, 1 << 20, [&](int64_t begin, int64_t end) {
-        std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin));
-      });
+      const int64_t size = range.size() * row_bytes;
+      for (int64_t first = 0; first < size; first += kCopyBytes) {
+        const int64_t last = std::min(size, first + kCopyBytes);
+        at::parallel_for(first, last, 1 << 20, [&](int64_t begin, int64_t end) {
+          std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin));
+        });
+        impl_->map->advise_done({source + first, static_cast<size_t>(last - first)});
+      }
     } else {
       impl_->file.read_rows(impl_->dataset, range.begin, range.size(), out.mutable_data_ptr());
     }

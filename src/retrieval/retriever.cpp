@@ -86,13 +86,12 @@ std::string RetrievalReport::text() const {
   return line;
 }
 
-Retriever::Retriever(at::Tensor labels, const IndexConfig& config, Communicator& comm)
+Retriever::Retriever(ScaledRows labels, const IndexConfig& config, Communicator& comm)
     : labels_(std::move(labels)), config_(config), comm_(comm) {
-  VIXEN_CHECK(labels_.dim() == 2, "labels of {} dimensions", labels_.dim());
   report_.method = config_.method;
-  report_.labels = comm_.sum_host(labels_.size(0));
+  report_.labels = comm_.sum_host(labels_.size());
   const RowRange own = RowShards(report_.labels, comm_.world_size()).range(comm_.rank());
-  VIXEN_CHECK(own.size() == labels_.size(0), "{} labels on rank {}, its share of {} is {}", labels_.size(0),
+  VIXEN_CHECK(own.size() == labels_.size(), "{} labels on rank {}, its share of {} is {}", labels_.size(),
               comm_.rank(), report_.labels, own.size());
   first_label_ = own.begin;
   on_every_rank(comm_, [&] { index_ = make_index(config_, labels_, first_label_, comm_.rank() == 0); });
@@ -133,7 +132,7 @@ void Retriever::augment() {
 void Retriever::augment(const AugmentConfig& config, at::Tensor queries, AugmentSource source) {
   augmentation_.emplace(Augmentation{config, std::move(source), nullptr});
   if (config.lambda == 0) return;
-  augmentation_->neighbours = std::make_unique<Retriever>(std::move(queries), config_, comm_);
+  augmentation_->neighbours = std::make_unique<Retriever>(ScaledRows(queries), config_, comm_);
   const auto& report = augmentation_->neighbours->report();
   VIXEN_CHECK(report.labels == augmentation_->source.labels_of.size(), "{} embeddings for {} training queries",
               report.labels, augmentation_->source.labels_of.size());

@@ -59,9 +59,9 @@ class Retriever {
   /// Queries at most that an approximate method's recall is measured on.
   static constexpr int64_t kRecallQueries = 1000;
 
-  /// labels [local rows, D] of a float type on the communicator's device: this rank's rows. Builds the index of
-  /// config.method; a UserError of one rank (a row that is not finite) is every rank's. `comm` must outlive it.
-  Retriever(at::Tensor labels, const IndexConfig& config, Communicator& comm);
+  /// labels [local rows, D] on the communicator's device: this rank's rows. Builds the index of config.method; a
+  /// UserError of one rank (a row that is not finite) is every rank's. `comm` must outlive it.
+  Retriever(ScaledRows labels, const IndexConfig& config, Communicator& comm);
 
   /// The same with an encoder for the queries of a data set; all must outlive the retriever.
   Retriever(Encoder& encoder, const Dataset& dataset, at::Tensor labels, const Config& config, Communicator& comm);
@@ -108,7 +108,7 @@ class Retriever {
     const Config& config;
   };
   std::optional<Queries> queries_;
-  at::Tensor labels_;  // this rank's, for the exact search that recall is measured against
+  ScaledRows labels_;  // this rank's, for the exact search that recall is measured against
   int64_t first_label_ = 0;
   IndexConfig config_;
   Communicator& comm_;

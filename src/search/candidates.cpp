@@ -6,11 +6,13 @@
 #include <numeric>
 
 #include "base/check.hpp"
+#include "search/int8_kernels.hpp"
 
 namespace vixen {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr size_t kPrefetch = 4;  // candidates whose rows are asked for ahead
 constexpr int64_t kSlack = 512;  // candidates gathered between two compactions, at the least
 
 int64_t room_for(int64_t k) {
@@ -50,24 +52,16 @@ void Candidates::reset() {
   threshold_ = -kInfinity;
 }
 
-template <typename Score, typename Kernel>
-void Candidates::scan_with(Kernel kernel, const Score* scores, int64_t n, int64_t first_label, float absolute,
-                           float relative, const float* query, const ExactRows& rows) {
+template <typename Score, typename Kernel, typename Needed, typename Bounds>
+void Candidates::scan_with(Kernel kernel, const Score* scores, int64_t n, int64_t first_label, const float* query,
+                           const RowReader& rows, Needed needed, Bounds bounds) {
   ScanState state{0, count_};
   while (true) {
-    // What a score must reach for its label's upper bound to reach the threshold.
-    float needed = threshold_;
-    if (threshold_ > -kInfinity) {
-      needed = threshold_ - absolute - std::abs(threshold_) * 0x1p-21F - absolute * 0x1p-21F;
-      if constexpr (sizeof(Score) == 2) needed = round_down_to_bfloat16(needed);
-    }
     const int64_t before = state.count;
-    kernel(scores, n, needed, upper_.data(), label_.data(), room_, &state);
+    kernel(scores, n, threshold_ > -kInfinity ? needed(threshold_) : threshold_, upper_.data(), label_.data(), room_,
+           &state);
     for (auto i = static_cast<size_t>(before); i < static_cast<size_t>(state.count); ++i) {
-      const float score = upper_[i];
-      const float error = absolute + std::abs(score) * relative;
-      lower_[i] = score - error;
-      upper_[i] = score + error;
+      bounds(upper_[i], label_[i], i);
       label_[i] += static_cast<int32_t>(first_label);
     }
     count_ = state.count;
@@ -77,17 +71,45 @@ void Candidates::scan_with(Kernel kernel, const Score* scores, int64_t n, int64_
   }
 }
 
+template <typename Score, typename Kernel>
+void Candidates::scan_rounded(Kernel kernel, const Score* scores, int64_t n, int64_t first_label, float absolute,
+                              float relative, const float* query, const RowReader& rows) {
+  // What a score must reach for its label's upper bound to reach the threshold.
+  const auto needed = [&](float threshold) {
+    const float least = threshold - absolute - std::abs(threshold) * 0x1p-21F - absolute * 0x1p-21F;
+    return sizeof(Score) == 2 ? round_down_to_bfloat16(least) : least;
+  };
+  scan_with(kernel, scores, n, first_label, query, rows, needed, [&](float score, int32_t /*label*/, size_t i) {
+    const float error = absolute + std::abs(score) * relative;
+    lower_[i] = score - error;
+    upper_[i] = score + error;
+  });
+}
+
 void Candidates::scan(const float* scores, int64_t n, int64_t first_label, float absolute, float relative,
-                      const float* query, const ExactRows& rows) {
-  scan_with(scan_kernels().scan_float, scores, n, first_label, absolute, relative, query, rows);
+                      const float* query, const RowReader& rows) {
+  scan_rounded(scan_kernels().scan_float, scores, n, first_label, absolute, relative, query, rows);
 }
 
 void Candidates::scan(const uint16_t* scores, int64_t n, int64_t first_label, float absolute, float relative,
-                      const float* query, const ExactRows& rows) {
-  scan_with(scan_kernels().scan_bfloat16, scores, n, first_label, absolute, relative, query, rows);
+                      const float* query, const RowReader& rows) {
+  scan_rounded(scan_kernels().scan_bfloat16, scores, n, first_label, absolute, relative, query, rows);
 }
 
-void Candidates::compact(const float* query, const ExactRows& rows) {
+void Candidates::scan_upper(const float* upper, int64_t n, int64_t first_label, const LabelErrors& errors,
+                            const float* query, const RowReader& rows) {
+  const auto same = [](float threshold) { return threshold; };
+  scan_with(
+      scan_kernels().scan_float, upper, n, first_label, query, rows, same, [&](float score, int32_t label, size_t i) {
+        const float error =
+            errors.norm_weight * errors.norm[label] + (errors.residual_weight * errors.residual[label] + kInt8Tiny);
+        // The error once downwards from the score, which lies an error below `upper`; and roundings of these lines.
+        lower_[i] = score - 2 * error * (1 + 0x1p-20F) - std::abs(score) * 0x1p-21F;
+        upper_[i] = score;
+      });
+}
+
+void Candidates::compact(const float* query, const RowReader& rows) {
   if (count_ < k_) return;
   if (n_exact_ == 0) {
     static thread_local std::vector<float> scratch;
@@ -108,15 +130,18 @@ void Candidates::compact(const float* query, const ExactRows& rows) {
   compact_exactly(query, rows);
 }
 
-void Candidates::compact_exactly(const float* query, const ExactRows& rows) {
+void Candidates::compact_exactly(const float* query, const RowReader& rows) {
   const auto dot = scan_kernels().dot;
   static thread_local std::vector<Scored> scored;
+  static thread_local std::vector<float> scratch;
   scored.resize(static_cast<size_t>(count_));
+  scratch.resize(static_cast<size_t>(rows.width()));
   for (size_t i = 0; i < scored.size(); ++i) {
+    if (i + kPrefetch < scored.size()) rows.prefetch(label_[i + kPrefetch]);
     const bool exact = static_cast<int64_t>(i) < n_exact_;
     // Adding zero turns -0 into +0: equal scores must be equal in the order.
     const float score =
-        exact ? lower_[i] : static_cast<float>(dot(query, rows.labels + label_[i] * rows.width, rows.width)) + 0.0F;
+        exact ? lower_[i] : static_cast<float>(dot(query, rows.row(label_[i], scratch.data()), rows.width())) + 0.0F;
     scored[i] = {score, label_[i]};
   }
   const auto kept = std::min(scored.size(), static_cast<size_t>(k_));
@@ -129,7 +154,7 @@ void Candidates::compact_exactly(const float* query, const ExactRows& rows) {
   count_ = n_exact_ = static_cast<int64_t>(kept);
 }
 
-void Candidates::finish(const float* query, const ExactRows& rows, int64_t first_id, int64_t* ids, float* scores) {
+void Candidates::finish(const float* query, const RowReader& rows, int64_t first_id, int64_t* ids, float* scores) {
   compact(query, rows);  // drops what the bounds alone can drop
   int64_t found = 0;
   if (count_ > 0) {

@@ -1,19 +1,21 @@
-// Exact top-k inner product search: candidates from a blocked matrix product and a threshold, final scores from one
+// Exact top-k inner product search: candidates from blocks of products and a threshold, final scores from one
 // canonical dot product, total order (score descending, then id ascending). The same embeddings give the same ids and
 // the same scores to the bit for every block size, thread count, prefilter and world size.
 #pragma once
 
-#include "search/exact_search_cpu.hpp"
+#include <memory>
+
 #include "search/index.hpp"
+#include "search/label_rows.hpp"
+#include "search/prefilter.hpp"
 
 namespace vixen {
 
-/// One rank's rows of the label side, prepared once (bf16 copy and error bounds for the prefilter).
+/// One rank's rows of the label side, prepared once (bounds for the prefilter; no copy of rows).
 class ExactIndex : public Index {
  public:
-  /// rows [n, D] float32 or float16 (kept, not copied when float32), on any device; ids of rows are first_id,
-  /// first_id + 1, ... Labels must be finite: UserError.
-  ExactIndex(const at::Tensor& rows, int64_t first_id, const IndexConfig& config);
+  /// rows [n, D], on any device; ids of rows are first_id, first_id + 1, ... Labels must be finite: UserError.
+  ExactIndex(const ScaledRows& rows, int64_t first_id, const IndexConfig& config);
 
   int64_t bytes() const override;
   std::string description() const override;
@@ -22,6 +24,7 @@ class ExactIndex : public Index {
   TopK search_rows(const at::Tensor& queries, int64_t k, bool show_progress) const override;
 
   LabelRows labels_;
+  std::unique_ptr<PreparedLabels> prepared_;  // null on a GPU, which multiplies in float32
   int64_t block_queries_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/check.hpp"
 #include "base/progress.hpp"
+#include "search/error_bound.hpp"
 #include "search/scan_kernels.hpp"
 
 namespace vixen {
@@ -29,13 +30,13 @@ TopK best_of(const at::Tensor& ids, const at::Tensor& scores, int64_t k) {
 }
 
 /// Canonical scores of chosen labels: rows [m, c] of label numbers -> float32 [m, c]; a few queries at a time.
-at::Tensor rescore(const at::Tensor& labels, const at::Tensor& queries, const at::Tensor& chosen) {
-  const int64_t c = chosen.size(1), d = labels.size(1);
+at::Tensor rescore(const ScaledRows& labels, const at::Tensor& queries, const at::Tensor& chosen) {
+  const int64_t c = chosen.size(1), d = labels.width();
   const int64_t step = std::max<int64_t>(1, kRescoreBytes / std::max<int64_t>(1, c * d * 4 * 5));
   at::Tensor scores = at::empty(chosen.sizes(), queries.options());
   for (int64_t begin = 0; begin < chosen.size(0); begin += step) {
     const int64_t size = std::min(step, chosen.size(0) - begin);
-    const at::Tensor rows = labels.index_select(0, chosen.narrow(0, begin, size).reshape({-1})).view({size, c, d});
+    const at::Tensor rows = labels.pick(chosen.narrow(0, begin, size).reshape({-1})).view({size, c, d});
     scores.narrow(0, begin, size).copy_(canonical_dot_aten(queries.narrow(0, begin, size).unsqueeze(1), rows));
   }
   return scores;
@@ -43,14 +44,14 @@ at::Tensor rescore(const at::Tensor& labels, const at::Tensor& queries, const at
 
 /// The answer for a block of queries, with at most `width` candidates each; `enough` [m] tells for which it is proven.
 TopK search_block(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t width, at::Tensor* enough) {
-  const int64_t m = queries.size(0), n = labels.rows.size(0);
-  const ErrorModel model(labels.rows.size(1), false, queries.device());
+  const int64_t m = queries.size(0), n = labels.rows.size();
+  const ErrorModel model(labels.rows.width(), false, queries.device());
   const RowBounds bounds = row_bounds(queries, queries, "query", 0);
   BlockBound largest;
   at::Tensor scores, chosen;
   for (int64_t first = 0, b = 0; first < n; first += labels.block_rows, ++b) {
     const int64_t columns = std::min(labels.block_rows, n - first);
-    const at::Tensor tile = at::mm(queries, labels.rows.narrow(0, first, columns).t());
+    const at::Tensor tile = at::mm(queries, labels.rows.wide(first, columns).t());
     auto [tile_scores, tile_labels] = at::topk(tile, std::min(width, columns), 1, true, false);
     tile_labels = tile_labels + first;
     if (scores.defined()) {
@@ -62,7 +63,7 @@ TopK search_block(const LabelRows& labels, const at::Tensor& queries, int64_t k,
     }
     scores = tile_scores;
     chosen = tile_labels;
-    largest.norm = std::max(largest.norm, labels.bounds[static_cast<size_t>(b)].norm);
+    largest.norm = std::max(largest.norm, labels.norms[static_cast<size_t>(b)]);
   }
   if (width >= n) {
     *enough = at::ones({m}, queries.options().dtype(at::kBool));
@@ -100,7 +101,7 @@ at::Tensor canonical_dot_aten(const at::Tensor& a, const at::Tensor& b) {
 
 TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t block_queries,
                       bool show_progress) {
-  const int64_t m = queries.size(0), n = labels.rows.size(0);
+  const int64_t m = queries.size(0), n = labels.rows.size();
   const auto device = queries.options();
   TopK result{at::full({m, k}, -1, device.dtype(at::kLong)), at::full({m, k}, -kInfinity, device)};
   if (m == 0 || n == 0) return result;

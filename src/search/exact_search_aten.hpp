@@ -1,11 +1,13 @@
 // The exact search in ATen operations alone: for tensors on any device, with the same answer to the bit as on a CPU.
 #pragma once
 
-#include "search/exact_search_cpu.hpp"
+#include "search/label_rows.hpp"
+#include "search/top_k.hpp"
 
 namespace vixen {
 
-/// queries: float32 [m, D] on the labels' device. Local. The product is float32 (labels.prefilter is labels.rows).
+/// queries: float32 [m, D] on the labels' device. Local. The product is float32, of labels that are widened block by
+/// block.
 TopK search_with_aten(const LabelRows& labels, const at::Tensor& queries, int64_t k, int64_t block_queries,
                       bool show_progress);
 

@@ -4,20 +4,28 @@
 #include <faiss/impl/FaissException.h>
 #include <faiss/index_io.h>
 
+#include <algorithm>
+
 #include "base/check.hpp"
 #include "base/file.hpp"
 
 namespace vixen {
+namespace {
 
-FaissFlatIndex::FaissFlatIndex(const at::Tensor& rows, int64_t first_id)
-    : FaissIndex(0, rows.size(-1), first_id), index_(std::make_unique<faiss::IndexFlatIP>(rows.size(-1))) {
+constexpr int64_t kAddRows = 65536;  // widened at a time
+
+}  // namespace
+
+FaissFlatIndex::FaissFlatIndex(const ScaledRows& rows, int64_t first_id)
+    : FaissIndex(0, rows.width(), first_id), index_(std::make_unique<faiss::IndexFlatIP>(rows.width())) {
+  index_->codes.reserve(static_cast<size_t>(rows.size()) * index_->code_size);
   add(rows);
 }
 
 FaissFlatIndex::FaissFlatIndex(std::unique_ptr<faiss::IndexFlatIP> index)
     : FaissIndex(index->ntotal, index->d, 0), index_(std::move(index)) {}
 
-std::unique_ptr<Index> make_faiss_flat_index(const IndexConfig& /*config*/, const at::Tensor& rows, int64_t first_id,
+std::unique_ptr<Index> make_faiss_flat_index(const IndexConfig& /*config*/, const ScaledRows& rows, int64_t first_id,
                                              bool /*show_progress*/) {
   return std::make_unique<FaissFlatIndex>(rows, first_id);
 }
@@ -26,12 +34,14 @@ int64_t faiss_flat_index_bytes(const IndexConfig& /*config*/, int64_t n, int64_t
   return cpu ? n * width * int64_t{sizeof(float)} : 0;  // FAISS's copy
 }
 
-void FaissFlatIndex::add(const at::Tensor& rows) {
-  VIXEN_CHECK(rows.dim() == 2 && rows.size(1) == width(), "rows [{}, {}], the index is {} wide", rows.size(0),
-              rows.size(-1), width());
-  const at::Tensor dense = faiss_rows(rows, first_id() + this->rows());
-  if (rows.size(0) > 0) index_->add(rows.size(0), dense.const_data_ptr<float>());
-  grow(rows.size(0));
+void FaissFlatIndex::add(const ScaledRows& rows) {
+  VIXEN_CHECK(rows.width() == width(), "rows [{}, {}], the index is {} wide", rows.size(), rows.width(), width());
+  const int64_t before = this->rows();
+  for (int64_t begin = 0; begin < rows.size(); begin += kAddRows) {
+    const int64_t n = std::min(kAddRows, rows.size() - begin);
+    index_->add(n, faiss_rows(rows, begin, n, first_id() + before).const_data_ptr<float>());
+  }
+  grow(rows.size());
 }
 
 FaissFlatIndex FaissFlatIndex::load(const std::filesystem::path& path) {

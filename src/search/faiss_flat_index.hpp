@@ -12,14 +12,13 @@ namespace vixen {
 /// change places at the cut after k; scores, and the order of what was found, are those of the exact search.
 class FaissFlatIndex : public FaissIndex {
  public:
-  /// Copies rows [n, D] (float32 or float16, any device); ids are first_id, first_id + 1, ... A row that is not finite
-  /// is a UserError.
-  explicit FaissFlatIndex(const at::Tensor& rows, int64_t first_id = 0);
+  /// Copies rows [n, D] (any device); ids are first_id, first_id + 1, ... A row that is not finite is a UserError.
+  explicit FaissFlatIndex(const ScaledRows& rows, int64_t first_id = 0);
   FaissFlatIndex(FaissFlatIndex&&) noexcept = default;
   FaissFlatIndex& operator=(FaissFlatIndex&&) noexcept = default;
 
   /// Appends rows [m, D] under the next ids, so that an index need not exist twice in memory. As the constructor.
-  void add(const at::Tensor& rows);
+  void add(const ScaledRows& rows);
   /// Reads an index file (faiss.write_index); UserError naming the file when it is missing, damaged or of another kind.
   static FaissFlatIndex load(const std::filesystem::path& path);
   /// Writes the file that faiss.read_index reads, atomically. Ids in it count from 0.

@@ -47,20 +47,20 @@ struct CanonicalFlat : faiss::IndexFlat {
 
 class FaissHnswIndex : public FaissIndex {
  public:
-  FaissHnswIndex(const IndexConfig& config, const at::Tensor& rows, int64_t first_id, bool show_progress)
-      : FaissIndex(rows.size(0), rows.size(1), first_id),
-        storage_(rows.size(1)),
+  FaissHnswIndex(const IndexConfig& config, const ScaledRows& rows, int64_t first_id, bool show_progress)
+      : FaissIndex(rows.size(), rows.width(), first_id),
+        storage_(rows.width()),
         graph_(&storage_, static_cast<int>(config.hnsw_links)),
         ef_(config.hnsw_ef) {
-    VIXEN_CHECK(rows.size(0) <= std::numeric_limits<int32_t>::max(), "{} rows in one index", rows.size(0));
-    const at::Tensor dense = faiss_rows(rows, first_id);
+    VIXEN_CHECK(rows.size() <= std::numeric_limits<int32_t>::max(), "{} rows in one index", rows.size());
+    storage_.codes.reserve(static_cast<size_t>(rows.size() * rows.width()) * sizeof(float));
     graph_.hnsw.efConstruction = static_cast<int>(config.hnsw_ef_build);
     // Where threads link rows at the same time, the graph depends on who comes first.
     const OneThread alone;
-    Progress progress("index", "labels", rows.size(0), show_progress);
-    for (int64_t first = 0; first < rows.size(0); first += kAddRows) {
-      const int64_t n = std::min(kAddRows, rows.size(0) - first);
-      graph_.add(n, dense.const_data_ptr<float>() + first * rows.size(1));
+    Progress progress("index", "labels", rows.size(), show_progress);
+    for (int64_t first = 0; first < rows.size(); first += kAddRows) {
+      const int64_t n = std::min(kAddRows, rows.size() - first);
+      graph_.add(n, faiss_rows(rows, first, n, first_id).const_data_ptr<float>());
       progress.advance(n);
     }
   }
@@ -104,7 +104,7 @@ class FaissHnswIndex : public FaissIndex {
 
 }  // namespace
 
-std::unique_ptr<Index> make_faiss_hnsw_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
+std::unique_ptr<Index> make_faiss_hnsw_index(const IndexConfig& config, const ScaledRows& rows, int64_t first_id,
                                              bool show_progress) {
   return std::make_unique<FaissHnswIndex>(config, rows, first_id, show_progress);
 }

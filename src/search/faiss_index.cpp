@@ -46,9 +46,9 @@ void BlockedFlat::search(idx_t n, const float* x, idx_t k, float* distances, idx
   if (progress != nullptr) progress->advance(n);
 }
 
-at::Tensor faiss_rows(const at::Tensor& rows, int64_t first_id) {
-  at::Tensor dense = rows.cpu().to(at::kFloat).contiguous();
-  row_bounds(dense, dense, "label", first_id);
+at::Tensor faiss_rows(const ScaledRows& rows, int64_t begin, int64_t n, int64_t first_id) {
+  at::Tensor dense = rows.wide(begin, n).cpu();
+  row_bounds(dense, dense, "label", first_id + begin);
   return dense;
 }
 

@@ -43,8 +43,9 @@ struct BlockedFlat : faiss::IndexFlat {
   Progress* progress = nullptr;  // advanced by the points that were searched for
 };
 
-/// rows as FAISS takes them: float32 on the CPU, contiguous. UserError naming the label that is not finite.
-at::Tensor faiss_rows(const at::Tensor& rows, int64_t first_id);
+/// Rows [begin, begin + n) as FAISS takes them: float32 on the CPU, contiguous. UserError naming the label that is not
+/// finite.
+at::Tensor faiss_rows(const ScaledRows& rows, int64_t begin, int64_t n, int64_t first_id);
 
 /// An index that FAISS holds on the CPU, whatever device queries are on.
 class FaissIndex : public Index {

@@ -56,11 +56,11 @@ int64_t list_bytes(const IvfPqSizes& sizes, int64_t rows) {
 
 class FaissIvfPqIndex : public FaissIndex {
  public:
-  FaissIvfPqIndex(const IndexConfig& config, const at::Tensor& rows, int64_t first_id, bool show_progress)
-      : FaissIndex(rows.size(0), rows.size(1), first_id),
-        sizes_(ivf_pq_sizes(config, rows.size(0), rows.size(1))),
+  FaissIvfPqIndex(const IndexConfig& config, const ScaledRows& rows, int64_t first_id, bool show_progress)
+      : FaissIndex(rows.size(), rows.width(), first_id),
+        sizes_(ivf_pq_sizes(config, rows.size(), rows.width())),
         refine_(config.pq_refine) {
-    const at::Tensor dense = faiss_rows(rows, first_id);
+    const at::Tensor dense = faiss_rows(rows, 0, rows.size(), first_id);
     if (sizes_.lists == 0 || refine_ > 0) rows_ = dense;
     if (sizes_.lists == 0) return;
     const at::Tensor wide = padded(dense);
@@ -165,7 +165,7 @@ class FaissIvfPqIndex : public FaissIndex {
 
 }  // namespace
 
-std::unique_ptr<Index> make_faiss_ivf_pq_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
+std::unique_ptr<Index> make_faiss_ivf_pq_index(const IndexConfig& config, const ScaledRows& rows, int64_t first_id,
                                                bool show_progress) {
   return std::make_unique<FaissIvfPqIndex>(config, rows, first_id, show_progress);
 }

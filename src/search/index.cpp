@@ -10,7 +10,7 @@
 namespace vixen {
 
 #define VIXEN_INDEX(enumerator, name, exact, help)                                                                \
-  std::unique_ptr<Index> make_##name##_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id, \
+  std::unique_ptr<Index> make_##name##_index(const IndexConfig& config, const ScaledRows& rows, int64_t first_id, \
                                              bool show_progress);                                                 \
   int64_t name##_index_bytes(const IndexConfig& config, int64_t n, int64_t width, bool cpu);
 #include "config/search_methods.inl"
@@ -41,11 +41,10 @@ TopK Index::search(const at::Tensor& queries, int64_t k, bool show_progress) con
   return search_rows(queries.to(at::kFloat).contiguous(), k, show_progress);
 }
 
-std::unique_ptr<Index> make_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
+std::unique_ptr<Index> make_index(const IndexConfig& config, const ScaledRows& rows, int64_t first_id,
                                   bool show_progress) {
-  VIXEN_CHECK(rows.dim() == 2, "rows of {} dimensions", rows.dim());
   const Lap lap;
-  auto index = index_kind(config.method).build(config, rows.to(at::kFloat).contiguous(), first_id, show_progress);
+  auto index = index_kind(config.method).build(config, rows, first_id, show_progress);
   index->build_seconds_ = lap.total();
   return index;
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "search/scaled_rows.hpp"
 #include "search/top_k.hpp"
 
 namespace vixen {
@@ -47,7 +48,7 @@ class Index {
   void grow(int64_t rows) { rows_ += rows; }
 
  private:
-  friend std::unique_ptr<Index> make_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
+  friend std::unique_ptr<Index> make_index(const IndexConfig& config, const ScaledRows& rows, int64_t first_id,
                                            bool show_progress);
   /// queries float32 [m, D], contiguous.
   virtual TopK search_rows(const at::Tensor& queries, int64_t k, bool show_progress) const = 0;
@@ -62,9 +63,9 @@ struct IndexKind {
   const char* name;  // as search.method says it
   bool exact;        // finds every label of the answer
   const char* help;
-  /// rows [n, D] float32, contiguous (kept, not copied, where the index needs them); n may be 0. A row that is not
-  /// finite is a UserError that names it by its id. The same index for any number of threads.
-  std::unique_ptr<Index> (*build)(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
+  /// rows [n, D] (kept, not copied, where the index needs them); n may be 0. A row that is not finite is a UserError
+  /// that names it by its id. The same index for any number of threads.
+  std::unique_ptr<Index> (*build)(const IndexConfig& config, const ScaledRows& rows, int64_t first_id,
                                   bool show_progress);
   /// Bytes on the device (cpu: whether that is the host) of an index over rows [n, D], besides the rows themselves in
   /// float32. For memory plans: near, not exact.
@@ -73,8 +74,8 @@ struct IndexKind {
 const std::vector<IndexKind>& index_kinds();
 const IndexKind& index_kind(SearchMethod method);
 
-/// The index of config.method over rows [n, D] of a float type. Local.
-std::unique_ptr<Index> make_index(const IndexConfig& config, const at::Tensor& rows, int64_t first_id,
+/// The index of config.method over rows [n, D]. Local.
+std::unique_ptr<Index> make_index(const IndexConfig& config, const ScaledRows& rows, int64_t first_id,
                                   bool show_progress = false);
 
 }  // namespace vixen

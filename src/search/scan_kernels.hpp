@@ -24,6 +24,8 @@ struct ScanKernels {
   /// order, the lanes are added as a tree (j + 8, + 4, + 2, + 1). Products of floats are exact in float64, so fused and
   /// separate multiply-adds agree.
   double (*dot)(const float* a, const float* b, int64_t d);
+  /// n finite numbers in float16 bits -> the same in float32, exactly.
+  void (*widen_float16)(const uint16_t* from, int64_t n, float* to);
 };
 
 constexpr int64_t kScanChunk = 64;  // scores that are tested together

@@ -1,5 +1,7 @@
 // The body of scan_kernels_*.cpp: plain loops that the compiler vectorises for each file's instruction set. No inline
-// function of a library is used here: the linker could keep this file's copy of it for the whole program.
+// function of a library is used here: the linker could keep this file's copy of it for the whole program. A file that
+// includes this one defines vixen::(anonymous)::widen_lanes(from, to) first: kDotLanes finite float16 bits in float32,
+// exactly, whether or not the processor flushes denormals.
 #pragma once
 
 #include "search/scan_kernels.hpp"
@@ -56,7 +58,19 @@ double dot(const float* a, const float* b, int64_t d) {
   return lanes[0];
 }
 
-constexpr ScanKernels kKernels = {.scan_float = scan<float>, .scan_bfloat16 = scan<uint16_t>, .dot = dot};
+void widen_float16(const uint16_t* from, int64_t n, float* to) {
+  int64_t i = 0;
+  for (; i + kDotLanes <= n; i += kDotLanes) widen_lanes(from + i, to + i);
+  if (i == n) return;
+  uint16_t last[kDotLanes] = {};
+  for (int64_t j = 0; i + j < n; ++j) last[j] = from[i + j];
+  float wide[kDotLanes];
+  widen_lanes(last, wide);
+  for (int64_t j = 0; i + j < n; ++j) to[i + j] = wide[j];
+}
+
+constexpr ScanKernels kKernels = {
+    .scan_float = scan<float>, .scan_bfloat16 = scan<uint16_t>, .dot = dot, .widen_float16 = widen_float16};
 
 }  // namespace
 }  // namespace vixen

@@ -14,13 +14,13 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 shopt -s nullglob
 count=0
-for file in "$src"/kernels/cpu/*.cpp "$src"/search/scan_kernels*.cpp; do
-  case $file in *_x86_64.cpp | *_avx2.cpp | *_avx512.cpp) [[ $file == */no_x86_64.cpp ]] || continue ;; esac
+for file in "$src"/base/cpu_level*.cpp "$src"/base/no_x86_64.cpp "$src"/kernels/cpu/*.cpp "$src"/search/{scan,int8}_kernels*.cpp; do
+  case $file in *_x86_64.cpp | *_avx2.cpp | *_avx512.cpp | *_avx512vnni.cpp) [[ $file == */no_x86_64.cpp ]] || continue ;; esac
   "$compiler" -std=c++20 -O3 -fPIC -Wall -Wextra -Wshadow -Werror -I"$src" -c "$file" -o "$out/$count.o"
   echo "compiled ${file#"$src"/}"
   count=$((count + 1))
 done
-[ "$count" -ge 5 ] || { echo "found only $count files: expected the baseline kernels and the scan kernels"; exit 1; }
+[ "$count" -ge 9 ] || { echo "found only $count files: expected the baseline kernels and those of the search"; exit 1; }
 # Together they need nothing of each other that is missing: one object file, undefined symbols of the C library only.
 "$compiler" -r -nostdlib "$out"/*.o -o "$out/all.o"
 missing=$("${compiler%g++}nm" -C -u "$out/all.o" | grep -E 'vixen::' || true)

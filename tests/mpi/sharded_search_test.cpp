@@ -8,6 +8,7 @@
 #include "mpi/nodes.hpp"
 #include "search/exact_search.hpp"
 #include "search/faiss_flat_index.hpp"
+#include "search/prefilter.hpp"
 #include "search/sharded_search.hpp"
 #include "shard/row_shards.hpp"
 
@@ -21,8 +22,9 @@ at::Tensor random_rows(int64_t n, int64_t d, uint64_t seed) {
   return at::randn({n, d}, at::make_generator<at::CPUGeneratorImpl>(seed));
 }
 
-IndexConfig make_options(int64_t block_queries) {
+IndexConfig make_options(int64_t block_queries, Prefilter prefilter = Prefilter::kAuto) {
   IndexConfig options;
+  options.prefilter = prefilter;
   options.block_queries = block_queries;
   options.block_labels = 300;
   return options;
@@ -49,17 +51,35 @@ void check(const at::Tensor& labels, const at::Tensor& queries, const RowShards&
 TEST(ShardedSearch, IsTheSearchOfOneRankToTheBit) {
   const at::Tensor labels = random_rows(2000, 32, 1), queries = random_rows(150, 32, 2);
   const RowShards deal(2000, world().world_size(), 64);
-  for (const int64_t k : {1, 10, 700, 2500}) {
-    for (const int64_t block : {16, 1024}) {
-      test::step(fmt::format("k {} block {}", k, block));
-      check(labels, queries, deal, k, make_options(block));
+  for (const auto& kind : prefilter_kinds()) {
+    for (const int64_t k : {1, 10, 700, 2500}) {
+      for (const int64_t block : {16, 1024}) {
+        test::step(fmt::format("{} k {} block {}", kind.name, k, block));
+        check(labels, queries, deal, k, make_options(block, kind.value));
+      }
     }
   }
 }
 
+TEST(ShardedSearch, RanksMayTakeDifferentPrefilters) {
+  // `auto` is measured on every rank by itself.
+  const at::Tensor labels = random_rows(2000, 32, 11).to(at::kHalf), queries = random_rows(100, 32, 12);
+  const RowRange own = RowShards(2000, world().world_size(), 64).range(world().rank());
+  const auto& kinds = prefilter_kinds();
+  const auto own_kind = static_cast<size_t>(world().rank()) % kinds.size();
+  const ExactIndex index(labels.slice(0, own.begin, own.end), own.begin, make_options(16, kinds[own_kind].value));
+  const TopK found = sharded_search(index, queries, 50, /*block_queries=*/16, world());
+  const TopK expected = ExactIndex(labels, 0, make_options(16, Prefilter::kFloat32)).search(queries, 50);
+  EXPECT_TRUE(at::equal(found.ids, expected.ids));
+  EXPECT_TRUE(at::equal(found.scores, expected.scores));
+}
+
 TEST(ShardedSearch, TiesAcrossRanksGoByGlobalId) {
   const at::Tensor labels = random_rows(50, 16, 3).sign().repeat({40, 1});
-  check(labels, random_rows(60, 16, 4).sign(), RowShards(2000, world().world_size(), 64), 100, make_options(32));
+  for (const auto& kind : prefilter_kinds()) {
+    check(labels, random_rows(60, 16, 4).sign(), RowShards(2000, world().world_size(), 64), 100,
+          make_options(32, kind.value));
+  }
 }
 
 TEST(ShardedSearch, RanksWithoutLabelsOrQueries) {

@@ -6,13 +6,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
 #include "base/check.hpp"
+#include "base/cpu_level.hpp"
 #include "base/random.hpp"
 #include "fixtures/fault.hpp"
 #include "search/exact_search_aten.hpp"
+#include "search/exact_search_cpu.hpp"
+#include "search/int8_prefilter.hpp"
 #include "search/scan_kernels.hpp"
 
 namespace vixen {
@@ -75,9 +79,11 @@ void expect_same(const TopK& found, const TopK& expected, const std::string& wha
 }
 
 /// Every way to search must give the expected answer.
-void check_all_ways(const at::Tensor& labels, const at::Tensor& queries, int64_t k, int64_t first_id = 0) {
-  const TopK expected = brute_force(labels, queries, k, first_id);
-  for (const Prefilter prefilter : {Prefilter::kFloat32, Prefilter::kBfloat16, Prefilter::kAuto}) {
+void check_all_ways(const ScaledRows& labels, const at::Tensor& queries, int64_t k, int64_t first_id = 0) {
+  const TopK expected = brute_force(labels.wide(0, labels.size()), queries, k, first_id);
+  std::vector<Prefilter> prefilters = {Prefilter::kAuto};
+  for (const auto& kind : prefilter_kinds()) prefilters.push_back(kind.value);
+  for (const Prefilter prefilter : prefilters) {
     for (const auto& [block_queries, block_labels] : {std::pair<int64_t, int64_t>{1024, 8192}, {7, 100}, {64, 1000}}) {
       for (const int threads : {1, 2}) {
         at::set_num_threads(threads);
@@ -92,13 +98,16 @@ void check_all_ways(const at::Tensor& labels, const at::Tensor& queries, int64_t
       }
     }
   }
-  // What a GPU runs, on the CPU.
-  LabelRows rows{labels.to(at::kFloat).contiguous(), {}, first_id, 700, {}};
-  rows.prefilter = rows.rows;
-  const RowBounds bounds = row_bounds(rows.rows, rows.rows, "label", 0);
-  for (int64_t begin = 0; begin < labels.size(0); begin += rows.block_rows) {
-    rows.bounds.push_back(block_bound(bounds, begin, std::min(labels.size(0), begin + rows.block_rows)));
+  // Products of bytes by every instruction set of this machine.
+  const Int8Variants variants = int8_variants();
+  for (int64_t i = 0; i < variants.count; ++i) {
+    const LabelRows rows(labels, first_id, 900);
+    expect_same(search_on_cpu(rows, *prepare_int8(*variants.first[i]), queries.contiguous(), k, /*block_queries=*/10,
+                              /*show_progress=*/false),
+                expected, fmt::format("k {} int8 by {}", k, name_of(variants.first[i]->level)));
   }
+  // What a GPU runs, on the CPU.
+  const LabelRows rows(labels, first_id, 700);
   expect_same(search_with_aten(rows, queries.contiguous(), k, /*block_queries=*/16, /*show_progress=*/false), expected,
               fmt::format("ATen, k {}", k));
 }
@@ -160,12 +169,87 @@ TEST(ExactSearch, HalfPrecisionRows) {
   check_all_ways(labels, unit(random_rows(10, 32, 12)), 20);
 }
 
+TEST(ExactSearch, OneCoordinateFarAboveTheRest) {
+  // What a scale a row leaves for the other coordinates: next to nothing, in every third row.
+  at::Tensor labels = unit(random_rows(3000, 40, 50)), queries = unit(random_rows(12, 40, 51));
+  labels.slice(0, 0, 3000, 3).select(1, 7).fill_(1e4);
+  queries.slice(0, 0, 12, 4).select(1, 7).fill_(-1e6);
+  check_all_ways(labels, queries, 30);
+}
+
+TEST(ExactSearch, RowsAtTheEndsOfTheScale) {
+  const at::Tensor labels = unit(random_rows(2000, 24, 52)), queries = unit(random_rows(8, 24, 53));
+  for (const double scale : {1e17, 1e-12, 1e-25, 1e-40}) check_all_ways(labels * scale, queries, 15);
+  at::Tensor mixed = labels.clone();
+  mixed.slice(0, 0, 2000, 5).mul_(1e17);
+  mixed.slice(0, 1, 2000, 5).zero_();
+  mixed.slice(0, 2, 2000, 5).mul_(1e-42);  // denormal
+  check_all_ways(mixed, queries, 900);
+  check_all_ways(labels, queries * 1e-20, 15);
+  check_all_ways(labels, at::zeros({3, 24}), 15);
+}
+
+TEST(ExactSearch, WidthsThatFillNoBlock) {
+  for (const int64_t d : {1, 3, 63, 64, 65, 200}) {
+    check_all_ways(unit(random_rows(700, d, 54)), unit(random_rows(9, d, 55)), 12);
+  }
+}
+
+TEST(ExactSearch, DividedRowsAreRowsOfThatLength) {
+  // float16 rows with their lengths beside them: as if they had been divided first.
+  at::Tensor labels = (random_rows(2500, 50, 56) * at::pow(10.0, random_rows(2500, 1, 57, 4.0))).to(at::kHalf);
+  labels[3].zero_();
+  at::Tensor lengths = labels.to(at::kDouble).norm(2, 1);
+  lengths[3] = 1;
+  const ScaledRows rows(labels, lengths);
+  EXPECT_TRUE(at::equal(rows.wide(0, 2500), (labels.to(at::kDouble) / lengths.unsqueeze(1)).to(at::kFloat)));
+  check_all_ways(rows, unit(random_rows(11, 50, 58)), 25, 40);
+}
+
+TEST(ExactSearch, FlushedDenormalsChangeNothing) {
+  const at::Tensor labels = unit(random_rows(1500, 40, 59)).to(at::kHalf) * 1e-6;  // denormal in float16
+  const at::Tensor queries = unit(random_rows(6, 40, 60));
+  IndexConfig options;
+  options.prefilter = Prefilter::kInt8;
+  const TopK before = ExactIndex(labels, 0, options).search(queries, 20);
+  ASSERT_TRUE(at::globalContext().setFlushDenormal(true));
+  const TopK flushed = ExactIndex(labels, 0, options).search(queries, 20);
+  at::globalContext().setFlushDenormal(false);
+  expect_same(flushed, before, "flushed");
+}
+
+TEST(ExactSearch, NothingOfTheSizeOfTheRowsIsHeldBesideThem) {
+  const at::Tensor labels = unit(random_rows(3000, 64, 61)).to(at::kHalf);
+  for (const auto& kind : prefilter_kinds()) {
+    IndexConfig options;
+    options.prefilter = kind.value;
+    EXPECT_EQ(ExactIndex(labels, 0, options).bytes(), static_cast<int64_t>(labels.nbytes())) << kind.name;
+  }
+}
+
+TEST(ExactSearch, RowsTooWideForAPrefilterAreRefusedByItAlone) {
+  const at::Tensor labels = at::ones({3, kInt8LargestWidth + 1});
+  IndexConfig options;
+  options.prefilter = Prefilter::kInt8;
+  EXPECT_EQ(test::fault_of([&] { ExactIndex(labels, 0, options); }),
+            "search.prefilter = int8: rows are 65537 wide; expected at most 65536");
+  options.prefilter = Prefilter::kAuto;
+  EXPECT_EQ(ExactIndex(labels, 0, options).search(labels, 1).ids[2][0].item<int64_t>(), 0);
+}
+
 TEST(ExactSearch, EmptySidesArePadded) {
-  const ExactIndex none(at::empty({0, 8}), 0, {});
-  const TopK padded = none.search(at::ones({3, 8}), 4);
-  EXPECT_TRUE(at::equal(padded.ids, at::full({3, 4}, -1, at::kLong)));
-  EXPECT_TRUE(at::equal(padded.scores, at::full({3, 4}, -kInfinity)));
-  EXPECT_EQ(ExactIndex(at::ones({3, 8}), 0, {}).search(at::empty({0, 8}), 4).ids.size(0), 0);
+  for (const auto& kind : prefilter_kinds()) {
+    IndexConfig options;
+    options.prefilter = kind.value;
+    const ExactIndex none(at::empty({0, 8}), 0, options);
+    const TopK padded = none.search(at::ones({3, 8}), 4);
+    EXPECT_TRUE(at::equal(padded.ids, at::full({3, 4}, -1, at::kLong)));
+    EXPECT_TRUE(at::equal(padded.scores, at::full({3, 4}, -kInfinity)));
+    EXPECT_EQ(ExactIndex(at::ones({3, 8}), 0, options).search(at::empty({0, 8}), 4).ids.size(0), 0);
+    // Without columns every score is 0.
+    EXPECT_TRUE(at::equal(ExactIndex(at::empty({5, 0}), 0, options).search(at::empty({2, 0}), 3).ids,
+                          at::arange(3).expand({2, 3})));
+  }
 }
 
 TEST(ExactSearch, BadRowsAreTheUsersMistake) {
@@ -189,7 +273,7 @@ TEST(CanonicalDot, IsTheSameByEveryRoute) {
     const at::Tensor scores = canonical_dot(a, b);
     EXPECT_TRUE(at::equal(scores, canonical_dot_aten(a, b))) << d;
     std::vector<ScanKernels> variants = {scan_kernels(), scan_kernels_baseline()};
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) variants.push_back(scan_kernels_avx2());
+    if (cpu_level() >= CpuLevel::kAvx2) variants.push_back(scan_kernels_avx2());
     for (int64_t i = 0; i < 50; ++i) {
       const float* row_a = a.const_data_ptr<float>() + i * d;
       const float* row_b = b.const_data_ptr<float>() + i * d;
@@ -201,11 +285,32 @@ TEST(CanonicalDot, IsTheSameByEveryRoute) {
   }
 }
 
+TEST(ScanKernels, Float16IsWidenedExactly) {
+  std::vector<uint16_t> bits;
+  for (int32_t i = 0; i < 65536; ++i) {
+    if ((i & 0x7C00) != 0x7C00) bits.push_back(static_cast<uint16_t>(i));  // finite
+  }
+  bits.pop_back();  // an odd number
+  const auto n = static_cast<int64_t>(bits.size());
+  const at::Tensor expected = at::from_blob(bits.data(), {n}, at::kHalf).to(at::kFloat);
+  std::vector<ScanKernels> variants = {scan_kernels(), scan_kernels_baseline()};
+  if (cpu_level() >= CpuLevel::kAvx2) variants.push_back(scan_kernels_avx2());
+  for (const bool flush : {false, true}) {
+    at::globalContext().setFlushDenormal(flush);
+    for (const auto& kernels : variants) {
+      std::vector<float> wide(bits.size());
+      kernels.widen_float16(bits.data(), n, wide.data());
+      EXPECT_EQ(std::memcmp(wide.data(), expected.const_data_ptr<float>(), bits.size() * sizeof(float)), 0);
+    }
+  }
+  at::globalContext().setFlushDenormal(false);
+}
+
 TEST(ScanKernels, VariantsFindTheSame) {
   const at::Tensor scores = random_rows(1, 1003, 30, 2.0);
   const at::Tensor narrow = scores.to(at::kBFloat16);
   std::vector<ScanKernels> variants = {scan_kernels(), scan_kernels_baseline()};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) variants.push_back(scan_kernels_avx2());
+  if (cpu_level() >= CpuLevel::kAvx2) variants.push_back(scan_kernels_avx2());
   for (const float threshold : {-kInfinity, -0.5F, 0.0F, 0.9F, 2.0F}) {
     for (const auto& kernels : variants) {
       std::vector<float> found(2000);

@@ -1,0 +1,91 @@
+#include "search/prefilter.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "base/check.hpp"
+#include "base/lap.hpp"
+#include "base/log.hpp"
+#include "search/exact_search_cpu.hpp"
+#include "search/int8_kernels.hpp"
+
+namespace vixen {
+
+#define VIXEN_PREFILTER(enumerator, name, help) \
+  std::unique_ptr<PreparedLabels> make_##name##_prefilter(const LabelRows& labels);
+#include "config/prefilters.inl"
+#undef VIXEN_PREFILTER
+
+namespace {
+
+constexpr int64_t kAnyWidth = std::numeric_limits<int64_t>::max();
+
+int64_t widest_of(Prefilter prefilter) {
+  return prefilter == Prefilter::kInt8 ? kInt8LargestWidth : kAnyWidth;
+}
+
+/// All kinds, the fastest first: seconds of a small search, the best of a few by turns.
+std::vector<const PrefilterKind*> by_speed() {
+  constexpr int64_t kLabels = 4096, kQueries = 512, kWidth = 384;
+  constexpr int kRounds = 3;
+  const auto random = [](int64_t n, uint64_t seed) {
+    return at::randn({n, kWidth}, at::make_generator<at::CPUGeneratorImpl>(seed));
+  };
+  const LabelRows labels(random(kLabels, 1), 0, kLabels);
+  const at::Tensor queries = random(kQueries, 2);
+  struct Timed {
+    const PrefilterKind* kind;
+    std::unique_ptr<PreparedLabels> prepared;
+    double seconds = std::numeric_limits<double>::infinity();
+  };
+  std::vector<Timed> timed;
+  for (const auto& kind : prefilter_kinds()) timed.push_back({&kind, kind.prepare(labels)});
+  for (int round = 0; round < kRounds; ++round) {
+    for (auto& one : timed) {
+      const Lap lap;
+      search_on_cpu(labels, *one.prepared, queries, /*k=*/1, kQueries, /*show_progress=*/false);
+      one.seconds = std::min(one.seconds, lap.total());
+    }
+  }
+  std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.seconds < b.seconds; });
+  std::vector<const PrefilterKind*> kinds;
+  for (const auto& one : timed) {
+    spdlog::debug("prefilter {}: {:.2f} ms for {} queries among {} labels of width {}", one.kind->name,
+                  1e3 * one.seconds, kQueries, kLabels, kWidth);
+    kinds.push_back(one.kind);
+  }
+  return kinds;
+}
+
+}  // namespace
+
+const std::vector<PrefilterKind>& prefilter_kinds() {
+#define VIXEN_PREFILTER(enumerator, name, help) \
+  {Prefilter::enumerator, #name, make_##name##_prefilter, widest_of(Prefilter::enumerator)},
+  static const std::vector<PrefilterKind> kinds = {
+#include "config/prefilters.inl"
+  };
+#undef VIXEN_PREFILTER
+  return kinds;
+}
+
+std::unique_ptr<PreparedLabels> prepare_labels(Prefilter prefilter, const LabelRows& labels) {
+  if (prefilter == Prefilter::kAuto) {
+    static const auto fastest = by_speed();
+    const auto fitting = std::find_if(fastest.begin(), fastest.end(),
+                                      [&](const auto* kind) { return labels.rows.width() <= kind->widest; });
+    VIXEN_CHECK(fitting != fastest.end(), "no prefilter for rows of width {}", labels.rows.width());
+    return (*fitting)->prepare(labels);
+  }
+  const auto& kinds = prefilter_kinds();
+  const auto kind = std::find_if(kinds.begin(), kinds.end(), [&](const auto& one) { return one.value == prefilter; });
+  VIXEN_CHECK(kind != kinds.end(), "prefilter {}", static_cast<int>(prefilter));
+  if (labels.rows.width() > kind->widest) {
+    fail_user("search.prefilter = {}: rows are {} wide; expected at most {}", kind->name, labels.rows.width(),
+              kind->widest);
+  }
+  return kind->prepare(labels);
+}
+
+}  // namespace vixen
