@@ -94,6 +94,9 @@ struct LossConfig {
   double margin_min = 0.1;
   double margin_max = 0.3;
   double temperature = 0.1;
+  int64_t soft_steps = 0;        // from soft to hard negatives over so many first steps; 0: hard from the start
+  int64_t soft_negatives = 100;  // at the first step
+  double soft_temperature = 0.5;
   double regulariser_weight = 0.1;
   double regulariser_margin = 0.1;
   bool fixed_positive = false;
@@ -205,7 +208,7 @@ struct PlanConfig {
   int64_t queries = 0;                       // training queries; 0: of data.path
   int64_t labels = 0;
   double labels_per_query = 10;  // mean, where no data set says
-  double mean_tokens = 0;  // of a text, special tokens included
+  double mean_tokens = 0;        // of a text, special tokens included
   int64_t longest_tokens = 0;
   double images_per_row = 0;  // mean over queries and labels
   int64_t image_slots = 0;    // most pictures of a row

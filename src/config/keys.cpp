@@ -43,7 +43,8 @@ std::string search_method_help() {
 
 std::string prefilter_help() {
   std::string text =
-      "exact, on a CPU: how candidates are found; the answers are the same (docs/search.md); auto: whichever is fastest "
+      "exact, on a CPU: how candidates are found; the answers are the same (docs/search.md); auto: whichever is "
+      "fastest "
       "on this machine, by a measurement of some milliseconds";
 #define VIXEN_PREFILTER(enumerator, name, help) text.append("; " #name ": " help);
 #include "config/prefilters.inl"
@@ -238,6 +239,13 @@ std::vector<Key> make_keys() {
        "Largest margin"},
       {"loss.temperature", VIXEN_FIELD(loss.temperature), "cosine", official, kPositive, kSteps, kDecisive,
        "Temperature of the softmax that weighs negatives"},
+      {"loss.soft_steps", VIXEN_FIELD(loss.soft_steps), "steps", ours, kAtLeast0, kPlanned, kDecisive,
+       "Negatives go from soft to hard over so many first steps: their number from soft_negatives to negatives, the "
+       "temperature from soft_temperature to temperature; 0: hard from the start"},
+      {"loss.soft_negatives", VIXEN_FIELD(loss.soft_negatives), "labels", ours, kAtLeast1, kPlanned, kDecisive,
+       "Negatives of a row at the first step (soft_steps)"},
+      {"loss.soft_temperature", VIXEN_FIELD(loss.soft_temperature), "cosine", ours, kPositive, kSteps, kDecisive,
+       "Temperature of their weights at the first step (soft_steps)"},
       {"loss.regulariser_weight", VIXEN_FIELD(loss.regulariser_weight), "", paper, kAtLeast0, kSteps, kDecisive,
        "Weight of the term that keeps prototypes at least as good as label embeddings"},
       {"loss.regulariser_margin", VIXEN_FIELD(loss.regulariser_margin), "cosine", official, kCosineGap, kSteps, kDecisive,

@@ -14,6 +14,7 @@
 #include "model/prototype.hpp"
 #include "model/weights/backbone_weights.hpp"
 #include "model/weights/model_json.hpp"
+#include "objective/curriculum.hpp"
 #include "objective/partial_objective.hpp"
 #include "prototypes/centroids.hpp"
 #include "prototypes/label_prototypes.hpp"
@@ -172,7 +173,7 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
       bytes.transient_backward;
   const int64_t held = cached ? 0 : kept;  // while the loss is computed
   const auto prototype = prototype_bytes(shape, m);
-  const auto objective = make_objective(shape.config);
+  const auto objective = make_objective(train.method, widest_loss(shape.config.loss));
   const bool sharded = objective_way(shape.config, *objective, shape.columns) == ObjectiveWay::kSharded;
   const MemoryPart scores =
       sharded ? MemoryPart{"objective (blocks of this rank's rows)",

@@ -26,9 +26,9 @@ std::optional<std::string> CollapseWatch::look(double queries, double labels, in
   warned_ = true;
   return fmt::format(
       "step {}: the embeddings collapse: mean cosine of queries {:.4f}, of labels {:.4f}. Stop the run; what helps: "
-      "smaller "
-      "batches (train.batch_size), softer negatives (loss.negatives 100, loss.temperature 1), mean pooling, a lower "
-      "train.lr",
+      "negatives that are soft at first (loss.soft_steps 200), smaller batches (train.batch_size), softer negatives "
+      "all "
+      "along (loss.negatives 100, loss.temperature 1), mean pooling, a lower train.lr",
       step, queries, labels);
 }
 

@@ -11,6 +11,7 @@
 #include "base/lap.hpp"
 #include "device/transfer.hpp"
 #include "model/pack_options.hpp"
+#include "objective/curriculum.hpp"
 #include "train/batch_objective.hpp"
 #include "train/chunked_encoder.hpp"
 
@@ -88,7 +89,9 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   // The unit rows of the whole batch on every rank, its loss, this rank's rows of the gradients.
   const auto [all_q, all_u, all_z] = gather_batch(input, q, u, z);
   lap(result.seconds.collectives);
-  const auto loss = evaluate_batch(parts_.objective, parts_.way, {all_q, all_u, all_z, input.positives, input.draws},
+  const auto softened = objective_of(input.plan.step);
+  const auto& objective = softened ? *softened : parts_.objective;
+  const auto loss = evaluate_batch(objective, parts_.way, {all_q, all_u, all_z, input.positives, input.draws},
                                    input.plan, parts_.comm);
 
   // Backward, the prototype's first; finished ranges are reduced while the rest is computed.
@@ -119,6 +122,12 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   result.loss = loss.loss;
   result.terms = loss.terms;
   return result;
+}
+
+std::unique_ptr<Objective> TrainStep::objective_of(uint64_t step) const {
+  const auto& config = parts_.config;
+  const auto at = static_cast<int64_t>(step);
+  return at < config.loss.soft_steps ? make_objective(config.train.method, loss_at(config.loss, at)) : nullptr;
 }
 
 Normalized TrainStep::prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,

@@ -94,6 +94,8 @@ class TrainStep {
   const at::Tensor& free_vector_grad() const { return free_vector_grad_; }
 
  private:
+  // The objective of a step whose negatives are not hard yet (objective/curriculum.hpp); null: the run's.
+  std::unique_ptr<Objective> objective_of(uint64_t step) const;
   // n(z) of this rank's labels; undefined without prototypes. u [m, D] not normalised. Collective.
   Normalized prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,
                         std::unique_ptr<PrototypeNetwork::Saved>* saved);
