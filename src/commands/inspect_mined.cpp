@@ -11,6 +11,7 @@
 
 #include "base/check.hpp"
 #include "base/json_file.hpp"
+#include "base/text.hpp"
 #include "commands/inspect.hpp"
 #include "commands/mined_lines.hpp"
 #include "commands/mined_parts.hpp"
