@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -50,7 +51,7 @@ class Files(TinyRun):
 
     def options(self, out: Path, *more: object) -> list[object]:
         settings = {"--data.path": self.data, "--model.path": self.model, "--threads": 1, **RULES}
-        settings |= dict(zip(more[::2], more[1::2], strict=True)) | {"--out": out}
+        settings |= {str(name): value for name, value in zip(more[::2], more[1::2], strict=True)} | {"--out": out}
         return [word for setting in settings.items() for word in setting]
 
     def mine(self, out: Path, *more: object, ranks: int = 0) -> str:
@@ -162,8 +163,8 @@ def test_a_file_that_may_not_grow(files, straight, tmp_path, form):
     before = out.read_bytes() if out.exists() else None
     for limit, parts in ((20_000, 0), (120_000, 6)):
         command = files.command("mine", *files.options(out, *PARTS, "--mine.format", form))
-        limits = {"preexec_fn": lambda most=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))}
-        process = subprocess.run(command, capture_output=True, text=True, **limits)
+        grow_no_more = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+        process = subprocess.run(command, capture_output=True, text=True, preexec_fn=grow_no_more)
         assert_refused(process, str(out), "File too large", at_work=True)
         assert len(leftovers(out)) == parts and not list(tmp_path.glob("*partial*"))
         assert (out.read_bytes() if out.exists() else None) == before
