@@ -170,13 +170,14 @@ TEST(Keys, WhatEachCommandReads) {
   EXPECT_EQ(sections["mine"],
             "- run:2 data:5 model:10 lora:5 template train:1 mining:6 mine search:11 comm kernels:6 compat");
   EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm");
-  EXPECT_EQ(sections["plan"],
-            "-:2 run:1 data:3 model:10 lora template train:9 prototype cluster:3 mining:4 search:7 evaluate:1 plan "
-            "comm compat");
+  EXPECT_EQ(
+      sections["plan"],
+      "-:2 run:1 data:3 model:10 lora template train:10 loss:1 prototype cluster:3 mining:4 search:7 evaluate:1 plan "
+      "comm compat");
   EXPECT_EQ(sections["inspect"], "run:1");
   EXPECT_EQ(
       sections["bench"],
-      "- run:1 data:5 model lora template train:18 loss prototype cluster:1 mining:5 search:12 evaluate:1 comm kernels "
+      "- run:1 data:5 model lora template train:19 loss prototype cluster:1 mining:5 search:12 evaluate:1 comm kernels "
       "compat");
 }
 
