@@ -178,6 +178,12 @@ TOOLS_WITH_OUTPUTS = [
         works=False,
     ),
     Tool(
+        "bench/label_side.py",
+        lambda w: ["--binary", "/bin/false", "--corpus", w.data, "--queries", w.data, "--ranks", 1],
+        lambda w: [w.data],
+        works=False,
+    ),
+    Tool(
         "bench/lora_step.py",
         lambda w: ["--model", w.model, "--data", w.data, "--systems", "peft"],
         lambda w: [w.data, w.model / "config.json"],

@@ -32,6 +32,7 @@ _TOOLS = (
     "embed_images",
     "fetch_model",
     "import_official",
+    "label_side",
     "lora_step",
     "make_configs",
     "prepare_dataset",
