@@ -143,14 +143,14 @@ inline constexpr std::array kWords<SearchMethod> = {
 
 enum class Prefilter {  // search.prefilter
   kAuto,
-#define VIXEN_PREFILTER(enumerator, name, help) enumerator,
+#define VIXEN_PREFILTER(enumerator, name, widest, help) enumerator,
 #include "config/prefilters.inl"
 #undef VIXEN_PREFILTER
 };
 template <>
 inline constexpr std::array kWords<Prefilter> = {
     "auto",
-#define VIXEN_PREFILTER(enumerator, name, help) #name,
+#define VIXEN_PREFILTER(enumerator, name, widest, help) #name,
 #include "config/prefilters.inl"
 #undef VIXEN_PREFILTER
 };

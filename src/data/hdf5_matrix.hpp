@@ -31,8 +31,8 @@ class MatrixReader {
   int64_t columns() const;
   at::ScalarType dtype() const;
   const std::string& type_name() const;  // as found: "int32", "big-endian float64"
-  /// Rows [range.begin, range.end) in the file's dtype; the file's own pages leave the process again. With check_finite, a NaN or infinity is a UserError naming
-  /// file, dataset and row.
+  /// Rows [range.begin, range.end) in the file's dtype; the file's own pages leave the process again. With
+  /// check_finite, a NaN or infinity is a UserError naming file, dataset and row.
   at::Tensor read(RowRange range, bool check_finite) const;
   /// The same as float32, always checked: a float64 value beyond the range of float32 is a UserError too.
   at::Tensor read_float(RowRange range) const;

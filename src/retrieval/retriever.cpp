@@ -91,8 +91,8 @@ Retriever::Retriever(ScaledRows labels, const IndexConfig& config, Communicator&
   report_.method = config_.method;
   report_.labels = comm_.sum_host(labels_.size());
   const RowRange own = RowShards(report_.labels, comm_.world_size()).range(comm_.rank());
-  VIXEN_CHECK(own.size() == labels_.size(), "{} labels on rank {}, its share of {} is {}", labels_.size(),
-              comm_.rank(), report_.labels, own.size());
+  VIXEN_CHECK(own.size() == labels_.size(), "{} labels on rank {}, its share of {} is {}", labels_.size(), comm_.rank(),
+              report_.labels, own.size());
   first_label_ = own.begin;
   on_every_rank(comm_, [&] { index_ = make_index(config_, labels_, first_label_, comm_.rank() == 0); });
   report_.description = index_->description();

@@ -29,10 +29,7 @@ int64_t padded(int64_t width) {
 class RowCoder {
  public:
   RowCoder(const Int8Kernels& kernels, int64_t width)
-      : kernels_(kernels),
-        width_(width),
-        values_(static_cast<size_t>(padded(width))),
-        codes_(values_.size()) {}
+      : kernels_(kernels), width_(width), values_(static_cast<size_t>(padded(width))), codes_(values_.size()) {}
 
   /// Where a row of D values may be put before it is coded.
   float* scratch() { return values_.data(); }

@@ -3,26 +3,24 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.hpp"
 #include "base/lap.hpp"
 #include "base/log.hpp"
 #include "search/exact_search_cpu.hpp"
-#include "search/int8_kernels.hpp"
 
 namespace vixen {
 
-#define VIXEN_PREFILTER(enumerator, name, help) \
+#define VIXEN_PREFILTER(enumerator, name, widest, help) \
   std::unique_ptr<PreparedLabels> make_##name##_prefilter(const LabelRows& labels);
 #include "config/prefilters.inl"
 #undef VIXEN_PREFILTER
 
 namespace {
 
-constexpr int64_t kAnyWidth = std::numeric_limits<int64_t>::max();
-
-int64_t widest_of(Prefilter prefilter) {
-  return prefilter == Prefilter::kInt8 ? kInt8LargestWidth : kAnyWidth;
+bool takes(const PrefilterKind& kind, const LabelRows& labels) {
+  return kind.widest == 0 || labels.rows.width() <= kind.widest;
 }
 
 /// All kinds, the fastest first: seconds of a small search, the best of a few by turns.
@@ -61,8 +59,7 @@ std::vector<const PrefilterKind*> by_speed() {
 }  // namespace
 
 const std::vector<PrefilterKind>& prefilter_kinds() {
-#define VIXEN_PREFILTER(enumerator, name, help) \
-  {Prefilter::enumerator, #name, make_##name##_prefilter, widest_of(Prefilter::enumerator)},
+#define VIXEN_PREFILTER(enumerator, name, widest, help) {Prefilter::enumerator, #name, make_##name##_prefilter, widest},
   static const std::vector<PrefilterKind> kinds = {
 #include "config/prefilters.inl"
   };
@@ -73,15 +70,15 @@ const std::vector<PrefilterKind>& prefilter_kinds() {
 std::unique_ptr<PreparedLabels> prepare_labels(Prefilter prefilter, const LabelRows& labels) {
   if (prefilter == Prefilter::kAuto) {
     static const auto fastest = by_speed();
-    const auto fitting = std::find_if(fastest.begin(), fastest.end(),
-                                      [&](const auto* kind) { return labels.rows.width() <= kind->widest; });
+    const auto fitting =
+        std::find_if(fastest.begin(), fastest.end(), [&](const auto* kind) { return takes(*kind, labels); });
     VIXEN_CHECK(fitting != fastest.end(), "no prefilter for rows of width {}", labels.rows.width());
     return (*fitting)->prepare(labels);
   }
   const auto& kinds = prefilter_kinds();
   const auto kind = std::find_if(kinds.begin(), kinds.end(), [&](const auto& one) { return one.value == prefilter; });
   VIXEN_CHECK(kind != kinds.end(), "prefilter {}", static_cast<int>(prefilter));
-  if (labels.rows.width() > kind->widest) {
+  if (!takes(*kind, labels)) {
     fail_user("search.prefilter = {}: rows are {} wide; expected at most {}", kind->name, labels.rows.width(),
               kind->widest);
   }

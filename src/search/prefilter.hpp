@@ -6,9 +6,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "config/config.hpp"
@@ -56,7 +56,7 @@ struct PrefilterKind {
   Prefilter value;
   const char* name;  // as search.prefilter says it
   std::unique_ptr<PreparedLabels> (*prepare)(const LabelRows& labels);
-  int64_t widest;  // rows that it takes
+  int64_t widest;  // columns of rows that it takes; 0: any
 };
 const std::vector<PrefilterKind>& prefilter_kinds();
 

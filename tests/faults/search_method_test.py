@@ -129,3 +129,26 @@ def test_settings_that_no_index_can_have(tiny: TinyRun, tmp_path: Path) -> None:
     assert (
         "search.method = faiss_ivf: expected one of exact, faiss_flat, faiss_ivf_pq, faiss_hnsw (did you mean faiss_ivf_pq?)" in done.stderr
     )
+
+
+@pytest.mark.parametrize("cosine", ["true", "false"])
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_float16_rows_answer_like_the_same_rows_in_float32(tiny: TinyRun, tmp_path: Path, cosine: str, ranks: int) -> None:
+    """They stay float16 in memory; with cosine, each is divided by its length where it is used."""
+    lengths = 10.0 ** np.random.default_rng(3).uniform(-3, 3, (2500, 1))
+    rows = (unit_rows(2500, 40, 1) * lengths).astype(np.float16)
+    rows[7] = 0
+    queries = save(tmp_path / "queries.h5", unit_rows(300, 40, 2))
+    answers = []
+    for dtype in (np.float32, np.float16):
+        corpus = save(tmp_path / f"{np.dtype(dtype).name}.h5", rows.astype(dtype))
+        for method, prefilter in [("exact", "fp32"), ("exact", "bf16"), ("exact", "int8"), ("faiss_flat", "auto")]:
+            out = tmp_path / "found.h5"
+            words = ["--search.corpus", corpus, "--search.queries", queries, "--search.k", 12, "--search.cosine", cosine, "--out", out]
+            done = tiny.run("search", *words, "--search.method", method, "--search.prefilter", prefilter, ranks=ranks)
+            assert done.returncode == 0, done.stderr
+            with h5py.File(out) as file:
+                answers.append((file["indices"][()], file["scores"][()]))
+    for ids, scores in answers[1:]:
+        np.testing.assert_array_equal(ids, answers[0][0])
+        np.testing.assert_array_equal(scores, answers[0][1])

@@ -369,7 +369,7 @@ TEST(Values, OutOfRangeGivesOneLine) {
   EXPECT_EQ(set("train.lr", "nan"), "w: train.lr = nan: expected a number");
   EXPECT_EQ(set("train.lr", "1e999"), "w: train.lr = 1e999: expected a number");
   EXPECT_EQ(set("prototype.dropout", "1"), "w: prototype.dropout = 1: expected a number in [0, 1)");
-  EXPECT_EQ(set("search.prefilter", "int4"), "w: search.prefilter = int4: expected one of auto, fp32, bf16, int8");
+  EXPECT_EQ(set("search.prefilter", "double"), "w: search.prefilter = double: expected one of auto, fp32, bf16, int8");
   EXPECT_EQ(set("search.method", "faiss"),
             "w: search.method = faiss: expected one of exact, faiss_flat, faiss_ivf_pq, faiss_hnsw");
   EXPECT_EQ(set("search.k", "0"), "w: search.k = 0: expected a whole number at least 1");
