@@ -9,7 +9,7 @@
 namespace vixen {
 
 struct ObjectiveTiming {
-  double seconds = 0;         // median of a few evaluations, collectives included
+  double seconds = 0;         // of one evaluation, collectives included: median of three, or one if it is long
   int64_t peak_bytes = 0;     // of tensors, beyond the input: scores, gradients
   int64_t planned_bytes = 0;  // of the scores, as the memory plan counts them
 };

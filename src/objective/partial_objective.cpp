@@ -51,7 +51,7 @@ at::Tensor PartialObjective::sums() {
   for (const Side side : {Side::kQueries, Side::kColumns}) {
     if (!objective_.asks(side)) continue;
     const RowRange& own = side == Side::kQueries ? queries_ : columns_;
-    const int64_t row_bytes = objective_.row_bytes(side, shape_of(input_, other(side)).rows);
+    const int64_t row_bytes = objective_.row_bytes(side, shape_of(input_, other_side(side)).rows);
     const int64_t most = std::max<int64_t>(1, block_bytes_ / row_bytes);
     int64_t begin = own.begin;
     do {  // no rows are a block too: its sums are zeros

@@ -24,7 +24,7 @@ SideShape shape_of(const ObjectiveInput& input, Side side) {
 at::Tensor relevant(const ObjectiveInput& input, Side side, const RowRange& rows) {
   const auto asking = input.positives.select(0, side == Side::kQueries ? 0 : 1);
   const auto answering = input.positives.select(0, side == Side::kQueries ? 1 : 0);
-  const int64_t columns = shape_of(input, other(side)).rows;
+  const int64_t columns = shape_of(input, other_side(side)).rows;
   const auto options = input.q.options().dtype(at::kBool);
   if (rows.size() == shape_of(input, side).rows)
     return at::zeros({rows.size(), columns}, options).index_put_({asking, answering}, at::ones({}, options));
@@ -39,7 +39,7 @@ at::Tensor relevant(const ObjectiveInput& input, Side side, const RowRange& rows
 at::Tensor positives_of(const TermSpec& term, const ObjectiveInput& input, const RowRange& rows) {
   if (term.draw != TermSpec::kOwnColumn)
     return input.draws[static_cast<size_t>(term.draw)].narrow(0, rows.begin, rows.size());
-  const int64_t columns = shape_of(input, other(term.asks)).rows;
+  const int64_t columns = shape_of(input, other_side(term.asks)).rows;
   auto own = at::arange(rows.begin, rows.end, input.q.options().dtype(at::kLong));
   return rows.end <= columns ? own : own.masked_fill(own >= columns, -1);
 }

@@ -10,7 +10,7 @@ namespace vixen {
 void check_input(const Objective& objective, const ObjectiveInput& input);
 
 SideShape shape_of(const ObjectiveInput& input, Side side);
-inline Side other(Side side) {
+inline Side other_side(Side side) {
   return side == Side::kQueries ? Side::kColumns : Side::kQueries;
 }
 

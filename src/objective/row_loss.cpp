@@ -99,9 +99,12 @@ at::Tensor hinge_slope(const at::Tensor& x, TieGradient tie) {
 }
 
 Negatives hardest_negatives(const at::Tensor& scores, const at::Tensor& mask, int64_t k) {
+  k = std::min<int64_t>(k, scores.size(1));
+  // A rank may own no rows: top-k is not asked, whose kernel on a GPU would be launched over nothing.
+  if (scores.size(0) == 0)
+    return {at::empty({0, k}, mask.options().dtype(at::kLong)), at::empty({0, k}, mask.options())};
   const auto masked = scores.masked_fill(mask, kMasked);
-  auto [values, columns] =
-      masked.topk(std::min<int64_t>(k, scores.size(1)), /*dim=*/1, /*largest=*/true, /*sorted=*/true);
+  auto [values, columns] = masked.topk(k, /*dim=*/1, /*largest=*/true, /*sorted=*/true);
   return {columns, values > kMasked / 2};
 }
 

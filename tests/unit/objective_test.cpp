@@ -183,7 +183,7 @@ TEST_P(EveryObjective, RanksAndBlocksAddUpToTheWholeBatch) {
         }
         const auto expected = made->evaluate(input);
         const double rounding = dtype == at::kDouble ? 1e-12 : 2e-6;
-        for (const int world_size : {1, 2, 3, 4, 31}) {  // 31: ranks without queries
+        for (const int world_size : {1, 3, 31}) {  // 31: ranks without queries
           for (const int64_t block_bytes : {int64_t{1}, 3 * made->row_bytes(Side::kQueries, m), kScoreBlockBytes}) {
             const auto what = fmt::format("{}, M = {}, {} ranks, blocks of {} bytes{}", at::toString(dtype), m,
                                           world_size, block_bytes, fixed ? ", fixed positives" : "");
