@@ -89,7 +89,7 @@ TEST_F(TrainerTest, ShardedObjectiveGivesTheSameStep) {
     settings.train.method = method;
     settings.train.batch_size = 499;  // 1500 queries: three are left for the last batch
     const Dataset dataset(settings.data.path);
-    const auto order = shuffled_order(dataset.train().size(), 0, 1);
+    const auto order = test::shuffled_order(dataset.train().size(), 0, 1);
     std::vector<int64_t> extra(60);
     for (size_t i = 0; i < extra.size(); ++i) extra[i] = static_cast<int64_t>(i) * 31 % dataset.labels().size();
     const auto made = [&](ObjectiveWay way) {
