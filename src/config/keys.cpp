@@ -464,6 +464,7 @@ bool Key::read_by(std::string_view command) const {
 const std::vector<RetiredKey>& retired_keys() {
   static const std::vector<RetiredKey> keys = {
       {"embed.chunk_rows", "nothing ever read it"},
+      {"mine.jsonl", "mine.format says what --out is"},
   };
   return keys;
 }

@@ -15,7 +15,7 @@ namespace vixen {
 
 class LabelPrototypes {
  public:
-  /// Registers the network's parameters in `store` (not yet allocated).
+  /// Registers the network's parameters in `store` (not yet allocated). Collective.
   LabelPrototypes(const Config& config, int64_t n_labels, int64_t width, ParameterStore& store, Communicator& comm);
   /// Makes the sharded tables (zeros), the centroids where `centroids` says. Before anything below.
   void allocate(TablePlacement centroids);
@@ -46,7 +46,7 @@ class LabelPrototypes {
   PrototypeNetwork& network() { return *network_; }
   ShardedTable& free_vectors() { return *free_vectors_; }
   ShardedTable& centroids() { return *centroids_; }
-  /// The row of the free vector table of every label [L].
+  /// The row of the free vector table of every label [L]; 0 until initialise().
   const NodeArray<int32_t>& cluster_of_label() const { return cluster_of_label_; }
   void set_cluster_of_label(NodeArray<int32_t> clusters);
   /// The clusters of some labels, int64 [m] host. ids int64 [m] host. Local.

@@ -110,8 +110,7 @@ CheckpointState Trainer::tensors() {
   }
   if (auto* prototypes = parts_->prototypes.get()) {
     auto& free = prototypes->free_vectors();
-    if (prototypes->cluster_of_label().size() > 0)
-      state.dense["cluster_of_label"] = prototypes->cluster_of_label().tensor();
+    state.dense["cluster_of_label"] = prototypes->cluster_of_label().tensor();
     state.tables["free_vectors"] = {free.shards(), free.local()};
     state.tables["free_vectors.exp_avg"] = {free.shards(), optimiser.table_exp_avg()};
     state.tables["free_vectors.exp_avg_sq"] = {free.shards(), optimiser.table_exp_avg_sq()};
