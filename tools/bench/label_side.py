@@ -16,6 +16,7 @@ import argparse
 import json
 import re
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,15 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vixen_tools import VERSION
-from vixen_tools.arguments import whole
-from vixen_tools.errors import UserError, run_tool
-from vixen_tools.files import write_text
-from vixen_tools.hdf5_file import open_hdf5, read_dataset
-from vixen_tools.machine import describe_machine
-from vixen_tools.outputs import claim
-from vixen_tools.program import default_binary, failure, inputs_of, mpi_environment
-from vixen_tools.progress import waiting
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from vixen_tools import VERSION  # noqa: E402
+from vixen_tools.arguments import whole  # noqa: E402
+from vixen_tools.errors import UserError, run_tool  # noqa: E402
+from vixen_tools.files import write_text  # noqa: E402
+from vixen_tools.hdf5_file import open_hdf5, read_dataset  # noqa: E402
+from vixen_tools.machine import describe_machine  # noqa: E402
+from vixen_tools.outputs import claim  # noqa: E402
+from vixen_tools.program import default_binary, failure, inputs_of, mpi_environment  # noqa: E402
+from vixen_tools.progress import waiting  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +122,7 @@ def search_at(binary: Path, ranks: int, arguments: argparse.Namespace, folder: P
     found = folder / f"found-{ranks}.h5"
     out, _, seconds, memory = run(
         binary, ranks, "search", "--search.corpus", arguments.corpus, "--search.queries", arguments.queries, "--search.k", arguments.k,
-        "--search.cosine", "false", "--out", found,
+        "--search.cosine", "false", "--run.log_level", "debug", "--out", found,
     )  # fmt: skip
     report = next(json.loads(line) for line in out.splitlines() if line.startswith("{"))
     with open_hdf5(found) as file:
