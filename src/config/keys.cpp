@@ -44,8 +44,7 @@ std::string search_method_help() {
 std::string prefilter_help() {
   std::string text =
       "exact, on a CPU: how candidates are found; the answers are the same (docs/search.md); auto: whichever is "
-      "fastest "
-      "on this machine, which is timed";
+      "fastest on this machine, which is timed";
 #define VIXEN_PREFILTER(enumerator, name, widest, help) text.append("; " #name ": " help);
 #include "config/prefilters.inl"
 #undef VIXEN_PREFILTER

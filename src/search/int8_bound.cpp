@@ -28,6 +28,7 @@ CodedNorms coded_norms(const CodedRow& row, int64_t padded_width, double divisor
 }
 
 QueryWeights query_weights(const CodedNorms& query, double norm) {
+  norm += 0x1p-110;  // denormals that one thread flushes and another does not
   const double weight = static_cast<double>(query.residual) + 0x1p-20 * (static_cast<double>(query.norm) + norm);
   return {static_cast<float>(norm * (1 + 0x1p-19)), static_cast<float>(weight * (1 + 0x1p-19))};
 }
