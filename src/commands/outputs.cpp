@@ -43,7 +43,7 @@ std::string head_of(const fs::path& file) {
 /// The Python tools that write files (tools/vixen_tools/outputs.py has the same list).
 constexpr const char* kTools[] = {
     "add_prompts", "baselines",    "bench_search", "compact_images",  "embed_images", "fetch_model", "import_official",
-    "lora_step",   "make_configs", "report",       "prepare_dataset", "seed_study",   "world_study"};
+    "lora_step",   "make_configs", "make_xmc",     "prepare_dataset", "report",       "seed_study",  "world_study"};
 
 /// "vixen embed 0.1.0", or a tool's "prepare_dataset.py 0.1.0".
 bool is_our_name(const std::string& created_by) {

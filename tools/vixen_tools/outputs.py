@@ -32,6 +32,7 @@ _TOOLS = (
     "import_official",
     "lora_step",
     "make_configs",
+    "make_xmc",
     "prepare_dataset",
     "report",
     "seed_study",
