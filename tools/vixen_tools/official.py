@@ -56,14 +56,21 @@ class OfficialSide:
         self._lines = LineReader(self.path, encoding)
         self._matrix = MatrixLines(find_matrix(folder, stem), n_labels) if n_labels is not None else None
         self._pictures, self._first_image, self._max_images = pictures, first_image, max_images
+        self._skip = 0
 
     def fraction(self) -> float:
         return self._lines.fraction()
 
+    def skip(self, lines: int) -> None:
+        self._skip = lines
+        self._lines.skip(lines)
+        if self._matrix:
+            self._matrix.skip(lines)
+
     def __iter__(self) -> Iterator[Item]:
         matrix = self._matrix
         rows = iter(matrix) if matrix else None
-        count = 0
+        count = self._skip
         for line, text in self._lines:
             labels = None
             if matrix and rows is not None:
@@ -80,7 +87,7 @@ class OfficialSide:
             return None
         offsets, values = self._pictures
         rows = values[offsets[row] : offsets[row + 1]]
-        return rows[: self._max_images] + self._first_image
+        return rows[: self._max_images].astype(np.int64) + self._first_image
 
 
 class MatrixLines:
@@ -88,6 +95,11 @@ class MatrixLines:
 
     def __init__(self, path: Path, n_labels: int):
         self.path, self._n_labels = path, n_labels
+        self._skip = 0
+
+    def skip(self, rows: int) -> None:
+        """Has the iteration begin behind the first rows, which are not parsed again."""
+        self._skip = rows
 
     def __iter__(self) -> Iterator[np.ndarray]:
         lines = iter(LineReader(self.path))
@@ -106,7 +118,8 @@ class MatrixLines:
                 if content.strip():
                     raise UserError(f"{self.path}:{line}: more rows than the {rows} of the header")
                 continue
-            yield self._parse(line, content)
+            if count >= self._skip:
+                yield self._parse(line, content)
             count += 1
         if count < rows:
             raise UserError(f"{self.path}: ends after {count} rows, its header says {rows}")

@@ -55,7 +55,9 @@ class PartialWork:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt) and self.note:
             self._lock.close()
-            print(f"{self._out}: what is done is kept in {self.folder.name} beside it, the same command goes on from there", file=sys.stderr)
+            print(
+                f"{self._out}: what is done is kept in {self.folder.name} beside it, the same command goes on from there", file=sys.stderr
+            )
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
             self._lock.close()
