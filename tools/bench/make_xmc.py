@@ -4,8 +4,8 @@
     tools/bench/make_xmc.py --scale 0.01 --out out/made                     # {trn,tst,lbl}.json.gz and images.h5, for prepare_dataset.py
     tools/bench/make_xmc.py --scale 0.01 --layout official --out out/made2  # the ViXML authors' layout, for import_official.py
 
-Texts recombine the words of another raw folder. The rows are the same in both layouts, and for every --block-rows. Memory does not grow with
-the scale, but for 4 bytes a label. At --scale 1: 31 GB with pictures, 1 GB without (--images-per-row 0).
+Texts recombine the words of another raw folder. The rows are the same in both layouts, and for every --block-rows. Memory does not grow
+with the scale, but for 4 bytes a label. At --scale 1: 31 GB with pictures, 1 GB without (--images-per-row 0).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from vixen_tools.raw import RawSide, find_raw  # noqa: E402
 
 STEMS = ("lbl", "trn", "tst")  # sorted, as the names of the pictures are
 MAPS = {"lbl": "labels", "trn": "train", "tst": "test"}
+PICTURE_ROWS = 512  # rows whose pictures are made at a time
 PICKLE_BATCH = 1000  # entries that a pickle appends at a time
 ROW_BYTES = 600  # of a row's texts and labels, generously
 
@@ -69,6 +70,12 @@ def labels_of(rows: Rows, n_labels: int) -> list[list[int]]:
 def picture_names(stem: str, first: int, count: int, images_per_row: int) -> list[str]:
     """In their order by bytes."""
     return [f"{stem}{row:010d}_{i}.webp" for row in range(first, first + count) for i in range(images_per_row)]
+
+
+def picture_blocks(made: MadeSet, stem: str, topics: np.ndarray, first: int, per_row: int) -> Iterator[np.ndarray]:
+    """The pictures of rows, float16, some MB at a time."""
+    for begin in range(0, len(topics), PICTURE_ROWS):
+        yield made.pictures(stem, topics[begin : begin + PICTURE_ROWS], first + begin, per_row)
 
 
 def write_xmc(folder: Path, made: MadeSet, words: list[str], options: argparse.Namespace, see: Callable[[str, int, Rows], None]) -> None:
@@ -107,7 +114,7 @@ def write_images(path: Path, made: MadeSet, options: argparse.Namespace) -> None
             with Progress(f"{stem}: pictures written", per_row * made.sizes.rows(stem)) as progress:
                 for first in range(0, made.sizes.rows(stem), step):
                     topics = made.topics(stem, first, min(step, made.sizes.rows(stem) - first))
-                    yield made.pictures(stem, topics, first, per_row)
+                    yield from picture_blocks(made, stem, topics, first, per_row)
                     progress.add(per_row * len(topics))
 
     def names() -> Iterator[np.ndarray]:
@@ -155,7 +162,7 @@ def write_official(
                     lines = [" ".join([f"{label}:1.0" for label in labels]) for labels in labels_of(rows, made.sizes.labels)]
                     matrix.write("".join([f"{line}\n" for line in lines]).encode())
                 if pictures:
-                    pictures.write(made.pictures(stem, rows.topics, first, per_row).data)
+                    pictures.writelines(block.data for block in picture_blocks(made, stem, rows.topics, first, per_row))
         if per_row:
             write_map(folder / f"{MAPS[stem]}_imgs_384_{per_row}_map.npy", total, per_row)
 
@@ -237,10 +244,11 @@ def main() -> None:
         publish(folder, out)
     of_labels = np.sort(frequencies[:-1])[::-1]
     tail = of_labels[int(0.9 * len(of_labels)) :]
+    most, median, none = of_labels[0], of_labels[len(of_labels) // 2], int((of_labels == 0).sum())
     print(
         f"{options.out}: {sizes.train:,} train, {sizes.test:,} test, {sizes.labels:,} labels; {counts['words'] / rows:.1f} words a row, "
-        f"{counts['trn'] / sizes.train:.1f} labels a training query; queries a label: {of_labels[0]:,} the most, "
-        f"{of_labels[len(of_labels) // 2]:,} the median, {tail.mean():.1f} in the last tenth, {int((of_labels == 0).sum()):,} labels have none",
+        f"{counts['trn'] / sizes.train:.1f} labels a training query; queries a label: {most:,} the most, {median:,} the median, "
+        f"{tail.mean():.1f} in the last tenth, {none:,} labels have none",
         file=sys.stderr,
     )
 

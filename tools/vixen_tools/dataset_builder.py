@@ -1,4 +1,4 @@
-"""Builds one HDF5 data set (docs/data-format.md) from streams of items, in bounded memory, atomically, and after a kill from where it stood.
+"""Builds one HDF5 data set (docs/data-format.md) from streams of items, in bounded memory and atomically; goes on where it was killed.
 
 N: queries of a split; L: labels; M: pictures; I: width of a picture embedding.
 """
@@ -311,7 +311,8 @@ class DatasetBuilder:
             of_row = labels[rows == row]
             found = of_row.min() if of_row.min() < 0 else of_row.max()
             raise UserError(f"{source}:{items[row].line}: label {found} is out of range, expected 0..{n_labels - 1}")
-        keys = np.unique(rows * n_labels + labels)  # sorted by row, then label
+        keys = np.sort(rows * n_labels + labels)  # by row, then label
+        keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
         rows, labels = keys // max(n_labels, 1), self._label_map[keys % max(n_labels, 1)]
         kept = labels >= 0
         return np.bincount(rows[kept], minlength=n), labels[kept]

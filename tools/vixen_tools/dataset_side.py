@@ -14,6 +14,8 @@ import numpy as np
 
 from .ragged import RaggedSpool
 
+_FAULTS = ("empty_texts", "zero_labels", "invisible")
+
 
 @dataclass
 class Fault:
@@ -29,19 +31,21 @@ class Fault:
 
 class Side:
     """Spools of one side in `folder`, and the map from rows of the source to rows kept. state: what state() gave, to go on from there;
-    EOFError where a file is shorter than it says.
+    OSError, EOFError or KeyError where files or numbers of it are missing.
 
     last_line: the source's line of the last row; done: whether the source was read to its end.
     """
 
     def __init__(self, folder: Path, name: str, state: dict[str, Any] | None = None):
         parts = {"tokens": np.int32, "images": np.int64, "texts": np.uint8, **({} if name == "label" else {"labels": np.int32})}
-        state = state or {}
-        self.empty_texts, self.zero_labels, self.invisible = (
-            Fault(**state.get(fault, {})) for fault in ("empty_texts", "zero_labels", "invisible")
-        )
-        self.rows_read, self.last_line, self.missing_images = (state.get(key, 0) for key in ("rows_read", "last_line", "missing_images"))
-        self.done: bool = state.get("done", False)
+        self.empty_texts, self.zero_labels, self.invisible = Fault(), Fault(), Fault()
+        self.rows_read = self.last_line = self.missing_images = 0
+        self.done = False
+        if state:
+            for fault in _FAULTS:
+                setattr(self, fault, Fault(**state[fault]))
+            for key in ("rows_read", "last_line", "missing_images", "done"):
+                setattr(self, key, state[key])
         self.spools: dict[str, RaggedSpool] = {}
         with contextlib.ExitStack() as opened:
             for part, dtype in parts.items():
@@ -73,7 +77,7 @@ class Side:
             "done": self.done,
             "spools": {part: spool.state() for part, spool in self.spools.items()},
             "kept": self._kept.state(),
-            **{fault: asdict(getattr(self, fault)) for fault in ("empty_texts", "zero_labels", "invisible")},
+            **{fault: asdict(getattr(self, fault)) for fault in _FAULTS},
         }
 
     def sync(self) -> None:

@@ -151,7 +151,7 @@ class _Reader:
                 width = _GETS[code]
                 number = int.from_bytes(data[place + 1 : place + 1 + width], "little")
                 self._place = place + 1 + width
-                _check(not inner and (batch or not open_list) and number < len(memo) and memo[number] >= 0)
+                _check(not inner and (batch or not open_list) and number < len(memo) and memo[number] >= 0 and len(offsets) <= self._n_rows)
                 if not batch:
                     _check(self._code() == _APPEND)
                     self._place += 1

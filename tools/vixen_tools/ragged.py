@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 4 << 20
 
 
 class RaggedSpool:
@@ -22,8 +22,9 @@ class RaggedSpool:
 
     def __init__(self, path: Path, dtype: type, state: dict[str, int] | None = None):
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        paths = path, path.with_name(path.name + ".lengths")
-        self._file, self._lengths = (open(each, "w+b" if state is None else "r+b") for each in paths)
+        mode = "w+b" if state is None else "r+b"
+        self._file = open(path, mode)  # noqa: SIM115 (close())
+        self._lengths = open(path.with_name(path.name + ".lengths"), mode)  # noqa: SIM115
         self.rows = self.values = self.longest = 0
         if state is not None:
             self.rows, self.values, self.longest = state["rows"], state["values"], state["longest"]
