@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 
@@ -239,6 +240,34 @@ def test_map_that_numpy_would_trust(tools, official, model, tmp_path):
     path.write_bytes(path.read_bytes()[:-4] + b"\xff\xff\xff\xff")  # no character of Unicode
     with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map"):
         read_map(path, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("3:1.0 12:1.0", [3, 12]),
+        ("3:1 12:1.0 1:1 ", [3, 12, 1]),
+        ("11:1.0 1:1.5 111:10", [11, 1, 111]),
+        ("1:1.00 0:0 2:1e0 4", [1, 2, 4]),
+        ("  7:1.0\t8:1.0", [7, 8]),
+        ("", []),
+        ("3:1.02:1.0", "entry '3:1.02:1.0', expected 'label:value'"),
+        ("3:1:1.0", "entry '3:1:1.0', expected"),
+        ("3:1.0 200:1.0", "label 200 is out of range, expected 0..199"),
+        ("\u0663:1.0", "expected 'label:value ...' in plain digits"),
+    ],
+)
+def test_lines_of_a_matrix(tmp_path, line, expected):
+    from vixen_tools.errors import UserError
+    from vixen_tools.official import MatrixLines
+
+    path = tmp_path / "trn_X_Y.txt"
+    path.write_text(f"1 200\n{line}\n")
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=re.escape("trn_X_Y.txt:2: ") + ".*" + re.escape(expected)):
+            list(MatrixLines(path, 200))
+    else:
+        assert [row.tolist() for row in MatrixLines(path, 200)] == [expected]
 
 
 def entries_of(generator: random.Random, n: int, n_images: int) -> list:

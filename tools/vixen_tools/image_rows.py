@@ -108,7 +108,8 @@ class ImagesFile:
         with reading(f"{self.path}:/names", "readable"):
             width = 1
             for first in range(0, self.rows, BLOCK_ROWS):
-                width = max(width, max(map(len, names[first : first + BLOCK_ROWS])))
+                block = names[first : first + BLOCK_ROWS]
+                width = max(width, int(np.char.str_len(block).max()) if block.dtype.kind == "S" else max(map(len, block)))
             if width * self.rows > NAMES_BYTES:
                 raise UserError(f"{self.path}: /names has a name of {width:,} bytes, expected names of files")
             out = np.empty(self.rows, f"S{width}")
