@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Turns the ViXML authors' files (raw texts, X_Y matrices, .npy picture embeddings, pickled maps) into one HDF5 data set."""
+"""Turns the ViXML authors' files (raw texts, X_Y matrices, .npy picture embeddings, pickled maps) into one HDF5
+data set; goes on where a killed run stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from vixen_tools.dataset_builder import DatasetBuilder, EmptyPolicy
-from vixen_tools.dataset_options import add_common_options, check_options, meta_of, report
+from vixen_tools.dataset_options import add_common_options, check_options, made_from, meta_of, report
 from vixen_tools.errors import UserError, run_tool
 from vixen_tools.image_rows import ImageStore, NpyRows
 from vixen_tools.official import OfficialSide, count_lines, find_matrix, find_text, image_files
@@ -17,6 +18,7 @@ from vixen_tools.progress import waiting
 from vixen_tools.raw import find_filter, read_filter
 from vixen_tools.tokens import TextTokenizer
 
+TOOL = "import_official.py"
 STEMS = {"label": "lbl", "train": "trn", "test": "tst"}
 
 
@@ -38,6 +40,18 @@ def open_pictures(folder: Path, choose: str, max_images: int | None) -> tuple[li
     if choose != "*" and not sources:
         raise UserError(f"{folder}: no file matches {{trn,tst,lbl}}_embs_imgs_{choose}.npy")
     return sources, pictures
+
+
+def files_of(folder: Path, options: argparse.Namespace) -> list[Path | None]:
+    """All that is read."""
+    files = [
+        find_filter(folder),
+        *(find_text(folder, stem) for stem in STEMS.values()),
+        *(find_matrix(folder, stem) for stem in ("trn", "tst")),
+    ]
+    for stem in STEMS.values() if options.max_images != 0 else ():
+        files += image_files(folder, stem, options.embeddings) or ()
+    return files
 
 
 def main() -> None:
@@ -62,13 +76,13 @@ def main() -> None:
         sources, pictures = open_pictures(folder, options.embeddings, options.max_images)
     encoding = "latin-1" if options.latin1 else "utf-8"
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
-    meta = meta_of(options, folder, "title", "import_official.py")
-    with DatasetBuilder(out, tokenizer, ImageStore(sources), meta, policy) as builder:
+    meta = meta_of(options, folder, "title", TOOL)
+    work = made_from(options, TOOL, tokenizer, files_of(folder, options), "latin1")
+    with DatasetBuilder(out, tokenizer, ImageStore(sources), meta, policy, work) as builder:
         for side, stem in STEMS.items():
             n_labels = None if side == "label" else builder.rows_read("label")
             maps, first = pictures.get(stem, (None, 0))
-            items = OfficialSide(folder, stem, encoding, n_labels, maps, first, options.max_images)
-            builder.add_side(side, items.path, items, items.fraction)
+            builder.add_side(side, OfficialSide(folder, stem, encoding, n_labels, maps, first, options.max_images))
         builder.set_filter(read_filter(filter_path, builder.rows_read("test"), builder.rows_read("label")))
         counts = builder.finish()
     report(options.out, counts)

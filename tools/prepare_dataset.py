@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Turns a raw folder ({trn,tst,lbl}.json.gz) into one HDF5 data set (docs/data-format.md), streaming, in bounded memory."""
+"""Turns a raw folder ({trn,tst,lbl}.json.gz) into one HDF5 data set (docs/data-format.md), streaming, in bounded memory; goes on
+where a killed run stopped."""
 
 from __future__ import annotations
 
@@ -7,13 +8,15 @@ import argparse
 from pathlib import Path
 
 from vixen_tools.dataset_builder import DatasetBuilder, EmptyPolicy
-from vixen_tools.dataset_options import add_common_options, check_options, meta_of, report
+from vixen_tools.dataset_options import add_common_options, check_options, made_from, meta_of, report
 from vixen_tools.errors import run_tool
 from vixen_tools.image_rows import ImagesFile, ImageStore
 from vixen_tools.outputs import claim
 from vixen_tools.progress import waiting
 from vixen_tools.raw import TEXT_CHOICES, RawSide, find_filter, find_raw, read_filter
 from vixen_tools.tokens import TextTokenizer
+
+TOOL = "prepare_dataset.py"
 
 
 def main() -> None:
@@ -33,16 +36,16 @@ def main() -> None:
         images = ImagesFile(options.images) if options.images else None
     store = ImageStore([images] if images else [])
     policy = EmptyPolicy(drop=options.drop_empty, keep_texts=options.keep_empty)
-    missing = 0
-    with DatasetBuilder(out, tokenizer, store, meta_of(options, options.raw, options.text, "prepare_dataset.py"), policy) as builder:
+    meta = meta_of(options, options.raw, options.text, TOOL)
+    inputs = [*paths.values(), filter_path, options.images]
+    work = made_from(options, TOOL, tokenizer, inputs, "text", "ignore_missing_images")
+    with DatasetBuilder(out, tokenizer, store, meta, policy, work) as builder:
         for side, path in paths.items():
-            items = RawSide(path, options.text, side != "label", images, options.max_images, options.ignore_missing_images)
-            builder.add_side(side, path, items, items.fraction)
-            missing += items.missing_images
+            builder.add_side(side, RawSide(path, options.text, side != "label", images, options.max_images, options.ignore_missing_images))
         builder.set_filter(read_filter(filter_path, builder.rows_read("test"), builder.rows_read("label")))
         counts = builder.finish()
-    if missing:
-        counts["pictures missing"] = missing
+    if builder.missing_images():
+        counts["pictures missing"] = builder.missing_images()
     report(options.out, counts)
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
+import re
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
+from conftest import TOOLS
 from test_prepare_dataset import IDS, rows, texts
 
 
@@ -235,6 +240,89 @@ def test_map_that_numpy_would_trust(tools, official, model, tmp_path):
     path.write_bytes(path.read_bytes()[:-4] + b"\xff\xff\xff\xff")  # no character of Unicode
     with pytest.raises(UserError, match=r"train_imgs_x_3_map\.npy: not a readable map"):
         read_map(path, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("3:1.0 12:1.0", [3, 12]),
+        ("3:1 12:1.0 1:1 ", [3, 12, 1]),
+        ("11:1.0 1:1.5 111:10", [11, 1, 111]),
+        ("1:1.00 0:0 2:1e0 4", [1, 2, 4]),
+        ("  7:1.0\t8:1.0", [7, 8]),
+        ("", []),
+        ("3:1.02:1.0", "entry '3:1.02:1.0', expected 'label:value'"),
+        ("3:1:1.0", "entry '3:1:1.0', expected"),
+        ("3:1.0 200:1.0", "label 200 is out of range, expected 0..199"),
+        ("\u0663:1.0", "expected 'label:value ...' in plain digits"),
+    ],
+)
+def test_lines_of_a_matrix(tmp_path, line, expected):
+    from vixen_tools.errors import UserError
+    from vixen_tools.official import MatrixLines
+
+    path = tmp_path / "trn_X_Y.txt"
+    path.write_text(f"1 200\n{line}\n")
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=re.escape("trn_X_Y.txt:2: ") + ".*" + re.escape(expected)):
+            list(MatrixLines(path, 200))
+    else:
+        assert [row.tolist() for row in MatrixLines(path, 200)] == [expected]
+
+
+def entries_of(generator: random.Random, n: int, n_images: int) -> list:
+    """Entries as the authors' maps have them, lists that several share among them."""
+    shared = [[], [0], [0, 0], [-1]]
+    kinds = [
+        lambda: [generator.randrange(n_images) for _ in range(generator.choice([0, 1, 2, 3]))],
+        lambda: generator.choice(shared),
+        lambda: generator.choice([generator.randrange(n_images), -1, None, float("nan")]),
+        lambda: [generator.choice([-1, None, float("nan"), generator.randrange(n_images)])],
+        lambda: [generator.randrange(n_images) for _ in range(generator.choice([1000, 1001, 2001]))] if n < 20 else [0],
+    ]
+    return [generator.choice(kinds)() for _ in range(n)]
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_maps_read_opcode_by_opcode(tmp_path, monkeypatch, protocol):
+    """As the reader of everything reads them; sizes around those at which a pickle begins another batch or frame."""
+    from vixen_tools import picture_map
+
+    generator, path = random.Random(protocol), tmp_path / "map.npy"
+    for n in (0, 1, 2, 7, 999, 1000, 1001, 5000):
+        for n_images in (1, 256, 70000):
+            with open(path, "wb") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (n,)})
+                pickle.dump(object_array(entries_of(generator, n, n_images)), file, protocol)
+            streamed = picture_map._streamed(path, n, n_images)
+            with monkeypatch.context() as patch:
+                patch.setattr(picture_map, "_streamed", lambda *_: None)
+                expected = picture_map.read_map(path, n, n_images)
+            assert streamed is not None
+            for found, wanted in zip(streamed, expected, strict=True):
+                np.testing.assert_array_equal(found, wanted)
+            whole = path.read_bytes()
+            for cut in (1, 2, 5, n):  # what is damaged is left to the other reader
+                path.write_bytes(whole[:-cut] if cut else whole[:-3])
+                assert picture_map._streamed(path, n, n_images) is None
+
+
+def test_memory_of_a_map(tmp_path):
+    """An entry takes some bytes, not the hundreds of a Python list."""
+    code = (
+        "import pathlib, resource, sys; sys.path[:0] = sys.argv[1:3]\n"
+        "import make_xmc; from vixen_tools.picture_map import read_map\n"
+        "path, n = pathlib.Path(sys.argv[3]), int(sys.argv[4])\n"
+        "make_xmc.write_map(path, n, 3)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "offsets, rows = read_map(path, n, 3 * n)\n"
+        "assert (offsets[-1], rows[-1]) == (3 * n, 3 * n - 1)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)"
+    )
+    command = [sys.executable, "-c", code, TOOLS, TOOLS / "bench", tmp_path / "map.npy", 300000]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) / 300000 < 60  # bytes an entry
 
 
 @pytest.mark.parametrize("change", ["F", ">f4", ">f8", "f2", "f8", "v2", "v3", "v3F"])

@@ -129,6 +129,13 @@ TOOLS_WITH_OUTPUTS = [
         lambda w: [],
         lambda w: w.raw,
     ),
+    Tool(
+        "bench/make_xmc.py",
+        lambda w: ["--words-from", w.raw, "--train", 5, "--test", 2, "--labels", 3, "--image-width", 2],
+        lambda w: [w.raw / "trn.json.gz"],
+        lambda w: [w.raw],
+        folder=True,
+    ),
     Tool("baselines.py", lambda w: ["--data", w.data], lambda w: [w.data]),
     Tool("baselines.py", lambda w: ["--data", w.data], lambda w: [w.data], option="--metrics"),
     Tool(

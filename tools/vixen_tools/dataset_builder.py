@@ -1,4 +1,4 @@
-"""Builds one HDF5 data set (docs/data-format.md) from streams of items, in bounded memory and atomically.
+"""Builds one HDF5 data set (docs/data-format.md) from streams of items, in bounded memory and atomically; goes on where it was killed.
 
 N: queries of a split; L: labels; M: pictures; I: width of a picture embedding.
 """
@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
 from .content_hash import hash_of
+from .dataset_side import Side
 from .errors import UserError
-from .files import publish, work_folder
+from .files import publish
 from .hdf5_file import write_contiguous
 from .hdf5_output import hdf5_output
 from .image_rows import ImageStore
+from .partial_work import OUTPUT, PartialWork
 from .progress import Progress, waiting
 from .prompts import write_prompts
 from .ragged import RaggedSpool
@@ -29,6 +33,7 @@ from .texts import clean_text, is_invisible
 from .tokens import TextTokenizer
 
 BATCH_ROWS = 4096
+SAVE_SECONDS = 20.0  # of work that a kill may cost
 FORMAT = "vixen-dataset"
 FORMAT_VERSION = 1
 SIDES = ("label", "train", "test")  # the order in which they are added: rows of the splits name labels
@@ -42,6 +47,7 @@ class Item:
     line: int
     labels: np.ndarray | None = None  # int64, any order; of queries
     images: np.ndarray | None = None  # int64 rows of the image store
+    missing_images: int = 0  # pictures that were named and not found
 
 
 @dataclass
@@ -72,78 +78,133 @@ def propensity_constants(name: str) -> tuple[float, float]:
     return 0.55, 1.5
 
 
-class _Side:
-    """Spools of one side and the map from rows of the source to rows kept."""
+@dataclass
+class _Batch:
+    """What is known of the rows of a batch before they are tokenised."""
 
-    def __init__(self, folder: Path, name: str):
-        self.spools = {
-            "tokens": RaggedSpool(folder / f"{name}.tokens", np.int32),
-            "images": RaggedSpool(folder / f"{name}.images", np.int64),
-            "texts": RaggedSpool(folder / f"{name}.texts", np.uint8),
-        }
-        if name != "label":
-            self.spools["labels"] = RaggedSpool(folder / f"{name}.labels", np.int32)
-        self.kept: list[np.ndarray] = []
-        self.rows_read = 0
+    items: list[Item]  # of the kept rows
+    keep: np.ndarray  # bool, of all rows
+    labels: tuple[np.ndarray, np.ndarray] | None  # lengths and labels of the kept rows
+    last_line: int
+    missing_images: int
+    tokens: Future[tuple[np.ndarray, np.ndarray]] | None = None
 
-    def row_map(self) -> np.ndarray:
-        """int64 [rows read]: row kept as, -1 when dropped."""
-        keep = np.concatenate(self.kept) if self.kept else np.zeros(0, bool)
-        return np.where(keep, np.cumsum(keep) - 1, -1)
+
+class Source(Protocol):
+    """Where the items of a side come from: a file, in its order."""
+
+    @property
+    def path(self) -> Path:
+        """Named in errors."""
+
+    def skip(self, lines: int) -> None:
+        """Has the iteration begin behind line `lines` of the file."""
+
+    def fraction(self) -> float:
+        """The share of the file that was read."""
+
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 class DatasetBuilder:
-    """Feed the sides in the order of SIDES, then the filter pairs, then finish(). Use as a context manager."""
+    """Feed the sides in the order of SIDES, then the filter pairs, then finish(). Use as a context manager.
 
-    def __init__(self, out: Path, tokenizer: TextTokenizer, images: ImageStore, meta: DatasetMeta, policy: EmptyPolicy):
+    made_from: what decides the content of the sides (PartialWork): where a killed process left sides made from the same, they are gone
+    on with.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        tokenizer: TextTokenizer,
+        images: ImageStore,
+        meta: DatasetMeta,
+        policy: EmptyPolicy,
+        made_from: Mapping[str, str],
+    ):
         self._out, self._tokenizer, self._images, self._meta, self._policy = out, tokenizer, images, meta, policy
         _check_meta(meta)
         # before anything long: what the tokenizer cannot encode is known at once
         self._prompts = tokenizer.encode_prompts(dict.fromkeys([*tokenizer.default_prompts(), *meta.prompts]))
-        self._context = work_folder(out)
-        self._sides: dict[str, _Side] = {}
+        self._work = PartialWork(out, made_from)
+        self._sides: dict[str, Side] = {}
+        self._restored: set[str] = set()
+        self._label_map = np.zeros(0, np.int32)
         self._filter = np.zeros((0, 2), np.int64)
-        self.dropped: dict[str, int] = {}
+        self._saved = time.monotonic()
 
     def __enter__(self) -> DatasetBuilder:
-        self._folder = self._context.__enter__()
+        self._work.__enter__()
+        try:
+            self._restore()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         for side in self._sides.values():
-            for spool in side.spools.values():
-                spool.close()
-        self._context.__exit__(kind, value, trace)
+            side.close()
+        self._work.__exit__(kind, value, trace)
 
     def rows_read(self, side: str) -> int:
         """Rows of the source, dropped ones included: the range of its numbering."""
         return self._sides[side].rows_read
 
-    def add_side(self, name: str, source: Path, items: Iterable[Item], fraction: Callable[[], float] | None = None) -> None:
-        """Reads all items of a side. `source` is named in errors; fraction() says how far the reader is."""
-        assert name == SIDES[len(self._sides)]
-        side = self._sides[name] = _Side(self._folder, name)
-        self._label_map = self._sides["label"].row_map() if name != "label" else np.zeros(0, np.int64)
-        self._empty_texts, self._zero_labels, self._invisible = _Fault(), _Fault(), _Fault()
-        with Progress(f"{source.name}: tokenised") as progress:
-            for batch in _batches(items):
-                self._add_batch(side, name, source, batch)
-                progress.add(len(batch), fraction() if fraction else None)
+    def missing_images(self) -> int:
+        """Names of pictures that were not found, of all sides."""
+        return sum(side.missing_images for side in self._sides.values())
+
+    def add_side(self, name: str, source: Source) -> None:
+        """Reads all items of a side, or those behind the ones that were done before a kill."""
+        path = source.path
+        if name not in self._restored:
+            assert name == SIDES[len(self._sides)]
+            self._sides[name] = Side(self._work.folder, name)
+        side = self._sides[name]
+        self._label_map = self._sides["label"].row_map() if name != "label" else self._label_map
+        if not side.done:
+            if side.rows_read:
+                print(f"{path}: going on after {side.rows_read:,} rows", file=sys.stderr)
+            source.skip(side.last_line)
+            with Progress(f"{path.name}: tokenised") as progress, ThreadPoolExecutor(1) as pool:
+                # the tokenizer works on one batch while the next one is read
+                before: _Batch | None = None
+                batches = _batches(source)
+                while True:
+                    try:
+                        items = next(batches, None)
+                        batch = self._prepare(side, name, path, items) if items else None
+                    except UserError:
+                        if before:  # whose own mistakes come first
+                            self._store(side, path, before)
+                        raise
+                    if batch:
+                        batch.tokens = pool.submit(self._tokenizer.encode, [item.text for item in batch.items])
+                    if before:
+                        self._store(side, path, before)
+                        progress.add(len(before.keep), source.fraction())
+                    if not batch:
+                        break
+                    before = batch
         if not side.rows_read:
-            raise UserError(f"{source}: is empty, expected at least one row")
-        self._judge(name, source)
+            raise UserError(f"{path}: is empty, expected at least one row")
+        self._judge(side, path)
         if not side.spools["tokens"].rows:
-            raise UserError(f"{source}: no row is left after dropping empty ones")
+            raise UserError(f"{path}: no row is left after dropping empty ones")
+        if not side.done:
+            side.done = True
+            self._save()
 
     def set_filter(self, pairs: np.ndarray) -> None:
         """Pairs int64 [n, 2] of (test row, label) in the source's numbering, already checked against its ranges."""
-        rows, labels = self._sides["test"].row_map(), self._sides["label"].row_map()
+        rows, labels = self._sides["test"].row_map(), self._label_map
         pairs = np.stack([rows[pairs[:, 0]], labels[pairs[:, 1]]], axis=1)
         self._filter = np.unique(pairs[(pairs >= 0).all(axis=1)], axis=0)
 
     def finish(self) -> dict[str, int]:
         """Writes the file and returns its counts."""
-        temporary = self._folder / "data.h5"
+        temporary = self._work.folder / OUTPUT
         counts = {f"{name} rows": side.spools["tokens"].rows for name, side in self._sides.items()}
         n_images = self._images.close_uses()
         max_images = max(side.spools["images"].longest for side in self._sides.values())
@@ -167,52 +228,97 @@ class DatasetBuilder:
         counts["prompts"] = len(self._prompts)
         return counts
 
-    def _add_batch(self, side: _Side, name: str, source: Path, batch: list[Item]) -> None:
-        keep = np.ones(len(batch), bool)
-        for i, item in enumerate(batch):
+    def _restore(self) -> None:
+        """Opens the sides of the unfinished work, if there is any, and marks the pictures that they use."""
+        states = self._work.note.get("sides", {})
+        try:
+            for name in SIDES[: len(states)]:
+                self._sides[name] = Side(self._work.folder, name, states[name])
+                self._restored.add(name)
+                for rows in self._sides[name].spools["images"].blocks():
+                    self._images.use(rows)
+        except (OSError, EOFError, LookupError, TypeError, ValueError):  # files that somebody removed or cut
+            print(f"{self._out}: starting over, unfinished work beside it is damaged", file=sys.stderr)
+            for side in self._sides.values():
+                side.close()
+            self._sides, self._restored = {}, set()
+            self._images.forget_uses()
+            self._work.start_over()
+
+    def _save(self) -> None:
+        for name, side in self._sides.items():
+            if name not in self._restored or not side.done:
+                side.sync()
+        self._work.save({"sides": {name: side.state() for name, side in self._sides.items()}})
+        self._restored |= {name for name, side in self._sides.items() if side.done}
+        self._saved = time.monotonic()
+
+    def _prepare(self, side: Side, name: str, source: Path, items: list[Item]) -> _Batch:
+        keep = np.ones(len(items), bool)
+        labels = None if name == "label" else self._map_labels(source, items)
+        for i, item in enumerate(items):
             item.text = clean_text(item.text)
             if not item.text and not self._policy.keep_texts:
-                self._empty_texts.add(item.line)
+                side.empty_texts.add(item.line)
                 keep[i] = False
-            if name == "label":
-                continue
-            item.labels = self._map_labels(source, item)
-            if name == "train" and not len(item.labels):
-                if keep[i]:
-                    self._zero_labels.add(item.line)
+        if labels and name == "train":
+            for i in np.flatnonzero(keep & (labels[0] == 0)).tolist():
+                side.zero_labels.add(items[i].line)
                 keep[i] = False
-        side.kept.append(keep)
-        side.rows_read += len(batch)
-        kept = [item for i, item in enumerate(batch) if keep[i]]
-        side.spools["tokens"].append(*self._encode(source, kept))
-        side.spools["texts"].append(*_ragged([np.frombuffer(item.text.encode(), np.uint8) for item in kept], np.uint8))
-        lengths, images = _ragged([() if item.images is None else item.images for item in kept], np.int64)
-        self._images.use(images)
-        side.spools["images"].append(lengths, images)
-        if name != "label":
-            side.spools["labels"].append(*_ragged([item.labels for item in kept], np.int32))
+        missing, last_line = sum(item.missing_images for item in items), items[-1].line
+        if not keep.all():
+            items = [item for item, kept in zip(items, keep.tolist(), strict=True) if kept]
+            labels = labels and (labels[0][keep], labels[1][np.repeat(keep, labels[0])])
+        return _Batch(items, keep, labels, last_line, missing)
 
-    def _encode(self, source: Path, items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
-        lengths, ids = self._tokenizer.encode([item.text for item in items])
+    def _store(self, side: Side, source: Path, batch: _Batch) -> None:
+        assert batch.tokens is not None
+        lengths, ids = batch.tokens.result()
+        self._judge_tokens(side, source, batch.items, lengths)
+        side.keep(batch.keep)
+        side.spools["tokens"].append(lengths, ids)
+        texts = [item.text.encode() for item in batch.items]
+        side.spools["texts"].append(_lengths(texts), np.frombuffer(b"".join(texts), np.uint8))
+        images = [item.images for item in batch.items if item.images is not None]
+        rows = np.concatenate(images) if images else np.zeros(0, np.int64)
+        self._images.use(rows)
+        side.spools["images"].append(_lengths([() if item.images is None else item.images for item in batch.items]), rows)
+        if batch.labels is not None:
+            side.spools["labels"].append(*batch.labels)
+        side.last_line = batch.last_line
+        side.missing_images += batch.missing_images
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._save()
+
+    def _judge_tokens(self, side: Side, source: Path, items: list[Item], lengths: np.ndarray) -> None:
         for item, length in zip(items, lengths.tolist(), strict=True):
             if item.text and (length <= self._tokenizer.special or is_invisible(item.text)):
-                self._invisible.add(item.line)
+                side.invisible.add(item.line)
         if len(lengths) and not lengths.all():
             line = items[int(np.argmin(lengths))].line
             raise UserError(f"{source}:{line}: the tokenizer makes no token of this text, expected at least one")
-        return lengths, ids
 
-    def _map_labels(self, source: Path, item: Item) -> np.ndarray:
-        labels = np.unique(np.asarray(item.labels, np.int64))
-        if len(labels) and (labels[0] < 0 or labels[-1] >= len(self._label_map)):
-            wrong = labels[0] if labels[0] < 0 else labels[-1]
-            raise UserError(f"{source}:{item.line}: label {wrong} is out of range, expected 0..{len(self._label_map) - 1}")
-        mapped = self._label_map[labels]
-        return mapped[mapped >= 0]
+    def _map_labels(self, source: Path, items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
+        """Lengths and labels int32 of all rows, renumbered, ascending and distinct within a row."""
+        n_labels, n = len(self._label_map), len(items)
+        lists = [() if item.labels is None else item.labels for item in items]
+        lengths = _lengths(lists)
+        labels = np.concatenate([np.zeros(0, np.int64), *lists], dtype=np.int64, casting="unsafe")
+        rows = np.repeat(np.arange(n), lengths)
+        wrong = (labels < 0) | (labels >= n_labels)
+        if wrong.any():
+            row = int(rows[np.argmax(wrong)])
+            of_row = labels[rows == row]
+            found = of_row.min() if of_row.min() < 0 else of_row.max()
+            raise UserError(f"{source}:{items[row].line}: label {found} is out of range, expected 0..{n_labels - 1}")
+        keys = np.sort(rows * n_labels + labels)  # by row, then label
+        keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
+        rows, labels = keys // max(n_labels, 1), self._label_map[keys % max(n_labels, 1)]
+        kept = labels >= 0
+        return np.bincount(rows[kept], minlength=n), labels[kept]
 
-    def _judge(self, name: str, source: Path) -> None:
-        faults = ((self._empty_texts, "no text"), (self._zero_labels, "no label"))
-        for fault, what in faults:
+    def _judge(self, side: Side, source: Path) -> None:
+        for fault, what in ((side.empty_texts, "no text"), (side.zero_labels, "no label")):
             if not fault.count:
                 continue
             if not self._policy.drop:
@@ -221,12 +327,11 @@ class DatasetBuilder:
                     f"{source}:{fault.first_line}: {fault.count:,} {rows} with {what}, this is the first; "
                     "expected none (--drop-empty leaves such rows out)"
                 )
-            self.dropped[f"{name} rows with {what}"] = fault.count
             print(f"{source}: dropped {fault.count:,} with {what}, the first at line {fault.first_line}", file=sys.stderr)
-        if self._invisible.count:
+        if side.invisible.count:
             print(
-                f"{source}: kept {self._invisible.count:,} whose text is of invisible characters alone, or nothing to the tokenizer, "
-                f"the first at line {self._invisible.first_line}",
+                f"{source}: kept {side.invisible.count:,} whose text is of invisible characters alone, or nothing to the tokenizer, "
+                f"the first at line {side.invisible.first_line}",
                 file=sys.stderr,
             )
 
@@ -256,7 +361,7 @@ class DatasetBuilder:
 
     def _write_ragged(self, file: h5py.File, name: str, spool: RaggedSpool) -> tuple[int, int]:
         """Writes the pair and returns the hashes of offsets and values."""
-        offsets = write_contiguous(file, f"{name}/offsets", (spool.rows + 1,), np.int64, [spool.offsets()])
+        offsets = write_contiguous(file, f"{name}/offsets", (spool.rows + 1,), np.int64, spool.offsets())
         blocks: Iterable[np.ndarray] = spool.blocks()
         dtype = spool.dtype
         if name.endswith("/images"):
@@ -282,17 +387,6 @@ def _check_meta(meta: DatasetMeta) -> None:
         raise UserError(f"name '{meta.name}' of the data set: not UTF-8, give another --name") from None
 
 
-class _Fault:
-    """How often, and the first line."""
-
-    def __init__(self) -> None:
-        self.count, self.first_line = 0, 0
-
-    def add(self, line: int) -> None:
-        self.first_line = self.first_line or line
-        self.count += 1
-
-
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     batch = []
     for item in items:
@@ -304,10 +398,8 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _ragged(rows: list, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    values: np.ndarray = np.concatenate(rows).astype(dtype) if int(lengths.sum()) else np.zeros(0, dtype)
-    return lengths, values
+def _lengths(rows: Sequence[Sized]) -> np.ndarray:
+    return np.fromiter(map(len, rows), np.int64, len(rows))
 
 
 def _counted(blocks: Iterator[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:

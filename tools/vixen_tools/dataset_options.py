@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 from . import VERSION
 from .arguments import finite, whole
 from .dataset_builder import DatasetMeta, propensity_constants
 from .errors import UserError
+from .files import identity
+from .tokens import TextTokenizer
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +42,20 @@ def meta_of(options: argparse.Namespace, folder: Path, text: str, tool: str) -> 
     a = a if options.propensity_a is None else options.propensity_a
     b = b if options.propensity_b is None else options.propensity_b
     return DatasetMeta(name=name, text=text, propensity_a=a, propensity_b=b, created_by=f"{tool} {VERSION}", prompts=tuple(options.prompt))
+
+
+def made_from(
+    options: argparse.Namespace, tool: str, tokenizer: TextTokenizer, inputs: Iterable[Path | None], *more: str
+) -> dict[str, str]:
+    """What decides the content of the data set's sides, by the name under which a person knows it: options (those that all ways have,
+    and `more`) and inputs by their content."""
+    names = ("max_length", "max_images", "drop_empty", "keep_empty", *more)
+    return {
+        "tool": f"{tool} {VERSION}",
+        "tokenizer.json": f"{tokenizer.sha256} tokenizers {version('tokenizers')}",
+        **{f"--{name.replace('_', '-')}": str(getattr(options, name)) for name in names},
+        **{path.name: identity(path) for path in inputs if path},
+    }
 
 
 def check_options(options: argparse.Namespace) -> None:

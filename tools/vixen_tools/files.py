@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from .content import what_it_is
 from .errors import UserError, one_line, reason, writing
 from .outputs import beside, check_replaceable
 from .terminal import ESCAPE
 
+_PIECE_BYTES = 1 << 16
 LINE_BYTES = 1 << 28  # of a text file: more is no row
 
 
@@ -43,7 +46,7 @@ def publish(temporary: Path, out: Path, edited: bool = False) -> None:
     (outputs.claim said so before the work; somebody may have put something there since). edited: a file that outputs.claim_edit allowed."""
     for path in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
         if path.is_file():
-            _sync(path)
+            sync(path)
     if edited and out.exists():
         shutil.copymode(out, temporary)
     elif not edited:
@@ -55,7 +58,7 @@ def publish(temporary: Path, out: Path, edited: bool = False) -> None:
         shutil.rmtree(old)
     else:
         os.replace(temporary, out)
-    _sync(out.parent)
+    sync(out.parent)
 
 
 def write_text(out: Path, text: str, edited: bool = False) -> None:
@@ -65,12 +68,23 @@ def write_text(out: Path, text: str, edited: bool = False) -> None:
         publish(work / "text", out, edited)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Puts a file's content, or a folder's names, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def identity(path: Path) -> str:
+    """What tells a file's content from another, without reading all of it: size, time of change, and a hash of pieces."""
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        hashed = xxhash.xxh3_64()
+        for begin in (0, status.st_size // 2, max(0, status.st_size - _PIECE_BYTES)):
+            hashed.update(os.pread(file.fileno(), _PIECE_BYTES, begin))
+    return f"{path.name} {status.st_size} {status.st_mtime_ns} {hashed.hexdigest()}"
 
 
 def sha256(path: Path) -> str:
@@ -115,6 +129,7 @@ class LineReader:
         self.path, self._encoding = path, encoding
         if not path.is_file():
             raise UserError(f"{path}: no such file")
+        self._skip = 0
         self._size = max(path.stat().st_size, 1)
         self._raw = open(path, "rb")  # noqa: SIM115 (__iter__ closes it)
         magic = self._raw.read(2)
@@ -124,9 +139,15 @@ class LineReader:
     def fraction(self) -> float:
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
 
+    def skip(self, lines: int) -> None:
+        """Has the iteration begin behind the first `lines` lines, which are neither decoded nor judged again."""
+        self._skip = lines
+
     def __iter__(self) -> Iterator[tuple[int, str]]:
         line = 0
         try:
+            while line < self._skip and self._read_line(line):
+                line += 1
             while data := self._read_line(line):
                 line += 1
                 if line == 1:

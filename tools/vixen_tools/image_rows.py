@@ -108,7 +108,8 @@ class ImagesFile:
         with reading(f"{self.path}:/names", "readable"):
             width = 1
             for first in range(0, self.rows, BLOCK_ROWS):
-                width = max(width, max(map(len, names[first : first + BLOCK_ROWS])))
+                block = names[first : first + BLOCK_ROWS]
+                width = max(width, int(np.char.str_len(block).max()) if block.dtype.kind == "S" else max(map(len, block)))
             if width * self.rows > NAMES_BYTES:
                 raise UserError(f"{self.path}: /names has a name of {width:,} bytes, expected names of files")
             out = np.empty(self.rows, f"S{width}")
@@ -132,19 +133,26 @@ class ImageStore:
         self._sources = sources
         self.rows = sum(source.rows for source in sources)
         self._used = np.zeros(self.rows, bool)
-        self._new = np.zeros(0, np.int64)  # until close_uses()
+        self._new = np.zeros(0, np.int32)  # until close_uses()
 
     def use(self, rows: np.ndarray) -> None:
         self._used[rows] = True
 
+    def forget_uses(self) -> None:
+        self._used[:] = False
+
     def close_uses(self) -> int:
         """After the last use(): fixes the numbering of the kept rows and returns how many there are."""
-        self._new = np.cumsum(self._used, dtype=np.int64) - 1
-        return int(self._new[-1]) + 1 if self.rows else 0
+        kept = int(np.count_nonzero(self._used))
+        if kept > np.iinfo(np.int32).max:
+            raise UserError(f"{kept:,} pictures are used, expected {np.iinfo(np.int32).max:,} at the most")
+        self._new = np.cumsum(self._used, dtype=np.int32)
+        self._new -= 1
+        return kept
 
     def renumber(self, rows: np.ndarray) -> np.ndarray:
         """Old row numbers to the kept ones, int32."""
-        return self._new[rows].astype(np.int32) if len(rows) else rows.astype(np.int32)
+        return self._new[rows]
 
     def width(self) -> int:
         """Width of the used sources, 0 when nothing is used; two widths are a UserError."""

@@ -35,6 +35,7 @@ _TOOLS = (
     "label_side",
     "lora_step",
     "make_configs",
+    "make_xmc",
     "prepare_dataset",
     "report",
     "seed_study",

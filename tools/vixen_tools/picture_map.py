@@ -11,6 +11,7 @@ import numpy as np
 
 from .errors import UserError, one_line, reading
 from .npy_rows import npy_header
+from .pickled_rows import stream_rows
 
 _DEEPEST = 8
 _NONE = -1
@@ -93,12 +94,32 @@ class RestrictedUnpickler(pickle.Unpickler):
         return _STAND_INS[module, name]
 
 
+class _Head:
+    """Stands for numpy.ndarray in a pickle that was cut in front of its entries."""
+
+    def __init__(self, *_: object):
+        self.head: tuple[Any, bool, Any] = ((), False, None)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, of, _, data = state
+        self.head = shape, of.dtype().hasobject, data
+
+
+class _HeadUnpickler(RestrictedUnpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return _Head if found is _Array else found
+
+
 def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets int64 [n+1] and rows int64 of a map of n entries.
+    """Offsets int64 [n+1] and rows, int32 or int64, of a map of n entries.
 
     An entry is a row number or a list of them; -1, None and NaN stand for no picture, in whatever place. Anything else is a
     UserError that names the entry.
     """
+    streamed = _streamed(path, n_rows, n_images)
+    if streamed is not None:
+        return streamed
     entries = _entries(path)
     if len(entries) != n_rows:
         raise UserError(f"{path}: holds {len(entries)} entries, expected one for each of the {n_rows} texts")
@@ -113,6 +134,16 @@ def read_map(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.nda
     offsets = np.zeros(n_rows + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets, np.array(values, np.int64)
+
+
+def _streamed(path: Path, n_rows: int, n_images: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The map in a memory of a few bytes a row, where it is of the usual kind."""
+    shape, _, dtype, begin = npy_header(path)
+    if not dtype.hasobject or dtype.names or shape != (n_rows,):
+        return None
+    with open(path, "rb") as file:
+        file.seek(begin)
+        return stream_rows(file, n_rows, n_images, lambda head: _HeadUnpickler(head, encoding="latin1").load().head)
 
 
 def _entries(path: Path) -> list:

@@ -12,6 +12,8 @@ _BLANKS = str.maketrans(dict.fromkeys((0, 9, 10, 11, 12, 13, 133, 8232, 8233), "
 
 def clean_text(text: str) -> str:
     """One line of valid UTF-8 without blanks at its ends: tabs, line ends, zero bytes and NEL become blanks, lone surrogates '?'."""
+    if text.isprintable():  # holds none of these
+        return text.strip()
     return text.translate(_BLANKS).encode("utf-8", "replace").decode("utf-8").strip()
 
 
