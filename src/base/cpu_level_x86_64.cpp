@@ -7,8 +7,8 @@ namespace vixen {
 namespace {
 
 CpuLevel processor_level() {
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
-    return CpuLevel::kBaseline;
+  // F16C came before AVX2: no processor has this without that.
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CpuLevel::kBaseline;
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
     return CpuLevel::kAvx2;

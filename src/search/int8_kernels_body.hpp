@@ -47,7 +47,8 @@ CodedRow code_row(const float* row, int64_t padded_width, const CodeLimits& limi
   }
   // Rounding adds at most a half to each of a group's eight codes.
   const float by_code = largest_of(most) / static_cast<float>(limits.largest);
-  const float by_sum = largest_of(most_sum) / static_cast<float>(limits.largest_sum - kGroup / 2);
+  const float by_sum =
+      largest_of(most_sum) / (static_cast<float>(limits.largest_sum) - 0.5F * static_cast<float>(kGroup));
   float scale = by_code > by_sum ? by_code : by_sum;
   scale = scale > 1e-30F ? scale : 1e-30F;
   const float inverse = 1 / scale;
