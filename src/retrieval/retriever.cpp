@@ -102,7 +102,7 @@ Retriever::Retriever(ScaledRows labels, const IndexConfig& config, Communicator&
 
 Retriever::Retriever(Encoder& encoder, const Dataset& dataset, at::Tensor labels, const Config& config,
                      Communicator& comm)
-    : Retriever(std::move(labels), config.search, comm) {
+    : Retriever(ScaledRows(labels), config.search, comm) {
   queries_.emplace(Queries{encoder, dataset, config});
 }
 

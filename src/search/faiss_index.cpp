@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <utility>
@@ -22,14 +21,6 @@ constexpr int64_t kAssignBlock = 1024;  // points that are assigned to centroids
 static_assert(sizeof(faiss::Index::idx_t) == sizeof(int64_t));
 
 }  // namespace
-
-OneThread::OneThread() : before_(omp_get_max_threads()) {
-  omp_set_num_threads(1);
-}
-
-OneThread::~OneThread() {
-  omp_set_num_threads(before_);
-}
 
 void for_each_block(int64_t n, int64_t block, const std::function<void(int64_t, int64_t)>& work) {
   at::parallel_for(0, (n + block - 1) / block, 1, [&](int64_t first, int64_t last) {

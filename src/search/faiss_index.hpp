@@ -12,6 +12,7 @@
 #include <string>
 
 #include "search/index.hpp"
+#include "search/one_thread.hpp"
 
 namespace vixen {
 
@@ -20,18 +21,6 @@ class Progress;
 /// Calls work(begin, end) for the blocks [0, block), [block, 2 block), ... of [0, n): side by side on ATen's threads,
 /// and each on one thread, FAISS and BLAS within it included.
 void for_each_block(int64_t n, int64_t block, const std::function<void(int64_t, int64_t)>& work);
-
-/// While it lives, OpenMP regions that this thread opens have one thread.
-class OneThread {
- public:
-  OneThread();
-  ~OneThread();
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
 
 /// FAISS's flat index, searched in fixed blocks: what k-means assigns points to centroids with.
 struct BlockedFlat : faiss::IndexFlat {

@@ -61,7 +61,7 @@ struct PrefilterKind {
 const std::vector<PrefilterKind>& prefilter_kinds();
 
 /// Labels on the CPU for the prefilter that search.prefilter names; for `auto` that which this machine is fastest with,
-/// by a search of some milliseconds that is timed once: it may differ from run to run, answers do not. UserError where
+/// by a small search on one thread that is timed once: it may differ from run to run, answers do not. UserError where
 /// the rows are too wide for the one that is named.
 std::unique_ptr<PreparedLabels> prepare_labels(Prefilter prefilter, const LabelRows& labels);
 
