@@ -161,6 +161,7 @@ class MpiCommunicator final : public Communicator {
     const c10::NoGradGuard no_gradient;
     const int64_t width = row_bytes(tensor), row_elements = width / static_cast<int64_t>(tensor.element_size());
     std::vector<int64_t> first(1, 0);  // of each rank's rows
+    first.reserve(rows.size() + 1);
     for (const int64_t n : rows) first.push_back(first.back() + n);
     at::Tensor out = empty_rows_like(tensor, rows[static_cast<size_t>(rank_)]);
     if (width == 0) return out;
@@ -179,6 +180,7 @@ class MpiCommunicator final : public Communicator {
       };
       const RowRange own = slice_of(rank_);
       std::vector<at::Tensor> parts;
+      parts.reserve(static_cast<size_t>(world_size_));
       const auto transfer = begin_owned(name);
       transfer->keep(tensor);
       for (int peer = 0; peer < world_size_; ++peer) {

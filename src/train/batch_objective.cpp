@@ -13,6 +13,7 @@ namespace {
 // The rows of each rank.
 std::vector<int64_t> dealt(int64_t n_rows, int world_size) {
   std::vector<int64_t> rows;
+  rows.reserve(static_cast<size_t>(world_size));
   for (int rank = 0; rank < world_size; ++rank) rows.push_back(batch_slice(n_rows, rank, world_size).size());
   return rows;
 }

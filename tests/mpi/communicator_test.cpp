@@ -94,6 +94,7 @@ TEST(Communicator, reduce_scatter_rows_is_the_sum_in_rank_order_to_the_bit) {
   // Even, uneven with a rank that gets nothing, and nothing at all; rows of a few, one and no elements.
   const auto counts_of = [](auto count) {
     std::vector<int64_t> rows;
+    rows.reserve(static_cast<size_t>(W()));
     for (int rank = 0; rank < W(); ++rank) rows.push_back(count(rank));
     return rows;
   };
