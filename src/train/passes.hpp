@@ -20,8 +20,8 @@ struct FirstPassSeconds {
 /// prototypes. Collective.
 FirstPassSeconds first_passes(TrainingParts& parts);
 
-/// After the last step: embeds all training queries anew, where the centroids (made of it) or the bank that is kept with
-/// the model (run.query_bank) need it. Collective.
+/// After the last step: embeds all training queries anew, where the centroids (made of it) or the bank that is kept
+/// with the model (run.query_bank) need it. Collective.
 void last_pass(TrainingParts& parts);
 
 /// Unit rows that represent this rank's labels in a search [local labels, D]: their prototypes, or their embeddings.
