@@ -36,7 +36,7 @@ def measure(place: Path, folder: Path, *more) -> subprocess.CompletedProcess:  #
         "--prototype.free_vectors",
         2,
     ]
-    command = [sys.executable, TOOL, *map(str, words), "--", *map(str, [*train, "--train.epochs", 2])]
+    command = [sys.executable, *map(str, [TOOL, *words, "--", *train, "--train.epochs", 2])]
     return subprocess.run(command, capture_output=True, text=True, timeout=250)
 
 
