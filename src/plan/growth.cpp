@@ -35,16 +35,15 @@ std::string count_beyond(const MemoryShape& shape) {
 }
 
 // The part that takes most where nothing fits.
-std::string largest_part(const MemoryShape& shape, const LayeredEncoder& encoder) {
+std::string largest_part(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes) {
   const auto tables = shape.cpu ? TablePlacement::kDevice : TablePlacement::kHost;
   const auto plan = predict_memory(shape, encoder, {encoder.n_layers(), most_chunks(shape), tables});
-  const MemoryPart* largest = nullptr;
+  MemoryPart largest;
   for (const auto* parts : {&plan.resident, &plan.step, &plan.passes})
     for (const auto& part : *parts)
-      if (largest == nullptr || part.bytes > largest->bytes) largest = &part;
+      if (part.bytes > largest.bytes) largest = part;
   return fmt::format("no way to run fits {:.1f} GB a rank; the largest part is \"{}\" with {:.1f} GB",
-                     static_cast<double>(plan.budget_bytes) / 1e9, largest->name,
-                     static_cast<double>(largest->bytes) / 1e9);
+                     static_cast<double>(budget_bytes) / 1e9, largest.name, static_cast<double>(largest.bytes) / 1e9);
 }
 
 bool fits(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes) {
@@ -69,7 +68,7 @@ GrowthLimit first_limit(const MemoryShape& shape, const LayeredEncoder& encoder,
     for (int64_t* count : {&grown.data.queries, &grown.data.labels, &grown.data.test_queries, &grown.data.pairs})
       *count *= factor;
     auto reason = count_beyond(grown);
-    if (reason.empty() && !fits(grown, encoder, budget_bytes)) reason = largest_part(grown, encoder);
+    if (reason.empty() && !fits(grown, encoder, budget_bytes)) reason = largest_part(grown, encoder, budget_bytes);
     if (!reason.empty()) return {factor, grown.data.labels, reason};
   }
   return {};

@@ -53,8 +53,8 @@ TopK ListExchange::exchange(const TopK& lists, const std::vector<int64_t>& asked
     }
   for (const int member : members_[static_cast<size_t>(node)]) from[static_cast<size_t>(member)] = collected;
   const auto rows = at::tensor(order, at::kLong).to(lists.ids.device());
-  const TopK near = merge_stacked(send({lists.ids.index_select(0, rows), lists.scores.index_select(0, rows)}, to, from),
-                                  collected, std::ssize(members_[static_cast<size_t>(node)]), k);
+  TopK near = merge_stacked(send({lists.ids.index_select(0, rows), lists.scores.index_select(0, rows)}, to, from),
+                            collected, std::ssize(members_[static_cast<size_t>(node)]), k);
   if (members_.size() == 1) return near;
 
   // From the collectors of all nodes to those who asked.
