@@ -35,8 +35,7 @@ OwnedRagged SameLabels::of(const Ragged<int32_t>& labels_of, RowRange range) con
     found.clear();
     for (const int32_t label : labels_of[row]) found.insert(found.end(), same[label].begin(), same[label].end());
     std::ranges::sort(found);
-    const auto repeated = std::ranges::unique(found);
-    result.values.insert(result.values.end(), found.begin(), repeated.begin());
+    result.values.insert(result.values.end(), found.begin(), std::unique(found.begin(), found.end()));
     result.offsets.push_back(static_cast<int64_t>(result.values.size()));
   }
   return result;
