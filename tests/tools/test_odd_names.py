@@ -35,8 +35,8 @@ CALLS = [
     "report.py --run RAW --baselines %",
     "report.py --run RAW --data d --mined %",
     "split_dataset.py --data % --out o",
-    "augment_grid.py --data % --model m",
-    "bench/time_to_accuracy.py --set a=% --model m --out o",
+    "augment_grid.py --binary /bin/true --data % --model m",
+    "bench/time_to_accuracy.py --binary /bin/true --set a=% --model m --out o",
     "bench_search.py --corpus % --queries %",
 ]
 
