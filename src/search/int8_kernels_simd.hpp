@@ -39,6 +39,13 @@ void pack_label(const int8_t* codes, int64_t padded_width, int64_t row, int8_t* 
   }
 }
 
+/// The codes of a step of a query's block of 16.
+inline int32_t four_codes(const uint8_t* query, int64_t step) {
+  int32_t four;
+  __builtin_memcpy(&four, query + 4 * step, sizeof(four));
+  return four;
+}
+
 /// The product in vectors of `Simd`, which has kVectors of kWidth labels to the panel, and
 ///   add_products(sums, query, steps): sums [kWidth] + the products of a block's 16 codes.
 template <typename Simd, int64_t kStripRows>
@@ -83,6 +90,21 @@ void product(const uint8_t* strip, const StripFactors& queries, const int8_t* pa
       }
     }
   }
+}
+
+/// The kernels of vectors `Simd`, as constants: nothing runs before main.
+template <typename Simd, int64_t kStripRows, const CodeLimits& kQueryLimits, const CodeLimits& kLabelLimits>
+constexpr Int8Kernels simd_kernels(CpuLevel level) {
+  constexpr int64_t kPanelRows = Simd::kVectors * Simd::kWidth;
+  return {.level = level,
+          .strip_rows = kStripRows,
+          .panel_rows = kPanelRows,
+          .query_limits = kQueryLimits,
+          .label_limits = kLabelLimits,
+          .code = code_row,
+          .pack_query = pack_query<kStripRows, kQueryLimits.largest>,
+          .pack_label = pack_label<kPanelRows>,
+          .product = product<Simd, kStripRows>};
 }
 
 }  // namespace
