@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -14,13 +13,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
 from vixen_tools import VERSION
 from vixen_tools.errors import UserError, run_tool, writing
+from vixen_tools.file_lock import open_locked
 from vixen_tools.files import publish
 from vixen_tools.image_rows import BLOCK_ROWS, write_images
 from vixen_tools.outputs import beside, claim
@@ -60,7 +60,7 @@ class Partial:
         self._rows = len(source.names)
         self._places = {name: row for row, name in enumerate(source.names)}
         out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._open_locked(out)
+        self._file = open_locked(self._rows_path, f"{out}: another embed_images.py is writing it: wait for it, or give another --out")
         self._done = xxhash.xxh3_64()
         self.batches = self._read_note()
         self._file.truncate(self._rows * width * 2)
@@ -97,24 +97,6 @@ class Partial:
         self._note_path.unlink(missing_ok=True)
         self._rows_path.unlink(missing_ok=True)
         self._file.close()
-
-    def _open_locked(self, out: Path) -> BinaryIO:
-        """The file of the rows with this process' lock, which is that of its name, not of one just removed."""
-        while True:
-            file = open(os.open(self._rows_path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 (the caller closes it)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                raise UserError(f"{out}: another embed_images.py is writing it: wait for it, or give another --out") from None
-            except OSError:  # a file system without locks
-                return file
-            try:
-                if os.fstat(file.fileno()).st_ino == os.stat(self._rows_path).st_ino:
-                    return file
-            except FileNotFoundError:
-                pass
-            file.close()
 
     def _add_done(self, names: list[str]) -> None:
         for name in names:

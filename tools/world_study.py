@@ -10,7 +10,6 @@ Exits with 1 when they do not.
 
 import argparse
 import json
-import re
 import subprocess
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from vixen_tools.errors import UserError, run_tool
 from vixen_tools.files import write_text
 from vixen_tools.hdf5_file import open_hdf5, read_dataset
 from vixen_tools.outputs import MARKER, claim_collection, is_marked, marker_text
-from vixen_tools.program import default_binary, inputs_of, mpi_environment
+from vixen_tools.program import default_binary, inputs_of, label_side_bytes, mpi_environment
 from vixen_tools.progress import waiting
 
 STOPPED_ON_REQUEST = 75
@@ -62,11 +61,7 @@ def losses_at(binary: Path, ranks: int, steps: int, folder: Path, options: list[
         ok=(STOPPED_ON_REQUEST,),
     )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    label_side = re.search(r"label side ([\d.]+) MB", log)
-    if label_side is None:
-        raise UserError(f"{binary}: its log has no line 'label side N MB'")
-    memory = float(label_side.group(1))
-    return [line["loss"] for line in lines if "loss" in line], memory
+    return [line["loss"] for line in lines if "loss" in line], label_side_bytes(log) / 1e6
 
 
 def top_at(binary: Path, ranks: int, k: int, folder: Path, options: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -215,11 +215,8 @@ NodeArray<int32_t> balanced_two_means(const at::Tensor& rows, const RowShards& s
       "balanced_two_means: only contiguous float32 rows on the communicator's device become their unit rows");
   VIXEN_CHECK(options.depth >= 0 && options.depth <= 30 && options.max_iterations >= 1, "depth {}, {} iterations",
               options.depth, options.max_iterations);
-  const auto all_in_one = [&] {
-    return NodeArray<int32_t>::filled(shards.n_rows(), comm,
-                                      [](std::span<int32_t> leaves) { std::fill(leaves.begin(), leaves.end(), 0); });
-  };
-  if (shards.n_rows() == 0 || (options.depth == 0 && !options.in_place)) return all_in_one();
+  if (shards.n_rows() == 0 || (options.depth == 0 && !options.in_place))
+    return NodeArray<int32_t>::zeros(shards.n_rows(), comm);
 
   const bool on_host = comm.device().is_cpu();
   const RowPath path = on_host ? RowPath::kLoops : RowPath::kAten;
@@ -227,7 +224,7 @@ NodeArray<int32_t> balanced_two_means(const at::Tensor& rows, const RowShards& s
   on_host ? two_means::unit_rows_cpu(rows, unit_rows) : two_means::unit_rows_aten(rows, unit_rows);
   const int64_t not_finite = comm.sum_host(two_means::count_not_finite(unit_rows));
   VIXEN_CHECK(not_finite == 0, "balanced_two_means: {} of {} rows are not finite", not_finite, shards.n_rows());
-  if (options.depth == 0) return all_in_one();
+  if (options.depth == 0) return NodeArray<int32_t>::zeros(shards.n_rows(), comm);
   Progress progress("cluster", "rows", shards.n_rows() * options.depth, options.show_progress && comm.rank() == 0);
   return NodeArray<int32_t>::assembled(local_leaves(std::move(unit_rows), options, comm, path, progress), shards, comm);
 }

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.hpp"
 #include "cluster/two_means_arithmetic.hpp"
@@ -88,16 +89,15 @@ void split_alone(std::span<const ScoredSet> sets) {
 }  // namespace
 
 std::vector<int64_t> sums_of_lower_ranks(const std::vector<int64_t>& values, Communicator& comm) {
-  const auto n = std::ssize(values);
-  const int ranks = comm.world_size();
   std::vector<int64_t> sums(values.size(), 0);
-  if (ranks == 1) return sums;
-  at::Tensor own = at::empty({1, n}, at::kLong);
-  std::copy(values.begin(), values.end(), own.mutable_data_ptr<int64_t>());
-  const std::vector<int64_t> rows(static_cast<size_t>(ranks), 1);
-  const at::Tensor all = comm.all_gather_rows(own.to(comm.device()), rows).to(at::kCPU);
-  for (int rank = 0; rank < comm.rank(); ++rank)
-    for (int64_t i = 0; i < n; ++i) sums[static_cast<size_t>(i)] += all.const_data_ptr<int64_t>()[rank * n + i];
+  if (comm.world_size() == 1) return sums;
+  const auto all =
+      comm.all_gather_host({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)});
+  std::vector<int64_t> theirs(values.size());
+  for (int rank = 0; rank < comm.rank(); ++rank) {
+    std::memcpy(theirs.data(), all[static_cast<size_t>(rank)].data(), all[static_cast<size_t>(rank)].size());
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += theirs[i];
+  }
   return sums;
 }
 

@@ -83,4 +83,7 @@ class Communicator {
   virtual std::vector<std::string> all_gather_host(const std::string& bytes) = 0;
 };
 
+/// Ranks of each node, ascending. Local.
+std::vector<std::vector<int>> ranks_by_node(const Communicator& comm);
+
 }  // namespace vixen

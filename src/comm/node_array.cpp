@@ -31,10 +31,12 @@ NodeArray<T> NodeArray<T>::filled(int64_t n, Communicator& comm, const std::func
   on_every_rank(comm, [&] {
     if (memory.writes()) fill({values, static_cast<size_t>(n)});
   });
-  NodeArray array;
-  array.values_ = {memory.data(), values};
-  array.size_ = n;
-  return array;
+  return NodeArray(memory, n);
+}
+
+template <typename T>
+NodeArray<T> NodeArray<T>::zeros(int64_t n, Communicator& comm) {
+  return NodeArray(NodeMemory(n * static_cast<int64_t>(sizeof(T)), comm), n);
 }
 
 template <typename T>
@@ -63,10 +65,7 @@ NodeArray<T> NodeArray<T>::assembled(std::span<const T> local, const RowShards& 
     }
   }
   comm.barrier();  // nobody reads before all is there
-  NodeArray array;
-  array.values_ = {memory.data(), values};
-  array.size_ = shards.n_rows();
-  return array;
+  return NodeArray(memory, shards.n_rows());
 }
 
 template <typename T>

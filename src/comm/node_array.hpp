@@ -30,6 +30,9 @@ class NodeArray {
   /// UserError of one rank is every rank's. Collective.
   static NodeArray filled(int64_t n, Communicator& comm, const std::function<void(std::span<T>)>& fill);
 
+  /// n zeros. Collective.
+  static NodeArray zeros(int64_t n, Communicator& comm);
+
   /// The whole list of which every rank has the rows that `shards` deals to it. Collective.
   static NodeArray assembled(std::span<const T> local, const RowShards& shards, Communicator& comm);
 
@@ -41,6 +44,9 @@ class NodeArray {
   at::Tensor tensor() const;
 
  private:
+  NodeArray(const NodeMemory& memory, int64_t n)
+      : values_(memory.data(), reinterpret_cast<const T*>(memory.data().get())), size_(n) {}
+
   std::shared_ptr<const T> values_;
   int64_t size_ = 0;
 };

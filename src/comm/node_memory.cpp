@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <numeric>
@@ -59,21 +58,17 @@ std::shared_ptr<std::byte> open_shared(const std::string& name, int64_t bytes) {
 
 NodeMemory::NodeMemory(int64_t bytes, Communicator& comm) {
   VIXEN_CHECK(bytes >= 0, "{} bytes", bytes);
-  const auto nodes = comm.nodes();
-  const bool alone = nodes.back() + 1 == std::ssize(nodes);  // every rank has a node of its own
-  if (bytes >= kLeastShared && !alone) share(bytes, comm);
+  if (bytes >= kLeastShared) share(bytes, comm);
   if (data_) return;
-  writers_.resize(nodes.size());
+  writers_.resize(static_cast<size_t>(comm.world_size()));
   std::iota(writers_.begin(), writers_.end(), 0);
   data_ = {new std::byte[static_cast<size_t>(bytes)](), std::default_delete<std::byte[]>()};
 }
 
 void NodeMemory::share(int64_t bytes, Communicator& comm) {
-  const auto nodes = comm.nodes();
-  const auto first_of = [&](int node) {
-    return static_cast<int>(std::find(nodes.begin(), nodes.end(), node) - nodes.begin());
-  };
-  const int first = first_of(nodes[static_cast<size_t>(comm.rank())]);
+  const auto nodes = ranks_by_node(comm);
+  if (std::ssize(nodes) == comm.world_size()) return;  // every rank has a node of its own
+  const int first = nodes[static_cast<size_t>(comm.nodes()[static_cast<size_t>(comm.rank())])].front();
   const bool leads = first == comm.rank();
   Shared own = leads ? create(bytes) : Shared{};
   const auto names = comm.all_gather_host(own.name);
@@ -91,7 +86,7 @@ void NodeMemory::share(int64_t bytes, Communicator& comm) {
   }
   data_ = std::move(own.data);
   writes_ = leads;
-  for (int node = 0; node <= *std::max_element(nodes.begin(), nodes.end()); ++node) writers_.push_back(first_of(node));
+  for (const auto& ranks : nodes) writers_.push_back(ranks.front());
 }
 
 }  // namespace vixen

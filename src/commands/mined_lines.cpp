@@ -1,13 +1,9 @@
 #include "commands/mined_lines.hpp"
 
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
-#include <utility>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
@@ -28,26 +24,12 @@ std::string line_of(const LineJson& line) {
 
 }  // namespace
 
-MinedLineWriter::MinedLineWriter(std::filesystem::path out, const MinedTexts& texts)
-    : out_(std::move(out)),
-      target_(write_target(out_)),
-      partial_(partial_name(target_)),
-      texts_(texts),
-      file_(nullptr, &std::fclose) {
-  ::unlink(partial_.c_str());  // what a killed command left; never written through, should it be a link
-  file_.reset(std::fopen(partial_.c_str(), "wbxe"));
-  if (!file_) fail_user("cannot write {}: {}", out_.string(), std::strerror(errno));
-}
-
-MinedLineWriter::~MinedLineWriter() {
-  if (file_) ::unlink(partial_.c_str());
-}
+MinedLineWriter::MinedLineWriter(const std::filesystem::path& out, const MinedTexts& texts)
+    : file_(out), pieces_(file_.temporary(), out), texts_(texts) {}
 
 void MinedLineWriter::flush() {
-  errno = 0;
-  const bool whole = std::fwrite(buffer_.data(), 1, buffer_.size(), file_.get()) == buffer_.size();
-  if (!whole || std::fflush(file_.get()) != 0)
-    fail_user("cannot write {}: {}", out_.string(), std::strerror(errno == 0 ? EIO : errno));
+  pieces_.write(written_, std::as_bytes(std::span(buffer_)));
+  written_ += std::ssize(buffer_);
   buffer_.clear();
 }
 
@@ -93,21 +75,18 @@ void MinedLineWriter::write(int64_t first_query, const at::Tensor& ids) {
 
 MinedLineCounts MinedLineWriter::close(const MinedAttributes& attributes) {
   flush();
-  sync_path(partial_);
+  pieces_.sync();
+  const auto target = write_target(file_.path());
   LineJson record = {{"created_by", created_by("mine")},
-                     {"files", LineJson::array({target_.filename().string()})},
+                     {"files", LineJson::array({target.filename().string()})},
                      {kMinedRecord, LineJson::object()}};
   for (const auto& [name, value] : attributes) record[kMinedRecord][name] = value;
   record["lines"] = counts_.lines;
   record["queries_with_too_few_negatives"] = counts_.short_queries;
   record["queries_without_relevant_label"] = counts_.without_label;
   // First: a file that lies there without its record would not be known as ours.
-  write_text_atomically(record_beside(target_), record.dump(1) + "\n");
-  if (::rename(partial_.c_str(), target_.c_str()) != 0)
-    fail_user("cannot write {}: {}", out_.string(), std::strerror(errno));
-  file_.reset();
-  const auto folder = target_.parent_path();
-  sync_path(folder.empty() ? std::filesystem::path(".") : folder);
+  write_text_atomically(record_beside(target), record.dump(1) + "\n");
+  file_.publish();
   return counts_;
 }
 

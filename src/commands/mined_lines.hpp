@@ -2,12 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <span>
 #include <string>
 
+#include "base/atomic_file.hpp"
 #include "commands/mined_parts.hpp"
 #include "config/enums.hpp"
 #include "data/dataset.hpp"
@@ -38,10 +37,7 @@ struct MinedLineCounts {
 /// which it is known as ours. Local.
 class MinedLineWriter {
  public:
-  MinedLineWriter(std::filesystem::path out, const MinedTexts& texts);
-  ~MinedLineWriter();  // without close(): the temporary file is removed
-  MinedLineWriter(const MinedLineWriter&) = delete;
-  MinedLineWriter& operator=(const MinedLineWriter&) = delete;
+  MinedLineWriter(const std::filesystem::path& out, const MinedTexts& texts);  // without close() nothing is left
 
   /// ids int32 [n, k] of queries from `first_query` on.
   void write(int64_t first_query, const at::Tensor& ids);
@@ -52,11 +48,12 @@ class MinedLineWriter {
   void write_query(int64_t query, std::span<const int32_t> ids);
   void flush();
 
-  std::filesystem::path out_, target_, partial_;
+  AtomicFile file_;
+  PieceWriter pieces_;
+  int64_t written_ = 0;  // bytes
   MinedTexts texts_;
   MinedLineCounts counts_;
   std::string buffer_;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
 };
 
 }  // namespace vixen

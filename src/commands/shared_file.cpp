@@ -17,10 +17,6 @@ namespace {
 
 constexpr int64_t kTextRows = 1024;
 
-std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
-  return {static_cast<const std::byte*>(tensor.const_data_ptr()), static_cast<size_t>(tensor.nbytes())};
-}
-
 // The file that rank 0 has made, where this rank sees it: the same inode and size, not only the same name.
 std::unique_ptr<PieceWriter> open_if_seen(const std::filesystem::path& path, const std::filesystem::path& temporary,
                                           Communicator& comm) {
@@ -63,7 +59,7 @@ void write_pieces(const std::filesystem::path& path, const std::filesystem::path
       unless_fault([&] {
         const auto piece = next();
         more = piece.has_value();
-        if (piece) own->write(piece->offset, bytes_of(piece->bytes));
+        if (piece) own->write(piece->offset, piece->bytes());
       });
   }
   for (int rank = 1; rank < comm.world_size(); ++rank) {
@@ -74,15 +70,15 @@ void write_pieces(const std::filesystem::path& path, const std::filesystem::path
       if (comm.rank() == rank) unless_fault([&] { piece = next(); });
       const int64_t offset = comm.all_gather_host(piece ? piece->offset : -1)[static_cast<size_t>(rank)];
       if (offset < 0) break;
-      const auto bytes = comm.all_gather_host(piece ? static_cast<int64_t>(piece->bytes.nbytes()) : 0);
+      const auto bytes = comm.all_gather_host(piece ? std::ssize(piece->bytes()) : 0);
       std::vector<int64_t> send(bytes.size(), 0), receive(bytes.size(), 0);
       if (piece) send[0] = bytes[static_cast<size_t>(rank)];
       if (comm.rank() == 0) receive[static_cast<size_t>(rank)] = bytes[static_cast<size_t>(rank)];
       auto sent = at::empty({piece ? send[0] : 0}, at::kByte);
       if (piece && send[0] > 0)
-        std::memcpy(sent.mutable_data_ptr(), piece->bytes.const_data_ptr(), static_cast<size_t>(send[0]));
+        std::memcpy(sent.mutable_data_ptr(), piece->values.const_data_ptr(), static_cast<size_t>(send[0]));
       const auto arrived = comm.all_to_all_rows(sent.to(comm.device()), send, receive).cpu();
-      if (comm.rank() == 0) unless_fault([&] { own->write(offset, bytes_of(arrived)); });
+      if (comm.rank() == 0) unless_fault([&] { own->write(offset, FilePiece{offset, arrived}.bytes()); });
     }
   }
   on_every_rank(comm, [&] {

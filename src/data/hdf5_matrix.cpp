@@ -214,8 +214,7 @@ void MatrixWriter::add(const std::string& dataset, int64_t rows, int64_t columns
 void MatrixWriter::write(const std::string& dataset, int64_t first, const at::Tensor& data) {
   VIXEN_CHECK(impl_->pieces, "{} is closed", impl_->file.path().string());
   const FilePiece piece = impl_->layout.piece(dataset, first, data);
-  impl_->pieces->write(piece.offset, {static_cast<const std::byte*>(piece.bytes.const_data_ptr()),
-                                      static_cast<size_t>(piece.bytes.nbytes())});
+  impl_->pieces->write(piece.offset, piece.bytes());
 }
 
 void MatrixWriter::close() {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "shard/row_shards.hpp"
@@ -53,7 +54,11 @@ enum class Floats {
 /// Bytes that belong at an offset of a file.
 struct FilePiece {
   int64_t offset = 0;
-  at::Tensor bytes;  // contiguous, of any type, on the CPU
+  at::Tensor values;  // contiguous, of any type, on the CPU
+
+  std::span<const std::byte> bytes() const {
+    return {static_cast<const std::byte*>(values.const_data_ptr()), static_cast<size_t>(values.nbytes())};
+  }
 };
 
 /// Where the rows of a file's contiguous 2-D datasets are: enough to write them, in any process.

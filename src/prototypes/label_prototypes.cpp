@@ -48,8 +48,7 @@ LabelPrototypes::LabelPrototypes(const Config& config, int64_t n_labels, int64_t
       width_(width),
       depth_(depth_for_free_vectors(config.prototype.free_vectors, n_labels)),
       network_(std::make_unique<PrototypeNetwork>(config.prototype, width, store)),
-      cluster_of_label_(NodeArray<int32_t>::filled(
-          n_labels, comm, [](std::span<int32_t> clusters) { std::fill(clusters.begin(), clusters.end(), 0); })) {}
+      cluster_of_label_(NodeArray<int32_t>::zeros(n_labels, comm)) {}
 
 void LabelPrototypes::allocate(TablePlacement centroids) {
   free_vectors_ = std::make_unique<ShardedTable>(*comm_, int64_t{1} << depth_, width_);

@@ -15,18 +15,15 @@ TopK merge_stacked(const TopK& stacked, int64_t n, int64_t lists, int64_t k) {
 
 }  // namespace
 
-ListExchange::ListExchange(Communicator& comm) : comm_(comm), nodes_(comm.nodes().begin(), comm.nodes().end()) {
-  for (int rank = 0; rank < comm.world_size(); ++rank) {
-    const auto node = static_cast<size_t>(nodes_[static_cast<size_t>(rank)]);
-    if (node >= members_.size()) members_.resize(node + 1);
-    places_.push_back(static_cast<int>(members_[node].size()));
-    members_[node].push_back(rank);
-  }
+ListExchange::ListExchange(Communicator& comm) : comm_(comm), members_(ranks_by_node(comm)) {
+  places_.resize(static_cast<size_t>(comm.world_size()));
+  for (const auto& ranks : members_)
+    for (size_t place = 0; place < ranks.size(); ++place) places_[static_cast<size_t>(ranks[place])] = place;
 }
 
 int ListExchange::collector(int node, int asker) const {
   const auto& members = members_[static_cast<size_t>(node)];
-  return members[static_cast<size_t>(places_[static_cast<size_t>(asker)]) % members.size()];
+  return members[places_[static_cast<size_t>(asker)] % members.size()];
 }
 
 TopK ListExchange::send(const TopK& lists, const std::vector<int64_t>& to, const std::vector<int64_t>& from) {
@@ -36,7 +33,7 @@ TopK ListExchange::send(const TopK& lists, const std::vector<int64_t>& to, const
 
 TopK ListExchange::exchange(const TopK& lists, const std::vector<int64_t>& asked, int64_t k) {
   const int ranks = comm_.world_size(), own = comm_.rank();
-  const int node = nodes_[static_cast<size_t>(own)];
+  const int node = comm_.nodes()[static_cast<size_t>(own)];
   std::vector<int64_t> first{0};  // row of each asker's first query
   for (const int64_t rows : asked) first.push_back(first.back() + rows);
 
@@ -62,7 +59,7 @@ TopK ListExchange::exchange(const TopK& lists, const std::vector<int64_t>& asked
   for (int rank = 0; rank < ranks; ++rank) {
     const auto at = static_cast<size_t>(rank);
     to[at] = collector(node, rank) == own ? asked[at] : 0;
-    from[at] = collector(nodes_[at], own) == rank ? mine : 0;
+    from[at] = collector(comm_.nodes()[at], own) == rank ? mine : 0;
   }
   return merge_stacked(send(near, to, from), mine, std::ssize(members_), k);
 }

@@ -25,8 +25,7 @@ class ListExchange {
   TopK send(const TopK& lists, const std::vector<int64_t>& to, const std::vector<int64_t>& from);
 
   Communicator& comm_;
-  std::vector<int> nodes_;                 // of each rank
-  std::vector<int> places_;                // of each rank on its node
+  std::vector<size_t> places_;             // of each rank on its node
   std::vector<std::vector<int>> members_;  // ranks of each node
 };
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <type_traits>
 
 #include "base/check.hpp"
@@ -28,9 +27,8 @@ DataShape agreed_data_shape(const Dataset& dataset, const PackOptions& pack, Com
 }
 
 int64_t most_ranks_a_node(const Communicator& comm) {
-  std::map<int, int64_t> ranks;
   int64_t most = 0;
-  for (const int node : comm.nodes()) most = std::max(most, ++ranks[node]);
+  for (const auto& ranks : ranks_by_node(comm)) most = std::max(most, std::ssize(ranks));
   return most;
 }
 

@@ -1,8 +1,6 @@
 """A user's mistakes: each one line on stderr that names file, key or row, and exit code 2."""
 
-import contextlib
 import json
-import os
 import shutil
 import struct
 import subprocess
@@ -11,6 +9,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from conftest import fill
 from refusals import assert_refused, damaged, emptied_row, with_pictures
 
 
@@ -128,14 +127,10 @@ def test_run_folder_that_cannot_be_made(tiny, tmp_path):
     assert_refused(tiny.run("train", *tiny.train_options(tmp_path / "file" / "run")), "file/run")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_full_disk(tiny, tmp_path):
+def test_full_disk(tiny, small_disk):
     """Too little room is said before the first pass; a disk that others fill while training: one line, and what was saved
     before is still good."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
+    disk = small_disk("3m")
     process = None
     try:
         result = tiny.run("train", *tiny.train_options(disk / "run", **{"run.keep_last": 100, "train.epochs": 100}))
@@ -148,9 +143,7 @@ def test_full_disk(tiny, tmp_path):
             if list((disk / "run/checkpoints").glob("step-????????")) or process.poll() is not None:
                 break
             time.sleep(0.05)
-        with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(b"x" * 4096)
+        fill(disk)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 2, f"{process.returncode}\n{err}"
         complaint = [line for line in err.splitlines() if "No space left" in line]
@@ -162,7 +155,6 @@ def test_full_disk(tiny, tmp_path):
         if process is not None and process.poll() is None:
             process.kill()
             process.wait()
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_configuration_that_contradicts_the_checkpoint(tiny, tmp_path):

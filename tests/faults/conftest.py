@@ -1,8 +1,12 @@
 """Fixtures of the fault tests: the binary under test and a tiny model and data set, made once."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,8 +66,52 @@ def ranks_of(out: Path) -> list[int]:
     return found
 
 
+def kill_ranks(out: Path) -> None:
+    """Kills vixen's ranks that have `out` among their arguments; when this returns they hold no file any more."""
+    ranks = ranks_of(out)
+    for rank in ranks:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGKILL)
+    for rank in ranks:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            while Path(f"/proc/{rank}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                time.sleep(0.001)
+
+
+def prepare(raw: Path, model: Path, out: Path, length: int = 16) -> Path:
+    tool = ROOT / "tools/prepare_dataset.py"
+    command = [sys.executable, tool, "--raw", raw, "--model", model, "--out", out, "--max-length", length]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    return out
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     folder = tmp_path_factory.mktemp("tiny") / "files"
     subprocess.run([sys.executable, str(ROOT / "tests/slurm/make_tiny_run.py"), "--out", str(folder)], check=True, capture_output=True)
     return TinyRun(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """small_disk("3m"): a file system of that size, mounted while the test lasts."""
+    disk = tmp_path / "disk"
+
+    def mount(size: str) -> Path:
+        if os.geteuid() != 0:
+            pytest.skip("mounting a small file system needs root")
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True).returncode:
+            pytest.skip("tmpfs cannot be mounted here")
+        return disk
+
+    yield mount
+    if disk.is_mount():
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Takes all room that is left on a disk, by DISK/filler."""
+    with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)

@@ -1,15 +1,11 @@
 """vixen mine: the same bytes for any number of ranks and parts, going on after kills and on full disks, and what it refuses. What the lists
 hold is compared with NumPy in tests/tools/test_mine.py."""
 
-import contextlib
 import gzip
 import json
-import os
 import resource
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -17,20 +13,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, TinyRun, ranks_of
+from conftest import TinyRun, fill, kill_ranks, prepare, ranks_of
 from make_tiny_run import WORDS, write_raw
 from refusals import assert_refused, damaged, with_pictures
 
 N_TRAIN, K = 3000, 4
 RULES = {"--mining.depth": 20, "--mine.k": K, "--mining.skip_first": 1, "--mining.absolute_margin": 0.002, "--data.split": "train"}
 PARTS = ["--mine.part_queries", 512]  # six
-
-
-def prepare(raw: Path, model: Path, out: Path, length: int = 16) -> Path:
-    tool = ROOT / "tools/prepare_dataset.py"
-    command = [sys.executable, tool, "--raw", raw, "--model", model, "--out", out, "--max-length", length]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    return out
 
 
 class Files(TinyRun):
@@ -107,9 +96,7 @@ def kill_after(files: Files, out: Path, part: int, *more: object, ranks: int = 0
     for _ in range(20):  # a kill that comes too late finds no part
         process = files.start(out, *more, ranks=ranks)
         wait_for(path, process)
-        for rank in ranks_of(out):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(rank, signal.SIGKILL)
+        kill_ranks(out)
         process.communicate(timeout=60)
         if not out.exists():
             break
@@ -174,34 +161,25 @@ def test_a_file_that_may_not_grow(files, straight, tmp_path, form):
     assert files.run("inspect", out).returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_disk_that_others_fill(files, straight, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    try:
-        out = disk / "m.h5"
-        for _ in range(20):  # the command may be faster
-            process = files.start(out)
-            wait_for(disk / "m.h5.part-00001", process)
-            with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(b"x" * 4096)
-            _, err = process.communicate(timeout=100)
-            if not out.exists():
-                break
-            (disk / "filler").unlink()
-            out.unlink()
-        assert process.returncode == 2, err
-        complaint = [line for line in err.splitlines() if "No space left" in line]
-        assert len(complaint) == 1 and str(out) in complaint[0], err
-        assert leftovers(out) and not out.exists() and not list(disk.glob("*partial*"))
+def test_a_disk_that_others_fill(files, straight, small_disk):
+    disk = small_disk("3m")
+    out = disk / "m.h5"
+    for _ in range(20):  # the command may be faster
+        process = files.start(out)
+        wait_for(disk / "m.h5.part-00001", process)
+        fill(disk)
+        _, err = process.communicate(timeout=100)
+        if not out.exists():
+            break
         (disk / "filler").unlink()
-        assert "going on from" in files.mine(out, *PARTS)
-        assert out.read_bytes() == straight.read_bytes()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        out.unlink()
+    assert process.returncode == 2, err
+    complaint = [line for line in err.splitlines() if "No space left" in line]
+    assert len(complaint) == 1 and str(out) in complaint[0], err
+    assert leftovers(out) and not out.exists() and not list(disk.glob("*partial*"))
+    (disk / "filler").unlink()
+    assert "going on from" in files.mine(out, *PARTS)
+    assert out.read_bytes() == straight.read_bytes()
 
 
 def test_an_approximate_search_says_what_it_misses(files, tmp_path):

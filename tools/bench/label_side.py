@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,8 @@ from vixen_tools.files import write_text  # noqa: E402
 from vixen_tools.hdf5_file import open_hdf5, read_dataset  # noqa: E402
 from vixen_tools.machine import describe_machine  # noqa: E402
 from vixen_tools.outputs import claim  # noqa: E402
-from vixen_tools.program import default_binary, failure, inputs_of, mpi_environment  # noqa: E402
+from vixen_tools.process_memory import memory_of, part_of  # noqa: E402
+from vixen_tools.program import default_binary, failure, inputs_of, label_side_bytes, mpi_environment  # noqa: E402
 from vixen_tools.progress import waiting  # noqa: E402
 
 if TYPE_CHECKING:
@@ -66,14 +66,6 @@ def processes_of(binary: Path, parent: int) -> Iterator[int]:
             continue
 
 
-def resident(pid: int) -> tuple[int, int]:
-    """Bytes of a process: its own peak, and its part of what is resident now (shared pages divided by who maps them)."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    part = next(line for line in rollup.splitlines() if line.startswith("Pss:"))
-    return int(status["VmHWM"].split()[0]) * 1024, int(part.split()[1]) * 1024
-
-
 class MemoryWatch:
     """Looks at the ranks of a job until it ends: the highest peak of a rank, the most that all had together."""
 
@@ -89,7 +81,7 @@ class MemoryWatch:
             together = 0
             for pid in processes_of(self._binary, self._launcher):
                 try:
-                    peak, part = resident(pid)
+                    peak, part = memory_of(pid).peak_bytes, part_of(pid)
                 except (OSError, StopIteration, KeyError):
                     continue  # it ends just now
                 self.peak_of_a_rank = max(self.peak_of_a_rank, peak)
@@ -136,12 +128,9 @@ def train_at(binary: Path, ranks: int, arguments: argparse.Namespace, folder: Pa
         binary, ranks, "train", *arguments.options, "--run.dir", folder / f"run-{ranks}", "--run.resume", "false",
         "--run.stop_after_steps", arguments.steps, "--run.log_every_steps", 1, ok=STOPPED_ON_REQUEST,
     )  # fmt: skip
-    label_side = re.search(r"label side ([\d.]+) MB", log)
-    if label_side is None:
-        raise UserError(f"{binary}: its log has no line 'label side N MB'")
     lines = [json.loads(line) for line in (folder / f"run-{ranks}" / "metrics.jsonl").read_text().splitlines()]
     return {
-        "label_side_bytes_of_a_rank": float(label_side.group(1)) * 1e6,
+        "label_side_bytes_of_a_rank": label_side_bytes(log),
         "losses": [line["loss"] for line in lines if "loss" in line],
         "seconds": seconds,
         **memory,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import re
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from . import VERSION
 from .errors import UserError, writing
+from .file_lock import open_locked
 from .files import sync
 from .outputs import beside, created_by_vixen
 
@@ -84,27 +85,10 @@ class PartialWork:
                 path.unlink()
 
     def _open_locked(self) -> BinaryIO:
-        """The file `lock` with this process' lock, which is that of its name, not of one just removed."""
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / LOCK
-            try:
-                file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 (held until __exit__)
-            except FileNotFoundError:  # the folder was removed by the one who held it
-                continue
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                raise UserError(f"{self._out}: another process is writing it: wait for it, or give another --out") from None
-            except OSError:  # a file system without locks
-                return file
-            try:
-                if os.fstat(file.fileno()).st_ino == os.stat(path).st_ino:
-                    return file
-            except FileNotFoundError:
-                pass
-            file.close()
+            with contextlib.suppress(FileNotFoundError):  # the folder was removed by the one who held it
+                return open_locked(self.folder / LOCK, f"{self._out}: another process is writing it: wait for it, or give another --out")
 
     def _refuse_others(self) -> None:
         for path in sorted(self.folder.iterdir()):

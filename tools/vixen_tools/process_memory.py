@@ -18,6 +18,12 @@ def memory_of(pid: int | str) -> Memory:
     return Memory(*(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")))
 
 
+def part_of(pid: int | str) -> int:
+    """Bytes that are resident now, pages that several processes map divided among them."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+
+
 def reset_peak(pid: int | str) -> int:
     """Lets the peak count from now on, where the kernel allows it; returns the bytes that are resident now."""
     try:

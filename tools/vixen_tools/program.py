@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -54,3 +55,11 @@ def failure(command: list[str], code: int, errors: str) -> UserError:
     """What a process said last of why it ended."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     return UserError(f"{' '.join(command)}: ended with exit code {code}: {lines[-1] if lines else 'without a word'}")
+
+
+def label_side_bytes(log: str) -> float:
+    """What the log of `vixen train` says that the label side takes on rank 0."""
+    found = re.search(r"label side ([\d.]+) MB", log)
+    if found is None:
+        raise UserError("the log of vixen train has no line 'label side N MB'")
+    return float(found.group(1)) * 1e6
