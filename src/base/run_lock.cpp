@@ -16,8 +16,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
+#include <sstream>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "base/check.hpp"
 #include "base/file.hpp"
@@ -45,19 +47,25 @@ std::string first_line(const fs::path& path) {
   }
 }
 
-/// Field 22 of /proc/PID/stat, behind the last ')' of the command's name.
+}  // namespace
+
 int64_t start_of_process(int64_t pid) {
   const std::string line = first_line(fmt::format("/proc/{}/stat", pid));
   // /proc may hide other users' processes (mount option hidepid); signals tell that there is one.
   if (line.empty() && (::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM)) return kHiddenProcess;
-  size_t at = line.rfind(')');
-  if (at == line.npos) return -1;
-  for (int field = 2; field < 22; ++field) {
-    at = line.find(' ', at + 1);
-    if (at == line.npos) return -1;
-  }
-  return std::atoll(line.c_str() + at + 1);
+  const size_t name_end = line.rfind(')');
+  if (name_end == line.npos) return -1;
+  // proc(5): field 3 is the state, 20 the threads, 22 the start.
+  std::istringstream fields(line.substr(name_end + 1));
+  std::vector<std::string> field(23);
+  for (size_t i = 3; i < field.size(); ++i)
+    if (!(fields >> field[i])) return -1;
+  // Ended, and nobody has asked how: for good where process 1 of a container does not. Its files are closed.
+  const bool ended = (field[3] == "Z" || field[3] == "X") && std::atoll(field[20].c_str()) <= 1;
+  return ended ? -1 : std::atoll(field[22].c_str());
 }
+
+namespace {
 
 std::string text_of_link(const char* path) {
   std::error_code error;

@@ -37,8 +37,10 @@ LockHolder this_holder();
 enum class HolderState { kLive, kDead, kUnknown };
 /// A process of another user, of which the system shows only that it is there.
 inline constexpr int64_t kHiddenProcess = -2;
-/// What `asking` can know of `holder` without watching it. process_start(pid): start time of a process of this machine,
-/// -1 when there is none, kHiddenProcess.
+/// Clock ticks after boot at which a process of this machine began; -1 when there is none, or one that has ended and
+/// only waits to be asked how (a zombie), kHiddenProcess.
+int64_t start_of_process(int64_t pid);
+/// What `asking` can know of `holder` without watching it. process_start: start_of_process(), or a test's.
 HolderState state_of(const LockHolder& holder, const LockHolder& asking,
                      const std::function<int64_t(int64_t)>& process_start);
 

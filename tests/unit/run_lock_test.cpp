@@ -5,6 +5,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -172,6 +174,23 @@ TEST_F(RunLockTest, OfManyJobsThatStartAtOnceOneGetsADeadHoldersFolder) {
   }
   EXPECT_EQ(codes[0], 1);
   EXPECT_EQ(codes[2], 7);
+}
+
+// Process 1 of a container may never ask how its children ended.
+TEST(RunLockState, AProcessThatNobodyAskedAboutIsDead) {
+  const test::TempDir folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    new RunLock(folder.path(), {});
+    ::kill(::getpid(), SIGKILL);
+  }
+  siginfo_t ended = {};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
+  ASSERT_TRUE(std::filesystem::exists(folder.path() / kLockFile));
+  EXPECT_EQ(start_of_process(child), -1);
+  EXPECT_GT(start_of_process(::getpid()), 0);
+  EXPECT_NO_THROW(RunLock(folder.path(), {}));
+  ::waitpid(child, nullptr, 0);
 }
 
 TEST(RunLockState, WhatIsKnownWithoutWatching) {
