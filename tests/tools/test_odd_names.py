@@ -37,6 +37,7 @@ CALLS = [
     "split_dataset.py --data % --out o",
     "augment_grid.py --binary /bin/true --data % --model m",
     "bench/time_to_accuracy.py --binary /bin/true --set a=% --model m --out o",
+    "bench/mining_study.py --binary /bin/true --set a=% --model m --out o",
     "bench_search.py --corpus % --queries %",
 ]
 

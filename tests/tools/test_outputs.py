@@ -176,6 +176,15 @@ TOOLS_WITH_OUTPUTS = [
         folder=True,
         keeps_others=True,
     ),
+    Tool(
+        "bench/mining_study.py",
+        lambda w: ["--binary", "/bin/false", "--model", w.model, "--set", f"a={w.data},{w.run / 'config.ini'}"],
+        lambda w: [w.data, w.run / "config.ini", w.model / "config.json"],
+        lambda w: [w.model],
+        works=False,
+        folder=True,
+        keeps_others=True,
+    ),
     Tool("fetch_model.py", lambda w: [w.model], lambda w: [], lambda w: [w.model], folder=True),
     Tool(
         "bench_search.py",

@@ -32,6 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 from vixen_tools import VERSION  # noqa: E402
+from vixen_tools.answers import SHOWN, TAIL, Answers  # noqa: E402
 from vixen_tools.arguments import finite, whole  # noqa: E402
 from vixen_tools.budget import Cost, curriculum, with_columns  # noqa: E402
 from vixen_tools.dataset_file import DatasetTexts  # noqa: E402
@@ -40,32 +41,23 @@ from vixen_tools.files import read_json, sha256, write_text  # noqa: E402
 from vixen_tools.hdf5_file import open_hdf5, read_attribute  # noqa: E402
 from vixen_tools.line_plot import Panel, render_plot  # noqa: E402
 from vixen_tools.machine import describe_machine, has_bf16  # noqa: E402
-from vixen_tools.metrics import decile_metrics, inverse_propensity, ranking_metrics  # noqa: E402
 from vixen_tools.outputs import MARKER, claim, claim_collection, marker_text  # noqa: E402
 from vixen_tools.program import default_binary, failure, inputs_of, run_vixen  # noqa: E402
 from vixen_tools.progress import waiting  # noqa: E402
-from vixen_tools.ranking_file import read_ranking  # noqa: E402
 from vixen_tools.result_lines import ResultLines  # noqa: E402
+from vixen_tools.study_sets import StudySet, parse_mining_columns, parse_sets  # noqa: E402
 from vixen_tools.timed_run import Pilot, pilot, remove_run, train  # noqa: E402
 
 TOOL = "time_to_accuracy.py"
-SHOWN = ("P@1", "P@5", "PSP@1", "PSP@5", "R@100")
 PLOTTED = ("P@1", "PSP@1", "R@100")
-TAIL = "tail R@5"  # of the relevant pairs whose label is among the rarer half
 LONGEST, TRIES = 100, 3
 
 
 @dataclass
-class DataSet:
-    name: str
-    data: Path
-    configs: list[Path]
+class DataSet(StudySet):
     augment: Path | None = None
     augment_backbone: Path | None = None
     references: Path | None = None
-
-    def source(self) -> list[str]:
-        return [*(word for config in self.configs for word in ("--config", str(config))), "--data.path", str(self.data)]
 
 
 @dataclass
@@ -80,14 +72,6 @@ class Trained:
     last: float
     epoch: float
     steps_per_epoch: int
-
-
-def parse_set(item: str) -> DataSet:
-    name, separator, rest = item.partition("=")
-    if not separator or not name or not rest:
-        raise UserError(f"--set {item}: expected NAME=DATA.h5[,CONFIG.ini...]")
-    data, *configs = rest.split(",")
-    return DataSet(name, Path(data), [Path(config) for config in configs])
 
 
 def give(sets: list[DataSet], items: list[str], option: str, attribute: str) -> None:
@@ -258,18 +242,10 @@ class Study:
         return result.stdout
 
     def record(self, data: DataSet, key: dict[str, Any], answers: Path, facts: dict[str, Any]) -> None:
-        texts = self.texts(data)
-        ranking, _ = read_ranking(answers)
-        weights = inverse_propensity(texts.label_counts, len(texts.train), *texts.propensity)
-        deciles = decile_metrics(ranking, *texts.test_labels, texts.label_counts)
-        metrics = ranking_metrics(ranking, *texts.test_labels, weights)
-        tail = deciles[: len(deciles) // 2]
-        pairs = sum(row["pairs"] for row in tail)
-        metrics[TAIL] = sum(row["R@5"] * row["pairs"] for row in tail) / pairs if pairs else 0.0
-        self.add(key, {**facts, "metrics": metrics, "deciles": deciles, "fits": True})
+        found = Answers.of(self.texts(data), answers)
+        self.add(key, {**facts, "metrics": found.metrics, "deciles": found.deciles, "fits": True})
         answers.unlink()
-        said = ", ".join(f"{name} {metrics[name]:.2f}" for name in (*SHOWN, TAIL))
-        print(f"{data.name}, {key['system']}, {key['budget']} s: {said}", file=sys.stderr, flush=True)
+        print(f"{data.name}, {key['system']}, {key['budget']} s: {found.text()}", file=sys.stderr, flush=True)
 
     def texts(self, data: DataSet) -> DatasetTexts:
         if data.name not in self._texts:
@@ -407,19 +383,6 @@ def plot(study: Study) -> str:
     return render_plot(rows, "accuracy by seconds of training")
 
 
-def parse_mining(text: str) -> dict[str, str]:
-    """Keys of section [mining], KEY=VALUE,...; nothing: no runs with mined columns."""
-    keys = {}
-    for item in filter(None, text.split(",")):
-        key, separator, value = item.partition("=")
-        if not separator or not value:
-            raise UserError(f"--mining {text}: expected KEY=VALUE,... of section [mining]")
-        keys[f"mining.{key.strip()}"] = value.strip()
-    if keys and not keys.get("mining.columns", "").isdigit():
-        raise UserError(f"--mining {text}: expected columns=NUMBER among them")
-    return keys
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the study: results.jsonl, and runs while they last")
@@ -451,16 +414,14 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="SVG to write")
     parser.add_argument("vixen", nargs="*", metavar="-- OPTIONS", help="options of vixen train, behind --")
     options = parser.parse_args()
-    sets = [parse_set(item) for item in options.set]
-    if len({one.name for one in sets}) < len(sets):
-        raise UserError("--set: two data sets have one name")
+    sets = [DataSet(one.name, one.data, one.configs) for one in parse_sets(options.set)]
     for items, option, attribute in (
         (options.augment, "--augment", "augment"),
         (options.augment_backbone, "--augment-backbone", "augment_backbone"),
         (options.references, "--references", "references"),
     ):
         give(sets, items, option, attribute)
-    options.mining = parse_mining(options.mining)
+    options.mining = parse_mining_columns(options.mining)
     files = [path for one in sets for path in (one.data, *one.configs, one.augment, one.augment_backbone, one.references) if path]
     inputs = {**inputs_of(options.vixen), "--set": files, "--model": options.model}
     options.out = claim_collection(options.out, inputs)

@@ -36,6 +36,7 @@ _TOOLS = (
     "lora_step",
     "make_configs",
     "make_xmc",
+    "mining_study",
     "prepare_dataset",
     "report",
     "seed_study",
