@@ -110,14 +110,16 @@ void mine_parts(const MiningJob& job, const MinedParts& parts, const std::vector
     const int64_t k = parts.k();
     auto found = MinedRows::empty(own.size(), k);
     const auto take = [&](const MinedBlock& block) {
-      const int64_t first = block.first_query - own.begin, n = block.ids.size(0);
+      const int64_t first = block.queries.first - own.begin, n = block.ids.size(0);
       found.ids.narrow(0, first, n).copy_(block.ids.narrow(1, 0, k));
       found.scores.narrow(0, first, n).copy_(block.scores.narrow(1, 0, k));
       found.places.narrow(0, first, n).copy_(block.places.narrow(1, 0, k));
       found.dropped.narrow(0, first, n).copy_(block.dropped);
     };
     MinedSummary summary;
-    summary.counts = *miner.mine(of_part.of(own), queries, own.begin, take, {}, "mine" + which);
+    const auto asked = of_part.of(own);
+    miner.measure(asked, queries, own.begin);
+    summary.counts = *miner.mine(asked, queries, own.begin, take, {}, "mine" + which);
     if (const auto& report = miner.report(); report.recall) {
       summary.recall = *report.recall;
       summary.recall_queries = report.recall_queries;

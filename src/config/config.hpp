@@ -125,6 +125,7 @@ struct MiningConfig {
   int64_t start_epoch = 0;  // first epoch (0-based) at whose end lists are made
   int64_t every_epochs = 1;
   int64_t every_steps = 0;  // > 0: instead of every_epochs
+  int64_t overlap = 0;      // steps that a pass is spread over; 0: training waits for it
   int64_t skip_first = 0;
   double relative_margin = 0;  // factor of the weakest positive's score; 0: none
   double absolute_margin = 0;  // below the weakest positive's score; 0: none

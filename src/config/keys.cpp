@@ -284,6 +284,9 @@ std::vector<Key> make_keys() {
        "Epochs between minings"},
       {"mining.every_steps", VIXEN_FIELD(mining.every_steps), "steps", ours, kAtLeast0, kTrain, kDecisive,
        "Steps between minings, from the end of mining.start_epoch on; 0: mining.every_epochs counts (ANCE mines by steps)"},
+      {"mining.overlap", VIXEN_FIELD(mining.overlap), "steps", ours, kAtLeast0, kPlanned, kDecisive,
+       "Steps that a mining is spread over, each after a share of the queries: training goes on with the lists before, and takes up "
+       "the new ones all at once; at most the steps between two minings. 0: training waits"},
       {"mining.skip_first", VIXEN_FIELD(mining.skip_first), "labels", ours, kAtLeast0, kMiners, kDecisive,
        "Best labels of a query that are passed over, relevant ones not counted: the likeliest to be unlabelled positives"},
       {"mining.relative_margin", VIXEN_FIELD(mining.relative_margin), "factor", ours, kFraction, kMiners, kDecisive,

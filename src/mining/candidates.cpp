@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 
 #include <fmt/format.h>
 
@@ -14,6 +16,16 @@ void MinedCounts::add(const MinedCounts& other) {
   same_text += other.same_text;
   margin += other.margin;
   kept += other.kept;
+}
+
+MinedCounts MinedCounts::over(Communicator& comm) const {
+  static_assert(std::is_trivially_copyable_v<MinedCounts>);
+  MinedCounts all, one;
+  for (const auto& bytes : comm.all_gather_host({reinterpret_cast<const char*>(this), sizeof(*this)})) {
+    std::memcpy(&one, bytes.data(), sizeof(one));
+    all.add(one);
+  }
+  return all;
 }
 
 std::string MinedCounts::text() const {

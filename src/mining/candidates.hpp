@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "comm/communicator.hpp"
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 
@@ -21,6 +22,8 @@ struct MinedCounts {
   int64_t kept = 0;       // negatives
 
   void add(const MinedCounts& other);
+  /// The counts of all ranks together. Collective.
+  MinedCounts over(Communicator& comm) const;
   /// "mined 12.3 negatives a query for 17587 queries; of the labels found 80.1% are kept, 4.2% relevant, ...".
   std::string text() const;
 };

@@ -32,10 +32,13 @@ int64_t MinedLists::bytes(const MiningConfig& config, int64_t own_queries) {
 }
 
 void MinedLists::assign(const MinedBlock& block) {
-  const int64_t first = block.first_query - shards_.range(comm_->rank()).begin;
-  ids_.narrow(0, first, block.ids.size(0)).copy_(block.ids);
+  const int64_t own = shards_.range(comm_->rank()).begin, rows = block.ids.size(0);
+  const auto of_block = [&](const at::Tensor& lists) {
+    return lists.slice(0, block.queries.first - own, block.queries[rows - 1] - own + 1, block.queries.stride);
+  };
+  of_block(ids_).copy_(block.ids);
   if (scores_.defined())  // 0 behind the end of a list: a checkpoint holds finite values
-    scores_.narrow(0, first, block.ids.size(0)).copy_(block.scores.masked_fill(block.ids < 0, 0));
+    of_block(scores_).copy_(block.scores.masked_fill(block.ids < 0, 0));
 }
 
 // The labels that a query of this rank offers at a step, best first, -1 behind them.

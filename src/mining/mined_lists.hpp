@@ -29,7 +29,7 @@ class MinedLists {
   /// Bytes of a rank with so many queries.
   static int64_t bytes(const MiningConfig& config, int64_t own_queries);
 
-  /// Takes over a block of this rank's queries. Local.
+  /// Takes over a block of one or more of this rank's queries. Local.
   void assign(const MinedBlock& block);
 
   /// Labels offered as extra columns of `step`, best first: a first label of every query of the batch, in a keyed

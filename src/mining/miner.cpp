@@ -21,12 +21,18 @@ constexpr int64_t kPairBytes = int64_t{64}
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Most filtered labels of a query of any rank. Collective.
-int64_t widest_filter(const MiningQueries& queries, int64_t first_query, int64_t n, Communicator& comm) {
+int64_t widest_filter(const MiningQueries& queries, TableRows rows, int64_t n, Communicator& comm) {
   if (!queries.filter) return 0;
   int64_t widest = 0;
-  for (int64_t query = first_query; query < first_query + n; ++query)
-    widest = std::max(widest, std::ssize((*queries.filter)[query]));
+  for (int64_t i = 0; i < n; ++i) widest = std::max(widest, std::ssize((*queries.filter)[rows[i]]));
   return comm.max_host(widest);
+}
+
+// Of rows that a search numbers from 0.
+PairFilter filter_of(const MiningQueries& queries, int64_t widest, TableRows rows) {
+  PairFilter filter{widest, {}};
+  if (queries.filter) filter.labels = [&queries, rows](int64_t i) { return (*queries.filter)[rows[i]]; };
+  return filter;
 }
 
 }  // namespace
@@ -48,13 +54,13 @@ int64_t Miner::planned_bytes(const Config& config, int64_t own_labels, int64_t w
 }
 
 // float32 [rows] host: the lowest score of a relevant label of each query; infinity for one without any. Collective.
-at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tensor& rows, int64_t first_query) {
-  const int64_t n = rows.size(0);
+at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tensor& embeddings, TableRows rows) {
+  const int64_t n = embeddings.size(0);
   const auto& relevant = queries.positives ? queries.positives->of : queries.relevant;
   const auto& labels = queries.positives ? queries.positives->embeddings : labels_;
   std::vector<int64_t> query, label;
   for (int64_t row = 0; row < n; ++row)
-    for (const int32_t id : relevant[first_query + row]) {
+    for (const int32_t id : relevant[rows[row]]) {
       query.push_back(row);
       label.push_back(id);
     }
@@ -71,8 +77,9 @@ at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tens
     };
     const auto positives = labels.gather(of(label));
     if (count == 0) continue;
-    const auto scores =
-        canonical_dot(rows.index_select(0, to_device(of(query), rows.device())), positives).to(at::kCPU).contiguous();
+    const auto scores = canonical_dot(embeddings.index_select(0, to_device(of(query), embeddings.device())), positives)
+                            .to(at::kCPU)
+                            .contiguous();
     const auto* score = scores.const_data_ptr<float>();
     for (int64_t i = 0; i < count; ++i) {
       float& least = lowest[query[static_cast<size_t>(begin + i)]];
@@ -84,13 +91,13 @@ at::Tensor Miner::weakest_positives(const MiningQueries& queries, const at::Tens
 
 // The rules, for one block of lists as the search gave them.
 MinedBlock Miner::negatives_of(const MiningQueries& queries, const TopK& lists, const at::Tensor& weakest,
-                               int64_t first_query, MinedCounts& counts) const {
+                               TableRows rows, MinedCounts& counts) const {
   const auto& mining = config_.mining;
   const auto found = lists.ids.to(at::kCPU).contiguous(), scores = lists.scores.to(at::kCPU).contiguous();
   const int64_t count = found.size(0), width = found.size(1), depth = mining.depth;
   const bool details = detail_ == MinedDetail::kPlacesAndDrops;
   MinedBlock block{
-      first_query, at::full({count, depth}, -1, at::kInt), at::full({count, depth}, -kInfinity, at::kFloat), {}, {}};
+      rows, at::full({count, depth}, -1, at::kInt), at::full({count, depth}, -kInfinity, at::kFloat), {}, {}};
   if (details) {
     block.places = at::zeros({count, depth}, at::kInt);
     block.dropped = at::empty({count, 4}, at::kInt);
@@ -111,7 +118,7 @@ MinedBlock Miner::negatives_of(const MiningQueries& queries, const TopK& lists, 
         return std::span(values + row * stride, static_cast<size_t>(width));
       };
       MinedCounts one;
-      keep_negatives(of(id, width), of(score, width), first_query + row, queries.relevant[first_query + row],
+      keep_negatives(of(id, width), of(score, width), rows[row], queries.relevant[rows[row]],
                      lowest == nullptr ? kInfinity : score_limit(mining, lowest[row]), mining.skip_first,
                      mining.same_text == SameText::kDrop ? &text : nullptr,
                      {of(kept_ids, depth), of(kept_scores, depth), details ? of(places, depth) : std::span<int32_t>()},
@@ -127,32 +134,29 @@ MinedBlock Miner::negatives_of(const MiningQueries& queries, const TopK& lists, 
   return block;
 }
 
-std::optional<MinedCounts> Miner::mine(const MiningQueries& queries, const at::Tensor& embeddings, int64_t first_query,
+std::optional<MinedCounts> Miner::mine(const MiningQueries& queries, const at::Tensor& embeddings, TableRows rows,
                                        const std::function<void(const MinedBlock&)>& take,
                                        const std::function<bool()>& stop, const std::string& progress_label) {
   const int64_t depth = config_.mining.depth, n = embeddings.size(0), most = comm_.max_host(n);
-  const int64_t widest = widest_filter(queries, first_query, n, comm_);
-  const auto filter_from = [&queries, widest](int64_t first) {
-    PairFilter filter{widest, {}};
-    if (queries.filter) filter.labels = [&queries, first](int64_t row) { return (*queries.filter)[first + row]; };
-    return filter;
-  };
-  retriever_.measure(embeddings, depth, filter_from(first_query));
+  const int64_t widest = widest_filter(queries, rows, n, comm_);
   MinedCounts counts;
-  Progress progress(progress_label, "queries", most, comm_.rank() == 0);
+  Progress progress(progress_label, "queries", most, comm_.rank() == 0 && !progress_label.empty());
   for (int64_t begin = 0; begin < most; begin += kBlockQueries) {
     if (stop && stop()) return std::nullopt;
-    const int64_t count = std::clamp<int64_t>(n - begin, 0, kBlockQueries), first = first_query + begin;
-    const auto rows = embeddings.narrow(0, std::min(begin, n), count).to(at::kFloat).contiguous();
-    const TopK lists = retriever_.find(rows, depth, filter_from(first));
-    const auto weakest = has_margin(config_.mining) ? weakest_positives(queries, rows, first) : at::Tensor();
-    if (count > 0) take(negatives_of(queries, lists, weakest, first, counts));  // who has no rows left searches on
+    const int64_t count = std::clamp<int64_t>(n - begin, 0, kBlockQueries);
+    const auto some = rows.from(begin);
+    const auto asked = embeddings.narrow(0, std::min(begin, n), count).to(at::kFloat).contiguous();
+    const TopK lists = retriever_.find(asked, depth, filter_of(queries, widest, some));
+    const auto weakest = has_margin(config_.mining) ? weakest_positives(queries, asked, some) : at::Tensor();
+    if (count > 0) take(negatives_of(queries, lists, weakest, some, counts));  // who has no rows left searches on
     progress.advance(std::min(kBlockQueries, most - begin));
   }
-  for (int64_t* count :
-       {&counts.queries, &counts.relevant, &counts.skipped, &counts.same_text, &counts.margin, &counts.kept})
-    *count = comm_.sum_host(*count);
-  return counts;
+  return counts.over(comm_);
+}
+
+void Miner::measure(const MiningQueries& queries, const at::Tensor& embeddings, TableRows rows) {
+  const int64_t widest = widest_filter(queries, rows, embeddings.size(0), comm_);
+  retriever_.measure(embeddings, config_.mining.depth, filter_of(queries, widest, rows));
 }
 
 }  // namespace vixen

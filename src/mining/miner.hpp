@@ -34,6 +34,16 @@ struct MiningPositives {
   const ShardedTable& embeddings;  // unit rows, over the same ranks
 };
 
+/// Rows of a table, evenly spaced: first, first + stride, ...
+struct TableRows {
+  TableRows(int64_t first_row, int64_t step = 1) : first(first_row), stride(step) {}
+
+  int64_t operator[](int64_t i) const { return first + i * stride; }
+  TableRows from(int64_t i) const { return {(*this)[i], stride}; }
+
+  int64_t first, stride;
+};
+
 /// What is mined for: rows of a table of queries, with their relevant labels.
 struct MiningQueries {
   const SequenceTable& table;
@@ -45,13 +55,13 @@ struct MiningQueries {
 /// Whether a block says how its lists came about, beside what they are.
 enum class MinedDetail { kLists, kPlacesAndDrops };
 
-/// Lists of consecutive queries of this rank, on the host.
+/// Lists of queries of this rank, on the host.
 struct MinedBlock {
-  int64_t first_query = 0;  // row of the table
-  at::Tensor ids;           // int32 [rows, K]; -1 where there are fewer
-  at::Tensor scores;        // float32 [rows, K]; -infinity there
-  at::Tensor places;        // int32 [rows, K]: in what the search found, from 1; 0 there. Undefined unless asked for
-  at::Tensor dropped;       // int32 [rows, 4]: labels found but relevant, skipped, of the same text, within the margin
+  TableRows queries;
+  at::Tensor ids;      // int32 [rows, K]; -1 where there are fewer
+  at::Tensor scores;   // float32 [rows, K]; -infinity there
+  at::Tensor places;   // int32 [rows, K]: in what the search found, from 1; 0 there. Undefined unless asked for
+  at::Tensor dropped;  // int32 [rows, 4]: labels found but relevant, skipped, of the same text, within the margin
 };
 
 /// Searches negatives among the labels of all ranks. The lists do not depend on the number of ranks. Everything is
@@ -66,26 +76,32 @@ class Miner {
   Miner(const Config& config, at::Tensor labels, const SequenceTable& label_texts, Communicator& comm,
         MinedDetail detail = MinedDetail::kLists);
 
-  /// queries [n, D] of a float type on the communicator's device, finite: this rank's rows of the table, from
-  /// first_query on; n may differ between ranks. Each block of one or more of this rank's rows goes to `take` as it is
-  /// done. stop: asked between blocks, collective; true ends the search. Returns the counts of all ranks, or none when
-  /// it was stopped. What an approximate search.method misses is measured on a sample of the queries and said
-  /// (report()). progress_label: of the bar on rank 0.
-  std::optional<MinedCounts> mine(const MiningQueries& queries, const at::Tensor& embeddings, int64_t first_query,
+  /// embeddings [n, D] of a float type on the communicator's device, finite: of `rows` of the table of queries, this
+  /// rank's; n may differ between ranks. Each block of one or more of this rank's rows goes to `take` as it is done.
+  /// stop: asked between blocks, collective; true ends the search. Returns the counts of all ranks, or none when it was
+  /// stopped. progress_label: of the bar on rank 0; empty: none.
+  std::optional<MinedCounts> mine(const MiningQueries& queries, const at::Tensor& embeddings, TableRows rows,
                                   const std::function<void(const MinedBlock&)>& take,
                                   const std::function<bool()>& stop = {}, const std::string& progress_label = "mine");
 
-  /// The index, and the recall of the last mine().
+  /// Measures what an approximate search.method misses, on a sample of such rows, and says it (report()). Nothing with
+  /// an exact one.
+  void measure(const MiningQueries& queries, const at::Tensor& embeddings, TableRows rows);
+
+  /// The index, and the recall measured last.
   const RetrievalReport& report() const { return retriever_.report(); }
+
+  /// What is searched.
+  ShardedTable& labels() { return labels_; }
 
   /// Bytes on the device that a pass takes besides the query bank: labels in float32, index, lists of a block. For
   /// memory plans.
   static int64_t planned_bytes(const Config& config, int64_t own_labels, int64_t width, bool cpu);
 
  private:
-  at::Tensor weakest_positives(const MiningQueries& queries, const at::Tensor& rows, int64_t first_query);
-  MinedBlock negatives_of(const MiningQueries& queries, const TopK& lists, const at::Tensor& weakest,
-                          int64_t first_query, MinedCounts& counts) const;
+  at::Tensor weakest_positives(const MiningQueries& queries, const at::Tensor& embeddings, TableRows rows);
+  MinedBlock negatives_of(const MiningQueries& queries, const TopK& lists, const at::Tensor& weakest, TableRows rows,
+                          MinedCounts& counts) const;
 
   Config config_;
   const SequenceTable* label_texts_;

@@ -96,11 +96,21 @@ std::vector<MemoryPart> table_parts(const MemoryShape& shape) {
   return parts;
 }
 
+// Whether a mining lasts while training goes on.
+bool mines_behind_training(const MemoryShape& shape) {
+  return shape.config.mining.columns > 0 && shape.config.mining.overlap > 0;
+}
+
+int64_t miner_bytes(const MemoryShape& shape) {
+  return Miner::planned_bytes(shape.config, share_of(shape.data.labels, shape.world_size), shape.width, shape.cpu);
+}
+
 // Lists of ids, in host memory on every device.
 std::vector<MemoryPart> list_parts(const MemoryShape& shape) {
   const int64_t w = shape.world_size, own_labels = share_of(shape.data.labels, w);
   return {{"training queries of own labels", (own_labels + 1) * kIndex + share(shape.data.pairs, w) * kId},
-          {"lists of mined negatives", MinedLists::bytes(shape.config.mining, share_of(shape.data.queries, w))}};
+          {"lists of mined negatives", (mines_behind_training(shape) ? 2 : 1) *
+                                           MinedLists::bytes(shape.config.mining, share_of(shape.data.queries, w))}};
 }
 
 // What the ranks of a node read together (comm/node_array.hpp).
@@ -142,6 +152,7 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryCho
     parts.insert(parts.end(), lists.begin(), lists.end());
     parts.push_back({"share of what a node keeps once", share(sum_of(node_parts(shape)), shape.node_ranks)});
   }
+  if (mines_behind_training(shape)) parts.push_back({"mining: label index, lists of a block", miner_bytes(shape)});
   parts.push_back({"batches packed ahead", batches * input_bytes(shape.batch, shape.data.image_width, shape.columns)});
   return parts;
 }
@@ -235,7 +246,7 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const LayeredEncode
   }
   if (config.mining.columns > 0)
     parts.push_back({"mining: label index, lists of a block",
-                     Miner::planned_bytes(config, own_labels, d, shape.cpu) + std::max(encode, blocks)});
+                     (mines_behind_training(shape) ? 0 : miner_bytes(shape)) + std::max(encode, blocks)});
   parts.push_back({"evaluation: label index, test queries, ranked lists",
                    labels * kFloat + Retriever::planned_bytes(config.search, own_labels, d, shape.cpu) +
                        test * (d * kFloat + 2 * k * 12) + std::max(encode, blocks)});

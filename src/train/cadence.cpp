@@ -41,7 +41,11 @@ void EvaluationCadence::restore(const nlohmann::json& scalars) {
 MiningCadence::MiningCadence(const MiningConfig& mining, int64_t steps_per_epoch)
     : on_(mining.columns > 0),
       first_((mining.start_epoch + 1) * steps_per_epoch),
-      every_(mining.every_steps > 0 ? mining.every_steps : mining.every_epochs * steps_per_epoch) {}
+      every_(mining.every_steps > 0 ? mining.every_steps : mining.every_epochs * steps_per_epoch) {
+  if (on_ && mining.overlap > every_)
+    fail_user("mining.overlap = {}: expected at most {}, the steps between two minings ({})", mining.overlap, every_,
+              mining.every_steps > 0 ? "mining.every_steps" : "mining.every_epochs");
+}
 
 bool MiningCadence::due(int64_t steps_done) const {
   return on_ && steps_done >= first_ && (steps_done - first_) % every_ == 0 && last_ != steps_done;

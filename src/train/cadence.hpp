@@ -54,6 +54,7 @@ class CheckpointCadence {
 /// uses them, not after the last one before: a checkpoint in between holds what they are made from.
 class MiningCadence {
  public:
+  /// UserError where the next mining would begin before one that is spread over steps (mining.overlap) has ended.
   MiningCadence(const MiningConfig& mining, int64_t steps_per_epoch);
 
   /// Whether a mining belongs between step `steps_done` (1-based, of the run) and the next, and has not been made.

@@ -88,7 +88,7 @@ at::Tensor label_representations(TrainingParts& parts) {
   return parts.prototypes ? parts.prototypes->representations(std::move(labels)) : unit_rows(std::move(labels));
 }
 
-std::optional<MinedCounts> mine_negatives(TrainingParts& parts, bool fill_bank, const std::function<bool()>& stop) {
+at::Tensor labels_to_mine(TrainingParts& parts, bool fill_bank) {
   auto& bank = parts.label_bank;
   const bool prototypes = parts.config.mining.against == MiningAgainst::kPrototypes;
   at::Tensor labels;
@@ -101,12 +101,17 @@ std::optional<MinedCounts> mine_negatives(TrainingParts& parts, bool fill_bank, 
     if (bank && prototypes) write_unit_rows(labels, bank->local());
     if (bank && !prototypes) bank->local().copy_(labels);
   }
-  if (prototypes) labels = parts.prototypes->representations(std::move(labels));
-  Miner miner(parts.config, std::move(labels), parts.dataset.labels(), *parts.comm);
+  return prototypes ? parts.prototypes->representations(std::move(labels)) : labels;
+}
+
+std::optional<MinedCounts> mine_negatives(TrainingParts& parts, bool fill_bank, const std::function<bool()>& stop) {
+  Miner miner(parts.config, labels_to_mine(parts, fill_bank), parts.dataset.labels(), *parts.comm);
+  const MiningQueries queries{parts.dataset.train(), {parts.dataset.train_labels()}};
   const auto own = parts.bank->local_range();
+  const auto embeddings = parts.bank->local_on_device(0, own.size());
+  miner.measure(queries, embeddings, own.begin);
   return miner.mine(
-      {parts.dataset.train(), {parts.dataset.train_labels()}}, parts.bank->local_on_device(0, own.size()), own.begin,
-      [&](const MinedBlock& block) { parts.mined->assign(block); }, stop);
+      queries, embeddings, own.begin, [&](const MinedBlock& block) { parts.mined->assign(block); }, stop);
 }
 
 }  // namespace vixen

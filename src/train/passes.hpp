@@ -28,9 +28,13 @@ void last_pass(TrainingParts& parts);
 /// Collective.
 at::Tensor label_representations(TrainingParts& parts);
 
+/// Unit rows of this rank's labels as section [mining] searches them [local labels, D]. fill_bank: the label bank,
+/// where there is one, holds nothing yet: it is filled by a pass. Collective.
+at::Tensor labels_to_mine(TrainingParts& parts, bool fill_bank);
+
 /// Mines hard negatives of all training queries from the bank into parts.mined, as section [mining] says. fill_bank:
-/// the label bank, where there is one, holds nothing yet: it is filled by a pass. stop: see Miner::mine; returns none,
-/// and the lists are in part new, when it stopped the pass. Collective.
+/// see labels_to_mine(). stop: see Miner::mine; returns none, and the lists are in part new, when it stopped the pass.
+/// Collective.
 std::optional<MinedCounts> mine_negatives(TrainingParts& parts, bool fill_bank, const std::function<bool()>& stop);
 
 }  // namespace vixen

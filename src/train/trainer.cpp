@@ -60,8 +60,7 @@ int64_t Trainer::run_steps(int64_t steps, const std::function<void(const StepRes
   const int64_t first = index_, last = std::min(per_epoch, index_ + steps);
   while (index_ < last) {
     mine_if_due();
-    const int64_t next = minings_.next(global_step()) - epoch_ * per_epoch;
-    run_stretch(std::min(last, next), order.view(), look);
+    run_stretch(std::min(last, same_lists_until() - epoch_ * per_epoch), order.view(), look);
   }
   if (index_ == per_epoch) end_epoch();
   return last - first;
@@ -98,6 +97,7 @@ void Trainer::run_stretch(int64_t last, std::span<const int64_t> order,
       index_, last, static_cast<size_t>(depth));
   const HandoverCloser closer(offers);  // before the thread that waits for offers is
   while (index_ < last) {
+    if (mining_) mining_->advance(global_step());
     const Lap lap;
     offer_up_to(index_ + depth + 2);
     const auto input = inputs.next();
@@ -114,13 +114,32 @@ void Trainer::run_stretch(int64_t last, std::span<const int64_t> order,
 }
 
 void Trainer::mine_if_due() {
-  if (!minings_.due(global_step())) return;
+  const int64_t now = global_step(), overlap = parts_->config.mining.overlap;
+  if (mining_ && mining_->ends_at() == now) {
+    mining_->finish();
+    if (log_) log_->add_mining(position(), mining_->progress().counts, mining_->progress().seconds);
+    mining_.reset();
+  }
+  if (!minings_.due(now)) return;
   const Lap lap;
+  if (overlap > 0) {
+    if (now + overlap >= total_steps()) return;  // no step would use the lists
+    auto progress = MiningProgress::begin(*parts_, now, labels_to_mine(*parts_, !minings_.begun()));
+    progress.seconds = lap.total();
+    mining_ = std::make_unique<OverlappedMining>(*parts_, std::move(progress));
+    minings_.record(now);
+    return;
+  }
   const auto counts = mine_negatives(*parts_, !minings_.begun(), [this] { return stop_agreed(); });
   // What a checkpoint holds now is from before this mining: a run that goes on from it mines first, and finds the same.
   if (!counts) stop_here();
-  minings_.record(global_step());
+  minings_.record(now);
   if (log_) log_->add_mining(position(), *counts, lap.total());
+}
+
+int64_t Trainer::same_lists_until() const {
+  const int64_t next = minings_.next(global_step());
+  return mining_ ? std::min(next, mining_->ends_at()) : next;
 }
 
 RunPosition Trainer::position() const {
@@ -178,6 +197,7 @@ void Trainer::record_evaluation(const std::map<std::string, double>& metrics) {
 
 at::Tensor Trainer::finish() {
   if (log_) log_->finish();
+  mining_.reset();
   last_pass(*parts_);
   auto labels = label_representations();
   folder_agreed(false);

@@ -22,6 +22,7 @@
 #include "base/lap.hpp"
 #include "checkpoint/checkpoint.hpp"
 #include "train/cadence.hpp"
+#include "train/overlapped_mining.hpp"
 #include "train/passes.hpp"
 #include "train/run_log.hpp"
 #include "train/training_parts.hpp"
@@ -72,8 +73,11 @@ class Trainer {
  private:
   /// One stretch of steps between which the lists of mined negatives stay the same.
   void run_stretch(int64_t last, std::span<const int64_t> order, const std::function<void(const StepResult&)>& look);
-  /// Mines if that is due now. Throws StoppedOnRequest after saving when a stop was asked for meanwhile. Collective.
+  /// Mines if that is due now, or begins to; takes up what a mining behind the training has found. Throws
+  /// StoppedOnRequest after saving when a stop was asked for meanwhile. Collective.
   void mine_if_due();
+  /// Steps of the run, from now on, up to which the lists of mined negatives stay as they are.
+  int64_t same_lists_until() const;
   void after_step();
   void end_epoch();
   [[noreturn]] void stop_here();
@@ -99,7 +103,8 @@ class Trainer {
   EvaluationCadence evaluations_;
   CheckpointCadence checkpoints_;
   MiningCadence minings_;
-  std::unique_ptr<RunLog> log_;  // from start() on
+  std::unique_ptr<OverlappedMining> mining_;  // while one goes on behind the training
+  std::unique_ptr<RunLog> log_;               // from start() on
 
   int64_t epoch_ = 0;          // epochs done
   int64_t index_ = 0;          // steps done of the current epoch

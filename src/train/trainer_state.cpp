@@ -92,6 +92,7 @@ CheckpointState Trainer::state() {
   if (!parts_->adapter_fingerprint.is_null()) state.scalars["adapter"] = parts_->adapter_fingerprint;
   evaluations_.save(state.scalars);
   minings_.save(state.scalars);
+  if (mining_) mining_->progress().save(state.scalars);
   return state;
 }
 
@@ -108,6 +109,7 @@ CheckpointState Trainer::tensors() {
     state.tables["mined"] = {mined->shards(), mined->ids()};
     if (mined->scores().defined()) state.tables["mined.scores"] = {mined->shards(), mined->scores()};
   }
+  if (mining_) mining_->progress().add_tables(state);
   if (auto* prototypes = parts_->prototypes.get()) {
     auto& free = prototypes->free_vectors();
     state.dense["cluster_of_label"] = prototypes->cluster_of_label().tensor();
@@ -199,8 +201,11 @@ void Trainer::resume_from(const std::filesystem::path& folder) {
   if (scalars.contains("adapter")) parts_->adapter_fingerprint = scalars.at("adapter");
 
   auto loaded = tensors();
+  auto mining = MiningProgress::restore(scalars, *parts_);
+  if (mining) mining->add_tables(loaded);
   load_checkpoint(folder, loaded, *parts_->comm);
   adopt(loaded, folder);
+  if (mining) mining_ = std::make_unique<OverlappedMining>(*parts_, std::move(*mining));
 }
 
 void Trainer::save() {
@@ -217,6 +222,7 @@ int64_t Trainer::checkpoint_bytes() {
   for (const auto& [name, table] : now.tables) own += bytes(table.local);
   if (is_root())  // one rank writes what all have
     for (const auto& [name, tensor] : now.dense) own += bytes(tensor);
+  if (is_root() && !mining_) own += MiningProgress::checkpoint_bytes(*parts_);
   return parts_->comm->sum_host(own);
 }
 

@@ -326,6 +326,32 @@ TEST_F(MemoryPlanTest, RanksShareLabelSideAndBatch) {
   EXPECT_LT(static_cast<double>(shared.step_bytes()), 0.3 * static_cast<double>(alone.step_bytes()));
 }
 
+// While steps go on behind which negatives are mined, the index and lists in the making are there too.
+TEST_F(MemoryPlanTest, AMiningBehindTheTrainingIsResident) {
+  auto settings = config("tiny");
+  const Dataset dataset(settings.data.path);
+  settings.mining.columns = 100;
+  const auto plan_with = [&](int64_t overlap) {
+    settings.mining.overlap = overlap;
+    const auto planned = plan_of(settings, dataset, 4);
+    planned->shape.data.labels = 1'305'265;
+    planned->shape.data.queries = 2'248'619;
+    return plan_memory(planned->shape, *planned->encoder, 0);
+  };
+  const auto waits = plan_with(0), overlaps = plan_with(50);
+  const int64_t index = Miner::planned_bytes(settings, 1'305'265 / 4, 128, /*cpu=*/true);
+  const int64_t lists = MinedLists::bytes(settings.mining, 2'248'619 / 4);
+  EXPECT_NEAR(static_cast<double>(overlaps.resident_bytes() - waits.resident_bytes()),
+              static_cast<double>(index + lists), 1e6);
+  EXPECT_EQ(overlaps.step_bytes(), waits.step_bytes());
+  const auto pass = [](const MemoryPlan& plan) {
+    for (const auto& part : plan.passes)
+      if (part.name.starts_with("mining")) return part.bytes;
+    return int64_t{-1};
+  };
+  EXPECT_NEAR(static_cast<double>(pass(waits) - pass(overlaps)), static_cast<double>(index), 1e6) << "counted once";
+}
+
 TEST(PlanData, NeedsItsKeysAndTheyMustAgree) {
   PlanConfig plan;
   const auto message = [&]() -> std::string {

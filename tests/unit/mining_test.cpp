@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "data/handover.hpp"
+#include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
 #include "mining/candidates.hpp"
 #include "mining/mined_lists.hpp"
@@ -195,6 +196,13 @@ TEST(MiningCadence, MinesBeforeTheFirstStepThatUsesTheLists) {
   MiningCadence again(config, 10);
   again.restore(saved);
   EXPECT_FALSE(again.due(20));
+  config.overlap = 7;
+  EXPECT_NO_THROW(MiningCadence(config, 10));
+  config.overlap = 8;
+  EXPECT_FAULT(test::fault_of([&] { MiningCadence(config, 10); }), "mining.overlap = 8: expected at most 7, the steps");
+  config.every_steps = 0;
+  EXPECT_NO_THROW(MiningCadence(config, 4));
+  EXPECT_FAULT(test::fault_of([&] { MiningCadence(config, 3); }), "expected at most 6, the steps between two minings");
 }
 
 TEST(Handover, GivesInOrderAndLetsGoOfWhoWaits) {
