@@ -37,6 +37,7 @@ int run_command(const ParsedCommand& parsed, MpiSession& session) {
       {"plan", [&] { return plan_command(parsed.config, session); }},
       {"inspect", [&] { return inspect_command(parsed.config, parsed.positional, session); }},
       {"bench", [&] { return bench_command(parsed.config, session); }},
+      {"doctor", [&] { return doctor_command(parsed.config, session); }},
   };
   return commands.at(parsed.config.command)();
 }

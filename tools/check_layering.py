@@ -23,6 +23,7 @@ LAYERS = [
     ["plan"],
     ["train", "eval"],
     ["bench"],
+    ["doctor"],
     ["commands"],
     ["main.cpp"],
 ]

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "comm/library_versions.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/nccl_watcher.hpp"
 
@@ -296,6 +297,14 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicato
   }
   VIXEN_CUDA_CALL(cudaSetDevice(gpu));
   return std::make_unique<NcclCommunicator>(std::move(host), gpu, deadline_seconds);
+}
+
+LibraryVersions nccl_versions() {
+  // NCCL_VERSION_CODE since 2.9: major * 10000 + minor * 100 + patch
+  const auto text = [](int code) { return fmt::format("{}.{}.{}", code / 10000, code / 100 % 100, code % 100); };
+  int loaded = 0;
+  if (ncclGetVersion(&loaded) != ncclSuccess) return {text(NCCL_VERSION_CODE), "unknown"};
+  return {text(NCCL_VERSION_CODE), text(loaded)};
 }
 
 }  // namespace vixen

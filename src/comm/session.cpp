@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <exception>
+#include <map>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -21,6 +22,7 @@
 #include "comm/nccl_communicator.hpp"
 #include "device/cpu_affinity.hpp"
 #include "device/device.hpp"
+#include "device/gpu_facts.hpp"
 
 namespace vixen {
 
@@ -97,7 +99,8 @@ MpiSession::MpiSession(int* argc, char*** argv, bool gpus) {
   VIXEN_MPI(MPI_Allreduce(MPI_IN_PLACE, &wish, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
   const auto slurm = slurm_limits();
   const int quota = cpu_quota(own_cgroups());
-  RankCpus own{rank_, grant.cpus, gpus ? gpu_numa_node(local_rank_) : -1, quota, slurm.task, wish != 0};
+  RankCpus own{rank_, grant.cpus, gpus ? gpu_numa_node(gpu_of_rank(local_rank_, gpu_count())) : -1,
+               quota, slurm.task, wish != 0};
   if (slurm.node > 0) own.node_limit = quota > 0 ? std::min(quota, slurm.node) : slurm.node;
   std::vector<RankCpus> ranks;
   for (const auto& numbers : gather_numbers(node, to_numbers(own))) ranks.push_back(from_numbers(numbers));
@@ -110,6 +113,22 @@ MpiSession::MpiSession(int* argc, char*** argv, bool gpus) {
                  cpu_list_text(allowed_cpus(0)));
 }
 
+namespace {
+
+// NCCL serves one rank a GPU; what it says of two is hard to read.
+void check_own_gpus(Communicator& host, int gpu) {
+  const auto all = host.all_gather_host(gpu_identity(gpu));
+  std::map<std::string, size_t> rank_of;
+  for (size_t rank = 0; rank < all.size(); ++rank)
+    if (const auto [other, first] = rank_of.emplace(all[rank], rank); !first && !all[rank].empty())
+      fail_user(
+          "device = cuda: ranks {} and {} have the same GPU; expected one a rank: start fewer ranks a node, or give "
+          "each its own (--gpus-per-task=1)",
+          other->second, rank);
+}
+
+}  // namespace
+
 MpiSession::~MpiSession() {
   // MPI_Finalize waits for all ranks: while an exception unwinds, the others are not on their way here.
   if (std::uncaught_exceptions() > 0 && world_size_ > 1) abort(1, "an exception left the program");
@@ -118,7 +137,10 @@ MpiSession::~MpiSession() {
 
 std::unique_ptr<Communicator> MpiSession::make_communicator(DeviceKind device, double deadline_seconds) {
   if (device == DeviceKind::kCpu) return make_mpi_communicator(deadline_seconds);
-  return make_nccl_communicator(make_mpi_communicator(deadline_seconds), local_rank_, deadline_seconds);
+  auto host = make_mpi_communicator(deadline_seconds);
+  const int gpu = gpu_of_rank(local_rank_, gpu_count());
+  check_own_gpus(*host, gpu);
+  return make_nccl_communicator(std::move(host), gpu, deadline_seconds);
 }
 
 void MpiSession::abort(int exit_code, const std::string& reason) {

@@ -19,5 +19,6 @@ int export_command(const Config& config, MpiSession& session);
 int plan_command(const Config& config, MpiSession& session);
 int inspect_command(const Config& config, const std::vector<std::string>& files, MpiSession& session);
 int bench_command(const Config& config, MpiSession& session);
+int doctor_command(const Config& config, MpiSession& session);
 
 }  // namespace vixen

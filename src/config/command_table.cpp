@@ -48,6 +48,10 @@ const std::vector<Command>& all_commands() {
        "time the parts: step, encode, search, collectives, data",
        "[--data.path DATA.h5 --model.path HF_FOLDER]",
        {}},
+      {"doctor",
+       "is this machine, or this allocation, sound? Exit code 1 when something is wrong",
+       "[--device cuda] [--doctor.dir RUNS_FOLDER] [--out FILE.json]",
+       {}},
   };
   return commands;
 }

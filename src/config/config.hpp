@@ -94,9 +94,9 @@ struct LossConfig {
   double margin_min = 0.1;
   double margin_max = 0.3;
   double temperature = 0.1;
-  int64_t soft_steps = 0;        // from soft to hard negatives over so many first steps; 0: hard from the start
-  int64_t soft_negatives = 100;  // at the first step
-  double soft_temperature = 0.5;
+  int64_t soft_steps = 0;      // from soft to hard negatives over so many first steps; 0: hard from the start
+  int64_t soft_negatives = 0;  // at the first step; 0: all label columns of the batch
+  double soft_temperature = 1;
   double regulariser_weight = 0.1;
   double regulariser_margin = 0.1;
   bool fixed_positive = false;
@@ -198,6 +198,10 @@ struct ExportConfig {
   int64_t max_shard_mb = 5000;              // merged weights in files of at most this many 1e6 bytes
 };
 
+struct DoctorConfig {
+  std::string dir;  // whose file system is tried; empty: the current folder
+};
+
 /// What `vixen plan` plans with where no data set is at hand.
 struct PlanConfig {
   PlannedDevice gpu = PlannedDevice::kH100;  // memory and rates of a device
@@ -260,6 +264,7 @@ struct Config {
   EmbedConfig embed;
   ExportConfig export_;  // section "export"
   PlanConfig plan;
+  DoctorConfig doctor;
   CommConfig comm;
   KernelsConfig kernels;
   CompatConfig compat;

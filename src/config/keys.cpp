@@ -62,10 +62,10 @@ std::vector<Key> make_keys() {
   const auto ours = KeySource::kOurs;
   // Who reads a key. What --data.path, --model.path... describe is read by all that open it; a group is named for what its commands do.
   using Names = std::vector<std::string>;
-  const Names kAll = {"train", "embed", "search", "evaluate", "predict", "mine", "export", "plan", "inspect", "bench"};
-  const Names kJobs = {"train", "embed", "search", "evaluate", "predict", "mine", "export", "plan", "bench"};  // start a job
-  const Names kDevices = {"train", "embed", "search", "evaluate", "predict", "mine", "bench"};  // compute with tensors
-  const Names kWriters = {"embed", "search", "evaluate", "predict", "mine", "export", "plan", "bench"};  // write --out
+  const Names kAll = {"train", "embed", "search", "evaluate", "predict", "mine", "export", "plan", "inspect", "bench", "doctor"};
+  const Names kJobs = {"train", "embed", "search", "evaluate", "predict", "mine", "export", "plan", "bench", "doctor"};  // start a job
+  const Names kDevices = {"train", "embed", "search", "evaluate", "predict", "mine", "bench", "doctor"};  // compute with tensors
+  const Names kWriters = {"embed", "search", "evaluate", "predict", "mine", "export", "plan", "bench", "doctor"};  // write --out
   const Names kRuns = {"train", "embed", "evaluate", "predict", "mine", "export"};  // make or use a run
   const Names kDataSets = {"train", "embed", "evaluate", "predict", "mine", "export", "plan", "bench"};  // open a data set
   const Names kModels = {"train", "embed", "evaluate", "predict", "mine", "plan", "bench"};  // make a model (export: the run's)
@@ -91,6 +91,7 @@ std::vector<Key> make_keys() {
   const Names kExport = {"export"};
   const Names kPlan = {"plan"};
   const Names kMine = {"mine"};
+  const Names kDoctor = {"doctor"};
   const Names kMiners = {"train", "mine"};  // mine negatives
   const Names kMinersPlanned = {"train", "mine", "plan", "bench"};  // or count the memory of it
   const Names kMinersSteps = {"train", "mine", "bench"};  // or take steps with them
@@ -100,7 +101,7 @@ std::vector<Key> make_keys() {
       {"threads", VIXEN_FIELD(threads), "threads a rank", ours, kThreads, kJobs, kNoFact,
        "CPU threads; 0: the CPUs of the rank's share of its node"},
       {"out", VIXEN_FIELD(out), "", ours, {}, kWriters, kNoFact,
-       "File that embed, search, predict, evaluate, mine, plan and bench write; folder (faiss: file) of export", PathRole::kOutput},
+       "File that embed, search, predict, evaluate, mine, plan, bench and doctor write; folder (faiss: file) of export", PathRole::kOutput},
 
       {"run.dir", VIXEN_FIELD(run.dir), "", ours, {}, kRuns, kNoFact,
        "Folder of a run: config, metrics, checkpoints, model", PathRole::kRun},
@@ -241,8 +242,8 @@ std::vector<Key> make_keys() {
       {"loss.soft_steps", VIXEN_FIELD(loss.soft_steps), "steps", ours, kAtLeast0, kPlanned, kDecisive,
        "Negatives go from soft to hard over so many first steps: their number from soft_negatives to negatives, the "
        "temperature from soft_temperature to temperature; 0: hard from the start"},
-      {"loss.soft_negatives", VIXEN_FIELD(loss.soft_negatives), "labels", ours, kAtLeast1, kPlanned, kDecisive,
-       "Negatives of a row at the first step (soft_steps)"},
+      {"loss.soft_negatives", VIXEN_FIELD(loss.soft_negatives), "labels", ours, kAtLeast0, kPlanned, kDecisive,
+       "Negatives of a row at the first step (soft_steps); 0: all labels of the batch"},
       {"loss.soft_temperature", VIXEN_FIELD(loss.soft_temperature), "cosine", ours, kPositive, kSteps, kDecisive,
        "Temperature of their weights at the first step (soft_steps)"},
       {"loss.regulariser_weight", VIXEN_FIELD(loss.regulariser_weight), "", paper, kAtLeast0, kSteps, kDecisive,
@@ -303,6 +304,9 @@ std::vector<Key> make_keys() {
       {"mining.draw", VIXEN_FIELD(mining.draw), "", ours, {}, kPlanned, kDecisive,
        "Which labels of a query's list join the batch: the hardest, any, or any by the softmax of their scores over "
        "loss.temperature"},
+
+      {"doctor.dir", VIXEN_FIELD(doctor.dir), "", ours, {}, kDoctor, kNoFact,
+       "Folder whose file system is tried: where runs are to be written; what is written there is removed again"},
 
       {"mine.k", VIXEN_FIELD(mine.k), "labels", ours, kAtLeast0, kMine, kNoFact,
        "Negatives written for each query, at most mining.depth; 0: all that are left of it"},

@@ -13,6 +13,7 @@
 #include "base/file.hpp"
 #include "device/cpu_affinity.hpp"
 #include "device/device_cuda.hpp"
+#include "device/gpu_facts.hpp"
 #include "device/tracked_memory.hpp"
 
 namespace vixen {
@@ -34,8 +35,9 @@ at::Device select_device(DeviceKind kind, int local_rank) {
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // costs a pass over every new tensor
   if (kind == DeviceKind::kCpu) return at::Device(at::kCPU);
-  detail::select_gpu(local_rank);
-  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
+  const int gpu = gpu_of_rank(local_rank, gpu_count());
+  detail::select_gpu(gpu);
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
 }
 
 void set_threads(int threads) {
@@ -53,6 +55,10 @@ MemoryUse memory_use(at::Device device) {
 
 int gpu_count() {
   return detail::count_gpus();
+}
+
+std::string gpu_identity(int index) {
+  return detail::gpu_uuid(index);
 }
 
 int gpu_numa_node(int index) {

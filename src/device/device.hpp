@@ -4,14 +4,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 #include "base/device_kind.hpp"
 
 namespace vixen {
 
 /// The device of this process, and the numerics that the project relies on: deterministic algorithms, on GPUs products
-/// without TF32 and without sums of reduced precision. kCuda picks GPU `local_rank` and makes it current. UserError
-/// when there is none, or the build has no CUDA.
+/// without TF32 and without sums of reduced precision. kCuda picks the rank's GPU (gpu_of_rank()) and makes it current.
+/// UserError when there is none, or the build has no CUDA.
 at::Device select_device(DeviceKind kind, int local_rank);
 
 /// Threads for this rank, for OpenMP and ATen, whatever OMP_NUM_THREADS says. threads: at least 1.
@@ -29,6 +30,8 @@ MemoryUse memory_use(at::Device device);
 
 /// Number of usable GPUs (0 in a CPU build).
 int gpu_count();
+/// What tells GPU `index` from all others, instances of one card too; empty when there is no such GPU.
+std::string gpu_identity(int index);
 /// The NUMA node that GPU `index` hangs on; -1 when there is no such GPU, only one node, or none is told.
 int gpu_numa_node(int index);
 

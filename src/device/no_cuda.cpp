@@ -1,13 +1,12 @@
 // A build without CUDA: there is no GPU.
 #include "base/check.hpp"
 #include "device/device_cuda.hpp"
+#include "device/gpu_facts.hpp"
 
 namespace vixen::detail {
 
-void select_gpu(int local_rank) {
-  fail_user(
-      "device = cuda: this build has no CUDA (rank {} of the node): build with -DVIXEN_CUDA=ON, or use --device cpu",
-      local_rank);
+void select_gpu(int /*index*/) {
+  fail_user("device = cuda: this build has no CUDA: build with -DVIXEN_CUDA=ON, or use --device cpu");
 }
 
 MemoryUse gpu_memory_use(int index) {
@@ -23,4 +22,24 @@ std::string gpu_bus_id(int /*index*/) {
   return {};
 }
 
+std::string gpu_uuid(int /*index*/) {
+  return {};
+}
+
 }  // namespace vixen::detail
+
+namespace vixen {
+
+std::vector<GpuFacts> gpu_facts(int /*own*/) {
+  return {};
+}
+
+bool has_cuda_build() {
+  return false;
+}
+
+CudaVersions cuda_versions() {
+  return {};
+}
+
+}  // namespace vixen

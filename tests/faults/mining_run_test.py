@@ -20,7 +20,8 @@ MINING = {
     "mining.draw": "uniform",
     "mining.relative_margin": 0.99,
 }
-AT_ONCE, OVERLAPPED = {}, {"mining.overlap": 4}
+AT_ONCE: dict[str, int] = {}
+OVERLAPPED = {"mining.overlap": 4}
 
 
 class Run(TinyRun):

@@ -179,6 +179,7 @@ TEST(Keys, WhatEachCommandReads) {
       sections["bench"],
       "- run:1 data:5 model lora template train:19 loss prototype cluster:1 mining:6 search:12 evaluate:1 comm kernels "
       "compat");
+  EXPECT_EQ(sections["doctor"], "- run:1 doctor comm");
 }
 
 TEST(Keys, CopiedValuesAreTheSameAndNoOtherKeyIs) {
@@ -420,8 +421,8 @@ TEST(CommandLine, AnOptionThatTheCommandDoesNotReadNamesThoseThatDo) {
   EXPECT_EQ(mistake({"train", "--search.k=3"}),
             "command line: --search.k: vixen train does not read it, search and bench do");
   EXPECT_EQ(mistake({"export", "--device", "cuda"}),
-            "command line: --device: vixen export does not read it, train, embed, search, evaluate, predict, mine and "
-            "bench do");
+            "command line: --device: vixen export does not read it, train, embed, search, evaluate, predict, mine, "
+            "bench and doctor do");
   EXPECT_EQ(mistake({"evaluate", "--text"}),
             "command line: --predict.text: vixen evaluate does not read it, predict does");
   for (const auto& command : all_commands())
@@ -480,11 +481,11 @@ TEST(CommandLine, MistakesNameTheNearestName) {
   EXPECT_EQ(
       mistake({"tarin"}),
       "unknown command tarin (did you mean train?): expected one of train, embed, search, evaluate, predict, mine, "
-      "export, plan, inspect, bench");
+      "export, plan, inspect, bench, doctor");
   EXPECT_EQ(
-      mistake({"doctor"}),
-      "unknown command doctor: expected one of train, embed, search, evaluate, predict, mine, export, plan, inspect, "
-      "bench");
+      mistake({"serve"}),
+      "unknown command serve: expected one of train, embed, search, evaluate, predict, mine, export, plan, inspect, "
+      "bench, doctor");
   EXPECT_EQ(mistake({"bench", "--train.batchsize", "3"}),
             "command line: unknown key --train.batchsize (did you mean --train.batch_size?)");
   EXPECT_EQ(mistake({"bench", "--batch_size=3"}),
@@ -593,7 +594,7 @@ TEST(Help, OfACommandDocumentsTheKeysItReadsAndNoOthers) {
     }
   }
   EXPECT_NE(help_text("").find("embed"), std::string::npos);
-  EXPECT_EQ(help_text("").find("doctor"), std::string::npos) << "not built";
+  EXPECT_EQ(help_text("").find("serve"), std::string::npos) << "not built";
 }
 
 }  // namespace

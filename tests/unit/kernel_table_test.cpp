@@ -8,6 +8,9 @@
 #include "config/keys.hpp"
 #include "fixtures/kernel_comparisons.hpp"
 #include "kernels/cuda_kernels.hpp"
+#include "kernels/head_norm.hpp"
+#include "kernels/norm.hpp"
+#include "kernels/rms_norm.hpp"
 
 namespace vixen {
 namespace {

@@ -8,44 +8,19 @@
 #include <string>
 #include <vector>
 
-#include "kernels/choice.hpp"
+#include "doctor/kernel_comparisons.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
-#include "kernels/dropout.hpp"
 
 namespace vixen::test {
 
-struct Packed {
-  at::Tensor cu_seqlens, sequence_keys;
-  TokenKeys keys;
-  int64_t positions = 0, max_seqlen = 0;
-};
+using Packed = PackedLengths;
 
 inline Packed pack(const std::vector<int64_t>& lengths) {
-  Packed p;
-  std::vector<int32_t> offsets{0};
-  std::vector<int64_t> keys;
-  for (const int64_t length : lengths) {
-    offsets.push_back(offsets.back() + static_cast<int32_t>(length));
-    keys.push_back(static_cast<int64_t>(keys.size()) * 7919 + (int64_t{1} << 33));
-    p.max_seqlen = std::max(p.max_seqlen, length);
-  }
-  p.cu_seqlens = at::tensor(offsets, at::kInt);
-  p.sequence_keys = at::tensor(keys, at::kLong);
-  p.keys = make_token_keys(p.cu_seqlens, p.sequence_keys);
-  p.positions = offsets.back();
-  return p;
-}
-
-/// Lengths 1 .. longest, each once, in a mixed order.
-inline std::vector<int64_t> mixed_lengths(int64_t longest) {
-  std::vector<int64_t> lengths;
-  for (int64_t i = 0; i < longest; ++i) lengths.push_back((i * 17) % longest + 1);
-  return lengths;
+  return pack_lengths(lengths);
 }
 
 inline at::Tensor random(at::IntArrayRef shape, uint64_t seed, at::ScalarType dtype = at::kFloat) {
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  return at::randn(shape, generator).to(dtype);
+  return seeded_normal(shape, seed, dtype);
 }
 
 /// Runs body(isa) under each instruction set of this machine, and puts the best one back.
@@ -62,18 +37,13 @@ void for_each_isa(Body body) {
   EXPECT_GE(tried, 1);
 }
 
-/// Largest |got - want| as a share of the largest |want|.
 inline double difference(const at::Tensor& got, const at::Tensor& want) {
   EXPECT_EQ(got.sizes(), want.sizes());
-  if (want.numel() == 0) return 0;
-  const at::Tensor g = got.to(at::kDouble), w = want.to(at::kDouble);
-  EXPECT_TRUE(g.isfinite().all().item<bool>());
-  return ((g - w).abs().max() / w.abs().max().clamp_min(1e-30)).item<double>();
+  return kernel_difference(got, want);
 }
 
-/// What rounding explains: float32 sums of some hundred terms, or one rounding to bfloat16 (2^-8) of the largest value.
 inline double tolerance(at::ScalarType dtype) {
-  return dtype == at::kFloat ? 3e-6 : 8e-3;
+  return kernel_tolerance(dtype);
 }
 
 /// body() at one thread and at two: tensors it returns must agree in every bit.
