@@ -7,11 +7,12 @@
 
 namespace vixen {
 
-/// The settings of step `step` (from 0): before loss.soft_steps, the number of negatives and the temperature are
-/// between their soft values, at step 0, and those of all later steps, evenly in the logarithm.
-LossConfig loss_at(const LossConfig& config, int64_t step);
+/// The settings of step `step` (from 0) of batches with so many label columns: before loss.soft_steps, the number of
+/// negatives and the temperature are between their soft values, at step 0, and those of all later steps, evenly in the
+/// logarithm.
+LossConfig loss_at(const LossConfig& config, int64_t step, int64_t columns);
 
 /// The settings of the steps that take most: for memory plans.
-LossConfig widest_loss(const LossConfig& config);
+LossConfig widest_loss(const LossConfig& config, int64_t columns);
 
 }  // namespace vixen

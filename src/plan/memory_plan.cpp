@@ -184,7 +184,7 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
       bytes.transient_backward;
   const int64_t held = cached ? 0 : kept;  // while the loss is computed
   const auto prototype = prototype_bytes(shape, m);
-  const auto objective = make_objective(train.method, widest_loss(shape.config.loss));
+  const auto objective = make_objective(train.method, widest_loss(shape.config.loss, shape.columns));
   const bool sharded = objective_way(shape.config, *objective, shape.columns) == ObjectiveWay::kSharded;
   const MemoryPart scores =
       sharded ? MemoryPart{"objective (blocks of this rank's rows)",

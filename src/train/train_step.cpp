@@ -127,7 +127,8 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
 std::unique_ptr<Objective> TrainStep::objective_of(uint64_t step) const {
   const auto& config = parts_.config;
   const auto at = static_cast<int64_t>(step);
-  return at < config.loss.soft_steps ? make_objective(config.train.method, loss_at(config.loss, at)) : nullptr;
+  return at < config.loss.soft_steps ? make_objective(config.train.method, loss_at(config.loss, at, parts_.columns))
+                                     : nullptr;
 }
 
 Normalized TrainStep::prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,
