@@ -7,6 +7,8 @@ namespace vixen {
 const CudaTable& cuda_kernels() {
   static constexpr CudaTable kTable{
       .dropout = cuda::dropout,
+      .swiglu = cuda::swiglu,
+      .swiglu_backward = cuda::swiglu_backward,
   };
   return kTable;
 }
