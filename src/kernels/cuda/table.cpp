@@ -6,6 +6,9 @@ namespace vixen {
 
 const CudaTable& cuda_kernels() {
   static constexpr CudaTable kTable{
+      .rms_forward = cuda::rms_forward,
+      .rms_again = cuda::rms_again,
+      .rms_backward = cuda::rms_backward,
       .dropout = cuda::dropout,
       .swiglu = cuda::swiglu,
       .swiglu_backward = cuda::swiglu_backward,
