@@ -10,6 +10,7 @@ const CudaTable& cuda_kernels() {
       .rms_again = cuda::rms_again,
       .rms_backward = cuda::rms_backward,
       .dropout = cuda::dropout,
+      .rope = cuda::rope,
       .swiglu = cuda::swiglu,
       .swiglu_backward = cuda::swiglu_backward,
   };
