@@ -9,6 +9,8 @@ const CudaTable& cuda_kernels() {
       .rms_forward = cuda::rms_forward,
       .rms_again = cuda::rms_again,
       .rms_backward = cuda::rms_backward,
+      .head_norm = cuda::head_norm,
+      .head_norm_backward = cuda::head_norm_backward,
       .dropout = cuda::dropout,
       .rope = cuda::rope,
       .swiglu = cuda::swiglu,
