@@ -15,6 +15,9 @@ const CudaTable& cuda_kernels() {
       .rope = cuda::rope,
       .swiglu = cuda::swiglu,
       .swiglu_backward = cuda::swiglu_backward,
+      .gelu = cuda::gelu,
+      .gelu_backward = cuda::gelu_backward,
+      .column_sums = cuda::column_sums,
   };
   return kTable;
 }
