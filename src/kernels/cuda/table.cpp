@@ -6,6 +6,8 @@ namespace vixen {
 
 const CudaTable& cuda_kernels() {
   static constexpr CudaTable kTable{
+      .norm_forward = cuda::norm_forward,
+      .norm_backward = cuda::norm_backward,
       .rms_forward = cuda::rms_forward,
       .rms_again = cuda::rms_again,
       .rms_backward = cuda::rms_backward,
