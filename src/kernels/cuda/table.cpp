@@ -20,6 +20,8 @@ const CudaTable& cuda_kernels() {
       .gelu = cuda::gelu,
       .gelu_backward = cuda::gelu_backward,
       .column_sums = cuda::column_sums,
+      .mean_pool = cuda::mean_pool,
+      .mean_pool_backward = cuda::mean_pool_backward,
   };
   return kTable;
 }
