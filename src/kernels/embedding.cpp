@@ -49,7 +49,8 @@ void add_rows(const FusedKernel<SegmentSumsArgs>& kernel, const at::Tensor& grad
   }
   segments.push_back(static_cast<int64_t>(order.size()));
   const auto there = [&](std::vector<int64_t>& numbers) {
-    return at::from_blob(numbers.data(), {static_cast<int64_t>(numbers.size())}, at::kLong).to(grad.device());
+    return at::from_blob(numbers.data(), {static_cast<int64_t>(numbers.size())}, at::kLong)
+        .to(grad.device(), at::kLong, /*non_blocking=*/false, /*copy=*/true);  // a tensor's memory, on a CPU too
   };
   const at::Tensor order_there = there(order), segments_there = there(segments), rows_there = there(rows);
   const SegmentSumsArgs args{.storage = storage_of(grad.scalar_type()),

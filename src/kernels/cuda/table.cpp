@@ -20,6 +20,9 @@ const CudaTable& cuda_kernels() {
       .gelu = cuda::gelu,
       .gelu_backward = cuda::gelu_backward,
       .column_sums = cuda::column_sums,
+      .embed_positions = cuda::embed_positions,
+      .embed_tokens = cuda::embed_tokens,
+      .segment_sums = cuda::segment_sums,
       .mean_pool = cuda::mean_pool,
       .mean_pool_backward = cuda::mean_pool_backward,
   };
