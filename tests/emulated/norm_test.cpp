@@ -24,18 +24,18 @@ int64_t threads_of(at::ScalarType dtype, int64_t width) {
   return std::min<int64_t>(256, (width / lanes_of(dtype, width) + 31) / 32 * 32);
 }
 
-class EmulatedNorm : public testing::Test {
- protected:
-  // 36 rows: two chunks.
-  test::Packed packed = test::pack(test::mixed_lengths(8));
-  int64_t rows = packed.positions;
-};
+/// 36 rows, which are two chunks, or 6 wide ones.
+test::Packed batch_for(int64_t width) {
+  return test::pack(test::mixed_lengths(width < 1000 ? 8 : 3));
+}
 
-TEST_F(EmulatedNorm, ForwardMeetsTheReference) {
+TEST(EmulatedNorm, ForwardMeetsTheReference) {
   for (const auto dtype : test::kStorages)
     for (const int64_t width : kWidths)
       for (const auto& [dropout, row_bytes] : kDrops) {
         SCOPED_TRACE(testing::Message() << width << " columns, dropout " << dropout.p);
+        const test::Packed packed = batch_for(width);
+        const int64_t rows = packed.positions;
         const at::Tensor x = random({rows, width}, 1, dtype), residual = random({rows, width}, 2, dtype);
         const at::Tensor weight = random({width}, 3), bias = random({width}, 4);
         const int64_t bytes = element_bytes(dtype) * rows * width;
@@ -62,12 +62,14 @@ TEST_F(EmulatedNorm, ForwardMeetsTheReference) {
       }
 }
 
-TEST_F(EmulatedNorm, BackwardMeetsTheReference) {
+TEST(EmulatedNorm, BackwardMeetsTheReference) {
   for (const auto dtype : test::kStorages)
     for (const int64_t width : kWidths)
       for (const auto& [dropout, row_bytes] : kDrops) {
         if (width == 1) continue;  // its own mean: the gradient is nothing but rounding
         SCOPED_TRACE(testing::Message() << width << " columns, dropout " << dropout.p);
+        const test::Packed packed = batch_for(width);
+        const int64_t rows = packed.positions;
         const at::Tensor grad = random({rows, width}, 5, dtype), x = random({rows, width}, 1, dtype);
         const at::Tensor weight = random({width}, 3), bias = random({width}, 4);
         const int64_t bytes = element_bytes(dtype) * rows * width;
@@ -96,11 +98,13 @@ TEST_F(EmulatedNorm, BackwardMeetsTheReference) {
 }
 
 // The masks of all forms are one: of dropout alone, and of the one in the norm.
-TEST_F(EmulatedNorm, MasksAreTheReferences) {
+TEST(EmulatedNorm, MasksAreTheReferences) {
   const Dropout dropout = kDrops[1].dropout;
   for (const auto dtype : test::kStorages)
     for (const int64_t width : kWidths) {
       SCOPED_TRACE(testing::Message() << width << " columns");
+      const test::Packed packed = batch_for(width);
+      const int64_t rows = packed.positions;
       const at::Tensor ones = at::ones({rows, width}, dtype), want = dropout_mask(packed.keys, width, dropout);
       const Counts counted = expect_meets_reference("dropout", KernelFamily::kDropout, dtype, [&] {
         return Results{vixen::apply_dropout(random({rows, width}, 1, dtype), packed.keys, dropout)};
