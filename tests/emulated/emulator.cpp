@@ -3,6 +3,8 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -22,6 +24,7 @@ namespace vixen::emulated {
 namespace {
 
 constexpr size_t kStackBytes = 256 << 10;
+constexpr int kMostThreads = 1024;
 constexpr size_t kCanaryBytes = 64;
 constexpr unsigned char kCanary = 0xa5;
 
@@ -43,6 +46,7 @@ struct Fiber {
   void* sanitizer_stack = nullptr;
   Index index;
   State state = State::kDone;
+  int rank = 0;  // in the order of the launch
   Site site;
   uint32_t mask = 0;
   // Of an exchange: what this lane brings, whose word it asks for, and what it gets, which the last lane to come hands
@@ -71,6 +75,8 @@ struct Machine {
   std::vector<SharedArray> shared;
   size_t dynamic_bytes = 0;
   Order order = Order::kForward;
+  std::vector<int> by_rank;
+  std::array<uint64_t, kMostThreads / 64> ready = {};  // by rank
   Counts counts;
 };
 Machine machine;
@@ -107,6 +113,19 @@ void resume(int thread) {
   before_switch(&machine.scheduler_sanitizer_stack, fiber.stack.get(), kStackBytes);
   swapcontext(&machine.scheduler, &fiber.context);
   after_switch(machine.scheduler_sanitizer_stack, nullptr, nullptr);
+}
+
+void make_ready(int thread) {
+  Fiber& fiber = fiber_of(thread);
+  fiber.state = State::kReady;
+  // Who releases the others is not waiting: it goes on by itself.
+  if (thread != machine.current) machine.ready[static_cast<size_t>(fiber.rank / 64)] |= uint64_t{1} << fiber.rank % 64;
+}
+int first_ready() {
+  for (size_t word = 0; word < machine.ready.size(); ++word)
+    if (machine.ready[word] != 0)
+      return machine.by_rank[word * 64 + static_cast<size_t>(std::countr_zero(machine.ready[word]))];
+  return -1;
 }
 
 std::string name_of(int thread) {
@@ -205,24 +224,27 @@ std::string why_waiting(int thread) {
 }
 
 void run_block(uint64_t seed) {
-  for (int i = 0; i < machine.threads; ++i) {
-    Fiber& fiber = fiber_of(i);
-    fiber.state = State::kReady;
-    fiber.index = {static_cast<unsigned>(i), 0, 0};
-  }
   const std::vector<int64_t> order = in_order(machine.threads, seed);
+  machine.by_rank.assign(order.begin(), order.end());
+  for (int rank = 0; rank < machine.threads; ++rank) {
+    const int thread = machine.by_rank[static_cast<size_t>(rank)];
+    Fiber& fiber = fiber_of(thread);
+    fiber.rank = rank;
+    fiber.index = {static_cast<unsigned>(thread), 0, 0};
+    make_ready(thread);
+  }
   for (;;) {
-    bool ran = false;
-    for (const int64_t i : order) {
-      if (fiber_of(static_cast<int>(i)).state != State::kReady) continue;
-      ran = true;
-      resume(static_cast<int>(i));
+    // Always the first in the order that can go on: it runs ahead of the others as far as barriers let it, which is
+    // what a missing one must not survive.
+    if (const int thread = first_ready(); thread >= 0) {
+      machine.ready[static_cast<size_t>(fiber_of(thread).rank / 64)] &= ~(uint64_t{1} << fiber_of(thread).rank % 64);
+      resume(thread);
       if (!machine.fault) continue;
       // The other fibers are in the middle of something: they are made anew for the next launch.
       machine.shared.clear();
+      machine.ready = {};
       std::rethrow_exception(std::exchange(machine.fault, nullptr));
     }
-    if (ran) continue;
     for (int i = 0; i < machine.threads; ++i) {
       if (fiber_of(i).state == State::kDone) continue;
       machine.shared.clear();
@@ -267,7 +289,7 @@ const Counts& counts() {
 }
 
 void run(int64_t blocks, int threads, size_t shared_bytes, const std::function<void()>& body) {
-  if (threads < 1 || threads > 1024) fail(std::to_string(threads) + " threads in a block");
+  if (threads < 1 || threads > kMostThreads) fail(std::to_string(threads) + " threads in a block");
   machine.threads = threads;
   machine.body = &body;
   machine.dynamic_bytes = shared_bytes;
@@ -278,6 +300,7 @@ void run(int64_t blocks, int threads, size_t shared_bytes, const std::function<v
   make_fibers(threads);
   uint64_t seed = 0;
   for (const int64_t block : in_order(blocks, 1)) {
+    machine.current = -1;
     machine.block = {static_cast<unsigned>(block), 0, 0};
     run_block(++seed);
   }
@@ -316,7 +339,7 @@ void block_barrier(const char* file, int line) {
     self().site = site;
     return give_way();
   }
-  for (int i = 0; i < machine.threads; ++i) fiber_of(i).state = State::kReady;
+  for (int i = 0; i < machine.threads; ++i) make_ready(i);
 }
 
 namespace {
@@ -336,7 +359,7 @@ void meet(uint32_t mask, const Site& site, HandOut hand_out) {
     return give_way();
   }
   hand_out();
-  for_lanes(mask, [&](int i) { fiber_of(i).state = State::kReady; });
+  for_lanes(mask, [](int i) { make_ready(i); });
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // Runs blocks of a CUDA kernel on one host thread, a fiber a thread of the block, and says where the kernel breaks the
 // rules that a GPU does not check: barriers, masks of warps, memory.
-//   A fiber runs until it waits; which one goes next, and which block, is the order that the test chooses. A kernel
-//   whose results depend on it has a race. What this cannot show: the memory model, tensor cores, speed.
+//   A fiber runs until it waits; then the first that can, in the order that the test chooses, so that some threads are
+//   as far ahead of the others as barriers let them. A kernel whose results depend on the order has a race. What this
+//   cannot show: the memory model, tensor cores, speed.
 #pragma once
 
 #include <cstddef>

@@ -86,6 +86,28 @@ TEST(Emulator, ABarrierMissingBehindAReadShows) {
   EXPECT_TRUE(wrong[0] != wrong[1] || wrong[0] != wrong[2] || wrong[0] != right[0]);
 }
 
+// As block_sums without its second barrier: a warp that is ahead by a whole sum overwrites what others still read.
+void sums_ahead(float* out, bool with_barrier) {
+  VIXEN_SHARED(float, numbers, 2);
+  for (int turn = 0; turn < 3; ++turn) {
+    const float sum = sum_of_lanes(static_cast<float>(turn + 1), 32);
+    if (threadIdx.x % 32 == 0) numbers[threadIdx.x / 32] = sum;
+    __syncthreads();
+    global_store(out + turn * 64 + threadIdx.x, numbers[0] + numbers[1]);
+    if (with_barrier) __syncthreads();
+  }
+}
+
+TEST(Emulator, AWarpThatRunsAheadShows) {
+  const auto right = in_orders(192, [](float* out) { launch(sums_ahead, 1, 64, 0, nullptr, out, true); });
+  EXPECT_EQ(right[0], right[1]);
+  EXPECT_EQ(right[0], right[2]);
+  EXPECT_EQ(right[0][191], 192);
+  const auto wrong = in_orders(192, [](float* out) { launch(sums_ahead, 1, 64, 0, nullptr, out, false); });
+  EXPECT_NE(wrong[0], right[0]);
+  EXPECT_NE(wrong[0], wrong[1]);
+}
+
 void sums_of_lanes(float* out, float* block) {
   const float value = static_cast<float>(1u << (threadIdx.x % 20));
   global_store(out + threadIdx.x, sum_of_lanes(value, 8));
