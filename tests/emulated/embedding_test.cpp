@@ -2,6 +2,7 @@
 #include "kernels/embedding.hpp"
 
 #include "emulated/comparison.hpp"
+#include "kernels/segments.hpp"
 
 namespace vixen::emulated {
 namespace {
@@ -80,6 +81,40 @@ TEST_F(EmulatedEmbedding, GradientsMeetTheReference) {
             embed_positions_backward(grad, tokens, places, pictures_at, grad_word, grad_place, grad_type);
         return Results{pictures, grad_word, grad_place, grad_type};
       });
+    }
+}
+
+// What a GPU goes over, one segment a row of the table, most of them empty: the same sums to the bit.
+TEST_F(EmulatedEmbedding, SegmentsOfAllRowsGiveTheSameSums) {
+  constexpr int64_t kTable = 50;
+  const at::Tensor pictures = at::full({kRows}, -1, at::kLong).index_fill_(0, pictures_at, 1);
+  for (const auto dtype : test::kStorages)
+    for (const int64_t width : kWidths) {
+      SCOPED_TRACE(testing::Message() << width << " columns");
+      const at::Tensor grad = random({kRows, width}, 4, dtype), start = random({kTable, width}, 5);
+      const auto sums = [&](const Segments& of) {
+        at::Tensor target = start.clone();
+        const SegmentSumsArgs args{.storage = dtype == at::kFloat ? Storage::kFloat32 : Storage::kBfloat16,
+                                   .width = width,
+                                   .x = grad.const_data_ptr(),
+                                   .order = of.order.const_data_ptr<int64_t>(),
+                                   .segments = of.segments.const_data_ptr<int64_t>(),
+                                   .target_rows = of.target_rows.const_data_ptr<int64_t>(),
+                                   .target = target.data_ptr<float>()};
+        EXPECT_EQ(emulated_cuda_kernels().segment_sums(args, of.target_rows.numel(), nullptr), 0);
+        return target;
+      };
+      const Segments few = segments_on_host(tokens, pictures, kTable);
+      const at::Tensor want = sums(few);
+      EXPECT_FALSE(same_bits(want, start));
+      const Segments all = segments_on_device(tokens, pictures, kTable);
+      Counts counted;
+      EXPECT_TRUE(same_bits(in_all_orders([&] { return Results{sums(all)}; }, &counted)[0], want));
+      const int64_t rows = kRows - 4, full = few.target_rows.numel();
+      EXPECT_EQ(counted.loaded_bytes,
+                element_bytes(dtype) * rows * width + 4 * full * width +
+                    (8 * rows + 24 * full + 16 * (kTable - full)) * (width / lanes_of(dtype, width)));
+      EXPECT_EQ(counted.stored_bytes, 4 * full * width);
     }
 }
 

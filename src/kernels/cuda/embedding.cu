@@ -4,7 +4,8 @@
 //   embed_positions   bytes T D (8 + s), 4 T D more with types, + 16 V of ids, 8 V more with pictures     FLOPs 2 T D
 //   embed_tokens      bytes T D (w + s), + 8 V of ids, 8 V more with pictures, whose rows have 4 bytes a number
 //                     and need no token                                                                  no FLOPs
-//   segment_sums      R rows in S segments: bytes s R D + 8 S D + (8 R + 24 S) D / N                      FLOPs R D
+//   segment_sums      R rows in S segments and E empty ones: bytes s R D + 8 S D + (8 R + 24 S + 16 E) D / N
+//                                                                                                     FLOPs R D
 #include "kernels/cuda/launchers.hpp"
 #include "kernels/cuda/vectors.cuh"
 
@@ -55,9 +56,10 @@ __global__ void segments_kernel(SegmentSumsArgs a, int64_t segments) {
   if (index >= segments * vectors) return;
   const auto [segment, vector] = place_of(index, vectors);
   const int64_t begin = global_load(a.segments + segment), end = global_load(a.segments + segment + 1);
+  if (begin == end) return;  // most rows of a table are in no batch
   float* const target = a.target + global_load(a.target_rows + segment) * a.width + vector * N;
   Floats<N> sum = load<N>(target);
-#pragma unroll 4
+#pragma unroll 8
   for (int64_t i = begin; i < end; ++i)
     add(sum, load<N>(static_cast<const T*>(a.x) + global_load(a.order + i) * a.width + vector * N));
   store(target, sum);
