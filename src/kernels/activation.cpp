@@ -55,12 +55,12 @@ void accumulate_bias_gradient(const at::Tensor& grad, at::Tensor grad_bias) {
                                    /*fits=*/grad_bias.scalar_type() == at::kFloat && grad_bias.is_contiguous());
   if (!kernel) return reference::accumulate_bias_gradient(grad, grad_bias);
   const at::Tensor input = grad.contiguous();
-  const int64_t rows = grad.size(0), width = grad.size(1), chunks = chunk_count(rows);
+  const int64_t rows = grad.size(0), width = grad.size(1), chunks = chunk_count(rows, grad.device());
   const at::Tensor partials = at::empty({chunks, width}, grad_bias.options());
   const ColumnSumsArgs args{.storage = storage_of(grad.scalar_type()),
                             .width = width,
                             .rows = rows,
-                            .rows_per_chunk = rows_per_chunk(rows),
+                            .rows_per_chunk = rows_per_chunk(rows, grad.device()),
                             .x = input.const_data_ptr(),
                             .partials = partials.data_ptr<float>()};
   kernel.run(args, chunks, 1);

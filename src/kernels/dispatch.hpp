@@ -111,13 +111,15 @@ inline void check_ids(const at::Tensor& ids, int64_t rows, const char* what) {
     VIXEN_CHECK(id[t] >= 0 && id[t] < rows, "{} {} of {} in row {}", what, id[t], rows, t);
 }
 
-/// Rows that one chunk of a reduction over `rows` holds: a function of rows alone, so that the sums do not depend on
-/// the number of threads. At most 64 chunks.
-inline int64_t rows_per_chunk(int64_t rows) {
-  return std::max<int64_t>(32, (rows + 63) / 64);
+/// Rows that one chunk of a reduction over `rows` holds: a function of rows and the kind of device, so that the sums do
+/// not depend on the number of threads. At most 64 chunks on a CPU; 512 on a GPU, where a chunk is a block and all
+/// multiprocessors want some.
+inline int64_t rows_per_chunk(int64_t rows, at::Device device = at::kCPU) {
+  const int64_t least = device.is_cpu() ? 32 : 8, most_chunks = device.is_cpu() ? 64 : 512;
+  return std::max(least, (rows + most_chunks - 1) / most_chunks);
 }
-inline int64_t chunk_count(int64_t rows) {
-  return (rows + rows_per_chunk(rows) - 1) / rows_per_chunk(rows);
+inline int64_t chunk_count(int64_t rows, at::Device device = at::kCPU) {
+  return (rows + rows_per_chunk(rows, device) - 1) / rows_per_chunk(rows, device);
 }
 
 /// Adds the chunks' sums [chunks, targets * D] to the float32 targets [D] in turn, chunk after chunk on a CPU, in

@@ -4,6 +4,7 @@
 #include "kernels/activation.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
+#include "kernels/segments.hpp"
 
 namespace vixen {
 namespace {
@@ -31,35 +32,16 @@ void add_rows(const FusedKernel<SegmentSumsArgs>& kernel, const at::Tensor& grad
               const at::Tensor& pictures, at::Tensor& target) {
   VIXEN_CHECK(target.scalar_type() == at::kFloat && target.is_contiguous(),
               "gradients of embeddings are contiguous float32");
-  const at::Tensor host_ids = ids.cpu(), host_pictures = pictures.defined() ? pictures.cpu() : pictures;
-  const int64_t *id = data_of(host_ids), *picture = data_of(host_pictures);
-  std::vector<int64_t> order;
-  order.reserve(ids.numel());
-  for (int64_t t = 0; t < ids.numel(); ++t) {
-    if (picture && picture[t] >= 0) continue;
-    VIXEN_CHECK(id[t] >= 0 && id[t] < target.size(0), "row {} of {} at position {}", id[t], target.size(0), t);
-    order.push_back(t);
-  }
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return id[a] < id[b]; });
-  std::vector<int64_t> segments, rows;
-  for (size_t i = 0; i < order.size(); ++i) {
-    if (i > 0 && id[order[i]] == rows.back()) continue;
-    segments.push_back(static_cast<int64_t>(i));
-    rows.push_back(id[order[i]]);
-  }
-  segments.push_back(static_cast<int64_t>(order.size()));
-  const auto there = [&](std::vector<int64_t>& numbers) {
-    return at::from_blob(numbers.data(), {static_cast<int64_t>(numbers.size())}, at::kLong).to(grad.device());
-  };
-  const at::Tensor order_there = there(order), segments_there = there(segments), rows_there = there(rows);
+  const Segments of = grad.is_cpu() ? segments_on_host(ids, pictures, target.size(0))
+                                    : segments_on_device(ids, pictures, target.size(0));
   const SegmentSumsArgs args{.storage = storage_of(grad.scalar_type()),
                              .width = grad.size(1),
                              .x = grad.const_data_ptr(),
-                             .order = order_there.const_data_ptr<int64_t>(),
-                             .segments = segments_there.const_data_ptr<int64_t>(),
-                             .target_rows = rows_there.const_data_ptr<int64_t>(),
+                             .order = of.order.const_data_ptr<int64_t>(),
+                             .segments = of.segments.const_data_ptr<int64_t>(),
+                             .target_rows = of.target_rows.const_data_ptr<int64_t>(),
                              .target = target.mutable_data_ptr<float>()};
-  kernel.run(args, rows_there.numel(), 1);
+  kernel.run(args, of.target_rows.numel(), 1);
 }
 
 /// Text positions' ids must be rows of the table; looked at on a CPU only, as in check_ids.

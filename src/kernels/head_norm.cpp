@@ -61,13 +61,13 @@ at::Tensor head_norm_backward(const at::Tensor& grad, const at::Tensor& qkv, con
   if (!kernel)
     return reference::head_norm_backward(grad, qkv, rstd, q_weight, k_weight, shape, grad_q_weight, grad_k_weight);
   const at::Tensor input = qkv.contiguous(), grads = grad.contiguous(), statistics = rstd.contiguous();
-  const int64_t rows = qkv.size(0), d = shape.head_dim(qkv.size(1)), chunks = chunk_count(rows);
+  const int64_t rows = qkv.size(0), d = shape.head_dim(qkv.size(1)), chunks = chunk_count(rows, qkv.device());
   at::Tensor result = at::empty_like(input), partials;
   if (grad_q_weight.defined() || grad_k_weight.defined())
     partials = at::empty({chunks, 2, d}, qkv.options().dtype(at::kFloat));
   HeadNormArgs args = arguments(input, statistics, q_weight, k_weight, shape, result);
   args.rows = rows;
-  args.rows_per_chunk = rows_per_chunk(rows);
+  args.rows_per_chunk = rows_per_chunk(rows, qkv.device());
   args.grad = grads.const_data_ptr();
   args.partials = partials.defined() ? partials.data_ptr<float>() : nullptr;
   kernel.run(args, chunks, 1);

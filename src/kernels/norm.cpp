@@ -48,7 +48,7 @@ NormGradient fused_backward(const FusedKernel<NormBackwardArgs>& kernel, const a
   const at::Tensor grad = grad_y.contiguous(), sum = forward.sum.contiguous();
   VIXEN_CHECK(grad.sizes() == sum.sizes() && grad.scalar_type() == sum.scalar_type(),
               "the gradient differs from the normalised sum in shape or dtype");
-  const int64_t rows = grad.size(0), width = grad.size(1), chunks = chunk_count(rows);
+  const int64_t rows = grad.size(0), width = grad.size(1), chunks = chunk_count(rows, grad.device());
   NormGradient result;
   result.residual = at::empty_like(grad);
   result.x = dropout.active() && !dropout_after ? at::empty_like(grad) : result.residual;
@@ -56,7 +56,7 @@ NormGradient fused_backward(const FusedKernel<NormBackwardArgs>& kernel, const a
   const NormBackwardArgs args{.storage = storage_of(grad.scalar_type()),
                               .width = width,
                               .rows = rows,
-                              .rows_per_chunk = rows_per_chunk(rows),
+                              .rows_per_chunk = rows_per_chunk(rows, grad.device()),
                               .grad_y = grad.const_data_ptr(),
                               .sum = sum.const_data_ptr(),
                               .stats = forward.stats.const_data_ptr<float>(),

@@ -72,13 +72,13 @@ at::Tensor add_rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& gra
   if (!kernel) return reference::add_rms_norm_backward(grad_y, grad_sum, sum, rstd, weight, grad_weight);
   const at::Tensor grad = grad_y.contiguous(), input = sum.contiguous(), statistics = rstd.contiguous();
   const at::Tensor along = contiguous_or_none(grad_sum);
-  const int64_t rows = sum.size(0), width = sum.size(1), chunks = chunk_count(rows);
+  const int64_t rows = sum.size(0), width = sum.size(1), chunks = chunk_count(rows, sum.device());
   at::Tensor result = at::empty_like(input), partials;
   if (grad_weight.defined()) partials = at::empty({chunks, width}, grad.options().dtype(at::kFloat));
   const RmsBackwardArgs args{.storage = storage_of(sum.scalar_type()),
                              .width = width,
                              .rows = rows,
-                             .rows_per_chunk = rows_per_chunk(rows),
+                             .rows_per_chunk = rows_per_chunk(rows, sum.device()),
                              .grad_y = grad.const_data_ptr(),
                              .grad_along = data_or_null(along),
                              .sum = input.const_data_ptr(),

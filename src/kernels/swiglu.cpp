@@ -27,25 +27,28 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
                         .width = width,
                         .gate_up = input.const_data_ptr(),
                         .grad = nullptr,
-                        .out = out.mutable_data_ptr()};
+                        .out = out.mutable_data_ptr(),
+                        .activation = nullptr};
   kernel.run(args, input.size(0), grain(width));
   return out;
 }
 
-at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up) {
+at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up, at::Tensor* activation) {
   VIXEN_CHECK(
       grad.dim() == 2 && gate_up.dim() == 2 && grad.size(0) == gate_up.size(0) && 2 * grad.size(1) == gate_up.size(1),
       "gradient [{}, {}] for gate_up [{}, {}]", grad.size(0), grad.size(-1), gate_up.size(0), gate_up.size(-1));
   const auto kernel =
       fused_kernel(kernel::swiglu_backward, gate_up, /*fits=*/grad.scalar_type() == gate_up.scalar_type());
-  if (!kernel) return reference::swiglu_backward(grad, gate_up);
+  if (!kernel) return reference::swiglu_backward(grad, gate_up, activation);
   const at::Tensor input = gate_up.contiguous(), grads = grad.contiguous();
   at::Tensor out = at::empty_like(input);
+  if (activation) *activation = at::empty_like(grads);
   const SwigluArgs args{.storage = storage_of(input.scalar_type()),
                         .width = grad.size(1),
                         .gate_up = input.const_data_ptr(),
                         .grad = grads.const_data_ptr(),
-                        .out = out.mutable_data_ptr()};
+                        .out = out.mutable_data_ptr(),
+                        .activation = activation ? activation->mutable_data_ptr() : nullptr};
   kernel.run(args, input.size(0), grain(grad.size(1)));
   return out;
 }

@@ -8,7 +8,8 @@ namespace vixen {
 
 /// gate_up [T, 2F]: gate | up -> [T, F].
 at::Tensor swiglu(const at::Tensor& gate_up);
-/// grad [T, F] -> gradient of gate_up [T, 2F].
-at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up);
+/// grad [T, F] -> gradient of gate_up [T, 2F]. activation, unless null: becomes swiglu(gate_up) [T, F], to the bit,
+/// from the same pass over gate_up.
+at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up, at::Tensor* activation = nullptr);
 
 }  // namespace vixen

@@ -27,4 +27,8 @@ bool force_cpu_isa(const char* isa) {
   return false;
 }
 
+void force_cpu_kernels(const CpuKernels& kernels) {
+  chosen() = &kernels;
+}
+
 }  // namespace vixen

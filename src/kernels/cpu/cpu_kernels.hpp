@@ -17,6 +17,8 @@ const CpuKernels& cpu_kernels();
 /// For tests and benchmarks: use "avx512", "avx2" or "baseline" from now on, nullptr for the best available. False, and
 /// nothing changes, when this machine cannot run it. Not thread-safe.
 bool force_cpu_isa(const char* isa);
+/// For tests: these kernels, which must outlive their use, until force_cpu_isa says otherwise. Not thread-safe.
+void force_cpu_kernels(const CpuKernels& kernels);
 
 /// The kernels of instruction sets that this machine can run and ATEN_CPU_CAPABILITY allows, best first; the baseline
 /// is the last. By the processor: variants_x86_64.cpp, or no_x86_64.cpp on all others.

@@ -70,8 +70,8 @@ void swiglu_rows(const SwigluArgs& a, int64_t begin, int64_t end) {
   }
 }
 
-template <class T>
-void swiglu_backward_rows(const SwigluArgs& a, int64_t begin, int64_t end) {
+template <class T, bool kActivation>
+VIXEN_INLINE void swiglu_backward_of(const SwigluArgs& a, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const T* gate = static_cast<const T*>(a.gate_up) + row * 2 * a.width;
     const T* up = gate + a.width;
@@ -83,8 +83,13 @@ void swiglu_backward_rows(const SwigluArgs& a, int64_t begin, int64_t end) {
       const Sigmoid s = sigmoid(g);
       store(grad_gate + c, d * load(up + c, n) * (s.value * (1.0f + g * s.rest)), n);
       store(grad_up + c, d * (g * s.value), n);
+      if (kActivation) store(static_cast<T*>(a.activation) + row * a.width + c, g * s.value * load(up + c, n), n);
     });
   }
+}
+template <class T>
+void swiglu_backward_rows(const SwigluArgs& a, int64_t begin, int64_t end) {
+  a.activation ? swiglu_backward_of<T, true>(a, begin, end) : swiglu_backward_of<T, false>(a, begin, end);
 }
 
 template <class T>

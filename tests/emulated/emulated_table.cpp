@@ -1,0 +1,41 @@
+#include "emulated/emulated_table.hpp"
+
+#include "emulated/emulator.hpp"
+#include "kernels/cuda_kernels.hpp"
+
+// The very file that a build for CUDA compiles, over other names: such a build has both kinds of kernels.
+#define cuda emulated_cuda
+#define cuda_kernels emulated_cuda_kernels
+#include "kernels/cuda/table.cpp"
+#undef cuda
+#undef cuda_kernels
+
+namespace vixen::emulated {
+namespace {
+
+template <class Args, CudaFunction<Args> CudaTable::*kRow>
+void all_at_once(const Args& args, int64_t begin, int64_t end) {
+  if (begin != 0) fail("the work of a CUDA kernel was divided");
+  if (const int status = (emulated_cuda_kernels().*kRow)(args, end, nullptr); status != 0)
+    fail("a launcher returned " + std::to_string(status));
+}
+
+CpuKernels make_kernels() {
+  CpuKernels kernels = **cpu_variants().first;
+  const CudaTable& with = emulated_cuda_kernels();
+#define VIXEN_REPLACE(row, family, Args) \
+  if (with.row) kernels.table.row = all_at_once<Args, &CudaTable::row>;
+  VIXEN_KERNELS(VIXEN_REPLACE)
+#undef VIXEN_REPLACE
+  kernels.isa = "emulated CUDA";
+  return kernels;
+}
+
+}  // namespace
+
+const CpuKernels& cpu_kernels_with_cuda_rows() {
+  static const CpuKernels kernels = make_kernels();
+  return kernels;
+}
+
+}  // namespace vixen::emulated

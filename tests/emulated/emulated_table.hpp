@@ -1,0 +1,19 @@
+// The CUDA kernels of the table, compiled for the CPU, in the place of the fused CPU kernels.
+#pragma once
+
+#include "kernels/cpu/cpu_kernels.hpp"
+#include "kernels/table.hpp"
+
+namespace vixen {
+
+/// src/kernels/cuda/table.cpp over the emulator: the launchers that exist.
+const CudaTable& emulated_cuda_kernels();
+
+namespace emulated {
+
+/// The CPU's kernels, but those of the rows that have a CUDA kernel are that kernel, emulated. One thread must run
+/// them.
+const CpuKernels& cpu_kernels_with_cuda_rows();
+
+}  // namespace emulated
+}  // namespace vixen
