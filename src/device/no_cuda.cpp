@@ -10,11 +10,6 @@ void select_gpu(int local_rank) {
       local_rank);
 }
 
-MemoryUse gpu_memory_use(int index) {
-  VIXEN_CHECK(false, "memory of GPU {} in a build without CUDA", index);
-  return {};
-}
-
 int count_gpus() {
   return 0;
 }
