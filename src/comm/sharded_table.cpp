@@ -172,7 +172,7 @@ at::Tensor ShardedTable::pick(const at::Tensor& local_rows) const {
   settle();
   const at::Device device = comm_->device();
   if (placement_ == TablePlacement::kDevice) return local_.index_select(0, to_device(local_rows, device));
-  at::Tensor picked = at::empty({local_rows.numel(), width_}, local_.options().pinned_memory(device.is_cuda()));
+  at::Tensor picked = at::empty({local_rows.numel(), width_}, local_.options().pinned_memory(!device.is_cpu()));
   at::index_select_out(picked, local_, 0, local_rows);
   return to_device(picked, device);
 }
@@ -242,7 +242,7 @@ void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Ten
   }
   settle();
   Arriving arriving{index_of(targets), {}, {}};
-  arriving.rows = at::empty(values.sizes(), local_.options().pinned_memory(values.is_cuda()));
+  arriving.rows = at::empty(values.sizes(), local_.options().pinned_memory(!values.is_cpu()));
   arriving.rows.copy_(values, /*non_blocking=*/true);
   if (!values.is_cpu()) {
     const c10::impl::VirtualGuardImpl device(values.device().type());

@@ -11,6 +11,7 @@
 
 #include "base/check.hpp"
 #include "base/random.hpp"
+#include "device/transfer.hpp"
 
 namespace vixen {
 namespace {
@@ -210,15 +211,21 @@ int64_t longest_sequence(const Dataset& dataset, const PackOptions& options) {
   return longest + static_cast<int64_t>(prompt.text_prefix.size() + prompt.closing.size());
 }
 
+at::Tensor PackedBatch::images_on_host() const {
+  if (host_image_positions.defined() || !image_positions.defined()) return host_image_positions;
+  return image_positions.cpu();
+}
+
 PackedBatch PackedBatch::to(at::Device device) const {
   const auto move = [&](const at::Tensor& tensor) {
     if (!tensor.defined() || tensor.device() == device) return tensor;
-    // Pageable memory would make the copy synchronous. The host allocator keeps the pinned block until the copy is
-    // done.
-    const at::Tensor source = device.is_cuda() && tensor.is_cpu() ? tensor.pin_memory() : tensor;
-    return source.to(device, /*non_blocking=*/true);
+    return tensor.is_cpu() ? to_device(tensor, device) : tensor.to(device);
   };
   PackedBatch moved = *this;
+  if (cu_seqlens.is_cpu()) {
+    moved.host_cu_seqlens = cu_seqlens;
+    moved.host_image_positions = image_positions;
+  }
   for (at::Tensor PackedBatch::*member :
        {&PackedBatch::tokens, &PackedBatch::position_ids, &PackedBatch::cu_seqlens, &PackedBatch::image_embeddings,
         &PackedBatch::image_positions, &PackedBatch::text_positions, &PackedBatch::sequence_keys})

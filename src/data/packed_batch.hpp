@@ -21,11 +21,17 @@ struct PackedBatch {
   at::Tensor text_positions;    // int64 [T-M]: places of the tokens, prompts included (all positions when M = 0)
   at::Tensor sequence_keys;     // int64 [n]: global identity of each sequence within its step, the key of its dropout
   int64_t max_seqlen = 0;
+  // Of a batch that to() has put on a device: what the host reads of it.
+  at::Tensor host_cu_seqlens, host_image_positions;
+
   int64_t n_sequences() const { return cu_seqlens.size(0) - 1; }
   int64_t n_positions() const { return tokens.size(0); }
   int64_t n_images() const { return image_positions.defined() ? image_positions.size(0) : 0; }
+  /// cu_seqlens and image_positions (undefined without pictures) on the host, which waits for nothing after to().
+  at::Tensor offsets_on_host() const { return host_cu_seqlens.defined() ? host_cu_seqlens : cu_seqlens.cpu(); }
+  at::Tensor images_on_host() const;
 
-  PackedBatch to(at::Device device) const;  // pinned and asynchronous for CUDA
+  PackedBatch to(at::Device device) const;  // from the host: as to_device()
 };
 
 struct PackOptions {

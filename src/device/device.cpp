@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <omp.h>
 
 #include <charconv>
@@ -47,8 +48,11 @@ void set_threads(int threads) {
 }
 
 MemoryUse memory_use(at::Device device) {
-  if (device.is_cuda()) return detail::gpu_memory_use(device.index());
-  VIXEN_CHECK(device.is_cpu(), "memory of device {}", device.str());
+  if (!device.is_cpu()) {
+    const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+    const auto& bytes = stats.allocated_bytes.at(static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE));
+    return {bytes.current, bytes.peak, bytes.current, bytes.peak};
+  }
   const std::string status = read_text("/proc/self/status");
   return {status_bytes(status, "VmRSS:"), status_bytes(status, "VmHWM:"), tensor_bytes(), peak_tensor_bytes()};
 }

@@ -18,7 +18,7 @@ at::Device select_device(DeviceKind kind, int local_rank);
 /// Threads for this rank, for OpenMP and ATen, whatever OMP_NUM_THREADS says. threads: at least 1.
 void set_threads(int threads);
 
-/// Bytes now and at the peak: resident set size on CPU, allocator statistics on CUDA; and those of tensors alone, which
+/// Bytes now and at the peak: resident set size on CPU, its allocator's statistics on another device; and those of tensors alone, which
 /// on CPU are 0 before track_tensor_memory() (device/tracked_memory.hpp).
 struct MemoryUse {
   int64_t current_bytes = 0;

@@ -1,8 +1,7 @@
-// GPUs: choice, deterministic numerics, allocator statistics.
+// GPUs: choice, deterministic numerics.
 #include "device/device_cuda.hpp"
 
 #include <ATen/Context.h>
-#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <cuda_runtime_api.h>
 
@@ -54,12 +53,6 @@ void select_gpu(int index) {
   context.setAllowTF32CuDNN(false);
   context.setAllowBF16ReductionCuBLAS(false);
   context.setAllowFP16ReductionCuBLAS(false);
-}
-
-MemoryUse gpu_memory_use(int index) {
-  const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(index));
-  const auto& bytes = stats.allocated_bytes.at(static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE));
-  return {bytes.current, bytes.peak, bytes.current, bytes.peak};
 }
 
 }  // namespace vixen::detail

@@ -4,14 +4,10 @@
 #include <cstdint>
 #include <string>
 
-#include "device/device.hpp"
-
 namespace vixen::detail {
 
 /// Makes GPU `index` current and sets deterministic numerics. UserError when there is no such GPU.
 void select_gpu(int index);
-/// The caching allocator's bytes on GPU `index`.
-MemoryUse gpu_memory_use(int index);
 /// 0 without a driver or a GPU; never throws.
 int count_gpus();
 /// "0000:3B:00.0"; empty when there is no such GPU. Never throws.

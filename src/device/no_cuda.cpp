@@ -9,11 +9,6 @@ void select_gpu(int /*index*/) {
   fail_user("device = cuda: this build has no CUDA: build with -DVIXEN_CUDA=ON, or use --device cpu");
 }
 
-MemoryUse gpu_memory_use(int index) {
-  VIXEN_CHECK(false, "memory of GPU {} in a build without CUDA", index);
-  return {};
-}
-
 int count_gpus() {
   return 0;
 }

@@ -11,7 +11,7 @@ at::Tensor to_device(const at::Tensor& host, at::Device device) {
 }
 
 void settle(const at::Tensor& tensor) {
-  if (tensor.defined() && tensor.is_cuda() && tensor.numel() > 0) tensor.flatten().narrow(0, 0, 1).cpu();
+  if (tensor.defined() && !tensor.is_cpu() && tensor.numel() > 0) tensor.flatten().narrow(0, 0, 1).cpu();
 }
 
 }  // namespace vixen

@@ -5,7 +5,7 @@
 
 namespace vixen {
 
-/// `host` on `device`; the same tensor where that is a CPU. On CUDA by way of pinned memory, behind what the current
+/// `host` on `device`; the same tensor where that is a CPU. Else by way of pinned memory, behind what the current
 /// stream has to do: the host does not wait, and `host` may be dropped at once.
 at::Tensor to_device(const at::Tensor& host, at::Device device);
 

@@ -3,19 +3,24 @@
 
 #include "base/check.hpp"
 #include "kernels/dispatch.hpp"
+#include "kernels/packed_sequences.hpp"
 #include "kernels/reference.hpp"
 
 namespace vixen {
 
 TokenKeys make_token_keys(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys) {
+  return make_token_keys(cu_seqlens, sequence_keys, cu_seqlens[-1].item<int32_t>());
+}
+
+TokenKeys make_token_keys(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys, int64_t positions) {
   VIXEN_CHECK(cu_seqlens.size(0) == sequence_keys.size(0) + 1, "{} offsets for {} sequences", cu_seqlens.size(0),
               sequence_keys.size(0));
   const at::Tensor starts = cu_seqlens.slice(0, 0, -1).to(at::kLong);
   const at::Tensor lengths = cu_seqlens.slice(0, 1).to(at::kLong) - starts;
   TokenKeys keys;
-  keys.sequence = at::repeat_interleave(sequence_keys, lengths);
+  keys.sequence = at::repeat_interleave(sequence_keys, lengths, 0, positions);
   keys.position =
-      (at::arange(keys.sequence.size(0), starts.options()) - at::repeat_interleave(starts, lengths)).to(at::kInt);
+      (at::arange(positions, starts.options()) - at::repeat_interleave(starts, lengths, 0, positions)).to(at::kInt);
   return keys;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/check.hpp"
 #include "kernels/dispatch.hpp"
+#include "kernels/packed_sequences.hpp"
 #include "kernels/reference.hpp"
 
 namespace vixen {
@@ -87,8 +88,11 @@ AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t he
   return AttentionForm::kReference;
 }
 
-AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
-                                 const AttentionShape& shape, const Dropout& dropout) {
+namespace {
+
+/// groups: null: the reference finds them.
+AttentionResult attend(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
+                       const AttentionShape& shape, const Dropout& dropout, SequenceGroups* groups) {
   check_arguments(qkv, cu_seqlens, sequence_keys, shape);
   const AttentionForm form = form_of(qkv, shape, dropout);
   if (form == AttentionForm::kFlash) return flash_attention(qkv, cu_seqlens, shape);
@@ -102,13 +106,13 @@ AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seq
     run_items(kernel::attention_forward, qkv.device(), args, keys.size(0));
     return result;
   }
-  return reference::packed_attention(qkv, cu_seqlens, sequence_keys, shape, dropout);
+  return groups ? reference::packed_attention(qkv, shape, dropout, *groups)
+                : reference::packed_attention(qkv, cu_seqlens, sequence_keys, shape, dropout);
 }
 
-at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
-                                     const AttentionResult& forward, const at::Tensor& cu_seqlens,
-                                     const at::Tensor& sequence_keys, const AttentionShape& shape,
-                                     const Dropout& dropout) {
+at::Tensor attend_backward(const at::Tensor& grad_context, const at::Tensor& qkv, const AttentionResult& forward,
+                           const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys, const AttentionShape& shape,
+                           const Dropout& dropout, SequenceGroups* groups) {
   check_arguments(qkv, cu_seqlens, sequence_keys, shape);
   const AttentionForm form = form_of(qkv, shape, dropout);
   if (form == AttentionForm::kFlash) return flash_attention_backward(grad_context, qkv, forward, cu_seqlens, shape);
@@ -128,7 +132,35 @@ at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::T
     run_items(kernel::attention_backward, qkv.device(), args, keys.size(0));
     return grad_qkv;
   }
-  return reference::packed_attention_backward(grad_context, qkv, forward, cu_seqlens, sequence_keys, shape, dropout);
+  return groups ? reference::packed_attention_backward(grad_context, qkv, forward, shape, dropout, *groups)
+                : reference::packed_attention_backward(grad_context, qkv, forward, cu_seqlens, sequence_keys, shape,
+                                                       dropout);
+}
+
+}  // namespace
+
+AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
+                                 const AttentionShape& shape, const Dropout& dropout) {
+  return attend(qkv, cu_seqlens, sequence_keys, shape, dropout, nullptr);
+}
+
+AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
+                                 const AttentionShape& shape, const Dropout& dropout, SequenceGroups& groups) {
+  return attend(qkv, cu_seqlens, sequence_keys, shape, dropout, &groups);
+}
+
+at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
+                                     const AttentionResult& forward, const at::Tensor& cu_seqlens,
+                                     const at::Tensor& sequence_keys, const AttentionShape& shape,
+                                     const Dropout& dropout) {
+  return attend_backward(grad_context, qkv, forward, cu_seqlens, sequence_keys, shape, dropout, nullptr);
+}
+
+at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
+                                     const AttentionResult& forward, const at::Tensor& cu_seqlens,
+                                     const at::Tensor& sequence_keys, const AttentionShape& shape,
+                                     const Dropout& dropout, SequenceGroups& groups) {
+  return attend_backward(grad_context, qkv, forward, cu_seqlens, sequence_keys, shape, dropout, &groups);
 }
 
 }  // namespace vixen

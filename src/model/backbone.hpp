@@ -97,7 +97,7 @@ class Backbone {
 
   /// FLOPs of attention in one layer's forward pass.
   virtual double attention_flops(int64_t positions, int64_t sum_squared_lengths) const = 0;
-  virtual LayerBytes layer_bytes(int64_t positions) const = 0;
+  virtual LayerBytes layer_bytes(const BatchShape& shape, const KernelMoments& moments) const = 0;
   /// Bytes kept outside the layers, but for the image adapter's.
   virtual int64_t end_bytes(const BatchShape& shape) const = 0;
 

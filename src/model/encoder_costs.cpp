@@ -42,13 +42,14 @@ double EncoderCosts::backward_flops(int64_t positions, int64_t sum_squared_lengt
   return 2 * static_cast<double>(positions) * products + 2 * attention_flops(positions, sum_squared_lengths);
 }
 
-ActivationBytes EncoderCosts::activation_bytes(const BatchShape& shape) const {
+ActivationBytes EncoderCosts::activation_bytes(const BatchShape& shape, bool cpu) const {
+  const KernelMoments moments(cpu, compute_dtype(options_->model));
   BatchShape text = shape;
   if (late_ != nullptr) {
     text.positions -= shape.images;
     text.images = 0;
   }
-  const LayerBytes layer = backbone_->layer_bytes(text.positions);
+  const LayerBytes layer = backbone_->layer_bytes(text, moments);
   ActivationBytes bytes{.kept_a_layer = layer.kept,
                         .recomputed_a_layer = layer.recomputed,
                         .ends = backbone_->end_bytes(text),
@@ -56,7 +57,7 @@ ActivationBytes EncoderCosts::activation_bytes(const BatchShape& shape) const {
                         .transient_backward = layer.transient_backward};
   if (images_ != nullptr) bytes.ends += images_->kept_bytes(text.images, compute_dtype(options_->model));
   if (late_ != nullptr) {
-    const LayerBytes late = late_->bytes(shape);
+    const LayerBytes late = late_->bytes(shape, moments);
     bytes.ends += late.kept;
     bytes.transient_forward = std::max(bytes.transient_forward, late.transient_forward);
     bytes.transient_backward = std::max(bytes.transient_backward, late.transient_backward);

@@ -19,7 +19,8 @@ class EncoderCosts {
   double forward_flops(int64_t positions, int64_t sum_squared_lengths) const;
   /// FLOPs of the backward pass, without recomputation: gradients of inputs, and of the weights that are trained.
   double backward_flops(int64_t positions, int64_t sum_squared_lengths) const;
-  ActivationBytes activation_bytes(const BatchShape& shape) const;
+  /// cpu: by the kernels of CPUs; else as kernels.* and the build say of a device (kernels/moments.hpp).
+  ActivationBytes activation_bytes(const BatchShape& shape, bool cpu = true) const;
 
  private:
   double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;

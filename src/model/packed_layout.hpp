@@ -1,9 +1,13 @@
-// Which step a pass belongs to, and what all layers of the pass share: sequence offsets, and dropout keys.
+// Which step a pass belongs to, and what all layers of the pass share: sequence offsets, sequences by length, and
+// dropout keys.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
+
+#include <memory>
 
 #include "kernels/dropout.hpp"
+#include "kernels/packed_sequences.hpp"
 #include "model/adapters/lora.hpp"
 
 namespace vixen {
@@ -19,6 +23,7 @@ struct PackedLayout {
   at::Tensor cu_seqlens;     // int32 [n+1]
   at::Tensor sequence_keys;  // int64 [n]
   TokenKeys token_keys;      // empty when no dropout is active
+  std::shared_ptr<SequenceGroups> groups;
   int64_t max_seqlen = 0;
   bool training = false;
   uint64_t seed = 0, step = 0;  // dropout
@@ -27,9 +32,11 @@ struct PackedLayout {
   LoraDropout lora_dropout() const { return {.keys = &token_keys, .training = training, .seed = seed, .step = step}; }
 };
 
-/// has_dropout: whether anything in the pass drops while training.
-inline PackedLayout packed_layout(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys, int64_t max_seqlen,
-                                  const PassContext& context, bool has_dropout) {
+/// host_cu_seqlens: cu_seqlens on the host, so that nothing waits for the device. has_dropout: whether anything in the
+/// pass drops while training.
+inline PackedLayout packed_layout(const at::Tensor& cu_seqlens, const at::Tensor& host_cu_seqlens,
+                                  const at::Tensor& sequence_keys, int64_t max_seqlen, const PassContext& context,
+                                  bool has_dropout) {
   PackedLayout layout;
   layout.cu_seqlens = cu_seqlens;
   layout.sequence_keys = sequence_keys;
@@ -37,7 +44,9 @@ inline PackedLayout packed_layout(const at::Tensor& cu_seqlens, const at::Tensor
   layout.training = context.training;
   layout.seed = context.seed;
   layout.step = context.step;
-  if (context.training && has_dropout) layout.token_keys = make_token_keys(cu_seqlens, sequence_keys);
+  layout.groups = std::make_shared<SequenceGroups>(host_cu_seqlens, sequence_keys);
+  if (context.training && has_dropout)
+    layout.token_keys = make_token_keys(cu_seqlens, sequence_keys, host_cu_seqlens[-1].item<int32_t>());
   return layout;
 }
 

@@ -22,13 +22,27 @@ struct PrototypeNetwork::Impl {
 
   // [u, f, c] of b labels as b packed sequences of three positions.
   PackedLayout layout(int64_t labels, const at::Tensor& sequence_keys, const PassContext& context) const {
-    const at::Tensor begins =
-        at::arange(0, kPositions * labels + 1, kPositions, sequence_keys.options().dtype(at::kInt));
-    return packed_layout(begins, sequence_keys, kPositions, context, /*has_dropout=*/true);
+    const auto begins = [&](const at::Device device) {
+      return at::arange(0, kPositions * labels + 1, kPositions, at::dtype(at::kInt).device(device));
+    };
+    return packed_layout(begins(sequence_keys.device()), begins(at::kCPU), sequence_keys, kPositions, context,
+                         /*has_dropout=*/true);
   }
 };
 
 namespace {
+
+TransformerLayerOptions layer_options(const PrototypeConfig& config, int64_t width) {
+  return {.width = width,
+          .heads = config.heads,
+          .feed_forward = config.feed_forward,
+          .norm_eps = kTorchNormEps,
+          .out_dropout = config.dropout,
+          .hidden_dropout = config.dropout,
+          .attention_dropout = config.dropout,
+          .activation_dropout = config.dropout,
+          .first_site = kFirstSite};
+}
 
 TransformerLayer register_layer(const PrototypeConfig& config, int64_t width, ParameterStore& store) {
   if (config.heads < 1 || width % config.heads != 0)
@@ -38,17 +52,7 @@ TransformerLayer register_layer(const PrototypeConfig& config, int64_t width, Pa
   const auto parameters = register_torch_layer(
       "prototype.", width, config.feed_forward,
       {ParameterGroup::kPrototype, ParameterGroup::kPrototype, ParameterGroup::kPrototypeNoDecay}, store);
-  return TransformerLayer(store,
-                          {.width = width,
-                           .heads = config.heads,
-                           .feed_forward = config.feed_forward,
-                           .norm_eps = kTorchNormEps,
-                           .out_dropout = config.dropout,
-                           .hidden_dropout = config.dropout,
-                           .attention_dropout = config.dropout,
-                           .activation_dropout = config.dropout,
-                           .first_site = kFirstSite},
-                          parameters);
+  return TransformerLayer(store, layer_options(config, width), parameters);
 }
 
 }  // namespace
@@ -96,9 +100,18 @@ PrototypeNetwork::Gradient PrototypeNetwork::backward(const at::Tensor& grad_z, 
 
 // Counted in TransformerLayer over the three positions of each label.
 PrototypeNetwork::Bytes PrototypeNetwork::bytes(const PrototypeConfig& config, int64_t width, int64_t rows,
-                                                int64_t element_bytes) {
-  const int64_t positions = 3 * rows, f = config.feed_forward;
-  return {positions * (8 * width + 2 * f) * element_bytes, positions * (5 * width + 2 * f) * element_bytes};
+                                                at::ScalarType dtype, bool cpu) {
+  const int64_t positions = kPositions * rows, f = config.feed_forward;
+  const auto element = static_cast<int64_t>(at::elementSize(dtype));
+  Bytes bytes{positions * (8 * width + 2 * f) * element, positions * (5 * width + 2 * f) * element};
+  if (cpu) return bytes;
+  const auto layer = TransformerLayer::bytes(
+      layer_options(config, width),
+      {.positions = positions, .sequences = rows, .images = 0, .sum_squared_lengths = kPositions * positions}, dtype,
+      KernelMoments(cpu, dtype));
+  bytes.kept = layer.kept + token_key_bytes(positions) + (positions + 2 * rows) * 8;
+  bytes.moment = layer.transient_backward;
+  return bytes;
 }
 
 double PrototypeNetwork::forward_flops(const PrototypeConfig& config, int64_t width, double rows) {

@@ -44,8 +44,8 @@ class PrototypeNetwork {
   struct Bytes {
     int64_t kept = 0, moment = 0;
   };
-  /// element_bytes: of model.compute.
-  static Bytes bytes(const PrototypeConfig& config, int64_t width, int64_t rows, int64_t element_bytes);
+  /// dtype: of model.compute. cpu: by the kernels of CPUs, else those of a device.
+  static Bytes bytes(const PrototypeConfig& config, int64_t width, int64_t rows, at::ScalarType dtype, bool cpu);
   /// FLOPs of a forward pass; the backward pass takes twice that.
   static double forward_flops(const PrototypeConfig& config, int64_t width, double rows);
 

@@ -37,8 +37,9 @@ at::Tensor TransformerLayer::forward(const at::Tensor& x, const PackedLayout& la
     return adapted_linear(*store_, l, input, lora, keep ? &u : nullptr);
   };
   at::Tensor qkv = linear(p.qkv, x, kept.u_qkv);
-  AttentionResult attention = packed_attention(qkv, layout.cu_seqlens, layout.sequence_keys, shape,
-                                               dropout_at(options_.attention_dropout, site + kAttentionSite, layout));
+  AttentionResult attention =
+      packed_attention(qkv, layout.cu_seqlens, layout.sequence_keys, shape,
+                       dropout_at(options_.attention_dropout, site + kAttentionSite, layout), *layout.groups);
   if (!keep) qkv.reset();
   NormResult norm1 = dropout_add_norm(linear(p.out, attention.context, kept.u_out), x, store_->value(p.norm1_weight),
                                       store_->value(p.norm1_bias), options_.norm_eps, layout.token_keys,
@@ -108,9 +109,9 @@ at::Tensor TransformerLayer::backward(const at::Tensor& grad_y, const PackedLayo
   at::Tensor grad_context =
       adapted_linear_backward(*store_, p.out, grad1.x, saved.attention.context, saved.u_out, lora, {});
   saved.u_out.reset();
-  const at::Tensor grad_qkv =
-      packed_attention_backward(grad_context, saved.qkv, saved.attention, layout.cu_seqlens, layout.sequence_keys,
-                                shape, dropout_at(options_.attention_dropout, site + kAttentionSite, layout));
+  const at::Tensor grad_qkv = packed_attention_backward(
+      grad_context, saved.qkv, saved.attention, layout.cu_seqlens, layout.sequence_keys, shape,
+      dropout_at(options_.attention_dropout, site + kAttentionSite, layout), *layout.groups);
   grad_context.reset();
   saved.qkv.reset();
   saved.attention = {};
@@ -126,32 +127,50 @@ double TransformerLayer::attention_flops(int64_t positions, int64_t sum_squared_
                                 {.heads = options_.heads});
 }
 
-LayerBytes TransformerLayer::bytes(int64_t positions, at::ScalarType dtype) const {
-  const auto element = static_cast<int64_t>(at::elementSize(dtype));
-  const int64_t t = positions, d = options_.width, f = options_.feed_forward;
+LayerBytes TransformerLayer::bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const {
   const auto& p = parameters_;
+  LayerBytes bytes = TransformerLayer::bytes(options_, shape, dtype, moments);
   int64_t columns = 0, merged = 0;
   for (const AdaptedLinear* linear : {&p.qkv, &p.out, &p.ff1, &p.ff2}) {
     columns += kept_columns(*store_, *linear, dtype);
     merged = std::max(merged, merged_bytes(*store_, *linear, dtype));
   }
-  const int64_t statistics = 2 * norm_statistics_bytes(t) + attention_statistics_bytes(t, {.heads = options_.heads});
-  const int64_t doubled = options_.hidden_dropout > 0 ? 1 : 0;  // dropout parts a norm's two gradients
+  bytes.kept += static_cast<int64_t>(at::elementSize(dtype)) * shape.positions * columns;
+  bytes.transient_forward += merged;
+  bytes.transient_backward += merged;
+  return bytes;
+}
+
+LayerBytes TransformerLayer::bytes(const TransformerLayerOptions& options, const BatchShape& shape,
+                                   at::ScalarType dtype, const KernelMoments& moments) {
+  const int64_t t = shape.positions, d = static_cast<int64_t>(at::elementSize(dtype)) * t * options.width;
+  const int64_t f = static_cast<int64_t>(at::elementSize(dtype)) * t * options.feed_forward;
+  const AttentionShape heads{.heads = options.heads};
+  const int64_t head_dim = options.width / options.heads, squares = shape.sum_squared_lengths;
+  const int64_t statistics = 2 * norm_statistics_bytes(t) + attention_statistics_bytes(t, heads);
+  const bool drops_attention = options.attention_dropout > 0, drops_out = options.out_dropout > 0,
+             drops_hidden = options.hidden_dropout > 0, drops_activation = options.activation_dropout > 0;
+  const int64_t mask = drops_activation ? moments.dropout(t, options.feed_forward) : 0;
+  const auto norm = [&](bool drops) { return moments.norm(t, options.width, drops); };
+  const auto norm_backward = [&](bool drops) { return moments.norm_backward(t, options.width, drops); };
 
   LayerBytes bytes;
-  bytes.kept = element * t * (8 * d + 2 * f + columns) + statistics;
-  bytes.recomputed = element * t * d;
+  bytes.kept = 8 * d + 2 * f + statistics;
+  bytes.recomputed = d;
   // A layer that keeps nothing, with its input: behind attention (input, q | k | v, context), in the first norm
   // (input, context, product, sum, output), at the activation (input, a, two of F), in the second norm.
-  bytes.transient_forward = element * t * std::max({5 * d, 2 * d + 2 * f, 5 * d + f}) + statistics + merged;
-  // A layer that kept everything, less what has been freed by then: through W2 (gradients of y, of the sum, of the
-  // activation), through the activation (two gradients, one activation and one sum gone), and in attention (where both
-  // activations and the norms' sums are gone).
-  const int64_t through_w2 = (2 + doubled) * d + f - d;
-  const int64_t through_activation = (2 + doubled) * d + 2 * f - f - d;
-  const int64_t in_attention = (2 + doubled) * d + 4 * d - (2 * f + 3 * d);
-  bytes.transient_backward =
-      element * t * std::max({through_w2, through_activation, in_attention, (2 + doubled) * d}) + merged;
+  bytes.transient_forward =
+      statistics + std::max({5 * d + moments.attention(t, squares, head_dim, heads, drops_attention),
+                             5 * d + norm(drops_out), 2 * d + 2 * f + mask, 5 * d + f + norm(drops_hidden)});
+  // A layer that kept everything, less what has been freed by then: in the second norm and through W2 (gradients of y,
+  // of the sum, of the activation), through the activation (two gradients, one activation and one sum gone), in the
+  // first norm, and in attention (where both activations and the norms' sums are gone). Dropout parts a norm's two
+  // gradients.
+  const int64_t gradients = (drops_hidden ? 3 : 2) * d, of_out = (drops_out ? 3 : 2) * d;
+  bytes.transient_backward = std::max(
+      {gradients + norm_backward(drops_hidden), gradients + f - d, gradients + 2 * f - f - d + mask,
+       gradients + of_out - d - (2 * f + d) + norm_backward(drops_out), gradients + 4 * d - (2 * f + 3 * d),
+       of_out + 4 * d - (2 * f + 3 * d) + moments.attention_backward(t, squares, head_dim, heads, drops_attention)});
   return bytes;
 }
 

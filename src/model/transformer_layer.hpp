@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "kernels/dropout.hpp"
+#include "kernels/moments.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/packed_attention.hpp"
 #include "model/adapters/lora.hpp"
@@ -58,8 +59,11 @@ class TransformerLayer {
 
   /// FLOPs of attention in a forward pass: two products over all pairs of a sequence.
   double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;
-  /// What a pass over T positions in `dtype` allocates.
-  LayerBytes bytes(int64_t positions, at::ScalarType dtype) const;
+  /// What a pass over a batch in `dtype` allocates; of its kernels what `moments` says.
+  LayerBytes bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const;
+  /// The same of a layer without adapters.
+  static LayerBytes bytes(const TransformerLayerOptions& options, const BatchShape& shape, at::ScalarType dtype,
+                          const KernelMoments& moments);
 
   const TransformerLayerParameters& parameters() const { return parameters_; }
   const TransformerLayerOptions& options() const { return options_; }

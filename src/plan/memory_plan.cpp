@@ -159,7 +159,8 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryCho
 
 PrototypeNetwork::Bytes prototype_bytes(const MemoryShape& shape, int64_t rows) {
   if (!uses_prototypes(shape)) return {};
-  return PrototypeNetwork::bytes(shape.config.prototype, shape.width, rows, compute_bytes(shape));
+  return PrototypeNetwork::bytes(shape.config.prototype, shape.width, rows, compute_dtype(shape.config.model),
+                                 shape.cpu);
 }
 
 // The fullest moment of a step.
@@ -171,7 +172,7 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
   const bool cached = choice.chunks > 1;
   const auto chunk =
       chunk_shape(shape.batch, choice.chunks, std::max(shape.data.query.longest, shape.data.label.longest));
-  const auto bytes = encoder.costs().activation_bytes(chunk);
+  const auto bytes = encoder.costs().activation_bytes(chunk, shape.cpu);
   const int64_t layers = encoder.n_layers(), again = std::min(choice.recompute_layers, layers);
   const int64_t inputs = again * bytes.recomputed_a_layer;
   const int64_t kept = (layers - again) * bytes.kept_a_layer + inputs + bytes.ends;
@@ -219,7 +220,7 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const LayeredEncode
   const auto& config = shape.config;
   const int64_t w = shape.world_size, d = shape.width;
   const auto block = worst_batch(shape.data, RowShards::kBlockRows / 2, RowShards::kBlockRows / 2);
-  const auto bytes = encoder.costs().activation_bytes(block);
+  const auto bytes = encoder.costs().activation_bytes(block, shape.cpu);
   const int64_t encode = bytes.ends + bytes.transient_forward + 2 * block.positions * d * compute_bytes(shape) +
                          4 * input_bytes(block, shape.data.image_width, 0);
   const int64_t own_labels = share_of(shape.data.labels, w), labels = own_labels * d;

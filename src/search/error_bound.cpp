@@ -67,7 +67,7 @@ ErrorModel::ErrorModel(int64_t d, bool bfloat16, at::Device device) {
   // TF32 keeps 10 bits, "medium" precision 7: take the coarser one whenever anything but full float32 is allowed.
   const bool reduced =
       !bfloat16 && (at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST ||
-                    (device.is_cuda() && at::globalContext().allowTF32CuBLAS()));
+                    (!device.is_cpu() && at::globalContext().allowTF32CuBLAS()));
   inputs_ = reduced ? 0x1p-7 : 0.0;
   tiny_ = static_cast<double>(d + 1) * 0x1p-120;
   relative_ = bfloat16 ? 0x1.04p-8F : 0x1p-22F;

@@ -71,7 +71,7 @@ void RunLog::write_interval(const StepResult& result, const RunPosition& positio
     if (const auto warning = collapse_.look(queries, labels, position.step)) spdlog::warn("{}", *warning);
   }
   const auto memory = memory_use(comm_->device());
-  line[comm_->device().is_cuda() ? "gpu_memory_bytes" : "host_memory_bytes"] = memory.peak_bytes;
+  line[comm_->device().is_cpu() ? "host_memory_bytes" : "gpu_memory_bytes"] = memory.peak_bytes;
   line["tensor_bytes_peak"] = memory.peak_tensor_bytes;
   line["seconds"] = {{"data", interval_.data_seconds / steps},
                      {"forward", interval_.seconds.forward / steps},

@@ -1,47 +1,22 @@
 // Attention over packed sequences in plain ATen: sequences of one length at a time, as batched matrix products.
 //   G sequences of length L in a group, H heads and Hkv key-value heads of d columns.
 #include "base/check.hpp"
+#include "kernels/packed_sequences.hpp"
 #include "kernels/reference.hpp"
 
 #include <cmath>
 #include <limits>
-#include <map>
 
 namespace vixen::reference {
 namespace {
 
-// Scores of one product, so that long sequences do not need memory of the order of the whole batch.
-constexpr int64_t kMaxScores = int64_t{1} << 24;
-
-struct Group {
-  int64_t length = 0;
-  at::Tensor rows;           // int64 [G * L]: positions of its sequences
-  at::Tensor sequence_keys;  // int64 [G]
-  int64_t count() const { return sequence_keys.size(0); }
-};
-
-std::vector<Group> group_by_length(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys, int64_t heads) {
-  const at::Tensor offsets = cu_seqlens.to(at::kCPU, at::kInt).contiguous();
-  const int32_t* starts = offsets.const_data_ptr<int32_t>();
-  std::map<int64_t, std::vector<int64_t>> members;
-  for (int64_t i = 0; i + 1 < offsets.size(0); ++i)
-    if (starts[i + 1] > starts[i]) members[starts[i + 1] - starts[i]].push_back(i);
-  std::vector<Group> groups;
-  for (const auto& [length, all] : members) {
-    const int64_t step = std::max<int64_t>(1, kMaxScores / (length * length * heads));
-    for (int64_t first = 0; first < static_cast<int64_t>(all.size()); first += step) {
-      const int64_t count = std::min<int64_t>(step, static_cast<int64_t>(all.size()) - first);
-      const at::Tensor ids = at::tensor(at::ArrayRef<int64_t>(all.data() + first, count), at::kLong);
-      const at::Tensor rows = offsets.index_select(0, ids).to(at::kLong).unsqueeze(1) + at::arange(length, at::kLong);
-      groups.push_back({length, rows.flatten().to(cu_seqlens.device()),
-                        sequence_keys.index_select(0, ids.to(sequence_keys.device()))});
-    }
-  }
-  return groups;
+/// Of offsets that are fetched to the host first.
+SequenceGroups groups_of(const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys) {
+  return {cu_seqlens.to(at::kCPU, at::kInt), sequence_keys};
 }
 
 /// Rows of a group of x [T, heads * d] as float32 [G, heads, L, d].
-at::Tensor split_heads(const at::Tensor& x, const Group& group, int64_t heads) {
+at::Tensor split_heads(const at::Tensor& x, const SequenceGroup& group, int64_t heads) {
   const at::Tensor rows = x.index_select(0, group.rows).to(at::kFloat);
   return rows.view({group.count(), group.length, heads, -1}).transpose(1, 2);
 }
@@ -50,7 +25,7 @@ struct Heads {
   at::Tensor q, k, v;  // float32 [G, H, L, d] each: key-value heads repeated for the query heads that share them
 };
 
-Heads split_qkv(const at::Tensor& qkv, const Group& group, const AttentionShape& shape) {
+Heads split_qkv(const at::Tensor& qkv, const SequenceGroup& group, const AttentionShape& shape) {
   const int64_t heads = shape.heads, kv_heads = shape.key_value_heads(), sharing = heads / kv_heads;
   const at::Tensor all = split_heads(qkv, group, heads + 2 * kv_heads);
   const auto repeated = [&](int64_t first) {
@@ -77,7 +52,7 @@ at::Tensor sum_shared(const at::Tensor& grad, const AttentionShape& shape) {
 }
 
 /// Keep factors 0 or 1 / (1 - p), float32 [G, H, L, L]; undefined without dropout.
-at::Tensor probability_mask(const Group& group, int64_t heads, const Dropout& dropout) {
+at::Tensor probability_mask(const SequenceGroup& group, int64_t heads, const Dropout& dropout) {
   if (!dropout.active()) return {};
   const int64_t length = group.length, blocks = (length + 7) / 8;
   const auto options = group.sequence_keys.options();
@@ -93,12 +68,18 @@ at::Tensor probability_mask(const Group& group, int64_t heads, const Dropout& dr
 
 AttentionResult packed_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const at::Tensor& sequence_keys,
                                  const AttentionShape& shape, const Dropout& dropout) {
+  SequenceGroups groups = groups_of(cu_seqlens, sequence_keys);
+  return reference::packed_attention(qkv, shape, dropout, groups);
+}
+
+AttentionResult packed_attention(const at::Tensor& qkv, const AttentionShape& shape, const Dropout& dropout,
+                                 SequenceGroups& groups) {
   const int64_t positions = qkv.size(0), heads = shape.heads, head_dim = shape.head_dim(qkv.size(1));
   const int64_t width = heads * head_dim;
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   AttentionResult result{at::zeros({positions, width}, qkv.options()),
                          at::zeros({heads, positions}, qkv.options().dtype(at::kFloat))};
-  for (const Group& group : group_by_length(cu_seqlens, sequence_keys, heads)) {
+  for (const SequenceGroup& group : groups.of(heads)) {
     const auto [q, k, v] = split_qkv(qkv, group, shape);
     const at::Tensor scores = scores_of(q * scale, k, shape);
     const at::Tensor lse = at::logsumexp(scores, -1);
@@ -116,10 +97,17 @@ at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::T
                                      const AttentionResult& forward, const at::Tensor& cu_seqlens,
                                      const at::Tensor& sequence_keys, const AttentionShape& shape,
                                      const Dropout& dropout) {
+  SequenceGroups groups = groups_of(cu_seqlens, sequence_keys);
+  return reference::packed_attention_backward(grad_context, qkv, forward, shape, dropout, groups);
+}
+
+at::Tensor packed_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
+                                     const AttentionResult& forward, const AttentionShape& shape,
+                                     const Dropout& dropout, SequenceGroups& groups) {
   const int64_t heads = shape.heads;
   const double scale = 1.0 / std::sqrt(static_cast<double>(shape.head_dim(qkv.size(1))));
   at::Tensor grad_qkv = at::zeros_like(qkv);
-  for (const Group& group : group_by_length(cu_seqlens, sequence_keys, heads)) {
+  for (const SequenceGroup& group : groups.of(heads)) {
     const auto [unscaled_q, k, v] = split_qkv(qkv, group, shape);
     const at::Tensor q = unscaled_q * scale, grad = split_heads(grad_context, group, heads);
     const at::Tensor lse =

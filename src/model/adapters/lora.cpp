@@ -221,7 +221,7 @@ int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, a
 }
 
 LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
-                         int64_t positions) {
+                         int64_t positions, const KernelMoments& moments) {
   const ParameterInfo& weight = store.info(linear.weight);
   const auto element = static_cast<int64_t>(at::elementSize(compute_dtype));
   const int64_t x = element * positions * weight.shape.at(1);
@@ -237,9 +237,11 @@ LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linea
     bytes.forward = merged;
     bytes.backward = u + std::max(u, x + merged);
   } else {
-    const int64_t dropped = linear.dropout > 0 ? x : 0;  // x, and then its gradient, once more under the mask
-    bytes.forward = u + dropped;
-    bytes.backward = u + x + dropped;
+    // x, and then its gradient, once more under the mask.
+    const bool drops = linear.dropout > 0;
+    const int64_t dropped = drops ? x : 0, mask = drops ? moments.dropout(positions, weight.shape.at(1)) : 0;
+    bytes.forward = std::max(u + dropped, dropped + mask);
+    bytes.backward = u + x + dropped + mask;
   }
   return bytes;
 }

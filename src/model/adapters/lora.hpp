@@ -13,6 +13,7 @@
 
 #include "config/config.hpp"
 #include "kernels/dropout.hpp"
+#include "kernels/moments.hpp"
 #include "model/parameters.hpp"
 
 namespace vixen {
@@ -85,14 +86,14 @@ int64_t kept_columns(const ParameterStore& store, const AdaptedLinear& linear, a
 int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype);
 
 /// Bytes that one adapted linear layer takes for a moment over T positions: with the merged weight in float32, with
-/// u = x A^T in bfloat16 or under dropout.
+/// u = x A^T in bfloat16 or under dropout, and with what dropout itself holds (moments).
 struct LinearBytes {
   int64_t kept_u = 0;    // in the forward pass, for the backward
   int64_t forward = 0;   // besides x and y, when nothing is kept
   int64_t backward = 0;  // besides the gradient of y, x and what was kept; the gradient of x included
 };
 LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
-                         int64_t positions);
+                         int64_t positions, const KernelMoments& moments);
 
 /// W + s B A of the pieces, float32 [O, I] on the store's device: the merged weight. W alone without adapter.
 at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linear);

@@ -31,7 +31,8 @@ at::Tensor first_tokens(const PackedBatch& batch) {
 class BertBackbone::Pass final : public PassOver<TransformerLayer, PackedLayout> {
  public:
   Pass(const BertBackbone& backbone, const PackedBatch& batch, const PassContext& context)
-      : PassOver(backbone.layers_, packed_layout(batch.cu_seqlens, batch.sequence_keys, batch.max_seqlen, context,
+      : PassOver(backbone.layers_, packed_layout(batch.cu_seqlens, batch.offsets_on_host(), batch.sequence_keys,
+                                                 batch.max_seqlen, context,
                                                  /*has_dropout=*/true)),
         backbone_(&backbone),
         dropout_{.p = context.training ? backbone.config_.hidden_dropout : 0.0,
@@ -169,8 +170,8 @@ double BertBackbone::attention_flops(int64_t positions, int64_t sum_squared_leng
   return layers_.front().attention_flops(positions, sum_squared_lengths);
 }
 
-LayerBytes BertBackbone::layer_bytes(int64_t positions) const {
-  return layers_.front().bytes(positions, compute_dtype(options_.model));
+LayerBytes BertBackbone::layer_bytes(const BatchShape& shape, const KernelMoments& moments) const {
+  return layers_.front().bytes(shape, compute_dtype(options_.model), moments);
 }
 
 int64_t BertBackbone::end_bytes(const BatchShape& shape) const {

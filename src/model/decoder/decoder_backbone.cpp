@@ -158,7 +158,8 @@ void DecoderBackbone::make_constants() {
 DecoderPass DecoderBackbone::shared_of(const PackedBatch& batch, const PassContext& context) const {
   VIXEN_CHECK(rope_.defined(), "a forward pass before the weights are loaded");
   DecoderPass shared;
-  shared.layout = packed_layout(batch.cu_seqlens, batch.sequence_keys, batch.max_seqlen, context, has_dropout());
+  shared.layout = packed_layout(batch.cu_seqlens, batch.offsets_on_host(), batch.sequence_keys, batch.max_seqlen,
+                                context, has_dropout());
   shared.position_ids = batch.position_ids;
   shared.rope = rope_;
   shared.attention = {
@@ -174,8 +175,8 @@ double DecoderBackbone::attention_flops(int64_t positions, int64_t sum_squared_l
   return layers_.front().attention_flops(positions, sum_squared_lengths, is_causal());
 }
 
-LayerBytes DecoderBackbone::layer_bytes(int64_t positions) const {
-  return layers_.front().bytes(positions, compute_dtype(options_.model));
+LayerBytes DecoderBackbone::layer_bytes(const BatchShape& shape, const KernelMoments& moments) const {
+  return layers_.front().bytes(shape, compute_dtype(options_.model), moments);
 }
 
 int64_t DecoderBackbone::end_bytes(const BatchShape& shape) const {

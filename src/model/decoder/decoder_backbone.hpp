@@ -22,7 +22,7 @@ class DecoderBackbone final : public Backbone {
   void make_constants() override;
   std::unique_ptr<BackbonePass> begin(const PackedBatch& batch, const PassContext& context) const override;
   double attention_flops(int64_t positions, int64_t sum_squared_lengths) const override;
-  LayerBytes layer_bytes(int64_t positions) const override;
+  LayerBytes layer_bytes(const BatchShape& shape, const KernelMoments& moments) const override;
   int64_t end_bytes(const BatchShape& shape) const override;
 
  private:

@@ -54,7 +54,7 @@ at::Tensor DecoderLayer::run(const at::Tensor& x, const DecoderPass& pass, Saved
   at::Tensor rotated = attention_input(qkv, pass, saved != nullptr ? &kept.head_rstd : nullptr);
   if (saved == nullptr) qkv.reset();
   AttentionResult attention =
-      packed_attention(rotated, layout.cu_seqlens, layout.sequence_keys, pass.attention, kNoDropout);
+      packed_attention(rotated, layout.cu_seqlens, layout.sequence_keys, pass.attention, kNoDropout, *layout.groups);
   rotated.reset();
 
   at::Tensor block = adapted_linear(*store_, p.out, attention.context, dropout, u_of(kept.u_out));
@@ -125,7 +125,7 @@ at::Tensor DecoderLayer::backward(const at::Tensor& grad_y, const DecoderPass& p
   {
     const at::Tensor rotated = config_.head_norm ? attention_input(saved.qkv, pass, nullptr) : saved.qkv;
     grad_qkv = packed_attention_backward(grad_context, rotated, saved.attention, layout.cu_seqlens,
-                                         layout.sequence_keys, pass.attention, kNoDropout);
+                                         layout.sequence_keys, pass.attention, kNoDropout, *layout.groups);
   }
   grad_context.reset();
   saved.attention = {};

@@ -60,7 +60,7 @@ class DecoderLayer {
   /// other.
   double attention_flops(int64_t positions, int64_t sum_squared_lengths, bool causal) const;
   /// What a pass over T positions in `dtype` allocates.
-  LayerBytes bytes(int64_t positions, at::ScalarType dtype) const;
+  LayerBytes bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const;
 
   const DecoderLayerParameters& parameters() const { return parameters_; }
 

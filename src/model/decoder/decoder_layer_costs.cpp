@@ -13,17 +13,17 @@ double DecoderLayer::attention_flops(int64_t positions, int64_t sum_squared_leng
                                 {.heads = config_.heads, .kv_heads = config_.kv_heads, .causal = causal});
 }
 
-LayerBytes DecoderLayer::bytes(int64_t positions, at::ScalarType dtype) const {
+LayerBytes DecoderLayer::bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const {
   const AttentionShape heads{.heads = config_.heads, .kv_heads = config_.kv_heads};
   const auto element = static_cast<int64_t>(at::elementSize(dtype));
-  const int64_t t = positions;
+  const int64_t t = shape.positions, width = config_.width, head_dim = config_.head_dim;
   const int64_t d = element * t * config_.width, f = element * t * config_.feed_forward;
   const int64_t q = element * t * config_.heads * config_.head_dim, r = element * t * config_.qkv_rows();
   const int64_t normed = config_.head_norm ? r : 0;  // the second q | k | v that a head norm makes
   const int64_t head_statistics = config_.head_norm ? head_norm_statistics_bytes(t, heads) : 0;
   const int64_t lse = attention_statistics_bytes(t, heads), norm_statistics = 2 * rms_norm_statistics_bytes(t);
   const auto& p = parameters_;
-  const auto bytes_of = [&](const AdaptedLinear& linear) { return linear_bytes(*store_, linear, dtype, t); };
+  const auto bytes_of = [&](const AdaptedLinear& linear) { return linear_bytes(*store_, linear, dtype, t, moments); };
   const LinearBytes qkv = bytes_of(p.qkv), out = bytes_of(p.out), gate_up = bytes_of(p.gate_up),
                     down = bytes_of(p.down);
 
@@ -32,34 +32,45 @@ LayerBytes DecoderLayer::bytes(int64_t positions, at::ScalarType dtype) const {
   bytes.kept = 2 * d + r + q + 2 * f + lse + norm_statistics + head_statistics + qkv.kept_u + out.kept_u +
                gate_up.kept_u + down.kept_u;
 
-  // A layer that keeps nothing (its input is counted), at each point where one tensor more is there.
-  bytes.transient_forward = norm_statistics + std::max({2 * d + r + qkv.forward,           // first projection
-                                                        d + r + normed + head_statistics,  // head norm
-                                                        d + r + q + lse,                   // attention
-                                                        2 * d + q + lse + out.forward,     // output projection
-                                                        4 * d,                             // second norm
-                                                        3 * d + 2 * f + gate_up.forward,   // gate and up
-                                                        2 * d + 3 * f,                     // activation
-                                                        3 * d + f + down.forward});        // down
+  // A layer that keeps nothing (its input is counted), at each point where one tensor more is there, with what its
+  // kernel holds besides.
+  const int64_t rope = moments.rope(t, head_dim, heads), rms = moments.rms_norm(t, width);
+  const int64_t rms_again = moments.rms_norm_again(t, width), rms_backward = moments.rms_norm_backward(t, width);
+  const int64_t head = config_.head_norm ? moments.head_norm(t, head_dim, heads) : 0;
+  const auto attention = moments.attention(t, shape.sum_squared_lengths, head_dim, heads, /*drops=*/false);
+  bytes.transient_forward =
+      norm_statistics + std::max({2 * d + rms,                                              // first norm
+                                  2 * d + r + qkv.forward,                                  // first projection
+                                  d + r + normed + head_statistics + std::max(head, rope),  // head norm, rotation
+                                  d + r + q + lse + attention,                              // attention
+                                  2 * d + q + lse + out.forward,                            // output projection
+                                  4 * d + rms,                                              // second norm
+                                  3 * d + 2 * f + gate_up.forward,                          // gate and up
+                                  2 * d + 3 * f + moments.swiglu(t, config_.feed_forward),  // activation
+                                  3 * d + f + down.forward});                               // down
   // A layer that kept everything: what comes on top of that, less what has been freed of it by then. The gradient of
   // its output lives throughout.
   int64_t freed = 0;
-  bytes.transient_backward = d + f + down.backward;
+  bytes.transient_backward = d + f + std::max(down.backward, moments.swiglu(t, config_.feed_forward));
   const auto point = [&](int64_t live) { bytes.transient_backward = std::max(bytes.transient_backward, live - freed); };
   freed += down.kept_u;
-  point(d + 3 * f);  // activation
+  point(d + 3 * f + moments.swiglu_backward(t, config_.feed_forward));  // activation
   freed += 2 * f;
-  point(2 * d + 2 * f + gate_up.backward);
+  point(2 * d + 2 * f + std::max(gate_up.backward, rms_again));
   freed += gate_up.kept_u;
-  point(3 * d);  // second norm
+  point(3 * d + rms_backward);  // second norm
   freed += d;
   point(2 * d + out.backward);
   freed += out.kept_u;
-  point(2 * d + q + r + normed);  // attention
+  if (config_.head_norm) point(2 * d + q + r + head_statistics + std::max(head, rope));  // rotated once more
+  point(2 * d + q + r + normed +
+        moments.attention_backward(t, shape.sum_squared_lengths, head_dim, heads, /*drops=*/false));
   freed += q + lse;
-  point(2 * d + r + normed);  // head norm
+  point(2 * d + r + rope);
+  if (config_.head_norm) point(2 * d + r + normed + moments.head_norm_backward(t, head_dim, heads));
   freed += r + head_statistics;
-  point(3 * d + r + qkv.backward);
+  point(3 * d + r + std::max(qkv.backward, rms_again));
+  point(4 * d + rms_backward);  // first norm
   return bytes;
 }
 

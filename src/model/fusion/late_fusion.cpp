@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/check.hpp"
+#include "device/transfer.hpp"
 #include "model/initialise.hpp"
 #include "model/torch_encoder_layer.hpp"
 #include "model/weights/safetensors.hpp"
@@ -22,42 +23,39 @@ at::Tensor offsets_of(const at::Tensor& counts) {
 
 }  // namespace
 
+// Lengths and counts are compared on the host, which has them: nothing waits for the device.
 LateFusion::Parts take_apart(const PackedBatch& batch) {
-  const int64_t n = batch.n_sequences(), positions = batch.n_positions();
+  const int64_t n = batch.n_sequences(), pictures = batch.n_images(), tokens = batch.n_positions() - pictures;
+  const at::Device device = batch.tokens.device();
   const auto longs = batch.tokens.options().dtype(at::kLong);
-  const at::Tensor sequences = at::arange(n, longs);
-  const at::Tensor lengths = batch.cu_seqlens.to(at::kLong).diff();
-  const at::Tensor sequence_of = at::repeat_interleave(sequences, lengths, 0, positions);  // [T]
-  const bool pictures = batch.n_images() > 0;
-
-  at::Tensor image_counts = at::zeros({n}, longs), image_sequence;
-  if (pictures) {
-    image_sequence = sequence_of.index_select(0, batch.image_positions);
-    image_counts = at::bincount(image_sequence, {}, n);
-  }
-  const at::Tensor text_lengths = lengths - image_counts;
-  const at::Tensor text_offsets = offsets_of(text_lengths);
-  // Both maxima in one copy to the host.
-  const at::Tensor longest = at::stack({text_lengths.max(), image_counts.max()}).cpu();
+  const at::Tensor offsets = batch.offsets_on_host().to(at::kLong);
+  // Pictures lie in the order of their sequences: those of a sequence are between its first position and the next's.
+  const at::Tensor counts =
+      pictures > 0 ? at::searchsorted(batch.images_on_host(), offsets).diff() : at::zeros({n}, at::kLong);
+  const at::Tensor lengths = offsets.diff() - counts;  // of the texts
 
   LateFusion::Parts parts;
-  parts.text.tokens = pictures ? batch.tokens.index_select(0, batch.text_positions) : batch.tokens;
-  const at::Tensor text_sequence = pictures ? sequence_of.index_select(0, batch.text_positions) : sequence_of;
-  const int64_t tokens = parts.text.tokens.size(0);
+  const at::Tensor text_offsets = offsets_of(lengths), bag_offsets = offsets_of(counts + 1);
+  parts.text.tokens = pictures > 0 ? batch.tokens.index_select(0, batch.text_positions) : batch.tokens;
   parts.text.text_positions = at::arange(tokens, longs);
-  parts.text.position_ids = parts.text.text_positions - text_offsets.index_select(0, text_sequence);
-  parts.text.cu_seqlens = text_offsets.to(at::kInt);
+  const at::Tensor there = to_device(text_offsets, device);
+  parts.text.position_ids =
+      parts.text.text_positions - at::repeat_interleave(there.narrow(0, 0, n), there.diff(), 0, tokens);
+  parts.text.cu_seqlens = there.to(at::kInt);
+  parts.text.host_cu_seqlens = text_offsets.to(at::kInt);
   parts.text.image_positions = at::empty({0}, longs);
   parts.text.sequence_keys = batch.sequence_keys;
-  parts.text.max_seqlen = longest[0].item<int64_t>();
+  parts.text.max_seqlen = lengths.max().item<int64_t>();
 
-  parts.bags.cu_seqlens = offsets_of(image_counts + 1).to(at::kInt);
-  parts.bags.sequence_keys = batch.sequence_keys;
-  parts.bags.max_seqlen = 1 + longest[1].item<int64_t>();
-  parts.text_rows = parts.bags.cu_seqlens.narrow(0, 0, n).to(at::kLong);
-  // Pictures lie in the order of their sequences: picture m has m pictures and 1 + its sequence's number of texts
-  // before it.
-  if (pictures) parts.image_rows = at::arange(batch.n_images(), longs) + image_sequence + 1;
+  const at::Tensor bags = to_device(bag_offsets, device);
+  const int64_t largest = 1 + counts.max().item<int64_t>();
+  parts.bags = packed_layout(bags.to(at::kInt), bag_offsets.to(at::kInt), batch.sequence_keys, largest, {},
+                             /*has_dropout=*/false);
+  parts.text_rows = bags.narrow(0, 0, n);
+  // Picture m has m pictures and 1 + its sequence's number of texts before it.
+  if (pictures > 0)
+    parts.image_rows =
+        at::arange(1, pictures + 1, longs) + at::repeat_interleave(at::arange(n, longs), bags.diff() - 1, 0, pictures);
   return parts;
 }
 
@@ -145,7 +143,7 @@ at::Tensor LateFusion::backward(const at::Tensor& grad_h, const PackedBatch& bat
   return grad_x.index_select(0, parts.text_rows).to(at::kFloat);
 }
 
-LayerBytes LateFusion::bytes(const BatchShape& shape) const {
+LayerBytes LateFusion::bytes(const BatchShape& shape, const KernelMoments& moments) const {
   const int64_t c = store_->compute_dtype() == at::kFloat ? 4 : 2, d = width_;
   const int64_t rows = shape.sequences + shape.images;
   LayerBytes bytes;
@@ -154,8 +152,16 @@ LayerBytes LateFusion::bytes(const BatchShape& shape) const {
   bytes.kept = rows * (10 * d * c + 4 * block_->options().heads + 16) + 40 * shape.positions;
   if (images_) bytes.kept += images_->kept_bytes(shape.images, store_->compute_dtype());
   // For a moment: bags and projected pictures in float32 and the compute dtype, q|k|v and its gradient.
-  bytes.transient_forward = rows * d * (2 * 4 + 4 * c);
-  bytes.transient_backward = rows * d * (2 * 4 + 8 * c);
+  // The kernels of the block over bags as long as each other.
+  const auto& options = block_->options();
+  const AttentionShape heads{.heads = options.heads};
+  const int64_t mean = shape.sequences == 0 ? 0 : (rows + shape.sequences - 1) / shape.sequences;
+  const int64_t norm = moments.norm(rows, d, false), head_dim = d / options.heads;
+  bytes.transient_forward =
+      rows * d * (2 * 4 + 4 * c) + std::max(norm, moments.attention(rows, rows * mean, head_dim, heads, false));
+  bytes.transient_backward =
+      rows * d * (2 * 4 + 8 * c) + std::max(moments.norm_backward(rows, d, false),
+                                            moments.attention_backward(rows, rows * mean, head_dim, heads, false));
   return bytes;
 }
 

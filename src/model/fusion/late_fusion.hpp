@@ -49,7 +49,7 @@ class LateFusion {
   ParameterRange block_parameters() const;
   ParameterRange image_parameters() const;  // empty without image adapter
   /// What it keeps and what lives for a moment: of the whole batch, pictures among its positions.
-  LayerBytes bytes(const BatchShape& shape) const;
+  LayerBytes bytes(const BatchShape& shape, const KernelMoments& moments) const;
 
  private:
   void load_block(const std::filesystem::path& path);

@@ -1,0 +1,121 @@
+// What reference kernels hold for a moment (kernels/moments.hpp) against the bytes that are counted on the device.
+#include "kernels/moments.hpp"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "kernels/head_norm.hpp"
+#include "kernels/norm.hpp"
+#include "kernels/packed_sequences.hpp"
+#include "kernels/rms_norm.hpp"
+#include "kernels/rope.hpp"
+#include "kernels/swiglu.hpp"
+#include "pretend/pretend_device.hpp"
+#include "pretend/reference_kernels.hpp"
+
+namespace vixen::pretend {
+namespace {
+
+class PretendMomentsTest : public ::testing::TestWithParam<at::ScalarType> {
+ protected:
+  void SetUp() override {
+    device();
+    use_reference_kernels();
+  }
+  at::Tensor rows(at::IntArrayRef sizes) const { return at::ones(sizes, at::dtype(GetParam()).device(device())); }
+  static at::Tensor floats(at::IntArrayRef sizes) { return at::ones(sizes, at::dtype(at::kFloat).device(device())); }
+
+  // The most that `run` holds beside its results.
+  template <class Run>
+  static void expect_moment(const char* what, int64_t planned, const Run& run) {
+    run();  // what is made once
+    reset_peak_bytes();
+    [[maybe_unused]] const auto results = run();
+    const auto counted = static_cast<double>(peak_bytes() - bytes());
+    EXPECT_NEAR(static_cast<double>(planned), counted, 0.05 * counted) << what;
+  }
+
+  static constexpr int64_t kSequences = 48, kWidth = 96, kFeedForward = 160, kHeadDim = 32;
+  KernelMoments moments_{false, GetParam()};
+};
+
+TEST_P(PretendMomentsTest, NormsAndDropout) {
+  const int64_t length = 16, positions = kSequences * length;
+  const auto offsets = at::arange(0, positions + 1, length, at::dtype(at::kInt).device(device()));
+  const auto keys = make_token_keys(offsets, at::arange(kSequences, at::dtype(at::kLong).device(device())), positions);
+  const auto x = rows({positions, kWidth}), residual = rows({positions, kWidth});
+  const auto weight = floats({kWidth}), bias = floats({kWidth});
+  for (const bool drops : {false, true}) {
+    const Dropout dropout{.p = drops ? 0.1 : 0.0, .seed = 1, .step = 1, .site = 1};
+    const auto forward = [&] { return dropout_add_norm(x, residual, weight, bias, 1e-6, keys, dropout); };
+    expect_moment("norm", moments_.norm(positions, kWidth, drops), forward);
+    const auto kept = forward();
+    expect_moment("norm backward", moments_.norm_backward(positions, kWidth, drops), [&] {
+      return dropout_add_norm_backward(x, kept, weight, keys, dropout, floats({kWidth}), floats({kWidth}));
+    });
+    if (drops)
+      expect_moment("dropout", moments_.dropout(positions, kWidth), [&] { return apply_dropout(x, keys, dropout); });
+  }
+  expect_moment("rms norm", moments_.rms_norm(positions, kWidth),
+                [&] { return add_rms_norm(x, residual, weight, 1e-6); });
+  const auto kept = add_rms_norm(x, residual, weight, 1e-6);
+  expect_moment("rms norm again", moments_.rms_norm_again(positions, kWidth),
+                [&] { return rms_norm_again(kept.sum, kept.rstd, weight); });
+  expect_moment("rms norm backward", moments_.rms_norm_backward(positions, kWidth),
+                [&] { return add_rms_norm_backward(x, residual, kept.sum, kept.rstd, weight, {}); });
+}
+
+TEST_P(PretendMomentsTest, ActivationsAndHeads) {
+  const int64_t positions = 1024;
+  const auto gate_up = rows({positions, 2 * kFeedForward}), grad = rows({positions, kFeedForward});
+  expect_moment("swiglu", moments_.swiglu(positions, kFeedForward), [&] { return swiglu(gate_up); });
+  expect_moment("swiglu backward", moments_.swiglu_backward(positions, kFeedForward),
+                [&] { return swiglu_backward(grad, gate_up); });
+  const AttentionShape shape{.heads = 4, .max_seqlen = 16, .kv_heads = 2};
+  auto qkv = rows({positions, 8 * kHeadDim});
+  const auto places = at::arange(positions, at::dtype(at::kLong).device(device())).remainder(16);
+  const auto table = floats({16, kHeadDim}), weight = floats({kHeadDim});
+  expect_moment("rope", moments_.rope(positions, kHeadDim, shape), [&] {
+    apply_rope(qkv, places, table, shape, /*inverse=*/true);
+    return 0;
+  });
+  expect_moment("head norm", moments_.head_norm(positions, kHeadDim, shape),
+                [&] { return head_norm(qkv, weight, weight, 1e-6, shape); });
+  const auto kept = head_norm(qkv, weight, weight, 1e-6, shape);
+  expect_moment("head norm backward", moments_.head_norm_backward(positions, kHeadDim, shape),
+                [&] { return head_norm_backward(qkv, qkv, kept.rstd, weight, weight, shape, {}, {}); });
+}
+
+TEST_P(PretendMomentsTest, Attention) {
+  for (const int64_t length : {3, 16, 40, 128})
+    for (const int64_t kv_heads : {4, 2, 1})
+      for (const bool drops : {false, true}) {
+        SCOPED_TRACE(fmt::format("length {}, {} key-value heads, dropout {}", length, kv_heads, drops));
+        const int64_t positions = kSequences * length, squares = positions * length;
+        const AttentionShape shape{.heads = 4, .max_seqlen = length, .kv_heads = kv_heads, .causal = !drops};
+        const Dropout dropout{.p = drops ? 0.1 : 0.0, .seed = 1, .step = 1, .site = 1};
+        const auto host_offsets = at::arange(0, positions + 1, length, at::kInt);
+        const auto offsets = host_offsets.to(device());
+        const auto keys = at::arange(kSequences, at::dtype(at::kLong).device(device()));
+        SequenceGroups groups(host_offsets, keys);
+        const auto qkv = rows({positions, (4 + 2 * kv_heads) * kHeadDim}), grad = rows({positions, 4 * kHeadDim});
+        const auto forward = [&] { return packed_attention(qkv, offsets, keys, shape, dropout, groups); };
+        expect_moment("attention", moments_.attention(positions, squares, kHeadDim, shape, drops), forward);
+        const auto kept = forward();
+        expect_moment(
+            "attention backward", moments_.attention_backward(positions, squares, kHeadDim, shape, drops),
+            [&] { return packed_attention_backward(grad, qkv, kept, offsets, keys, shape, dropout, groups); });
+      }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, PretendMomentsTest, ::testing::Values(at::kFloat, at::kBFloat16),
+                         [](const auto& tested) { return std::string(c10::toString(tested.param)); });
+
+TEST(KernelMoments, OnACpuNothingIsHeld) {
+  const KernelMoments moments(true, at::kFloat);
+  EXPECT_EQ(moments.swiglu_backward(100, 10), 0);
+  EXPECT_EQ(moments.attention_backward(100, 1000, 8, {.heads = 4}, true), 0);
+}
+
+}  // namespace
+}  // namespace vixen::pretend
