@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "base/check.hpp"
+#include "device/device.hpp"
 #include "device/gpu_facts.hpp"
 #include "device/nvml.hpp"
 
