@@ -75,13 +75,13 @@ inline Counts expect_meets_reference(const std::string& kernel, KernelFamily fam
                                      const Body& body, double factor = 1) {
   Results want, got;
   {
-    const test::ScopedChoices choices(family, KernelChoice::kReference);
+    const ScopedChoices choices(family, KernelChoice::kReference);
     want = body();
   }
   Counts counted;
   {
     const Emulation emulation;
-    const test::ScopedChoices choices(family, KernelChoice::kFused);
+    const ScopedChoices choices(family, KernelChoice::kFused);
     got = in_all_orders(body, &counted);
   }
   EXPECT_EQ(got.size(), want.size());

@@ -26,7 +26,7 @@ int64_t threads_of(at::ScalarType dtype, int64_t width) {
 
 /// 36 rows, which are two chunks, or 6 wide ones.
 test::Packed batch_for(int64_t width) {
-  return test::pack(test::mixed_lengths(width < 1000 ? 8 : 3));
+  return test::pack(mixed_lengths(width < 1000 ? 8 : 3));
 }
 
 TEST(EmulatedNorm, ForwardMeetsTheReference) {

@@ -12,7 +12,7 @@ constexpr KernelFamily kFamily = KernelFamily::kPooling;
 constexpr int64_t kWidths[] = {1, 13, 8, 44, 96, 1030};
 
 TEST(EmulatedPooling, MeetsTheReference) {
-  const test::Packed packed = test::pack(test::mixed_lengths(11));
+  const test::Packed packed = test::pack(mixed_lengths(11));
   const int64_t rows = packed.positions, sequences = packed.sequence_keys.numel();
   for (const auto dtype : test::kStorages)
     for (const int64_t width : kWidths) {

@@ -23,7 +23,7 @@ at::Tensor angle_table(int64_t positions, int64_t head_dim) {
 }
 
 TEST(EmulatedRope, MeetsTheReferenceBothWays) {
-  const test::Packed packed = test::pack(test::mixed_lengths(7));
+  const test::Packed packed = test::pack(mixed_lengths(7));
   const at::Tensor positions = packed.keys.position.to(at::kLong);
   for (const auto dtype : test::kStorages)
     for (const auto& [heads, kv_heads, head_dim] : kHeads)

@@ -6,8 +6,8 @@ namespace vixen::emulated {
 namespace {
 
 TEST(EmulatedTable, EveryRowMeetsItsReference) {
-  const auto facts = test::kernel_row_facts();
-  const auto comparisons = test::kernel_comparisons();
+  const auto facts = kernel_row_facts();
+  const auto comparisons = kernel_comparisons();
   ASSERT_EQ(facts.size(), comparisons.size());
   int compared = 0;
   for (size_t i = 0; i < facts.size(); ++i) {
@@ -17,7 +17,7 @@ TEST(EmulatedTable, EveryRowMeetsItsReference) {
     for (const auto& [width, head_dim] : {std::pair<int64_t, int64_t>{96, 24}, {50, 10}, {7, 6}})
       for (const auto dtype : test::kStorages) {
         SCOPED_TRACE(testing::Message() << width << " columns, heads of " << head_dim);
-        test::KernelInputs in(dtype, at::kCPU);
+        KernelInputs in(dtype, at::kCPU);
         in.width = width;
         in.head_dim = head_dim;
         in.qkv_width = 8 * head_dim;
