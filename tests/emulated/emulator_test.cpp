@@ -230,9 +230,6 @@ void write_shared(int count) {
 }
 
 TEST(Emulator, WritesBehindSharedMemoryAreFound) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer ends the program first";
-#endif
   reset_counts();
   launch(write_shared, 2, 32, 4, nullptr, 8);
   EXPECT_EQ(counts().shared_bytes, 12);
