@@ -44,7 +44,8 @@ Findings check_cpus(Patient& patient) {
   for (size_t rank = 0; rank < all.size(); ++rank)
     if (nodes[rank] == nodes[static_cast<size_t>(session.rank())])
       for (const int cpu : parse_cpu_list(all[rank])) on_node.insert(cpu);
-  findings.push_back(good("placement", session.cpus().own_text(asked)));
+  const std::string placement = session.cpus().own_text(asked);  // "rank 0: 4 threads on CPUs 0-3"
+  findings.push_back(good("placement", placement.substr(placement.find(": ") + 2)));
   if (!on_node.empty() && session.local_size() > static_cast<int>(on_node.size()))
     findings.push_back(
         bad("ranks a node", fmt::format("{} ranks on {} CPUs", session.local_size(), on_node.size()),

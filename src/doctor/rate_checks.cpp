@@ -10,7 +10,7 @@
 namespace vixen {
 namespace {
 
-constexpr double kSlow = 0.75;  // of the median
+constexpr double kSlow = 0.75, kTooSlow = 0.5;  // of the median
 
 std::vector<double> of_all_ranks(double value, Communicator& host) {
   std::vector<double> all;
@@ -24,8 +24,9 @@ void judge_rate(const std::string& what, double own, const char* unit, Communica
   std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2), all.end());
   const double median = all[all.size() / 2];
   if (own < kSlow * median)
-    findings.push_back(bad(what, fmt::format("{:.1f} {}, the others {:.1f}", own, unit, median),
-                           "every step waits for this rank: is another program on its CPUs or GPU, is its node slow?"));
+    findings.push_back({what, own < kTooSlow * median ? Health::kBad : Health::kNote,
+                        fmt::format("{:.1f} {}, the others {:.1f}", own, unit, median),
+                        "every step waits for this rank: is another program on its CPUs or GPU, is its node slow?"});
   else
     findings.push_back(good(what, fmt::format("{:.1f} {}{}", median, unit, all.size() > 1 ? " a rank" : "")));
 }

@@ -89,7 +89,7 @@ def kill_in_mining(data: Run, run: Path, begun: int, ranks: int, **kind: int) ->
     pytest.fail("every kill came too late")
 
 
-@pytest.mark.parametrize("ranks, then", [(2, 2), (3, 2), (2, 3)])
+@pytest.mark.parametrize("ranks, then", [(2, 2), (3, 2)])
 @pytest.mark.parametrize("kind", [AT_ONCE, OVERLAPPED], ids=["at once", "overlapped"])
 def test_killed_while_it_mines(data, tmp_path, kind, ranks, then):
     """In the first mining, and in the next."""
