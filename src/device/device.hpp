@@ -17,8 +17,8 @@ at::Device select_device(DeviceKind kind, int local_rank);
 /// Threads for this rank, for OpenMP and ATen, whatever OMP_NUM_THREADS says. threads: at least 1.
 void set_threads(int threads);
 
-/// Bytes now and at the peak: resident set size on CPU, its allocator's statistics on another device; and those of tensors alone, which
-/// on CPU are 0 before track_tensor_memory() (device/tracked_memory.hpp).
+/// Bytes now and at the peak: resident set size on CPU, its allocator's statistics on another device; and those of
+/// tensors alone, which on CPU are 0 before track_tensor_memory() (device/tracked_memory.hpp).
 struct MemoryUse {
   int64_t current_bytes = 0;
   int64_t peak_bytes = 0;
