@@ -6,7 +6,7 @@
 #include <array>
 
 #include "kernels/choice.hpp"
-#include "kernels/cuda_kernels.hpp"
+#include "kernels/cuda_forms.hpp"
 #include "kernels/packed_sequences.hpp"
 
 namespace vixen {
@@ -41,8 +41,9 @@ Products products(int64_t positions, int64_t sum_squared_lengths, int64_t head_d
 
 }  // namespace
 
-bool KernelMoments::is_reference(KernelFamily family, bool has_fused) const {
-  return !cpu_ && (!has_fused || kernel_choice(family) == KernelChoice::kReference);
+template <class Args>
+bool KernelMoments::is_reference(const KernelRow<Args>& row) const {
+  return !cpu_ && (!has_cuda_form(row.name) || kernel_choice(row.family) == KernelChoice::kReference);
 }
 
 int64_t KernelMoments::bytes(int64_t elements, int64_t in_float, int64_t in_bfloat16) const {
@@ -50,58 +51,61 @@ int64_t KernelMoments::bytes(int64_t elements, int64_t in_float, int64_t in_bflo
 }
 
 int64_t KernelMoments::norm(int64_t positions, int64_t width, bool drops) const {
-  if (!is_reference(KernelFamily::kNorm, cuda_kernels().norm_forward)) return 0;
+  if (!is_reference(kernel::norm_forward)) return 0;
   return bytes(positions * width, drops ? 16 : 12, 24);
 }
 
 int64_t KernelMoments::norm_backward(int64_t positions, int64_t width, bool drops) const {
-  if (!is_reference(KernelFamily::kNorm, cuda_kernels().norm_backward)) return 0;
+  if (!is_reference(kernel::norm_backward)) return 0;
   return drops ? bytes(positions * width, 20, 28) : bytes(positions * width, 24, 30);
 }
 
 int64_t KernelMoments::rms_norm(int64_t positions, int64_t width) const {
-  return is_reference(KernelFamily::kNorm, cuda_kernels().rms_forward) ? bytes(positions * width, 4, 12) : 0;
+  return is_reference(kernel::rms_forward) ? bytes(positions * width, 4, 12) : 0;
 }
 
 int64_t KernelMoments::rms_norm_again(int64_t positions, int64_t width) const {
-  return is_reference(KernelFamily::kNorm, cuda_kernels().rms_again) ? bytes(positions * width, 4, 12) : 0;
+  return is_reference(kernel::rms_again) ? bytes(positions * width, 4, 12) : 0;
 }
 
 int64_t KernelMoments::rms_norm_backward(int64_t positions, int64_t width) const {
-  return is_reference(KernelFamily::kNorm, cuda_kernels().rms_backward) ? bytes(positions * width, 20, 26) : 0;
+  return is_reference(kernel::rms_backward) ? bytes(positions * width, 20, 26) : 0;
 }
 
 int64_t KernelMoments::dropout(int64_t positions, int64_t width) const {
-  return is_reference(KernelFamily::kDropout, cuda_kernels().dropout) ? bytes(positions * width, 20, 22) : 0;
+  return is_reference(kernel::dropout) ? bytes(positions * width, 20, 22) : 0;
 }
 
 int64_t KernelMoments::swiglu(int64_t positions, int64_t feed_forward) const {
-  return is_reference(KernelFamily::kActivation, cuda_kernels().swiglu) ? bytes(positions * feed_forward, 4, 16) : 0;
+  return is_reference(kernel::swiglu) ? bytes(positions * feed_forward, 4, 16) : 0;
 }
 
 int64_t KernelMoments::swiglu_backward(int64_t positions, int64_t feed_forward) const {
-  if (!is_reference(KernelFamily::kActivation, cuda_kernels().swiglu_backward)) return 0;
+  if (!is_reference(kernel::swiglu_backward)) return 0;
   return bytes(positions * feed_forward, 20, 36);
 }
 
 int64_t KernelMoments::rope(int64_t positions, int64_t head_dim, const AttentionShape& shape) const {
-  if (!is_reference(KernelFamily::kRope, cuda_kernels().rope)) return 0;
+  if (!is_reference(kernel::rope)) return 0;
   return bytes(positions * (shape.heads + shape.key_value_heads()) * head_dim, 17, 21);
 }
 
 int64_t KernelMoments::head_norm(int64_t positions, int64_t head_dim, const AttentionShape& shape) const {
-  if (!is_reference(KernelFamily::kNorm, cuda_kernels().head_norm)) return 0;
+  if (!is_reference(kernel::head_norm)) return 0;
   return bytes(positions * (shape.heads + shape.key_value_heads()) * head_dim, 8, 14);
 }
 
 int64_t KernelMoments::head_norm_backward(int64_t positions, int64_t head_dim, const AttentionShape& shape) const {
-  if (!is_reference(KernelFamily::kNorm, cuda_kernels().head_norm_backward)) return 0;
+  if (!is_reference(kernel::head_norm_backward)) return 0;
   return bytes(positions * (shape.heads + shape.key_value_heads()) * head_dim, 24, 30);
 }
 
 AttentionForm KernelMoments::attention_form_of(int64_t head_dim, bool drops) const {
   if (cpu_) return AttentionForm::kFused;
-  return attention_form(at::Device(at::kCUDA, 0), dtype_, head_dim, {.p = drops ? 0.1 : 0.0});
+  if (kernel_choice(KernelFamily::kAttention) == KernelChoice::kReference) return AttentionForm::kReference;
+  if (flash_takes(dtype_, head_dim, drops)) return AttentionForm::kFlash;
+  return is_reference(kernel::attention_forward) || is_reference(kernel::attention_backward) ? AttentionForm::kReference
+                                                                                             : AttentionForm::kFused;
 }
 
 int64_t KernelMoments::attention(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,

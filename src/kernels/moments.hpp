@@ -5,15 +5,15 @@
 
 #include <cstdint>
 
+#include "kernels/kernel_rows.hpp"
 #include "kernels/packed_attention.hpp"
-#include "kernels/table.hpp"
 
 namespace vixen {
 
 class KernelMoments {
  public:
-  /// cpu: everything is 0, where kernels.* do not ask for references all are fused. dtype: of activations, float32 or
-  /// bfloat16. What runs on another device is as kernels.* and the build's table of CUDA kernels say.
+  /// cpu: everything is 0, as all kernels are fused there. dtype: of activations, float32 or bfloat16. What runs on
+  /// another device is as kernels.* and the list of CUDA forms say, in builds without CUDA too.
   KernelMoments(bool cpu, at::ScalarType dtype) : cpu_(cpu), dtype_(dtype) {}
 
   int64_t norm(int64_t positions, int64_t width, bool drops) const;
@@ -36,7 +36,8 @@ class KernelMoments {
                              const AttentionShape& shape, bool drops) const;
 
  private:
-  bool is_reference(KernelFamily family, bool has_fused) const;
+  template <class Args>
+  bool is_reference(const KernelRow<Args>& row) const;
   int64_t bytes(int64_t elements, int64_t in_float, int64_t in_bfloat16) const;
   AttentionForm attention_form_of(int64_t head_dim, bool drops) const;
 

@@ -4,6 +4,11 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "doctor/kernel_comparisons.hpp"
+#include "kernels/cuda_forms.hpp"
+#include "kernels/cuda_kernels.hpp"
 #include "kernels/head_norm.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/packed_sequences.hpp"
@@ -110,6 +115,13 @@ TEST_P(PretendMomentsTest, Attention) {
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, PretendMomentsTest, ::testing::Values(at::kFloat, at::kBFloat16),
                          [](const auto& tested) { return std::string(c10::toString(tested.param)); });
+
+TEST(KernelMoments, CudaFormsAreThoseOfTheTable) {
+  const auto rows = kernel_row_facts();
+  const auto on_cuda = [](const RowFacts& row) { return row.on_cuda(cuda_kernels()); };
+  if (std::none_of(rows.begin(), rows.end(), on_cuda)) GTEST_SKIP() << "a build without CUDA";
+  for (const auto& row : rows) EXPECT_EQ(has_cuda_form(row.name), on_cuda(row)) << row.name;
+}
 
 TEST(KernelMoments, OnACpuNothingIsHeld) {
   const KernelMoments moments(true, at::kFloat);

@@ -241,7 +241,7 @@ LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linea
     const bool drops = linear.dropout > 0;
     const int64_t dropped = drops ? x : 0, mask = drops ? moments.dropout(positions, weight.shape.at(1)) : 0;
     bytes.forward = std::max(u + dropped, dropped + mask);
-    bytes.backward = u + x + dropped + mask;
+    bytes.backward = u + x + 2 * dropped + mask;  // the product with A, and it under the mask
   }
   return bytes;
 }
