@@ -113,6 +113,7 @@ def test_the_whole_input_is_good(train, tmp_path, decoder):
         "late_fusion",
         "image_mlp",
         "image_dropout",
+        "soft_start",
     ],
 )
 def test_every_mode_of_the_configurations_trains(tiny, decoder, tmp_path, mode):

@@ -150,6 +150,7 @@ def test_an_overlay_wins_over_the_file_before_it():
         ("late_fusion", {"model.fusion": "late"}),
         ("image_mlp", {"model.image_adapter": "mlp"}),
         ("image_dropout", {"train.image_dropout": "0.3"}),
+        ("soft_start", {"loss.soft_steps": "100"}),
         ("text_only", {"data.images": "false"}),
         ("ngame", {"train.method": "ngame", "loss.fixed_positive": "true"}),
     ],
