@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "comm/hosted_communicator.hpp"
 #include "comm/library_versions.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/nccl_watcher.hpp"
@@ -89,10 +90,10 @@ class NothingToDo final : public CommHandle {
   void wait() override {}
 };
 
-class NcclCommunicator final : public Communicator {
+class NcclCommunicator final : public HostedCommunicator {
  public:
   NcclCommunicator(std::unique_ptr<Communicator> host, int gpu, double deadline_seconds)
-      : host_(std::move(host)),
+      : HostedCommunicator(std::move(host)),
         gpu_(static_cast<at::DeviceIndex>(gpu)),
         side_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, static_cast<at::DeviceIndex>(gpu))) {
     if (world_size() == 1) return;
@@ -102,7 +103,7 @@ class NcclCommunicator final : public Communicator {
       VIXEN_NCCL_CALL(ncclGetUniqueId(&id));
       std::memcpy(bytes.data(), &id, sizeof(id));
     }
-    bytes = host_->broadcast_host(bytes, 0);
+    bytes = broadcast_host(bytes, 0);
     std::memcpy(&id, bytes.data(), sizeof(id));
     watcher_ = std::make_unique<NcclWatcher>(id, rank(), world_size(), gpu, deadline_seconds, process_name());
     VIXEN_CUDA_CALL(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming));
@@ -114,10 +115,7 @@ class NcclCommunicator final : public Communicator {
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
 
-  int rank() const override { return host_->rank(); }
-  int world_size() const override { return host_->world_size(); }
   at::Device device() const override { return {at::kCUDA, gpu_}; }
-  std::span<const int> nodes() const override { return host_->nodes(); }
 
   void all_reduce_sum(at::Tensor tensor) override {
     check_tensor(tensor, "all_reduce_sum");
@@ -246,22 +244,6 @@ class NcclCommunicator final : public Communicator {
     });
   }
 
-  void barrier() override { host_->barrier(); }
-  int64_t sum_host(int64_t value) override { return host_->sum_host(value); }
-  double sum_host(double value) override { return host_->sum_host(value); }
-  int64_t max_host(int64_t value) override { return host_->max_host(value); }
-  double max_host(double value) override { return host_->max_host(value); }
-  std::vector<int64_t> all_gather_host(int64_t value) override { return host_->all_gather_host(value); }
-  std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) override {
-    return host_->all_to_all_host(counts);
-  }
-  std::vector<int64_t> all_to_all_host(std::span<const int64_t> values, std::span<const int64_t> send_counts,
-                                       std::span<const int64_t> receive_counts) override {
-    return host_->all_to_all_host(values, send_counts, receive_counts);
-  }
-  std::string broadcast_host(const std::string& bytes, int root) override { return host_->broadcast_host(bytes, root); }
-  std::vector<std::string> all_gather_host(const std::string& bytes) override { return host_->all_gather_host(bytes); }
-
  private:
   cudaStream_t current() const { return c10::cuda::getCurrentCUDAStream(gpu_); }
 
@@ -279,7 +261,6 @@ class NcclCommunicator final : public Communicator {
     });
   }
 
-  std::unique_ptr<Communicator> host_;
   at::DeviceIndex gpu_;
   c10::cuda::CUDAStream side_;
   cudaEvent_t ready_ = nullptr;

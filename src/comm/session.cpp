@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "base/file.hpp"
 #include "base/log.hpp"
 #include "comm/launcher.hpp"
 #include "comm/mpi_c.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/mpi_communicator.hpp"
 #include "comm/nccl_communicator.hpp"
+#include "device/control_groups.hpp"
 #include "device/cpu_affinity.hpp"
 #include "device/device.hpp"
 #include "device/gpu_facts.hpp"
@@ -28,15 +28,6 @@ namespace vixen {
 
 namespace {
 std::atomic<bool> g_session_exists{false};
-
-/// /proc/self/cgroup; "" where there is none: no quota then.
-std::string own_cgroups() {
-  try {
-    return read_text("/proc/self/cgroup");
-  } catch (const UserError&) {
-    return "";
-  }
-}
 
 /// Vectors of any lengths from every rank of a communicator, in its order. Collective.
 std::vector<std::vector<int>> gather_numbers(MPI_Comm comm, const std::vector<int>& own) {
@@ -98,7 +89,7 @@ MpiSession::MpiSession(int* argc, char*** argv, bool gpus) {
   int wish = grant.wish.empty() ? 0 : 1;
   VIXEN_MPI(MPI_Allreduce(MPI_IN_PLACE, &wish, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
   const auto slurm = slurm_limits();
-  const int quota = cpu_quota(own_cgroups());
+  const int quota = cpu_quota(own_groups_text());
   RankCpus own{rank_, grant.cpus, gpus ? gpu_numa_node(gpu_of_rank(local_rank_, gpu_count())) : -1,
                quota, slurm.task, wish != 0};
   if (slurm.node > 0) own.node_limit = quota > 0 ? std::min(quota, slurm.node) : slurm.node;

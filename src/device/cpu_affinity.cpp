@@ -12,6 +12,8 @@
 #include <set>
 #include <sstream>
 
+#include "device/control_groups.hpp"
+
 namespace vixen {
 namespace {
 
@@ -118,28 +120,8 @@ int numa_node_of(const std::string& pci_bus_id, const fs::path& sysfs) {
 
 int cpu_quota(const std::string& own_groups, const fs::path& groups) {
   std::optional<double> least;
-  std::istringstream lines(own_groups);
-  for (std::string line; std::getline(lines, line);) {
-    // "4:cpu,cpuacct:/path" (version 1) or "0::/path" (version 2)
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == line.npos || second == line.npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::vector<fs::path> roots;
-    if (controllers.empty()) {
-      roots = {groups, groups / "unified"};
-    } else if (("," + controllers + ",").find(",cpu,") != line.npos) {
-      roots = {groups / "cpu", groups / controllers};
-    }
-    // Within a container the path may be the host's, which is not there: then its parents are looked at, up to the
-    // mount, which is the container's own group.
-    fs::path own = fs::path(line.substr(second + 1)).lexically_normal().relative_path();
-    for (const auto& root : roots) {
-      for (fs::path path = own;; path = path.parent_path()) {
-        if (const auto quota = quota_of(root / path)) least = std::min(least.value_or(*quota), *quota);
-        if (path.empty()) break;
-      }
-    }
-  }
+  for (const auto& folder : group_folders(own_groups, "cpu", groups))
+    if (const auto quota = quota_of(folder)) least = std::min(least.value_or(*quota), *quota);
   constexpr double kMost = 1 << 20;
   return least ? static_cast<int>(std::ceil(std::min(*least, kMost))) : 0;
 }

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/file.hpp"
+#include "device/control_groups.hpp"
 
 namespace vixen {
 namespace fs = std::filesystem;
@@ -30,13 +31,25 @@ std::string field(const std::string& text, const std::string& name) {
   return {};
 }
 
-// Bytes in a file of the control group; 0: "max", or no such file.
-int64_t group_bytes(const char* unified, const char* legacy) {
-  for (const fs::path& path : {fs::path("/sys/fs/cgroup") / unified, fs::path("/sys/fs/cgroup/memory") / legacy}) {
-    const int64_t bytes = std::atoll(text_of(path).c_str());
-    if (bytes > 0 && bytes < int64_t{1} << 60) return bytes;
+struct GroupMemory {
+  int64_t limit = 0, used = 0;  // limit 0: none
+};
+
+// Of this process' control groups the one that leaves least.
+GroupMemory tightest_group() {
+  const auto bytes = [](const fs::path& folder, const char* unified, const char* legacy) {
+    int64_t found = std::atoll(text_of(folder / unified).c_str());  // "max" reads as 0
+    if (found == 0) found = std::atoll(text_of(folder / legacy).c_str());
+    return found < int64_t{1} << 60 ? found : 0;
+  };
+  GroupMemory tightest;
+  for (const auto& folder : group_folders(own_groups_text(), "memory")) {
+    const GroupMemory group{bytes(folder, "memory.max", "memory.limit_in_bytes"),
+                            bytes(folder, "memory.current", "memory.usage_in_bytes")};
+    const bool tighter = tightest.limit == 0 || group.limit - group.used < tightest.limit - tightest.used;
+    if (group.limit > 0 && tighter) tightest = group;
   }
-  return 0;
+  return tightest;
 }
 
 }  // namespace
@@ -68,8 +81,8 @@ MemoryFacts parse_memory_facts(const std::string& text, int64_t limit, int64_t u
 }
 
 MemoryFacts memory_facts() {
-  return parse_memory_facts(text_of("/proc/meminfo"), group_bytes("memory.max", "memory.limit_in_bytes"),
-                            group_bytes("memory.current", "memory.usage_in_bytes"));
+  const auto group = tightest_group();
+  return parse_memory_facts(text_of("/proc/meminfo"), group.limit, group.used);
 }
 
 bool has_infiniband(const fs::path& sysfs) {

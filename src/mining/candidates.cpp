@@ -10,12 +10,7 @@
 namespace vixen {
 
 void MinedCounts::add(const MinedCounts& other) {
-  queries += other.queries;
-  relevant += other.relevant;
-  skipped += other.skipped;
-  same_text += other.same_text;
-  margin += other.margin;
-  kept += other.kept;
+  for (const auto& field : kMinedCountFields) this->*field.count += other.*field.count;
 }
 
 MinedCounts MinedCounts::over(Communicator& comm) const {

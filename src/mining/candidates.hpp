@@ -28,6 +28,15 @@ struct MinedCounts {
   std::string text() const;
 };
 
+/// The counts by the names that files and logs give them.
+struct MinedCountField {
+  const char* name;
+  int64_t MinedCounts::*count;
+};
+inline constexpr MinedCountField kMinedCountFields[] = {
+    {"queries", &MinedCounts::queries}, {"kept", &MinedCounts::kept},           {"relevant", &MinedCounts::relevant},
+    {"skipped", &MinedCounts::skipped}, {"same_text", &MinedCounts::same_text}, {"margin", &MinedCounts::margin}};
+
 /// Whether labels are dropped for their scores.
 bool has_margin(const MiningConfig& config);
 

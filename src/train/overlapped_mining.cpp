@@ -26,9 +26,8 @@ int64_t MiningProgress::checkpoint_bytes(const TrainingParts& parts) {
 }
 
 void MiningProgress::save(nlohmann::json& scalars) const {
-  scalars["mining_pass"] = {{"begun_at", begun_at},        {"seconds", seconds},        {"queries", counts.queries},
-                            {"relevant", counts.relevant}, {"skipped", counts.skipped}, {"same_text", counts.same_text},
-                            {"margin", counts.margin},     {"kept", counts.kept}};
+  auto& pass = scalars["mining_pass"] = {{"begun_at", begun_at}, {"seconds", seconds}};
+  for (const auto& field : kMinedCountFields) pass[field.name] = counts.*field.count;
 }
 
 std::optional<MiningProgress> MiningProgress::restore(const nlohmann::json& scalars, const TrainingParts& parts) {
@@ -36,13 +35,7 @@ std::optional<MiningProgress> MiningProgress::restore(const nlohmann::json& scal
   const auto& pass = scalars.at("mining_pass");
   auto progress = begin(parts, pass.at("begun_at").get<int64_t>());
   pass.at("seconds").get_to(progress.seconds);
-  auto& counts = progress.counts;
-  pass.at("queries").get_to(counts.queries);
-  pass.at("relevant").get_to(counts.relevant);
-  pass.at("skipped").get_to(counts.skipped);
-  pass.at("same_text").get_to(counts.same_text);
-  pass.at("margin").get_to(counts.margin);
-  pass.at("kept").get_to(counts.kept);
+  for (const auto& field : kMinedCountFields) pass.at(field.name).get_to(progress.counts.*field.count);
   return progress;
 }
 

@@ -93,16 +93,9 @@ void RunLog::add_evaluation(const RunPosition& position, const std::map<std::str
 
 void RunLog::add_mining(const RunPosition& position, const MinedCounts& counts, double seconds) {
   if (!lines_) return;
-  lines_->write({{"step", position.step},
-                 {"epoch", position.epoch},
-                 {"mining",
-                  {{"queries", counts.queries},
-                   {"kept", counts.kept},
-                   {"relevant", counts.relevant},
-                   {"skipped", counts.skipped},
-                   {"same_text", counts.same_text},
-                   {"margin", counts.margin},
-                   {"seconds", seconds}}}});
+  nlohmann::json mining = {{"seconds", seconds}};
+  for (const auto& field : kMinedCountFields) mining[field.name] = counts.*field.count;
+  lines_->write({{"step", position.step}, {"epoch", position.epoch}, {"mining", mining}});
   spdlog::info("{} in {:.1f} s", counts.text(), seconds);
 }
 

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "mining/miner.hpp"
-#include "mpi/trainer_fixture.hpp"
+#include "mpi/mining_fixture.hpp"
 #include "search/exact_search.hpp"
 
 namespace vixen {
@@ -23,15 +23,8 @@ struct Lists {
   MinedCounts counts;
 };
 
-class MiningTest : public test::TrainerFixture {
+class MiningTest : public test::MiningFixture {
  protected:
-  static Config mining_config(const std::string& run = {}) {
-    auto settings = config(run);
-    settings.mining.columns = 60;
-    settings.mining.depth = 16;
-    return settings;
-  }
-
   // Lists of the training queries by made-up embeddings, a few labels of which are equal.
   static Lists mine(const Config& settings, const Dataset& dataset, Communicator& comm) {
     const auto queries = unit_rows(dataset.train().size(), 7);

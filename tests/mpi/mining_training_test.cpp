@@ -1,21 +1,15 @@
 // Training with mined columns at W ranks against one rank, behind the training too, and taken up again.
 #include "fixtures/fault.hpp"
 #include "mining/miner.hpp"
-#include "mpi/trainer_fixture.hpp"
+#include "mpi/mining_fixture.hpp"
 #include "train/passes.hpp"
 
 namespace vixen {
 namespace {
 
-class MiningTest : public test::TrainerFixture {
- protected:
-  static Config mining_config(const std::string& run = {}) {
-    auto settings = config(run);
-    settings.mining.columns = 60;
-    settings.mining.depth = 16;
-    return settings;
-  }
-};
+using test::losses_of;
+
+using MiningTest = test::MiningFixture;
 
 // Mined columns in training: the same lists, columns and losses at any number of ranks.
 TEST_F(MiningTest, LossesWithMinedColumnsAreThoseOfOneRank) {

@@ -16,6 +16,7 @@
 #include "fixtures/tiny_decoder.hpp"
 #include "fixtures/toy_dataset.hpp"
 #include "fixtures/toy_model.hpp"
+#include "fixtures/toy_run.hpp"
 #include "kernels/pooling.hpp"
 #include "model/encode_pass.hpp"
 #include "mpi/mpi_main.hpp"
@@ -55,32 +56,14 @@ class TrainerFixture : public ::testing::Test {
   }
 
   static Config config(const std::string& run = {}) {
-    Config config;
-    config.data.path = (folder_ / "data.h5").string();
-    config.model.path = (folder_ / "model").string();
-    if (!run.empty()) config.run.dir = (folder_ / run).string();
+    auto config = toy_run(folder_, run);
     config.train.batch_size = 150;
-    config.train.epochs = 3;
-    config.train.warmup_steps = 3;
     config.prototype.free_vectors = 512;
-    config.prototype.heads = 4;
-    config.prototype.feed_forward = 64;
-    config.cluster.start_epoch = 0;
-    config.cluster.update_epochs = 1;
     return config;
   }
 
   // A decoder with adapters, prompts and pictures behind the text.
-  static Config lora_config(const std::string& run = {}) {
-    auto settings = config(run);
-    settings.model.path = (folder_ / "decoder").string();
-    settings.lora.rank = 6;
-    settings.lora.alpha = 12;
-    settings.lora.modules = "q,v,o,gate,up,down";
-    settings.lora.dropout = 0.1;
-    settings.train.clip_norm = 1;
-    return settings;
-  }
+  static Config lora_config(const std::string& run = {}) { return with_toy_adapters(config(run), folder_); }
 
   static std::unique_ptr<Trainer> make(const Config& config, const Dataset& dataset, bool alone) {
     std::shared_ptr<Communicator> comm(alone ? static_cast<Communicator*>(new SingleRank) : &world(),
@@ -88,13 +71,6 @@ class TrainerFixture : public ::testing::Test {
                                          if (alone) delete c;
                                        });
     return std::make_unique<Trainer>(config, dataset, label_weights(config, dataset, *comm), comm);
-  }
-
-  // Steps from where the run is, at most to the end of its epoch: their losses.
-  static std::vector<double> losses_of(Trainer& trainer, int64_t steps) {
-    std::vector<double> losses;
-    trainer.run_steps(steps, [&](const StepResult& result) { losses.push_back(result.loss.item<double>()); });
-    return losses;
   }
 
   // Takes `steps` steps, saves, and takes the run up again; losses: those of the steps.

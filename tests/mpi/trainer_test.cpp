@@ -15,6 +15,8 @@
 namespace vixen {
 namespace {
 
+using test::losses_of;
+
 using test::relative_gap;
 
 class TrainerTest : public test::TrainerFixture {

@@ -13,64 +13,45 @@
 #include <utility>
 #include <vector>
 
-#include "comm/communicator.hpp"
+#include "comm/hosted_communicator.hpp"
 #include "pretend/pretend_device.hpp"
 
 namespace vixen::pretend {
 
-class StagedCommunicator final : public Communicator {
+class StagedCommunicator final : public HostedCommunicator {
  public:
-  /// `host`: the communicator of the same ranks for CPU tensors; outlives this.
-  explicit StagedCommunicator(Communicator& host)
-      : host_(&host),
+  /// `host`: the communicator of the same ranks for CPU tensors.
+  explicit StagedCommunicator(std::shared_ptr<Communicator> host)
+      : HostedCommunicator(std::move(host)),
         side_(c10::impl::VirtualGuardImpl(c10::kPrivateUse1).getStreamFromGlobalPool(pretend::device())) {}
 
-  int rank() const override { return host_->rank(); }
-  int world_size() const override { return host_->world_size(); }
   at::Device device() const override { return pretend::device(); }
-  std::span<const int> nodes() const override { return host_->nodes(); }
 
   void all_reduce_sum(at::Tensor tensor) override {
     launch("all_reduce_sum", {tensor}, {tensor});
-    host_->all_reduce_sum(host_view(tensor));
+    host().all_reduce_sum(host_view(tensor));
   }
   std::unique_ptr<CommHandle> all_reduce_sum_async(at::Tensor tensor) override {
-    auto started = host_->all_reduce_sum_async(host_view(tensor));
+    auto started = host().all_reduce_sum_async(host_view(tensor));
     return std::make_unique<Sum>(std::move(tensor), side_, std::move(started));
   }
   at::Tensor all_gather_rows(const at::Tensor& local, std::span<const int64_t> rows) override {
     launch("all_gather_rows", {local}, {});
-    return brought(local, host_->all_gather_rows(host_view(local), rows));
+    return brought(local, host().all_gather_rows(host_view(local), rows));
   }
   at::Tensor reduce_scatter_rows(const at::Tensor& tensor, std::span<const int64_t> rows) override {
     launch("reduce_scatter_rows", {tensor}, {});
-    return brought(tensor, host_->reduce_scatter_rows(host_view(tensor), rows));
+    return brought(tensor, host().reduce_scatter_rows(host_view(tensor), rows));
   }
   at::Tensor all_to_all_rows(const at::Tensor& send, std::span<const int64_t> send_rows,
                              std::span<const int64_t> receive_rows) override {
     launch("all_to_all_rows", {send}, {});
-    return brought(send, host_->all_to_all_rows(host_view(send), send_rows, receive_rows));
+    return brought(send, host().all_to_all_rows(host_view(send), send_rows, receive_rows));
   }
   void broadcast(at::Tensor tensor, int root) override {
     launch("broadcast", {tensor}, {tensor});
-    host_->broadcast(host_view(tensor), root);
+    host().broadcast(host_view(tensor), root);
   }
-
-  void barrier() override { host_->barrier(); }
-  int64_t sum_host(int64_t value) override { return host_->sum_host(value); }
-  double sum_host(double value) override { return host_->sum_host(value); }
-  int64_t max_host(int64_t value) override { return host_->max_host(value); }
-  double max_host(double value) override { return host_->max_host(value); }
-  std::vector<int64_t> all_gather_host(int64_t value) override { return host_->all_gather_host(value); }
-  std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) override {
-    return host_->all_to_all_host(counts);
-  }
-  std::vector<int64_t> all_to_all_host(std::span<const int64_t> values, std::span<const int64_t> send_counts,
-                                       std::span<const int64_t> receive_counts) override {
-    return host_->all_to_all_host(values, send_counts, receive_counts);
-  }
-  std::string broadcast_host(const std::string& bytes, int root) override { return host_->broadcast_host(bytes, root); }
-  std::vector<std::string> all_gather_host(const std::string& bytes) override { return host_->all_gather_host(bytes); }
 
  private:
   class Sum final : public CommHandle {
@@ -106,7 +87,6 @@ class StagedCommunicator final : public Communicator {
     return result;
   }
 
-  Communicator* host_;
   c10::Stream side_;
 };
 

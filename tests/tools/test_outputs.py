@@ -167,23 +167,17 @@ TOOLS_WITH_OUTPUTS = [
         lambda w: [w.model],
         works=False,
     ),
-    Tool(
-        "bench/time_to_accuracy.py",
-        lambda w: ["--binary", "/bin/false", "--model", w.model, "--set", f"a={w.data},{w.run / 'config.ini'}"],
-        lambda w: [w.data, w.run / "config.ini", w.model / "config.json"],
-        lambda w: [w.model],
-        works=False,
-        folder=True,
-        keeps_others=True,
-    ),
-    Tool(
-        "bench/mining_study.py",
-        lambda w: ["--binary", "/bin/false", "--model", w.model, "--set", f"a={w.data},{w.run / 'config.ini'}"],
-        lambda w: [w.data, w.run / "config.ini", w.model / "config.json"],
-        lambda w: [w.model],
-        works=False,
-        folder=True,
-        keeps_others=True,
+    *(
+        Tool(
+            f"bench/{study}.py",
+            lambda w: ["--binary", "/bin/false", "--model", w.model, "--set", f"a={w.data},{w.run / 'config.ini'}"],
+            lambda w: [w.data, w.run / "config.ini", w.model / "config.json"],
+            lambda w: [w.model],
+            works=False,
+            folder=True,
+            keeps_others=True,
+        )
+        for study in ("time_to_accuracy", "mining_study")
     ),
     Tool("fetch_model.py", lambda w: [w.model], lambda w: [], lambda w: [w.model], folder=True),
     Tool(

@@ -28,14 +28,13 @@ from vixen_tools.answers import SHOWN, TAIL, Answers  # noqa: E402
 from vixen_tools.arguments import whole  # noqa: E402
 from vixen_tools.dataset_file import DatasetTexts  # noqa: E402
 from vixen_tools.errors import UserError, run_tool  # noqa: E402
-from vixen_tools.files import write_text  # noqa: E402
 from vixen_tools.machine import describe_machine  # noqa: E402
-from vixen_tools.outputs import MARKER, claim_collection, marker_text  # noqa: E402
+from vixen_tools.outputs import claim_collection  # noqa: E402
 from vixen_tools.program import default_binary, inputs_of, run_vixen  # noqa: E402
 from vixen_tools.progress import waiting  # noqa: E402
 from vixen_tools.result_lines import ResultLines  # noqa: E402
 from vixen_tools.run_folder import read_settings  # noqa: E402
-from vixen_tools.study_sets import StudySet, parse_mining, parse_mining_columns, parse_sets  # noqa: E402
+from vixen_tools.study_sets import StudySet, begin_study, parse_mining, parse_mining_columns, parse_sets  # noqa: E402
 from vixen_tools.timed_run import remove_run, train  # noqa: E402
 
 TOOL = "mining_study.py"
@@ -150,9 +149,7 @@ def main() -> int:
         parse_mining(change, "--ablations")
     inputs = [path for data in options.set for path in (data.data, *data.configs)]
     options.out = claim_collection(options.out, {**inputs_of(options.vixen), "--set": inputs, "--model": options.model})
-    options.out.mkdir(parents=True, exist_ok=True)
-    if not any(options.out.iterdir()):
-        write_text(options.out / MARKER, marker_text(TOOL, "mining study", []))
+    begin_study(options.out, TOOL, "mining study")
     study = Study(options, options.binary or default_binary())
     study.run()
     return 0

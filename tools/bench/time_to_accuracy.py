@@ -41,11 +41,11 @@ from vixen_tools.files import read_json, sha256, write_text  # noqa: E402
 from vixen_tools.hdf5_file import open_hdf5, read_attribute  # noqa: E402
 from vixen_tools.line_plot import Panel, render_plot  # noqa: E402
 from vixen_tools.machine import describe_machine, has_bf16  # noqa: E402
-from vixen_tools.outputs import MARKER, claim, claim_collection, marker_text  # noqa: E402
+from vixen_tools.outputs import claim, claim_collection  # noqa: E402
 from vixen_tools.program import default_binary, failure, inputs_of, run_vixen  # noqa: E402
 from vixen_tools.progress import waiting  # noqa: E402
 from vixen_tools.result_lines import ResultLines  # noqa: E402
-from vixen_tools.study_sets import StudySet, parse_mining_columns, parse_sets  # noqa: E402
+from vixen_tools.study_sets import StudySet, begin_study, parse_mining_columns, parse_sets  # noqa: E402
 from vixen_tools.timed_run import Pilot, pilot, remove_run, train  # noqa: E402
 
 TOOL = "time_to_accuracy.py"
@@ -430,9 +430,7 @@ def main() -> None:
     for path in files:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-    options.out.mkdir(parents=True, exist_ok=True)
-    if not any(options.out.iterdir()):
-        write_text(options.out / MARKER, marker_text(TOOL, "time to accuracy", []))
+    begin_study(options.out, TOOL, "time to accuracy")
     study = Study(options, sets, binary)
     if not options.show:
         study.run()

@@ -1,4 +1,4 @@
-"""What a study of runs is given: data sets with their settings, and keys of section [mining]."""
+"""What a study of runs is given: its folder, data sets with their settings, and keys of section [mining]."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
+from .files import write_text
+from .outputs import MARKER, marker_text
+
+
+def begin_study(out: Path, tool: str, kind: str) -> None:
+    """Makes the folder that claim_collection() gave; one that is empty is marked as a tool's."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not any(out.iterdir()):
+        write_text(out / MARKER, marker_text(tool, kind, []))
 
 
 @dataclass
