@@ -130,7 +130,7 @@ TEST_F(MiningTest, RanksMayAskDifferently) {
   const auto counts = miner.mine({dataset.train(), {dataset.train_labels()}}, unit_rows(rows, 7), 0,
                                  [&](const MinedBlock& block) { blocks.push_back(block.ids.size(0)); });
   EXPECT_EQ(blocks, comm.rank() == 0 ? (std::vector<int64_t>{Miner::kBlockQueries, 10}) : std::vector<int64_t>{10});
-  EXPECT_EQ(counts->queries, Miner::kBlockQueries + 10 * comm.world_size());
+  EXPECT_EQ(counts->queries, Miner::kBlockQueries + int64_t{10} * comm.world_size());
 }
 
 TEST_F(MiningTest, APassThatIsStoppedSaysSo) {
