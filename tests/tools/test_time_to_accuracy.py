@@ -158,8 +158,12 @@ def test_a_whole_study(tools, place, tmp_path):  # noqa: F811
     added = (tmp_path / "out/results.jsonl").read_bytes().removeprefix(b"".join(kept)).splitlines()
     assert len(added) == 1 and json.loads(added[0])["system"] == "vixen + RAI"
     # another budget, and a system more
-    tools.run(*study(place, tmp_path / "out", *more, "--budgets", 2, "--sentence-transformers-lr", 1e-3))
-    line = json.loads((tmp_path / "out/results.jsonl").read_text().splitlines()[-1])
+    another = ["--budgets", 1, 2, "--mined-budgets", 60, "--sentence-transformers-budgets", 2, "--sentence-transformers-lr", 1e-3]
+    tools.run(*study(place, tmp_path / "out", *more, *another))
+    lines = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
+    assert {line["budget"] for line in lines if "mined" in line["system"]} == {60}
+    assert [line["budget"] for line in lines if line["system"].startswith("sentence")] == [2]
+    line = lines[-1]
     assert line["system"] == "sentence-transformers, lr 0.001" and line["budget"] == 2 and line["steps"] > 1
     assert 0 < line["seconds"]["training"] < 4 and 0 < line["metrics"]["R@100"] <= 100
     (tmp_path / "rai.json").write_text(json.dumps({"chosen": {"settings": {"augment.lambda": 0.5}}}))

@@ -130,10 +130,15 @@ class Study:
             self.tf_idf(data)
             for seed in self.options.seeds:
                 for budget in self.options.budgets:
-                    for mined in (False, True) if self.options.mining else (False,):
-                        self.vixen(data, budget, seed, mined)
+                    self.vixen(data, budget, seed, mined=False)
+                    if self.options.mining and budget in self.budgets_of(self.options.mined_budgets):
+                        self.vixen(data, budget, seed, mined=True)
                     for rate in self.options.sentence_transformers_lr:
-                        self.sentence_transformers(data, budget, seed, rate)
+                        if budget in self.budgets_of(self.options.sentence_transformers_budgets):
+                            self.sentence_transformers(data, budget, seed, rate)
+
+    def budgets_of(self, chosen: list[int] | None) -> list[int]:
+        return self.options.budgets if chosen is None else chosen
 
     def backbone(self, data: DataSet) -> None:
         """As it is: text alone, for its map of pictures is not trained."""
@@ -398,6 +403,8 @@ def main() -> None:
         "--references", action="append", default=[], metavar="NAME=FILE.json", help="list of name, metrics, seconds: other programs"
     )
     parser.add_argument("--budgets", type=whole(1), nargs="+", default=[60, 120, 300, 600], help="seconds (default 60 120 300 600)")
+    parser.add_argument("--mined-budgets", type=whole(1), nargs="+", help="those of --budgets with mined columns (default: all)")
+    parser.add_argument("--sentence-transformers-budgets", type=whole(1), nargs="+", help="its part of --budgets (default: all)")
     parser.add_argument("--mining", default="columns=256,depth=50,relative_margin=0.95", help="keys of [mining]; empty: no such runs")
     parser.add_argument("--layers", type=whole(1), nargs="+", default=[6, 3, 1], help="of the backbone, deepest first (default 6 3 1)")
     parser.add_argument("--least-epochs", type=whole(1), default=3, help="fewer: a backbone of fewer layers (default 3)")
