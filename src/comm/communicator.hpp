@@ -32,6 +32,13 @@ class CommHandle {
   virtual void wait() = 0;
 };
 
+/// A host value that was asked for: get() blocks until it is there, and is called once.
+class HostValue {
+ public:
+  virtual ~HostValue() = default;
+  virtual int64_t get() = 0;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -70,6 +77,8 @@ class Communicator {
   virtual double sum_host(double value) = 0;
   virtual int64_t max_host(int64_t value) = 0;
   virtual double max_host(double value) = 0;
+  /// The maximum, asked for now and known later, when no rank has to wait for the others any more.
+  virtual std::unique_ptr<HostValue> max_host_async(int64_t value) = 0;
   /// values of all ranks, by rank.
   virtual std::vector<int64_t> all_gather_host(int64_t value) = 0;
   /// counts[r] goes to rank r; returns what every rank sent to this one.

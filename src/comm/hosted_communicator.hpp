@@ -2,6 +2,11 @@
 // ranks on the host.
 #pragma once
 
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "comm/communicator.hpp"
 
 namespace vixen {
@@ -17,6 +22,7 @@ class HostedCommunicator : public Communicator {
   double sum_host(double value) final { return host_->sum_host(value); }
   int64_t max_host(int64_t value) final { return host_->max_host(value); }
   double max_host(double value) final { return host_->max_host(value); }
+  std::unique_ptr<HostValue> max_host_async(int64_t value) final { return host_->max_host_async(value); }
   std::vector<int64_t> all_gather_host(int64_t value) final { return host_->all_gather_host(value); }
   std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) final { return host_->all_to_all_host(counts); }
   std::vector<int64_t> all_to_all_host(std::span<const int64_t> values, std::span<const int64_t> send_counts,

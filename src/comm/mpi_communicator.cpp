@@ -279,6 +279,9 @@ class MpiCommunicator final : public Communicator {
     }
     return most;
   }
+  std::unique_ptr<HostValue> max_host_async(int64_t value) override {
+    return std::make_unique<Maximum>(gather_async(value, "max_host_async"));
+  }
   std::vector<int64_t> all_gather_host(int64_t value) override { return gather_values(value, "all_gather_host"); }
 
   std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) override {
@@ -386,21 +389,47 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
+  // A value of each rank, on its way to all.
+  template <typename Value>
+  struct Gathering {
+    std::shared_ptr<std::vector<Value>> all;  // [W]
+    std::unique_ptr<MpiTransfer> transfer;    // null: all are there
+
+    std::vector<Value> wait() {
+      if (transfer) transfer->wait();
+      return std::move(*all);
+    }
+  };
+  template <typename Value>
+  Gathering<Value> gather_async(Value value, const char* name) {
+    static_assert(sizeof(Value) == 8);
+    Gathering<Value> gathering{std::make_shared<std::vector<Value>>(static_cast<size_t>(world_size_), value), nullptr};
+    if (world_size_ == 1) return gathering;
+    auto own = std::make_shared<Value>(value);
+    gathering.transfer = begin_owned(next_name(name));
+    gathering.transfer->keep(own);
+    gathering.transfer->keep(gathering.all);
+    MPI_Request request;
+    VIXEN_MPI(MPI_Iallgather(own.get(), 8, MPI_BYTE, gathering.all->data(), 8, MPI_BYTE, comm_, &request));
+    gathering.transfer->add(request);
+    return gathering;
+  }
   template <typename Value>
   std::vector<Value> gather_values(Value value, const char* name) {
-    static_assert(sizeof(Value) == 8);
-    if (world_size_ == 1) return {value};
-    auto own = std::make_shared<Value>(value);
-    auto all = std::make_shared<std::vector<Value>>(static_cast<size_t>(world_size_));
-    MpiTransfer transfer = begin(name);
-    transfer.keep(own);
-    transfer.keep(all);
-    MPI_Request request;
-    VIXEN_MPI(MPI_Iallgather(own.get(), 8, MPI_BYTE, all->data(), 8, MPI_BYTE, comm_, &request));
-    transfer.add(request);
-    transfer.wait();
-    return std::move(*all);
+    return gather_async(value, name).wait();
   }
+
+  class Maximum final : public HostValue {
+   public:
+    explicit Maximum(Gathering<int64_t> values) : values_(std::move(values)) {}
+    int64_t get() override {
+      const auto all = values_.wait();
+      return *std::max_element(all.begin(), all.end());
+    }
+
+   private:
+    Gathering<int64_t> values_;
+  };
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, world_size_ = 1;

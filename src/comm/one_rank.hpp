@@ -29,6 +29,7 @@ class OneRank : public Communicator {
   double sum_host(double value) override { return value; }
   int64_t max_host(int64_t value) override { return value; }
   double max_host(double value) override { return value; }
+  std::unique_ptr<HostValue> max_host_async(int64_t value) override { return std::make_unique<Known>(value); }
   std::vector<int64_t> all_gather_host(int64_t value) override { return {value}; }
   std::vector<int64_t> all_to_all_host(std::span<const int64_t> counts) override {
     return {counts.begin(), counts.end()};
@@ -43,6 +44,11 @@ class OneRank : public Communicator {
  private:
   struct Done : CommHandle {
     void wait() override {}
+  };
+  struct Known : HostValue {
+    explicit Known(int64_t known) : value(known) {}
+    int64_t get() override { return value; }
+    int64_t value;
   };
   static constexpr int kNode[] = {0};
 

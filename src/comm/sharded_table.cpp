@@ -1,6 +1,4 @@
-// The row-sharded table: who asks whom for which rows, and sums in an order of their own.
-//
-// Letters: W ranks, m ids asked for by this rank, D width.
+// The row-sharded table: rows travel as planned, and are summed in an order of their own.
 #include "comm/sharded_table.hpp"
 
 #include <ATen/ATen.h>
@@ -8,7 +6,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -19,105 +16,33 @@ namespace vixen {
 
 namespace {
 
-// The distinct rows this rank asks for, by owner (ascending ids are ascending owners), and those others ask of it.
-struct Exchange {
-  std::vector<int64_t> ids;           // distinct, ascending
-  std::vector<int64_t> position;      // [m] of each id in `ids`
-  std::vector<int64_t> counts;        // [W] of `ids` by owner
-  std::vector<int64_t> asked_counts;  // [W] of `asked` by asking rank
-  at::Tensor asked;                   // int64 [sum asked_counts] host: local rows asked for, in rank order
-};
-
-const int64_t* checked_ids(const at::Tensor& ids, int64_t n_rows, const char* name) {
+std::span<const int64_t> checked_ids(const at::Tensor& ids, const char* name) {
   VIXEN_CHECK(ids.scalar_type() == at::kLong && ids.device().is_cpu() && ids.dim() == 1 && ids.is_contiguous(),
               "{}: ids must be int64 [m] on the host", name);
-  const int64_t* data = ids.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < ids.numel(); ++i) {
-    VIXEN_CHECK(data[i] >= 0 && data[i] < n_rows, "{}: id {} (place {}) of {} rows", name, data[i], i, n_rows);
-  }
-  return data;
+  return {ids.const_data_ptr<int64_t>(), static_cast<size_t>(ids.numel())};
 }
 
-at::Tensor index_of(const std::vector<int64_t>& values) {
-  return at::tensor(at::IntArrayRef(values), at::kLong);
-}
-
-// Ids travel between hosts: a GPU that is asked for them would have to finish all its work first.
-at::Tensor exchange_ids(Communicator& comm, const std::vector<int64_t>& ids, std::span<const int64_t> send_rows,
-                        std::span<const int64_t> receive_rows) {
-  return index_of(comm.all_to_all_host(ids, send_rows, receive_rows));
-}
-
-Exchange plan_exchange(Communicator& comm, const RowShards& shards, const at::Tensor& global_ids, const char* name) {
-  Exchange plan;
-  const int64_t* ids = checked_ids(global_ids, shards.n_rows(), name);
-  plan.ids.assign(ids, ids + global_ids.numel());
-  std::sort(plan.ids.begin(), plan.ids.end());
-  plan.ids.erase(std::unique(plan.ids.begin(), plan.ids.end()), plan.ids.end());
-  plan.position.resize(static_cast<size_t>(global_ids.numel()));
-  for (size_t i = 0; i < plan.position.size(); ++i) {
-    plan.position[i] = std::lower_bound(plan.ids.begin(), plan.ids.end(), ids[i]) - plan.ids.begin();
-  }
-  plan.counts.assign(static_cast<size_t>(comm.world_size()), 0);
-  for (const int64_t id : plan.ids) ++plan.counts[static_cast<size_t>(shards.owner(id))];
-  plan.asked_counts = comm.all_to_all_host(plan.counts);
-  plan.asked = exchange_ids(comm, plan.ids, plan.counts, plan.asked_counts).sub(shards.range(comm.rank()).begin);
-  return plan;
-}
-
-at::Tensor device_index(const std::vector<int64_t>& values, at::Device device) {
-  return to_device(index_of(values), device);
-}
-
-// out[g] = sum of rows[order[i]] for i in [starts[g], starts[g + 1]), added one after another in that order, so that
-// the sum does not depend on threads. Groups are summed side by side: pass k adds the k-th row of every group that has
-// one.
-at::Tensor sum_groups(const at::Tensor& rows, const std::vector<int64_t>& order, const std::vector<int64_t>& starts) {
-  const auto groups = static_cast<int64_t>(starts.size()) - 1;
-  if (rows.is_cpu()) {
-    at::Tensor out = at::empty({groups, rows.size(1)}, rows.options());
-    const int64_t width = rows.size(1);
-    const float* source = rows.const_data_ptr<float>();
-    float* target = out.data_ptr<float>();
+// Row g: the sum of rows [n, D] places[starts[g]] .. places[starts[g + 1] - 1], added one after another in that order,
+// so that it does not depend on threads.
+at::Tensor sum_groups(const at::Tensor& rows, const RowSums& plan) {
+  if (!rows.is_cpu())
+    return at::segment_reduce(rows.index_select(0, plan.places), "sum", /*lengths=*/{}, /*indices=*/{}, plan.starts,
+                              /*axis=*/0, /*unsafe=*/true);
+  const int64_t groups = plan.targets.numel(), width = rows.size(1);
+  at::Tensor out = at::empty({groups, width}, rows.options());
+  const int64_t *places = plan.places.const_data_ptr<int64_t>(), *starts = plan.starts.const_data_ptr<int64_t>();
+  const float* source = rows.const_data_ptr<float>();
+  float* target = out.data_ptr<float>();
 #pragma omp parallel for schedule(static)
-    for (int64_t g = 0; g < groups; ++g) {
-      float* sum = target + g * width;
-      const auto begin = static_cast<size_t>(starts[static_cast<size_t>(g)]);
-      const auto end = static_cast<size_t>(starts[static_cast<size_t>(g) + 1]);
-      std::copy_n(source + order[begin] * width, width, sum);
-      for (size_t i = begin + 1; i < end; ++i) {
-        const float* row = source + order[i] * width;
-        for (int64_t d = 0; d < width; ++d) sum[d] += row[d];
-      }
+  for (int64_t g = 0; g < groups; ++g) {
+    float* sum = target + g * width;
+    std::copy_n(source + places[starts[g]] * width, width, sum);
+    for (int64_t i = starts[g] + 1; i < starts[g + 1]; ++i) {
+      const float* row = source + places[i] * width;
+      for (int64_t d = 0; d < width; ++d) sum[d] += row[d];
     }
-    return out;
   }
-  std::vector<int64_t> first;
-  for (size_t g = 0; g + 1 < starts.size(); ++g) first.push_back(order[static_cast<size_t>(starts[g])]);
-  at::Tensor out = rows.index_select(0, device_index(first, rows.device()));
-  for (int64_t pass = 1;; ++pass) {
-    std::vector<int64_t> target, source;
-    for (size_t g = 0; g + 1 < starts.size(); ++g) {
-      if (starts[g] + pass >= starts[g + 1]) continue;
-      target.push_back(static_cast<int64_t>(g));
-      source.push_back(order[static_cast<size_t>(starts[g] + pass)]);
-    }
-    if (target.empty()) return out;
-    out.index_add_(0, device_index(target, rows.device()), rows.index_select(0, device_index(source, rows.device())));
-  }
-}
-
-// Indices 0..n-1 sorted by key (stable), and where each run of one key begins, with n at the end.
-std::pair<std::vector<int64_t>, std::vector<int64_t>> group_by(const int64_t* keys, int64_t n) {
-  std::vector<int64_t> order(static_cast<size_t>(n)), starts;
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return keys[a] < keys[b]; });
-  for (int64_t i = 0; i < n; ++i) {
-    const auto at = static_cast<size_t>(i);
-    if (i == 0 || keys[order[at]] != keys[order[at - 1]]) starts.push_back(i);
-  }
-  starts.push_back(n);
-  return {std::move(order), std::move(starts)};
+  return out;
 }
 
 }  // namespace
@@ -177,71 +102,67 @@ at::Tensor ShardedTable::pick(const at::Tensor& local_rows) const {
   return to_device(picked, device);
 }
 
+RowOwner ShardedTable::owner() const {
+  const at::Device device = comm_->device();
+  return {shards_, comm_->rank(), placement_ == TablePlacement::kHost ? at::Device(at::kCPU) : device, device};
+}
+
+RowGather ShardedTable::plan_gather(std::span<const int64_t> batch_ids) const {
+  return plan_batch_gather(owner(), batch_ids);
+}
+
+RowSums ShardedTable::plan_scatter_add(std::span<const int64_t> batch_ids) const {
+  return plan_batch_sums(owner(), batch_ids);
+}
+
+RowWrites ShardedTable::plan_assign(std::span<const int64_t> ids) const {
+  return plan_writes(owner(), ids);
+}
+
 at::Tensor ShardedTable::gather(const at::Tensor& global_ids) const {
+  return gather(vixen::plan_gather(owner(), checked_ids(global_ids, "gather"), *comm_));
+}
+
+at::Tensor ShardedTable::gather(const RowGather& plan) const {
   const c10::NoGradGuard no_gradient;
-  const Exchange plan = plan_exchange(*comm_, shards_, global_ids, "gather");
-  const at::Tensor rows = comm_->all_to_all_rows(pick(plan.asked), plan.asked_counts, plan.counts);
-  return rows.index_select(0, device_index(plan.position, comm_->device())).to(at::kFloat);
+  const at::Tensor rows = comm_->all_to_all_rows(pick(plan.rows), plan.sent, plan.received);
+  return rows.index_select(0, plan.places).to(at::kFloat);
 }
 
 void ShardedTable::scatter_add(const at::Tensor& global_ids, const at::Tensor& rows, at::Tensor into) const {
+  scatter_add(plan_sums(owner(), checked_ids(global_ids, "scatter_add"), *comm_), rows, std::move(into));
+}
+
+void ShardedTable::scatter_add(const RowSums& plan, const at::Tensor& rows, at::Tensor into) const {
   const c10::NoGradGuard no_gradient;
-  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == global_ids.numel() && rows.size(1) == width_ &&
+  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == plan.order.numel() && rows.size(1) == width_ &&
                   rows.scalar_type() == at::kFloat && rows.device() == comm_->device(),
-              "scatter_add: rows must be float32 [{}, {}] on the communicator's device", global_ids.numel(), width_);
+              "scatter_add: rows must be float32 [{}, {}] on the communicator's device", plan.order.numel(), width_);
   VIXEN_CHECK(into.dim() == 2 && into.size(0) == local_range().size() && into.size(1) == width_ &&
                   into.scalar_type() == at::kFloat && into.device() == comm_->device(),
               "scatter_add: the sum must be float32 [{}, {}] on the communicator's device", local_range().size(),
               width_);
-  const int64_t* ids = checked_ids(global_ids, shards_.n_rows(), "scatter_add");
-  // Every row travels, sorted by (id, position): were repeats summed before, the brackets of the sum, hence its last
-  // bits, would depend on which ranks the rows of one id lie on.
-  const std::vector<int64_t> order = group_by(ids, global_ids.numel()).first;
-  std::vector<int64_t> sorted_ids, counts(static_cast<size_t>(comm_->world_size()), 0);
-  for (const int64_t i : order) {
-    sorted_ids.push_back(ids[i]);
-    ++counts[static_cast<size_t>(shards_.owner(ids[i]))];
-  }
-  const std::vector<int64_t> received_counts = comm_->all_to_all_host(counts);
-  const at::Tensor targets = exchange_ids(*comm_, sorted_ids, counts, received_counts).sub(local_range().begin);
-  const at::Tensor sent = rows.index_select(0, device_index(order, rows.device()));
-  const at::Tensor received = comm_->all_to_all_rows(sent, counts, received_counts);
-  if (targets.numel() == 0) return;
-  const int64_t* target = targets.const_data_ptr<int64_t>();
-  const auto [places, starts] = group_by(target, targets.numel());
-  std::vector<int64_t> distinct;
-  for (size_t g = 0; g + 1 < starts.size(); ++g) distinct.push_back(target[places[static_cast<size_t>(starts[g])]]);
-  into.index_add_(0, device_index(distinct, into.device()), sum_groups(received, places, starts));
+  const at::Tensor received = comm_->all_to_all_rows(rows.index_select(0, plan.order), plan.sent, plan.received);
+  if (plan.targets.numel() > 0) into.index_add_(0, plan.targets, sum_groups(received, plan));
 }
 
 void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Tensor& rows) {
+  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == global_ids.numel(), "assign_replicated: {} rows for {} ids",
+              rows.size(0), global_ids.numel());
+  assign_replicated(plan_assign(checked_ids(global_ids, "assign_replicated")), rows);
+}
+
+void ShardedTable::assign_replicated(const RowWrites& plan, const at::Tensor& rows) {
   const c10::NoGradGuard no_gradient;
-  VIXEN_CHECK(rows.dim() == 2 && rows.size(0) == global_ids.numel() && rows.size(1) == width_,
-              "assign_replicated: rows must be [{}, {}]", global_ids.numel(), width_);
-  const int64_t* ids = checked_ids(global_ids, shards_.n_rows(), "assign_replicated");
-  const RowRange own = local_range();
-  std::vector<int64_t> own_rows, places;
-  for (int64_t i = 0; i < global_ids.numel(); ++i) {
-    if (!own.contains(ids[i])) continue;
-    own_rows.push_back(ids[i] - own.begin);
-    places.push_back(i);
-  }
-  // The last place of each row: index writes with repeats have no order of their own.
-  const auto [order, starts] = group_by(own_rows.data(), std::ssize(own_rows));
-  std::vector<int64_t> targets, sources;
-  for (size_t g = 0; g + 1 < starts.size(); ++g) {
-    const auto last = static_cast<size_t>(order[static_cast<size_t>(starts[g + 1] - 1)]);
-    targets.push_back(own_rows[last]);
-    sources.push_back(places[last]);
-  }
-  if (targets.empty()) return;
-  const at::Tensor values = rows.index_select(0, device_index(sources, rows.device())).to(local_.scalar_type());
+  VIXEN_CHECK(rows.dim() == 2 && rows.size(1) == width_, "assign_replicated: rows must be {} wide", width_);
+  if (plan.targets.numel() == 0) return;
+  const at::Tensor values = rows.index_select(0, plan.sources).to(local_.scalar_type());
   if (placement_ == TablePlacement::kDevice) {
-    local_.index_copy_(0, device_index(targets, local_.device()), values.to(local_.device()));
+    local_.index_copy_(0, plan.targets, values.to(local_.device()));
     return;
   }
   settle();
-  Arriving arriving{index_of(targets), {}, {}};
+  Arriving arriving{plan.targets, {}, {}};
   arriving.rows = at::empty(values.sizes(), local_.options().pinned_memory(!values.is_cpu()));
   arriving.rows.copy_(values, /*non_blocking=*/true);
   if (!values.is_cpu()) {

@@ -5,8 +5,10 @@
 #include <c10/core/Event.h>
 
 #include <optional>
+#include <span>
 
 #include "comm/communicator.hpp"
+#include "comm/row_exchange.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {
@@ -36,19 +38,29 @@ class ShardedTable {
   /// Rows [first, first + count) of local() on the communicator's device: a view, or a copy of rows in host memory.
   at::Tensor local_on_device(int64_t first, int64_t count) const;
 
+  /// The plans of what is below for ids that are the same on all ranks, of which rank r's are part batch_slice(): they
+  /// save the messages between hosts that ids of one rank take. BugError for an id that is no row. Local, from any
+  /// thread.
+  RowGather plan_gather(std::span<const int64_t> batch_ids) const;
+  RowSums plan_scatter_add(std::span<const int64_t> batch_ids) const;
+  RowWrites plan_assign(std::span<const int64_t> ids) const;
+
   /// Rows of any global ids, int64 [m] on the host (m may differ between ranks, repeats allowed) -> float32 [m, width]
   /// on the device. Collective. Each distinct row travels once for each asking rank. The host does not wait for a GPU.
   at::Tensor gather(const at::Tensor& global_ids) const;
+  at::Tensor gather(const RowGather& plan) const;
 
   /// Adds rows [m, width] float32 to a local buffer `into` [local rows, width] float32 at the ids' owners (gradients of
   /// a gather). Collective. The rows of one id are summed one after another by (source rank, position), then added: the
   /// same bits in every run, and for every world size if ranks hold successive parts of one list.
   void scatter_add(const at::Tensor& global_ids, const at::Tensor& rows, at::Tensor into) const;
+  void scatter_add(const RowSums& plan, const at::Tensor& rows, at::Tensor into) const;
 
   /// Writes rows of which every rank holds the full list: each owner keeps its own. Local, no communication.
   /// ids int64 [m] host, rows [m, width] on the device. A repeated id keeps the last. Rows for host memory are on their
   /// way when this returns: whoever next looks at the table waits for them.
   void assign_replicated(const at::Tensor& global_ids, const at::Tensor& rows);
+  void assign_replicated(const RowWrites& plan, const at::Tensor& rows);
 
   /// The whole table [n_rows, width] in its storage dtype on every rank. Collective. For small tables and tests.
   at::Tensor gather_all() const;
@@ -61,6 +73,7 @@ class ShardedTable {
     std::optional<c10::Event> copied;  // none on a CPU
   };
 
+  RowOwner owner() const;
   void settle() const;
   at::Tensor pick(const at::Tensor& local_rows) const;
 

@@ -222,7 +222,9 @@ struct PlanConfig {
 };
 
 struct CommConfig {
-  double deadline_seconds = 60;  // a collective without progress for this long terminates the job
+  double deadline_seconds = 60;                  // a collective without progress for this long terminates the job
+  GradientSums gradients = GradientSums::kFp32;  // as they travel
+  double bucket_mb = 25;                         // of 1e6 bytes: gradients that set out together
 };
 
 struct KernelsConfig {

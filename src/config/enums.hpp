@@ -117,6 +117,10 @@ enum class ObjectiveWay { kAuto, kReplicated, kSharded };  // train.objective
 template <>
 inline constexpr std::array kWords<ObjectiveWay> = {"auto", "replicated", "sharded"};
 
+enum class GradientSums { kFp32, kBf16 };  // comm.gradients
+template <>
+inline constexpr std::array kWords<GradientSums> = {"fp32", "bf16"};
+
 enum class TieGradient { kHalf, kZero };  // loss.tie_gradient
 template <>
 inline constexpr std::array kWords<TieGradient> = {"half", "zero"};

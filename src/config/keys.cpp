@@ -423,6 +423,12 @@ std::vector<Key> make_keys() {
 
       {"comm.deadline_seconds", VIXEN_FIELD(comm.deadline_seconds), "seconds", ours, kPositive, kJobs, kNoFact,
        "A collective without progress for this long ends the job"},
+      {"comm.gradients", VIXEN_FIELD(comm.gradients), "", ours, {}, kPlanned, kDecisive,
+       "How gradients travel between ranks. bf16: half the bytes; what rounding takes away is kept and sent with the next "
+       "step's (not with one rank)"},
+      {"comm.bucket_mb", VIXEN_FIELD(comm.bucket_mb), "1e6 bytes", ours, kAtLeast0, kSteps, kNoFact,
+       "Gradients set out for the other ranks when so many have come together, while the backward pass goes on; 0: layer by "
+       "layer"},
 
       {"kernels.attention", VIXEN_FIELD(kernels.attention), "", ours, {}, kEncoders, kNoFact,
        "Attention. auto: fused where the device has it; fused: an error where it has not; reference: plain ATen"},

@@ -216,6 +216,13 @@ at::Tensor PackedBatch::images_on_host() const {
   return image_positions.cpu();
 }
 
+namespace {
+constexpr at::Tensor PackedBatch::*kMoved[] = {&PackedBatch::tokens,          &PackedBatch::position_ids,
+                                               &PackedBatch::cu_seqlens,      &PackedBatch::image_embeddings,
+                                               &PackedBatch::image_positions, &PackedBatch::text_positions,
+                                               &PackedBatch::sequence_keys};
+}  // namespace
+
 PackedBatch PackedBatch::to(at::Device device) const {
   const auto move = [&](const at::Tensor& tensor) {
     if (!tensor.defined() || tensor.device() == device) return tensor;
@@ -226,11 +233,12 @@ PackedBatch PackedBatch::to(at::Device device) const {
     moved.host_cu_seqlens = cu_seqlens;
     moved.host_image_positions = image_positions;
   }
-  for (at::Tensor PackedBatch::*member :
-       {&PackedBatch::tokens, &PackedBatch::position_ids, &PackedBatch::cu_seqlens, &PackedBatch::image_embeddings,
-        &PackedBatch::image_positions, &PackedBatch::text_positions, &PackedBatch::sequence_keys})
-    moved.*member = move(this->*member);
+  for (at::Tensor PackedBatch::*member : kMoved) moved.*member = move(this->*member);
   return moved;
+}
+
+void PackedBatch::append_tensors(std::vector<at::Tensor>& tensors) const {
+  for (at::Tensor PackedBatch::*member : kMoved) tensors.push_back(this->*member);
 }
 
 }  // namespace vixen

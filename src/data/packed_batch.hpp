@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "data/dataset.hpp"
 #include "data/sequence_template.hpp"
@@ -32,6 +33,8 @@ struct PackedBatch {
   at::Tensor images_on_host() const;
 
   PackedBatch to(at::Device device) const;  // from the host: as to_device()
+  /// Adds those that to() moves, undefined ones too.
+  void append_tensors(std::vector<at::Tensor>& tensors) const;
 };
 
 struct PackOptions {

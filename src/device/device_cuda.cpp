@@ -2,6 +2,7 @@
 #include "device/device_cuda.hpp"
 
 #include <ATen/Context.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <cuda_runtime_api.h>
 
@@ -45,6 +46,10 @@ void select_gpu(int index) {
   }
   // Read by cuBLAS when its first handle is made: fixed workspaces make its sums reproducible.
   ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  // Batches differ in size from step to step: segments that grow leave no gaps that a larger one does not fit into.
+  // Before the first allocation; what the user says in PyTorch's variables holds.
+  if (std::getenv("PYTORCH_ALLOC_CONF") == nullptr && std::getenv("PYTORCH_CUDA_ALLOC_CONF") == nullptr)
+    c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
   at::globalContext().lazyInitDevice(at::kCUDA);
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
   auto& context = at::globalContext();

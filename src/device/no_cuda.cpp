@@ -2,6 +2,7 @@
 #include "base/check.hpp"
 #include "device/device_cuda.hpp"
 #include "device/gpu_facts.hpp"
+#include "device/phase.hpp"
 
 namespace vixen::detail {
 
@@ -24,6 +25,10 @@ std::string gpu_uuid(int /*index*/) {
 }  // namespace vixen::detail
 
 namespace vixen {
+
+void Phase::begin(const char* /*name*/) {}
+
+void Phase::end() {}
 
 std::vector<GpuFacts> gpu_facts(int /*own*/) {
   return {};

@@ -25,7 +25,7 @@
 namespace vixen {
 namespace {
 
-constexpr int64_t kFloat = 4, kHalf = 2, kIndex = 8, kId = 4;
+constexpr int64_t kFloat = 4, kHalf = 2, kBfloat16 = 2, kIndex = 8, kId = 4;
 // What a process takes beyond tensors: code, libraries and their buffers (measured on CPU); on CUDA the context, cuBLAS
 // and NCCL workspaces. And the share of what comes and goes that allocators cost: fragments on CUDA; on CPU sizes
 // rounded up (by a sixteenth in the mean) and free blocks that are kept (device/block_cache.hpp).
@@ -73,15 +73,21 @@ int64_t compute_bytes(const MemoryShape& shape) {
   return shape.config.model.compute == Compute::kBfloat16 ? kHalf : kFloat;
 }
 
-// A packed batch with its pictures, and the plan's rows, draws and relevant pairs.
+// A packed batch with its pictures, the plan's draws and relevant pairs, and what of tables its rank's columns ask for:
+// free vectors and centroids (2 lists each), sums of gradients (4), the banks' rows (2 each).
 int64_t input_bytes(const BatchShape& batch, int64_t image_width, int64_t columns) {
   constexpr int64_t kPairsAColumn = 16;  // more are rare, and small beside the positions
   return batch.positions * 3 * kIndex + batch.sequences * 2 * kIndex + batch.images * (image_width * kFloat + kIndex) +
-         (6 + 2 * kPairsAColumn) * kIndex * columns;
+         (16 + 2 * kPairsAColumn) * kIndex * columns;
 }
 
 bool uses_prototypes(const MemoryShape& shape) {
   return make_objective(shape.config)->uses_prototypes();
+}
+
+// Whether gradients travel in bfloat16 (train/gradient_reduction.hpp).
+bool rounds_gradients(const MemoryShape& shape) {
+  return shape.config.comm.gradients == GradientSums::kBf16 && shape.world_size > 1;
 }
 
 // The tables that may live in host memory.
@@ -140,6 +146,7 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryCho
       {"optimiser moments", 2 * e * kFloat},
       {"bf16 copies of trained parameters", shape.copy_bytes},
   };
+  if (rounds_gradients(shape)) parts.push_back({"rounding error of gradients", e * kFloat});
   if (uses_prototypes(shape))
     parts.push_back({"free vectors, gradients, moments",
                      LabelPrototypes::free_vector_bytes(config, shape.data.labels, shape.width, shape.world_size)});
@@ -209,7 +216,8 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
        {"embeddings", own_rows + batch_rows / 2 + gradient_rows}},
       {{"activations kept for the backward pass", std::min(kept, backward)},
        {"activations of the moment", backward - std::min(kept, backward)},
-       {"embeddings", own_rows + batch_rows / 2 + gradient_rows}},
+       {"embeddings", own_rows + batch_rows / 2 + gradient_rows},
+       {"gradients on their way (bf16)", rounds_gradients(shape) ? shape.trained_elements * kBfloat16 : 0}},
   };
   return *std::max_element(moments.begin(), moments.end(),
                            [](const auto& less, const auto& more) { return sum_of(less) < sum_of(more); });

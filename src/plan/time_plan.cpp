@@ -158,6 +158,7 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
   // Centroids of the batch come up in float32, its queries go down in float16.
   const bool on_host = chosen.tables == TablePlacement::kHost && !shape.cpu;
   const double host_bytes = on_host ? (labels_a_rank * (prime ? 4 : 0) + rows * 2) * d : 0;
+  const double gradient_bytes = shape.config.comm.gradients == GradientSums::kBf16 ? 2 : 4;
   const double ring = (w - 1) / w / device.reduce_rate;  // all-gather; an all-reduce travels twice
   const double embeddings = (as_double(train.batch_size) + as_double(shape.columns) * (prime ? 2 : 1)) * d * 4 * ring;
   time.step = {
@@ -167,7 +168,7 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
       {"prototypes and objective", prototype_flops / device.rate() + loss},
       {"all-gather of embeddings", embeddings},
       {"reduce-scatter of their gradients", sharded ? embeddings : 0},
-      {"all-reduce of gradients", 2 * as_double(shape.trained_elements) * 4 * ring},
+      {"all-reduce of gradients", 2 * as_double(shape.trained_elements) * gradient_bytes * ring},
       {"optimiser", (update + as_double(shape.copy_bytes) * 3) / device.memory_rate},
       {"rows of the tables in host memory", host_bytes / kHostTableRate},
   };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/lap.hpp"
+#include "device/phase.hpp"
 #include "device/transfer.hpp"
 #include "model/pack_options.hpp"
 #include "objective/curriculum.hpp"
@@ -31,7 +32,28 @@ at::Tensor sum_of_squares(const at::Tensor& values) {
 
 }  // namespace
 
-TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
+void StepInput::join() const {
+  std::vector<at::Tensor> tensors = {prototype_keys,
+                                     positives,
+                                     free_vectors.rows,
+                                     free_vectors.places,
+                                     centroids.rows,
+                                     centroids.places,
+                                     free_vector_grads.order,
+                                     free_vector_grads.places,
+                                     free_vector_grads.starts,
+                                     free_vector_grads.targets,
+                                     bank.sources,
+                                     bank.targets,
+                                     label_bank.sources,
+                                     label_bank.targets};
+  tensors.insert(tensors.end(), draws.begin(), draws.end());
+  for (const PackedBatch& chunk : chunks) chunk.append_tensors(tensors);
+  arrival.join(tensors);
+}
+
+TrainStep::TrainStep(const StepParts& parts)
+    : parts_(parts), copies_(parts.comm.device()), reduction_(parts.config.comm, parts.store, parts.comm) {
   if (parts_.prototypes != nullptr) free_vector_grad_ = at::zeros_like(parts_.prototypes->free_vectors().local());
 }
 
@@ -52,20 +74,26 @@ StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackO
   const int64_t first_label = parts_.config.train.batch_size, first_prototype = first_label + parts_.columns;
   const PackPiece pieces[] = {{&dataset.train(), queries, input.queries.begin},
                               {&dataset.labels(), labels, first_label + input.labels.begin}};
+  const Phase phase("batch made ahead");
+  const CopyStream::Scope copying(copies_);
   const auto options = training_pack_options(pack, parts_.config.train, plan.step);
   input.chunks = split_batch(pack_batch(pieces, dataset.images(), options), parts_.chunks);
   const auto device = comm.device();
   for (auto& chunk : input.chunks) chunk = chunk.to(device);
-  input.label_ids = at::tensor(at::IntArrayRef(labels.data(), labels.size()), at::kLong);
-  if (parts_.prototypes != nullptr) {
-    input.clusters = parts_.prototypes->clusters_of(input.label_ids);
+  if (auto* prototypes = parts_.prototypes) {
+    const auto clusters = prototypes->clusters_of(at::tensor(plan.label_rows, at::kLong));
+    const std::span of_labels(clusters.const_data_ptr<int64_t>(), plan.label_rows.size());
+    input.free_vectors = prototypes->free_vectors().plan_gather(of_labels);
+    input.free_vector_grads = prototypes->free_vectors().plan_scatter_add(of_labels);
+    input.centroids = prototypes->centroids().plan_gather(plan.label_rows);
     input.prototype_keys = to_device(
         at::arange(first_prototype + input.labels.begin, first_prototype + input.labels.end, at::kLong), device);
   }
   input.positives = to_device(plan.positives, device);
   for (const auto& draw : plan.draws) input.draws.push_back(to_device(draw, device));
-  input.bank_rows = at::tensor(plan.query_rows, at::kLong);
-  if (parts_.label_bank != nullptr) input.label_bank_rows = at::tensor(plan.label_rows, at::kLong);
+  input.bank = parts_.bank.plan_assign(plan.query_rows);
+  if (parts_.label_bank != nullptr) input.label_bank = parts_.label_bank->plan_assign(plan.label_rows);
+  input.arrival = copies_.mark();
   input.plan = std::move(plan);
   return input;
 }
@@ -75,6 +103,8 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   const int64_t b = input.queries.size(), m = input.labels.size();
   StepResult result;
   Lap lap;
+  Phase phase("forward");
+  input.join();
 
   // Forward of this rank's rows; with several chunks nothing is kept but h.
   parts_.store.zero_grads();
@@ -87,32 +117,33 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   lap(result.seconds.forward);
 
   // The unit rows of the whole batch on every rank, its loss, this rank's rows of the gradients.
+  phase.next("gather of the batch");
   const auto [all_q, all_u, all_z] = gather_batch(input, q, u, z);
   lap(result.seconds.collectives);
+  phase.next("objective");
   const auto softened = objective_of(input.plan.step);
   const auto& objective = softened ? *softened : parts_.objective;
   const auto loss = evaluate_batch(objective, parts_.way, {all_q, all_u, all_z, input.positives, input.draws},
                                    input.plan, parts_.comm);
 
+  phase.next("backward");
   // Backward, the prototype's first; finished ranges are reduced while the rest is computed.
-  std::vector<std::unique_ptr<CommHandle>> reductions;
-  const auto reduce = [&](int first, int last) {
-    if (auto started = reduce_gradients(first, last)) reductions.push_back(std::move(started));
-  };
+  const auto reduce = [&](int first, int last) { reduction_.ready(first, last); };
   auto grad_u = normalize_rows_backward(loss.grad_u, u);
   if (parts_.prototypes != nullptr) {
     auto& network = parts_.prototypes->network();
     const auto grad = network.backward(normalize_rows_backward(loss.grad_z, z), context, *saved);
     grad_u.add_(grad.u);
     free_vector_grad_.zero_();
-    parts_.prototypes->free_vectors().scatter_add(input.clusters, grad.f, free_vector_grad_);
+    parts_.prototypes->free_vectors().scatter_add(input.free_vector_grads, grad.f, free_vector_grad_);
     reduce(network.first_parameter(), network.last_parameter());
   }
   encoder.backward(at::cat({normalize_rows_backward(loss.grad_q, q), grad_u}, 0), reduce);
   lap(result.seconds.backward);
-  for (auto& reduction : reductions) reduction->wait();
-  parts_.bank.assign_replicated(input.bank_rows, all_q);
-  if (parts_.label_bank != nullptr) parts_.label_bank->assign_replicated(input.label_bank_rows, all_u);
+  phase.next("sums of gradients, banks");
+  reduction_.finish();
+  parts_.bank.assign_replicated(input.bank, all_q);
+  if (parts_.label_bank != nullptr) parts_.label_bank->assign_replicated(input.label_bank, all_u);
   lap(result.seconds.collectives);
 
   if (want_spread) {
@@ -134,8 +165,8 @@ std::unique_ptr<Objective> TrainStep::objective_of(uint64_t step) const {
 Normalized TrainStep::prototypes(const StepInput& input, const at::Tensor& u, const PassContext& context,
                                  std::unique_ptr<PrototypeNetwork::Saved>* saved) {
   if (parts_.prototypes == nullptr) return {};
-  const auto free = parts_.prototypes->free_vectors().gather(input.clusters);
-  const auto centroid = parts_.prototypes->centroids().gather(input.label_ids);
+  const auto free = parts_.prototypes->free_vectors().gather(input.free_vectors);
+  const auto centroid = parts_.prototypes->centroids().gather(input.centroids);
   return normalize_rows(parts_.prototypes->network().forward(u, free, centroid, input.prototype_keys, context, saved));
 }
 
@@ -167,16 +198,9 @@ std::array<at::Tensor, 3> TrainStep::gather_batch(const StepInput& input, const 
   return whole;
 }
 
-std::unique_ptr<CommHandle> TrainStep::reduce_gradients(int first, int last) {
-  if (parts_.comm.world_size() == 1 || first >= last) return nullptr;
-  const int64_t begin = parts_.store.info(first).offset;
-  const int64_t end = parts_.store.info(last - 1).offset + parts_.store.info(last - 1).size;
-  if (begin >= end) return nullptr;  // frozen ones only
-  return parts_.comm.all_reduce_sum_async(parts_.store.flat_grads().narrow(0, begin, end - begin));
-}
-
 void TrainStep::update(double lr_factor, bool want_norm, StepResult& result) {
   Lap lap;
+  const Phase phase("update");
   const double clip_norm = parts_.config.train.clip_norm;
   at::Tensor scale;
   if (want_norm || clip_norm > 0) {

@@ -13,11 +13,13 @@
 #include "comm/sharded_table.hpp"
 #include "config/config.hpp"
 #include "data/packed_batch.hpp"
+#include "device/copy_stream.hpp"
 #include "kernels/pooling.hpp"
 #include "model/encoder.hpp"
 #include "objective/objective.hpp"
 #include "prototypes/label_prototypes.hpp"
 #include "sampling/batch_plan.hpp"
+#include "train/gradient_reduction.hpp"
 #include "train/optimiser.hpp"
 #include "train/spread.hpp"
 
@@ -30,19 +32,22 @@ struct StepInput {
   RowRange queries, labels;  // this rank's rows of the batch: [b] of B, [m] of M
   /// Its queries, then its labels, as one packed batch or (gradient caching) several, whole sequences each.
   std::vector<PackedBatch> chunks;
-  at::Tensor label_ids;           // int64 [m] host: its labels
-  at::Tensor clusters;            // int64 [m] host: their free vectors (undefined without prototypes)
+  // Of the free vectors and centroids of its labels, and back (nothing without prototypes); of the banks.
+  RowGather free_vectors, centroids;
+  RowSums free_vector_grads;
+  RowWrites bank, label_bank;     // label_bank: nothing without one
   at::Tensor prototype_keys;      // int64 [m] device: dropout keys of its prototypes
   at::Tensor positives;           // int64 [2, P] device
   std::vector<at::Tensor> draws;  // device
-  at::Tensor bank_rows;           // int64 [B] host: rows of the query bank
-  at::Tensor label_bank_rows;     // int64 [M] host: rows of the label bank; undefined without one
+  Arrival arrival;                // of all this on the device
 
   int64_t n_positions() const {
     int64_t n = 0;
     for (const PackedBatch& chunk : chunks) n += chunk.n_positions();
     return n;
   }
+  /// Makes what was fetched usable on the current stream, without a wait of the host.
+  void join() const;
 };
 
 /// Host seconds of a step's parts.
@@ -80,8 +85,9 @@ class TrainStep {
   explicit TrainStep(const StepParts& parts);
 
   /// Packs this rank's share of a plan, with train.image_dropout, and cuts it into chunks. pack: the options of
-  /// inference. Reads the data set and constants only: it may run on another thread beside accumulate() and update().
-  /// Local.
+  /// inference. Reads the data set and constants only: it may run on another thread beside accumulate() and update(),
+  /// and copies to the device on a stream of its own. What the ranks exchange of the batch is planned here: all of them
+  /// know all of it. Local.
   StepInput prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const;
 
   /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update.
@@ -89,6 +95,9 @@ class TrainStep {
   StepResult accumulate(const StepInput& input, bool want_spread = false);
   /// Clips and updates with the schedule's factor. want_norm: fills grad_norm even without clipping. Collective.
   void update(double lr_factor, bool want_norm, StepResult& result);
+
+  /// See GradientReduction::forget_error().
+  void forget_rounding_error() { reduction_.forget_error(); }
 
   /// Gradient of this rank's free vectors [local rows, D]; undefined without prototypes.
   const at::Tensor& free_vector_grad() const { return free_vector_grad_; }
@@ -102,10 +111,9 @@ class TrainStep {
   // q [B, D], u and z [M, D] of all ranks. Collective.
   std::array<at::Tensor, 3> gather_batch(const StepInput& input, const Normalized& q, const Normalized& u,
                                          const Normalized& z);
-  // Starts the sum over ranks of the gradients of the parameters [first, last); null when there is nothing to sum.
-  std::unique_ptr<CommHandle> reduce_gradients(int first, int last);
-
   StepParts parts_;
+  CopyStream copies_;
+  GradientReduction reduction_;
   at::Tensor free_vector_grad_;
 };
 

@@ -20,7 +20,8 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, NodeArray<double>
       folder_lost_(std::move(folder_lost)),
       evaluations_(config.train),
       checkpoints_(config.run, config.train.epochs, parts_->planner->steps_per_epoch()),
-      minings_(config.mining, parts_->planner->steps_per_epoch()) {
+      minings_(config.mining, parts_->planner->steps_per_epoch()),
+      agreement_(*parts_->comm) {
   if (!config.run.dir.empty()) on_root(*parts_->comm, [&] { make_folder(config.run.dir); });
 }
 
@@ -148,11 +149,18 @@ RunPosition Trainer::position() const {
 }
 
 void Trainer::after_step() {
-  if (stop_agreed()) stop_here();
+  // How many steps there are to be, every rank knows; what it was asked for meanwhile, it tells the others. Before the
+  // passes at the end of an epoch, which may take long, they wait for one another.
+  const auto limit = parts_->config.run.stop_after_steps;
+  const bool pause = index_ == parts_->planner->steps_per_epoch();
+  bool stop = stops(pause ? agreement_.settle() : agreement_.exchange(word()));
+  if (pause) stop = stop_agreed() || stop;
+  if (stop || (limit > 0 && steps_here_ >= limit)) stop_here();
   if (checkpoints_.due(global_step())) save();
 }
 
 void Trainer::stop_here() {
+  agreement_.settle();
   if (log_) log_->finish();
   save();
   if (is_root())
@@ -161,20 +169,25 @@ void Trainer::stop_here() {
   throw StoppedOnRequest{};
 }
 
-bool Trainer::stop_agreed() {
-  const auto limit = parts_->config.run.stop_after_steps;
-  return folder_agreed((limit > 0 && steps_here_ >= limit) || stop_requested() != 0);
+Trainer::Word Trainer::word() const {
+  if (folder_lost_ && folder_lost_()) return kLost;
+  return stop_requested() != 0 ? kStop : kGoOn;
 }
 
-bool Trainer::folder_agreed(bool wants) {
-  constexpr int64_t kNo = 0, kYes = 1, kLost = 2;
-  const bool lost = folder_lost_ && folder_lost_();
-  const int64_t agreed = parts_->comm->max_host(lost ? kLost : wants ? kYes : kNo);
+bool Trainer::stops(int64_t agreed) const {
   if (agreed == kLost)
     fail_user(
         "{}: another job has taken this run over (its lock is in the folder now): ending here, nothing is written",
         parts_->config.run.dir);
-  return agreed == kYes;
+  return agreed == kStop;
+}
+
+bool Trainer::stop_agreed() {
+  return stops(parts_->comm->max_host(word()));
+}
+
+void Trainer::check_folder() {
+  stop_agreed();  // a wish to stop waits for the next step
 }
 
 void Trainer::end_epoch() {
@@ -196,16 +209,17 @@ void Trainer::record_evaluation(const std::map<std::string, double>& metrics) {
 }
 
 at::Tensor Trainer::finish() {
+  agreement_.settle();
   if (log_) log_->finish();
   mining_.reset();
   last_pass(*parts_);
   auto labels = label_representations();
-  folder_agreed(false);
+  check_folder();
   return labels;
 }
 
 void Trainer::record_final(std::map<std::string, double>& metrics) {
-  folder_agreed(false);  // the evaluation may have taken long
+  check_folder();  // the evaluation may have taken long
   if (log_) log_->add_evaluation(position(), metrics);
   metrics["seconds"] = seconds();
 }

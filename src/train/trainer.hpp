@@ -21,6 +21,7 @@
 
 #include "base/lap.hpp"
 #include "checkpoint/checkpoint.hpp"
+#include "train/agreement.hpp"
 #include "train/cadence.hpp"
 #include "train/overlapped_mining.hpp"
 #include "train/passes.hpp"
@@ -41,7 +42,7 @@ class Trainer {
   /// Takes up the run's newest checkpoint, or makes the first passes; opens the run's log. Collective.
   void start();
   /// Trains to the end of the current epoch; false when all were done before. Throws StoppedOnRequest after saving when
-  /// USR1 or TERM came, or run.stop_after_steps have passed. After start(). Collective.
+  /// USR1 or TERM came (a step later, at most), or run.stop_after_steps have passed. After start(). Collective.
   bool run_epoch();
   /// Whether an evaluation is due now, between two epochs.
   bool evaluation_due() const { return evaluations_.due(epoch_); }
@@ -82,11 +83,16 @@ class Trainer {
   void end_epoch();
   [[noreturn]] void stop_here();
   RunPosition position() const;
-  /// Whether all ranks stop here, because one was asked to. UserError when the folder is lost. Collective.
+  /// What a rank has to say: that it was asked to stop, or that the folder is lost.
+  enum Word : int64_t { kGoOn = 0, kStop = 1, kLost = 2 };
+  Word word() const;
+  /// Whether all ranks stop here, because one was asked to; ranks wait for one another. UserError on all when the
+  /// folder is lost: nothing may be written then. Collective.
   bool stop_agreed();
-  /// Whether any rank wants something. UserError on all when the folder is lost: nothing may be written then.
-  /// Collective.
-  bool folder_agreed(bool wants);
+  /// UserError on all when the folder is lost for any. Collective.
+  void check_folder();
+  /// Whether that is what was agreed upon. UserError for a lost folder.
+  bool stops(int64_t agreed) const;
   double seconds() const;
   CheckpointState state();
   /// The tensors of state() alone.
@@ -104,6 +110,7 @@ class Trainer {
   CheckpointCadence checkpoints_;
   MiningCadence minings_;
   std::unique_ptr<OverlappedMining> mining_;  // while one goes on behind the training
+  Agreement agreement_;                       // on stops, behind the steps
   std::unique_ptr<RunLog> log_;               // from start() on
 
   int64_t epoch_ = 0;          // epochs done

@@ -209,8 +209,9 @@ void Trainer::resume_from(const std::filesystem::path& folder) {
 }
 
 void Trainer::save() {
-  folder_agreed(false);
+  check_folder();
   const auto& run = parts_->config.run;
+  parts_->step->forget_rounding_error();
   save_checkpoint(run.dir, state(), *parts_->comm);
   if (is_root()) prune_checkpoints(run.dir, run.keep_last, evaluations_.best_step());
 }

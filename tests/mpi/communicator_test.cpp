@@ -164,6 +164,18 @@ TEST(Communicator, messages_longer_than_a_piece) {
   EXPECT_TRUE(at::equal(send, at::arange(rows * 8, at::kInt).view({rows, 8}).add_(W() - 1)));
 }
 
+TEST(Communicator, a_maximum_may_be_asked_for_and_looked_at_later) {
+  auto first = world().max_host_async(10 * world().rank());
+  auto tensor = at::ones({1000});
+  world().all_reduce_sum(tensor);
+  EXPECT_EQ(world().max_host(int64_t{world().rank()}), W() - 1);
+  auto second = world().max_host_async(-world().rank());
+  EXPECT_EQ(first->get(), 10 * (W() - 1));
+  world().barrier();
+  EXPECT_EQ(second->get(), 0);
+  EXPECT_EQ(tensor[0].item<double>(), W());
+}
+
 TEST(Communicator, host_values) {
   const int own = world().rank();
   EXPECT_EQ(world().sum_host(int64_t{own + 1}), W() * (W() + 1) / 2);

@@ -141,11 +141,46 @@ TEST(ShardedTable, assigned_rows_are_there_for_whoever_looks_next) {
   }
 }
 
+// Of ids that all ranks know, each plans its part without a message: the same rows, sums and writes to the bit.
+TEST(ShardedTable, what_all_ranks_know_needs_no_messages) {
+  const int64_t width = 6;
+  for (const auto placement : {kDevice, kHost}) {
+    for (const int64_t n : {3, 70, 400}) {
+      for (const int64_t m : {0, 1, 5, 333}) {
+        ShardedTable table(world(), n, width, at::kHalf, placement, 4);
+        table.local().copy_(own_rows(table, random_rows(n, width, 3).to(at::kHalf)));
+        const at::Tensor ids = random_ids(m, n, 70 + static_cast<uint64_t>(m)), rows = random_rows(m, width, 71);
+        const std::span all(ids.const_data_ptr<int64_t>(), static_cast<size_t>(m));
+        const RowRange part = batch_slice(m, world().rank(), world().world_size());
+        const auto own = [&](const at::Tensor& whole) { return whole.narrow(0, part.begin, part.size()); };
+
+        EXPECT_TRUE(at::equal(table.gather(table.plan_gather(all)), table.gather(own(ids))));
+
+        at::Tensor planned = at::ones({table.local_range().size(), width}), by_messages = planned.clone();
+        table.scatter_add(table.plan_scatter_add(all), own(rows), planned);
+        table.scatter_add(own(ids), own(rows), by_messages);
+        EXPECT_TRUE(at::equal(planned, by_messages));
+
+        table.assign_replicated(table.plan_assign(all), rows);
+        const at::Tensor written = table.gather_all();
+        const auto id = ids.accessor<int64_t, 1>();
+        at::Tensor expected = random_rows(n, width, 3).to(at::kHalf);
+        for (int64_t i = 0; i < m; ++i) expected[id[i]] = rows[i].to(at::kHalf);
+        EXPECT_TRUE(at::equal(written, expected));
+      }
+    }
+  }
+}
+
 TEST(ShardedTable, wrong_ids_are_refused) {
   const ShardedTable table(world(), 20, 3);
   EXPECT_THROW(table.gather(at::tensor({20}, at::kLong)), BugError);
   EXPECT_THROW(table.gather(at::tensor({-1}, at::kLong)), BugError);
   EXPECT_THROW(table.gather(at::tensor({1}, at::kInt)), BugError);
+  const std::vector<int64_t> beyond = {3, 20};
+  EXPECT_THROW(table.plan_gather(beyond), BugError);
+  EXPECT_THROW(table.plan_scatter_add(beyond), BugError);
+  EXPECT_THROW(table.plan_assign(beyond), BugError);
 }
 
 }  // namespace

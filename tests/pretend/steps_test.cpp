@@ -90,6 +90,25 @@ TEST_F(PretendStepsTest, AShardedObjectiveAndMinedColumnsWaitForNothing) {
   expect_none(settings);
 }
 
+// A batch comes up on a stream of its own: who uses it without having joined it is found.
+TEST_F(PretendStepsTest, ABatchIsJoinedBeforeItIsUsed) {
+  const auto settings = bert();
+  const Dataset dataset(settings.data.path);
+  auto trainer = make(settings, dataset, device());
+  trainer->prepare();
+  auto& parts = trainer->parts();
+  const auto order = epoch_order(parts, 0);
+  const auto input = parts.step->prepare(parts.planner->plan(0, 0, order.view()), dataset, parts.pack);
+  take_faults();
+  input.positives + 1;
+  const auto faults = take_faults();
+  ASSERT_EQ(faults.size(), 1U) << text_of(faults);
+  EXPECT_EQ(faults[0].kind, FaultKind::kUnordered) << text_of(faults);
+  input.join();
+  input.positives + 1;
+  EXPECT_EQ(text_of(take_faults()), "");
+}
+
 TEST_F(PretendStepsTest, AWaitThatIsAddedIsFound) {
   const auto found = faults_of_steps(bert(), [](const StepResult& result) { result.loss.item<double>(); });
   ASSERT_EQ(found.size(), 1U);

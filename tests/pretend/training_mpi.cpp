@@ -1,8 +1,9 @@
 // Ranks that each have a pretend device against the same ranks on their CPUs: the same numbers, and steps in which no
-// rank waits for its device.
+// rank waits for its device, or for the host of another.
 #include "mpi/trainer_fixture.hpp"
 #include "pretend/reference_kernels.hpp"
 #include "pretend/staged_communicator.hpp"
+#include "pretend/waited_host.hpp"
 
 namespace vixen::pretend {
 namespace {
@@ -11,7 +12,7 @@ using test::losses_of;
 
 // The ranks of the job, each on its pretend device.
 std::shared_ptr<StagedCommunicator> staged_world() {
-  return std::make_shared<StagedCommunicator>(std::shared_ptr<Communicator>(&test::world(), [](Communicator*) {}));
+  return std::make_shared<StagedCommunicator>(std::make_shared<WaitedHost>(test::world()));
 }
 
 class PretendRanksTest : public test::TrainerFixture {
@@ -72,7 +73,27 @@ TEST_F(PretendRanksTest, ADecoderWithAdaptersTrainsAsOnCpus) {
   expect_same_training(settings);
 }
 
+TEST_F(PretendRanksTest, GradientsThatTravelInBfloat16AreInOrder) {
+  auto settings = config();
+  settings.comm.gradients = GradientSums::kBf16;
+  settings.comm.bucket_mb = 0.02;
+  expect_same_training(settings);
+}
+
 // The collectives themselves, and what they find out.
+TEST_F(PretendRanksTest, AWaitForAnotherHostIsFound) {
+  const auto staged = staged_world();
+  {
+    const InStep step;
+    staged->max_host_async(1)->get();
+    EXPECT_EQ(text_of(take_faults()), "");
+    staged->max_host(int64_t{1});
+  }
+  const auto faults = take_faults();
+  ASSERT_EQ(faults.size(), 1U) << text_of(faults);
+  EXPECT_NE(faults[0].what.find("max_host waits"), std::string::npos) << text_of(faults);
+}
+
 TEST_F(PretendRanksTest, ASumThatIsTouchedBeforeItEndsIsFound) {
   const auto staged = staged_world();
   auto& comm = *staged;
