@@ -218,7 +218,8 @@ std::vector<Key> make_keys() {
       {"train.image_dropout", VIXEN_FIELD(train.image_dropout), "probability", ours, kProbability, kSteps, kDecisive,
        "Sequences of a training step that go without their pictures, so that the model also answers text alone"},
       {"train.memory_gb", VIXEN_FIELD(train.memory_gb), "1e9 bytes a rank", ours, kAtLeast0, kPlanned, kNoFact,
-       "Memory budget, kept by tables in host memory, recomputing layers, gradient caching in chunks; 0: none"},
+       "Memory budget, kept by tables in host memory, recomputing layers, gradient caching in chunks; 0: what is free on a "
+       "GPU, none on a CPU"},
       {"train.chunks", VIXEN_FIELD(train.chunks), "chunks", ours, kAtLeast0, kPlanned, kNoFact,
        "Gradient caching: parts of a rank's batch that are embedded, and embedded again for their gradients, one after "
        "the other; 0: as train.memory_gb asks"},

@@ -57,6 +57,11 @@ MemoryUse memory_use(at::Device device) {
   return {status_bytes(status, "VmRSS:"), status_bytes(status, "VmHWM:"), tensor_bytes(), peak_tensor_bytes()};
 }
 
+std::optional<int64_t> free_bytes(at::Device device) {
+  if (device.is_cpu()) return {};
+  return static_cast<int64_t>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first);
+}
+
 int gpu_count() {
   return detail::count_gpus();
 }

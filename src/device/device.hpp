@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/device_kind.hpp"
@@ -27,6 +28,9 @@ struct MemoryUse {
   int64_t peak_tensor_bytes = 0;
 };
 MemoryUse memory_use(at::Device device);
+
+/// Bytes of a device that neither this process nor another has taken; none on a CPU.
+std::optional<int64_t> free_bytes(at::Device device);
 
 /// Number of usable GPUs (0 in a CPU build).
 int gpu_count();

@@ -347,7 +347,7 @@ int64_t most_chunks(const MemoryShape& shape) {
   return std::max<int64_t>(1, shape.batch.sequences);
 }
 
-MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes) {
+MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes, bool of_device) {
   const auto& train = shape.config.train;
   const int64_t layers = encoder.n_layers(), most = most_chunks(shape);
   if (train.recompute_layers > layers)
@@ -385,9 +385,11 @@ MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, 
   plan = predict(most_layers, largest);
   const auto gb = [](int64_t bytes) { return std::ceil(static_cast<double>(bytes) / 1e7) / 100; };
   fail_user(
-      "memory budget of {:.2f} GB a rank: expected at least {:.2f} GB for this model, batch and data ({:.2f} GB "
-      "are there all the time): use more ranks, a smaller train.batch_size or a larger budget (train.memory_gb)",
-      static_cast<double>(budget_bytes) / 1e9, gb(plan.peak_bytes()), gb(plan.resident_bytes()));
+      "{} of {:.2f} GB a rank: expected at least {:.2f} GB for this model, batch and data ({:.2f} GB are there all the "
+      "time): use more ranks, a smaller train.batch_size or {}",
+      of_device ? "free memory of the device" : "memory budget", static_cast<double>(budget_bytes) / 1e9,
+      gb(plan.peak_bytes()), gb(plan.resident_bytes()),
+      of_device ? "a device with more of it free" : "a larger budget (train.memory_gb)");
 }
 
 std::string choice_text(const MemoryPlan& plan, int64_t n_layers) {

@@ -84,8 +84,10 @@ int64_t most_chunks(const MemoryShape& shape);
 /// into host memory (some milliseconds a step, less than a layer), which also leaves room below; else recomputes the
 /// fewest layers; else caches gradients in the fewest chunks; else in chunks with all layers recomputed. What would do
 /// as well with the tables on the device keeps them there. train.tables, train.chunks and train.recompute_layers fix
-/// what they name. UserError that says the least that works when nothing fits.
-MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes);
+/// what they name. of_device: the budget is what the device has, not train.memory_gb. UserError that says the least
+/// that works when nothing fits.
+MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t budget_bytes,
+                       bool of_device = false);
 
 /// The choice in words: "all activations are kept", "query bank and centroids in host memory, 20 of 28 layers ...".
 std::string choice_text(const MemoryPlan& plan, int64_t n_layers);

@@ -16,6 +16,26 @@
 namespace vixen {
 namespace {
 
+struct Budget {
+  int64_t bytes = 0;  // 0: none
+  bool of_device = false;
+};
+
+// train.memory_gb, held against what is free on every rank's device before anything is allocated; without it the least
+// of that. Collective.
+Budget memory_budget(const TrainConfig& train, Communicator& comm) {
+  const auto asked = static_cast<int64_t>(train.memory_gb * 1e9);
+  const auto free = free_bytes(comm.device());
+  if (!free) return {asked, false};
+  const auto all = comm.all_gather_host(*free);
+  const auto least = std::min_element(all.begin(), all.end());
+  if (asked == 0) return {*least, true};
+  if (asked > *least)
+    fail_user("train.memory_gb is {:g}, but {:.2f} GB are free on the device of rank {}: expected at most that",
+              train.memory_gb, static_cast<double>(*least) / 1e9, least - all.begin());
+  return {asked, false};
+}
+
 // One rank reads the lengths of all rows.
 DataShape agreed_data_shape(const Dataset& dataset, const PackOptions& pack, Communicator& comm) {
   static_assert(std::is_trivially_copyable_v<DataShape>);
@@ -57,7 +77,8 @@ TrainingParts::TrainingParts(const Config& asked, const Dataset& data, NodeArray
 
   const auto shape = memory_shape(config, agreed_data_shape(dataset, pack, *comm), *encoder, store, comm->world_size(),
                                   most_ranks_a_node(*comm), comm->device().is_cpu());
-  memory = plan_memory(shape, *encoder, static_cast<int64_t>(train.memory_gb * 1e9));
+  const auto budget = memory_budget(train, *comm);
+  memory = plan_memory(shape, *encoder, budget.bytes, budget.of_device);
   encoder->set_recompute_layers(memory.choice.recompute_layers);
   if (prototypes) prototypes->allocate(memory.choice.tables);
   store.allocate(comm->device(), config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat);

@@ -107,12 +107,19 @@ class DeviceMemory final : public c10::DeviceAllocator {
     stats.allocated_bytes[0] = count_;  // the aggregate
     return stats;
   }
+  std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex) override {
+    const std::lock_guard lock(device_lock());
+    const auto used = static_cast<size_t>(count_.current);
+    return {free_bytes, free_bytes + used};
+  }
   void resetAccumulatedStats(c10::DeviceIndex) override { count_.reset_accumulated(); }
   void resetPeakStats(c10::DeviceIndex) override {
     const std::lock_guard lock(device_lock());
     count_.reset_peak();
   }
   const c10::CachingAllocator::Stat& count() const { return count_; }
+
+  size_t free_bytes = size_t{1} << 50;
 
  private:
   static void release(void* context);
@@ -300,6 +307,11 @@ int64_t peak_bytes() {
 
 void reset_peak_bytes() {
   memory().resetPeakStats(0);
+}
+
+void set_free_bytes(int64_t bytes) {
+  const std::lock_guard lock(device_lock());
+  memory().free_bytes = static_cast<size_t>(bytes);
 }
 
 }  // namespace vixen::pretend

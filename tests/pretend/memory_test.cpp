@@ -3,6 +3,7 @@
 //   sequences of one length, so that the plan knows the sizes of attention's products
 #include "plan/memory_plan.hpp"
 
+#include "base/check.hpp"
 #include "pretend/training_fixture.hpp"
 #include "train/optimiser.hpp"
 
@@ -123,6 +124,36 @@ TEST_F(PretendMemoryTest, TablesGoToTheHostWithTheirBytes) {
   const int64_t all = resident(TableHome::kDevice, &on_device), less = resident(TableHome::kHost, &on_host);
   expect_near("query bank and centroids", planned(on_device, {"centroids", "query bank (fp16)"}), all - less);
   EXPECT_EQ(planned(on_host, {"centroids", "query bank (fp16)"}), 0);
+}
+
+TEST_F(PretendMemoryTest, WhatIsFreeOnTheDeviceIsTheBudget) {
+  auto settings = wide(bert(), "wide-model");
+  const Dataset dataset(settings.data.path);
+  struct Restore {
+    ~Restore() { set_free_bytes(int64_t{1} << 50); }
+  } restore;
+  const auto refusal = [&] {
+    try {
+      make(settings, dataset, device());
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  set_free_bytes(1'400'000'000);
+  const int64_t before = bytes();
+  const auto said = refusal();
+  const std::string least = "free memory of the device of 1.40 GB a rank: expected at least ";
+  ASSERT_EQ(said.substr(0, least.size()), least) << said;
+  EXPECT_EQ(bytes(), before) << "nothing was allocated";
+  set_free_bytes(static_cast<int64_t>(std::stod(said.substr(least.size())) * 1e9));
+  const auto trainer = make(settings, dataset, device());
+  EXPECT_LE(trainer->parts().memory.peak_bytes(), trainer->parts().memory.budget_bytes);
+  set_free_bytes(2'000'000'000);
+  settings.train.memory_gb = 3;
+  EXPECT_EQ(refusal(), "train.memory_gb is 3, but 2.00 GB are free on the device of rank 0: expected at most that");
+  settings.train.memory_gb = 1.9;
+  EXPECT_EQ(refusal(), "");
 }
 
 TEST_F(PretendMemoryTest, TheStepAtItsFullest) {

@@ -39,6 +39,8 @@ Counts counts();
 int64_t bytes();
 int64_t peak_bytes();
 void reset_peak_bytes();
+/// What the device says is free from now on.
+void set_free_bytes(int64_t bytes);
 
 enum class FaultKind { kWait, kPageableCopy, kUnordered, kFreed, kRewritten };
 struct Fault {
