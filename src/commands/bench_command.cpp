@@ -245,6 +245,25 @@ nlohmann::json bench_search_part(const Config& config, Trainer& trainer, const D
   return part;
 }
 
+// What plan.rates reads (plan/device_rates.cpp): what the report says of this device, in one place.
+nlohmann::json rates_of(const Config& config, const nlohmann::json& report, Communicator& comm) {
+  const auto& machine = report.at("machine");
+  nlohmann::json rates = {{"name", device_name(comm.device())},
+                          {"memory_bytes", device_bytes(comm.device())},
+                          {"fp32_flops_per_s", machine.at("gemm_fp32_flops")},
+                          {"bf16_flops_per_s", machine.at("gemm_bf16_flops")},
+                          {"memory_bytes_per_s", machine.at("copy_bytes_per_s")}};
+  if (report.contains("training"))
+    rates[config.model.compute == Compute::kBfloat16 ? "layers_share_bf16" : "layers_share_fp32"] =
+        report.at("training").at("share_of_gemm");
+  if (const double w = comm.world_size(); w > 1) {
+    const auto& collectives = report.at("collectives");
+    rates["all_reduce_bytes_per_s"] = 2 * (w - 1) / w * collectives.at("all_reduce_bytes").get<double>() /
+                                      collectives.at("all_reduce_seconds").get<double>();
+  }
+  return rates;
+}
+
 }  // namespace
 
 int bench_command(const Config& config, MpiSession& session) {
@@ -265,6 +284,7 @@ int bench_command(const Config& config, MpiSession& session) {
     report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"][rate].get<double>());
     report["search"] = bench_search_part(config, trainer, *dataset, *comm);
   }
+  report["rates"] = rates_of(config, report, *comm);
   if (comm->rank() == 0 && !config.out.empty()) write_text_atomically(config.out, report.dump(2) + "\n");
   return 0;
 }

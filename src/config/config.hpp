@@ -205,6 +205,7 @@ struct DoctorConfig {
 /// What `vixen plan` plans with where no data set is at hand.
 struct PlanConfig {
   PlannedDevice gpu = PlannedDevice::kH100;  // memory and rates of a device
+  std::string rates;                         // file of `vixen bench --out`; empty: of the device's data sheet
   int64_t world_size = 1;                    // GPUs
   int64_t node_ranks = 8;                    // of a node
   double memory_gb = 0;                      // budget of a GPU; 0: train.memory_gb, else the device's

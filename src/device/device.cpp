@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <string>
@@ -60,6 +61,18 @@ MemoryUse memory_use(at::Device device) {
 std::optional<int64_t> free_bytes(at::Device device) {
   if (device.is_cpu()) return {};
   return static_cast<int64_t>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first);
+}
+
+int64_t device_bytes(at::Device device) {
+  if (device.is_cpu()) return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  return static_cast<int64_t>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).second);
+}
+
+std::string device_name(at::Device device) {
+  if (device.is_cpu()) return "cpu";
+  for (const GpuFacts& facts : gpu_facts(device.index()))
+    if (facts.index == device.index() && !facts.name.empty()) return facts.name;
+  return device.str();
 }
 
 int gpu_count() {

@@ -1,74 +1,16 @@
-// The table of devices and the sum over parts.
+// The sum over parts.
 #include "plan/time_plan.hpp"
-
-#include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "base/check.hpp"
-#include "base/lap.hpp"
-#include "base/progress.hpp"
 #include "objective/partial_objective.hpp"
 #include "prototypes/label_prototypes.hpp"
 #include "sampling/sampler.hpp"
 
 namespace vixen {
 namespace {
-
-// Share of the peak that whole transformer layers reach: published LoRA and full fine-tuning runs lie at 0.4 to 0.6.
-constexpr double kAttainable = 0.5;
-
-// Seconds of the fastest of a few calls.
-template <typename Work>
-double fastest(Work work) {
-  work();
-  return fastest_seconds(5, work);
-}
-
-double product_rate(at::ScalarType dtype) {
-  const auto a = at::ones({2048, 512}, dtype), b = at::ones({512, 1024}, dtype);
-  auto c = at::empty({2048, 1024}, dtype);
-  return 2.0 * 2048 * 512 * 1024 / fastest([&] { at::mm_out(c, a, b); });
-}
-
-// Packed layers reach this share of a plain product's rate on CPU (vixen bench prints it).
-constexpr double kCpuAttainable = 0.7;
-// Between processes of a machine, through shared memory.
-constexpr double kCpuReduceRate = 1.5e9;
-
-DeviceRates measured_cpu(Compute compute) {
-  const Stage stage("measure this machine");
-  DeviceRates cpu{"cpu", 0, 0, kCpuAttainable, 0, 0, kCpuReduceRate, "measured now; all-reduce assumed"};
-  cpu.memory_bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  cpu.float_flops = product_rate(at::kFloat);
-  cpu.peak_flops = compute == Compute::kBfloat16 ? product_rate(at::kBFloat16) : cpu.float_flops;
-  const auto source = at::ones({32 << 20}, at::kByte);
-  auto target = at::empty_like(source);
-  cpu.memory_rate = 2.0 * static_cast<double>(source.numel()) / fastest([&] { target.copy_(source); });
-  return cpu;
-}
-
-// Memory, dense bf16, fp32 and memory rate: the vendor's data sheets of the SXM modules ("NVIDIA H100 Tensor Core GPU",
-// "NVIDIA H200 Tensor Core GPU", "NVIDIA A100 Tensor Core GPU"). All-reduce: bus bandwidth that rings over NVLink reach
-// within a node of eight, 370 of 450 GB/s a direction on H100 and H200, 230 of 300 on A100.
-DeviceRates rates_of(PlannedDevice device, Compute compute) {
-  const std::string name = name_of(device), source = "data sheet, NVLink ring";
-  switch (device) {
-    case PlannedDevice::kH100:
-      return {name, 80e9, 989e12, kAttainable, 67e12, 3.35e12, 370e9, source};
-    case PlannedDevice::kH200:
-      return {name, 141e9, 989e12, kAttainable, 67e12, 4.8e12, 370e9, source};
-    case PlannedDevice::kA100With80:
-      return {name, 80e9, 312e12, kAttainable, 19.5e12, 2.04e12, 230e9, source};
-    case PlannedDevice::kA100With40:
-      return {name, 40e9, 312e12, kAttainable, 19.5e12, 1.555e12, 230e9, source};
-    case PlannedDevice::kCpu:
-      return measured_cpu(compute);
-  }
-  VIXEN_CHECK(false, "device {}", static_cast<int>(device));
-}
 
 // What picked rows of tables in host memory reach on their way to a GPU: half of what PCIe 4 copies do.
 constexpr double kHostTableRate = 12e9;
@@ -107,19 +49,6 @@ double objective_seconds(const MemoryShape& shape, const Objective& objective, b
 }
 
 }  // namespace
-
-DeviceRates device_rates(const Config& config) {
-  const auto& plan = config.plan;
-  DeviceRates device = rates_of(plan.gpu, config.model.compute);
-  if (plan.gpu != PlannedDevice::kCpu && config.model.compute == Compute::kFloat32)
-    device.peak_flops = device.float_flops;
-  if (plan.tflops > 0) {
-    device.peak_flops = plan.tflops * 1e12;
-    device.attainable = 1;
-  }
-  if (plan.bandwidth_gbs > 0) device.reduce_rate = plan.bandwidth_gbs * 1e9;
-  return device;
-}
 
 double TimePlan::step_seconds() const {
   return sum_of(step);

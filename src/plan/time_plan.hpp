@@ -5,27 +5,10 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "plan/device_rates.hpp"
 #include "plan/memory_plan.hpp"
 
 namespace vixen {
-
-/// What a device does, and what is in it.
-struct DeviceRates {
-  std::string name;
-  double memory_bytes = 0;
-  double peak_flops = 0;   // matrix products of the backbone, dense, in model.compute
-  double attainable = 1;   // share of it that whole layers reach
-  double float_flops = 0;  // float32 matrix products: objective, search
-  double memory_rate = 0;  // bytes/s of its memory
-  double reduce_rate = 0;  // bytes/s, bus bandwidth of an all-reduce
-  std::string source;
-
-  double rate() const { return peak_flops * attainable; }
-};
-
-/// The table's row of plan.gpu with plan.tflops and plan.bandwidth_gbs over it. "cpu" is measured here and now, with
-/// the threads of this process (about a second).
-DeviceRates device_rates(const Config& config);
 
 struct TimePart {
   std::string name;

@@ -64,6 +64,36 @@ class PlanCommandTest : public ::testing::Test {
   static inline MpiSession* session_ = nullptr;
 };
 
+// plan.rates: of the file, not of the data sheet; what it does not say is called an assumption.
+TEST_F(PlanCommandTest, RatesThatWereMeasuredArePlannedWith) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  const double sheet = plan(settings)["device"]["flops_per_s"].get<double>();
+  settings.plan.rates = (dir_.path() / "rates.json").string();
+  nlohmann::json rates = {{"name", "a card"},           {"memory_bytes", 50e9},       {"fp32_flops_per_s", 40e12},
+                          {"bf16_flops_per_s", 600e12}, {"memory_bytes_per_s", 2e12}, {"layers_share_bf16", 0.7}};
+  const auto write = [&] { write_text_atomically(settings.plan.rates, nlohmann::json{{"rates", rates}}.dump()); };
+  write();
+  const auto measured = plan(settings);
+  EXPECT_NE(sheet, 420e12);
+  EXPECT_NEAR(measured["device"]["flops_per_s"].get<double>(), 420e12, 1e6);
+  EXPECT_EQ(measured["device"]["name"], "a card");
+  EXPECT_EQ(measured["memory"]["budget_bytes"], 50'000'000'000);
+  rates["all_reduce_bytes_per_s"] = 123e9;
+  rates.erase("layers_share_bf16");
+  write();
+  const auto assumed = plan(settings)["device"];
+  EXPECT_NEAR(assumed["flops_per_s"].get<double>(), 300e12, 1e6);
+  EXPECT_NEAR(assumed["all_reduce_bytes_per_s"].get<double>(), 123e9, 1);
+  rates["memory_bytes_per_s"] = "fast";
+  write();
+  EXPECT_EQ(refusal(settings), "plan.rates = " + settings.plan.rates +
+                                   ": rates.memory_bytes_per_s is \"fast\", expected a number above 0, as in what "
+                                   "`vixen bench --out FILE` writes");
+  write_text_atomically(settings.plan.rates, "{}");
+  EXPECT_EQ(refusal(settings), "plan.rates = " + settings.plan.rates +
+                                   ": found no \"rates\" in it, expected what `vixen bench --out FILE` writes");
+}
+
 TEST_F(PlanCommandTest, CountsAQwenWithAdapters) {
   const auto report = plan(with_lora(config(kQwenHalfBillion)));
   // 494.0 M parameters, in bf16 (the few norms in float32).

@@ -1,0 +1,125 @@
+// The table of devices, and the file that bench_command.cpp writes.
+#include "plan/device_rates.hpp"
+
+#include <ATen/ATen.h>
+
+#include "base/check.hpp"
+#include "base/json_file.hpp"
+#include "base/lap.hpp"
+#include "base/progress.hpp"
+#include "device/device.hpp"
+
+namespace vixen {
+namespace {
+
+// Share of the peak that whole transformer layers reach: published LoRA and full fine-tuning runs lie at 0.4 to 0.6.
+constexpr double kAttainable = 0.5;
+
+// Seconds of the fastest of a few calls.
+template <typename Work>
+double fastest(Work work) {
+  work();
+  return fastest_seconds(5, work);
+}
+
+double product_rate(at::ScalarType dtype) {
+  const auto a = at::ones({2048, 512}, dtype), b = at::ones({512, 1024}, dtype);
+  auto c = at::empty({2048, 1024}, dtype);
+  return 2.0 * 2048 * 512 * 1024 / fastest([&] { at::mm_out(c, a, b); });
+}
+
+// Packed layers reach this share of a plain product's rate on CPU (vixen bench prints it).
+constexpr double kCpuAttainable = 0.7;
+// Between processes of a machine, through shared memory.
+constexpr double kCpuReduceRate = 1.5e9;
+
+DeviceRates measured_cpu(Compute compute) {
+  const Stage stage("measure this machine");
+  DeviceRates cpu{"cpu", 0, 0, kCpuAttainable, 0, 0, kCpuReduceRate, "measured now; all-reduce assumed"};
+  cpu.memory_bytes = static_cast<double>(device_bytes(at::kCPU));
+  cpu.float_flops = product_rate(at::kFloat);
+  cpu.peak_flops = compute == Compute::kBfloat16 ? product_rate(at::kBFloat16) : cpu.float_flops;
+  const auto source = at::ones({32 << 20}, at::kByte);
+  auto target = at::empty_like(source);
+  cpu.memory_rate = 2.0 * static_cast<double>(source.numel()) / fastest([&] { target.copy_(source); });
+  return cpu;
+}
+
+// Memory, dense bf16, fp32 and memory rate: the vendor's data sheets of the SXM modules ("NVIDIA H100 Tensor Core GPU",
+// "NVIDIA H200 Tensor Core GPU", "NVIDIA A100 Tensor Core GPU"). All-reduce: bus bandwidth that rings over NVLink reach
+// within a node of eight, 370 of 450 GB/s a direction on H100 and H200, 230 of 300 on A100.
+DeviceRates rates_of(PlannedDevice device, Compute compute) {
+  const std::string name = name_of(device), source = "data sheet, NVLink ring";
+  switch (device) {
+    case PlannedDevice::kH100:
+      return {name, 80e9, 989e12, kAttainable, 67e12, 3.35e12, 370e9, source};
+    case PlannedDevice::kH200:
+      return {name, 141e9, 989e12, kAttainable, 67e12, 4.8e12, 370e9, source};
+    case PlannedDevice::kA100With80:
+      return {name, 80e9, 312e12, kAttainable, 19.5e12, 2.04e12, 230e9, source};
+    case PlannedDevice::kA100With40:
+      return {name, 40e9, 312e12, kAttainable, 19.5e12, 1.555e12, 230e9, source};
+    case PlannedDevice::kCpu:
+      return measured_cpu(compute);
+  }
+  VIXEN_CHECK(false, "device {}", static_cast<int>(device));
+}
+
+// Of a file of `vixen bench --out`: its "rates". What it does not say stays an assumption: the share of the peak that
+// layers reach, where no training step was timed in this precision, and links, where one rank ran.
+DeviceRates rates_in(const std::string& path, const Config& config) {
+  const std::string expected = "what `vixen bench --out FILE` writes";
+  const auto file = read_json_object(path, expected);
+  const auto number = [&](const char* key) {
+    const auto rates = file.find("rates");
+    if (rates == file.end() || !rates->is_object())
+      fail_user("plan.rates = {}: found no \"rates\" in it, expected {}", path, expected);
+    const auto value = rates->find(key);
+    if (value == rates->end() || !value->is_number() || !(value->get<double>() > 0))
+      fail_user("plan.rates = {}: rates.{} is {}, expected a number above 0, as in {}", path, key,
+                value == rates->end() ? "missing" : shown_json(*value), expected);
+    return value->get<double>();
+  };
+  const bool bf16 = config.model.compute == Compute::kBfloat16;
+  DeviceRates device;
+  device.memory_bytes = number("memory_bytes");
+  device.peak_flops = number(bf16 ? "bf16_flops_per_s" : "fp32_flops_per_s");
+  device.float_flops = number("fp32_flops_per_s");
+  device.memory_rate = number("memory_bytes_per_s");
+  const auto& rates = file.at("rates");
+  device.name = rates.contains("name") && rates.at("name").is_string() ? rates.at("name").get<std::string>() : "device";
+  device.source = "measured, " + path;
+  const char* share = bf16 ? "layers_share_bf16" : "layers_share_fp32";
+  if (rates.contains(share)) {
+    device.attainable = number(share);
+  } else {
+    device.attainable = kAttainable;
+    device.source += "; share of layers assumed";
+  }
+  if (rates.contains("all_reduce_bytes_per_s")) {
+    device.reduce_rate = number("all_reduce_bytes_per_s");
+  } else {
+    const bool cpu = config.plan.gpu == PlannedDevice::kCpu;
+    device.reduce_rate = cpu ? kCpuReduceRate : rates_of(config.plan.gpu, config.model.compute).reduce_rate;
+    device.source += "; all-reduce assumed";
+  }
+  return device;
+}
+
+}  // namespace
+
+DeviceRates device_rates(const Config& config) {
+  const auto& plan = config.plan;
+  const bool measured = !plan.rates.empty();
+  DeviceRates device = measured ? rates_in(plan.rates, config) : rates_of(plan.gpu, config.model.compute);
+  if (!measured && plan.gpu != PlannedDevice::kCpu && config.model.compute == Compute::kFloat32)
+    device.peak_flops = device.float_flops;
+  if (plan.tflops > 0) {
+    device.peak_flops = plan.tflops * 1e12;
+    device.attainable = 1;
+  }
+  if (plan.bandwidth_gbs > 0) device.reduce_rate = plan.bandwidth_gbs * 1e9;
+  return device;
+}
+
+}  // namespace vixen

@@ -1,0 +1,28 @@
+// What a device does in a second, and what is in it: by data sheet, or as `vixen bench` measured it.
+#pragma once
+
+#include <string>
+
+#include "config/config.hpp"
+
+namespace vixen {
+
+struct DeviceRates {
+  std::string name;
+  double memory_bytes = 0;
+  double peak_flops = 0;   // matrix products of the backbone, dense, in model.compute
+  double attainable = 1;   // share of it that whole layers reach
+  double float_flops = 0;  // float32 matrix products: objective, search
+  double memory_rate = 0;  // bytes/s of its memory
+  double reduce_rate = 0;  // bytes/s, bus bandwidth of an all-reduce
+  std::string source;
+
+  double rate() const { return peak_flops * attainable; }
+};
+
+/// The table's row of plan.gpu, or what plan.rates holds over it, with plan.tflops and plan.bandwidth_gbs over both.
+/// "cpu" is measured here and now, with the threads of this process (about a second), unless plan.rates says it.
+/// UserError where plan.rates is not what `vixen bench` writes.
+DeviceRates device_rates(const Config& config);
+
+}  // namespace vixen
