@@ -174,7 +174,6 @@ std::vector<InputPath> inputs_of(const Config& config) {
     if (reads && key.read_by(config.command)) add("--" + key.name, path_of(key, config));
   }
   for (const auto& file : config.files) add("--config", file);
-  add("--plan.rates", config.plan.rates);
   if (trains || config.run.dir.empty()) return inputs;
   Config run;
   const auto ini = fs::path(config.run.dir) / "config.ini";

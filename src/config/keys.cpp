@@ -394,7 +394,7 @@ std::vector<Key> make_keys() {
       {"plan.gpu", VIXEN_FIELD(plan.gpu), "", ours, {}, kPlan, kNoFact,
        "Device to plan for: its memory and rates"},
       {"plan.rates", VIXEN_FIELD(plan.rates), "", ours, {}, kPlan, kNoFact,
-       "Rates and memory of a device as `vixen bench --out FILE` measured them, in the place of the data sheet's"},
+       "Rates and memory of a device as `vixen bench --out FILE` measured them, in the place of the data sheet's", PathRole::kInput},
       {"plan.world_size", VIXEN_FIELD(plan.world_size), "ranks", ours, kAtLeast1, kPlan, kNoFact,
        "Ranks to plan for, one a GPU"},
       {"plan.node_ranks", VIXEN_FIELD(plan.node_ranks), "ranks", ours, kAtLeast1, kPlan, kNoFact,
