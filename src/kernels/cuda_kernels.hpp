@@ -18,6 +18,19 @@ const CudaTable& cuda_kernels();
 /// launch(stream) with ATen's current stream of `device`; an error that it returns is a BugError that names the kernel.
 void launch_on(at::Device device, const char* kernel, const std::function<int(CUstream_st*)>& launch);
 
+/// Kernels of a device that is neither a CPU nor CUDA, lent by a test; launch(kernel, enqueue) calls enqueue(nullptr).
+struct LentKernels {
+  const CudaTable* table = nullptr;
+  void (*launch)(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) = nullptr;
+};
+/// For all devices of that type from now on; null members: none.
+void lend_kernels(c10::DeviceType type, const LentKernels& kernels);
+
+/// The kernels of a device that is no CPU: of CUDA, lent ones, or none.
+const CudaTable& device_kernels(at::Device device);
+/// As launch_on, for those.
+void launch_on_device(at::Device device, const char* kernel, const std::function<int(CUstream_st*)>& launch);
+
 /// Whether varlen flash attention gives what is asked: bfloat16 on CUDA, no dropout (its own random numbers are not
 /// ours), heads of a multiple of 8 up to 256 columns.
 bool flash_applies(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout);

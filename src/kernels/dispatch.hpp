@@ -20,8 +20,10 @@ class FusedKernel {
  public:
   FusedKernel() = default;
   FusedKernel(const KernelRow<Args>& row, at::Device device) : name_(row.name), device_(device) {
-    if (device.is_cpu()) cpu_ = cpu_kernels().table.*row.cpu;
-    if (device.is_cuda()) cuda_ = cuda_kernels().*row.cuda;
+    if (device.is_cpu())
+      cpu_ = cpu_kernels().table.*row.cpu;
+    else
+      cuda_ = device_kernels(device).*row.cuda;
   }
   explicit operator bool() const { return cpu_ != nullptr || cuda_ != nullptr; }
   /// The form for CPUs, for callers that split its work themselves; null on other devices.
@@ -32,7 +34,7 @@ class FusedKernel {
     if (cpu_) {
       at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { cpu_(args, begin, end); });
     } else {
-      launch_on(device_, name_, [&](CUstream_st* stream) { return cuda_(args, count, stream); });
+      launch_on_device(device_, name_, [&](CUstream_st* stream) { return cuda_(args, count, stream); });
     }
   }
 

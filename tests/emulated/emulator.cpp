@@ -396,15 +396,22 @@ void* dynamic_shared() {
   return shared_of(nullptr, machine.dynamic_bytes);
 }
 
-void check_global(const void* address, size_t bytes, size_t alignment, bool is_store) {
+void* check_global(const void* address, size_t bytes, size_t alignment, bool is_store) {
   const auto place = reinterpret_cast<uintptr_t>(address);
   if (place % alignment != 0)
     fail(name_of(machine.current) + (is_store ? " writes " : " reads ") + std::to_string(bytes) +
          " bytes at an address that is no multiple of " + std::to_string(alignment));
-  if (!inside_of_tensor(address, bytes))
+  void* place_of_host = reached(address, bytes, is_store);
+  if (place_of_host == nullptr && !inside_of_tensor(address, bytes))
     fail(name_of(machine.current) + (is_store ? " writes " : " reads ") + std::to_string(bytes) +
          " bytes outside of any tensor");
   (is_store ? machine.counts.stored_bytes : machine.counts.loaded_bytes) += static_cast<int64_t>(bytes);
+  return place_of_host == nullptr ? const_cast<void*>(address) : place_of_host;
+}
+
+void* place_of_atomic(void* address, size_t bytes) {
+  void* place = reached(address, bytes, /*is_store=*/true);
+  return place == nullptr ? address : place;
 }
 
 }  // namespace vixen::emulated

@@ -63,8 +63,11 @@ void* shared_array(const void* site, size_t bytes);
 /// The launch's shared_bytes, likewise.
 void* dynamic_shared();
 
-/// Counts an access of global memory, whose address must be a multiple of `alignment` and inside of one tensor.
-void check_global(const void* address, size_t bytes, size_t alignment, bool is_store);
+/// Counts an access of global memory, whose address must be a multiple of `alignment` and inside of one tensor; returns
+/// where the host finds it.
+void* check_global(const void* address, size_t bytes, size_t alignment, bool is_store);
+/// Where the host finds what an atomic works on, of global or shared memory.
+void* place_of_atomic(void* address, size_t bytes);
 
 [[noreturn]] void fail(const std::string& what);
 

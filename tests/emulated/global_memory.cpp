@@ -42,7 +42,17 @@ struct TrackingAllocator final : c10::Allocator {
 };
 TrackingAllocator allocator;
 
+Reach device = nullptr;
+
 }  // namespace
+
+void reach_device(Reach reach) {
+  device = reach;
+}
+
+void* reached(const void* address, size_t bytes, bool is_store) {
+  return device == nullptr ? nullptr : device(address, bytes, is_store);
+}
 
 void track_tensors() {
   c10::SetCPUAllocator(&allocator, /*priority=*/100);

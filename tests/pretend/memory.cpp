@@ -89,6 +89,7 @@ class DeviceMemory final : public c10::DeviceAllocator {
     const std::lock_guard lock(device_lock());
     auto* block = new Block{.bytes = bytes, .use = new_use()};
     block->address = arena().take(bytes, &block->held);
+    blocks_[static_cast<const char*>(block->address)] = block;
     count_.increase(bytes);
     return {block->address, block, &release, c10::Device(c10::kPrivateUse1, 0)};
   }
@@ -119,10 +120,20 @@ class DeviceMemory final : public c10::DeviceAllocator {
   }
   const c10::CachingAllocator::Stat& count() const { return count_; }
 
+  std::optional<Access> access_at(const char* address, size_t bytes) {
+    auto after = blocks_.upper_bound(address);
+    if (after == blocks_.begin()) return std::nullopt;
+    const auto& [begin, block] = *--after;
+    const auto first = static_cast<size_t>(address - begin);
+    if (first + bytes > block->bytes) return std::nullopt;
+    return Access{&block->use, first, first + bytes};
+  }
+
   size_t free_bytes = size_t{1} << 50;
 
  private:
   static void release(void* context);
+  std::map<const char*, Block*> blocks_;  // by address
   c10::CachingAllocator::Stat count_;
 };
 
@@ -136,6 +147,7 @@ void DeviceMemory::release(void* context) {
   const auto* block = static_cast<Block*>(context);
   check_freed(block->use);
   memory().count_.decrease(block->bytes);
+  memory().blocks_.erase(static_cast<const char*>(block->address));
   arena().give_back(block->address, block->held);
   delete block;
 }
@@ -247,6 +259,11 @@ std::optional<Access> access_of(const at::Tensor& tensor) {
   const size_t element = tensor.element_size();
   return Access{&block->use, static_cast<size_t>(tensor.storage_offset()) * element,
                 static_cast<size_t>(last + 1) * element};
+}
+
+std::optional<Access> access_at(const void* device_address, size_t bytes) {
+  const std::lock_guard lock(device_lock());
+  return memory().access_at(static_cast<const char*>(device_address), bytes);
 }
 
 void record_on_stream(const c10::DataPtr& data, int stream) {

@@ -23,6 +23,9 @@ bool is_host_address(const void* address);
 /// The bytes of its block that a tensor spans; nothing for a tensor without elements.
 std::optional<Access> access_of(const at::Tensor& tensor);
 
+/// The block in which these bytes of the device lie; nothing where they are no one block's.
+std::optional<Access> access_at(const void* device_address, size_t bytes);
+
 void record_on_stream(const c10::DataPtr& data, int stream);
 
 /// Registers both allocators with ATen.

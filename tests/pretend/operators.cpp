@@ -66,6 +66,8 @@ class Call {
       ++ledger().operators;
     }
     for (size_t i = 0; i < schema_->arguments().size(); ++i) take(i);
+    count_moved(reads_);
+    count_moved(writes_);
     check_devices();
     launch_on_current(schema_->name(), reads_, writes_);
     const auto arguments = c10::ArrayRef<c10::IValue>(stack_->data() + first_, schema_->arguments().size()).vec();
@@ -101,6 +103,18 @@ class Call {
       seen = c10::Device(c10::kCPU);
     }
     host_.push_back(std::move(seen));
+  }
+
+  bool is_product() const {
+    static const std::set<std::string_view> products = {"aten::mm",  "aten::addmm",   "aten::addmm_",
+                                                        "aten::bmm", "aten::baddbmm", "aten::baddbmm_"};
+    return products.count(schema_->name()) > 0;
+  }
+
+  void count_moved(const std::vector<Access>& accesses) const {
+    if (is_product()) return;
+    const std::lock_guard lock(device_lock());
+    for (const Access& access : accesses) ledger().moved_bytes += static_cast<int64_t>(access.end - access.begin);
   }
 
   at::Tensor seen_by_cpu(const at::Tensor& tensor, bool written) {
@@ -190,7 +204,9 @@ class Call {
     VIXEN_CHECK(values.numel() == 0 || !is_host_address(values.const_data_ptr()),
                 "the pretend device has no form of {}, which returns a view", schema_->name());
     const at::Tensor result = make_strided(values.sizes(), values.strides(), values.scalar_type());
-    if (values.numel() > 0) host_view(result).copy_(values);
+    if (values.numel() == 0) return result;
+    host_view(result).copy_(values);
+    count_moved(accesses_of({result}));
     return result;
   }
 
@@ -235,6 +251,11 @@ const at::Tensor& resize(const at::Tensor& tensor, at::IntArrayRef sizes, std::o
 
 void copy_within(const at::Tensor& from, const at::Tensor& to) {
   launch("aten::copy_", {from}, {to});
+  {
+    const std::lock_guard lock(device_lock());
+    for (const auto& access : accesses_of({from, to}))
+      ledger().moved_bytes += static_cast<int64_t>(access.end - access.begin);
+  }
   host_view(to).copy_(host_view(from));
 }
 

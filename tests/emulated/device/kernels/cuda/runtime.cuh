@@ -56,15 +56,17 @@ T shuffle(uint32_t mask, T value, int source, const char* file, int line) {
 template <class T>
 T atomicAdd(T* address, T value) {
   static_assert(std::is_integral_v<T>, "sums of floats by atomics are not the same in each run");
-  const T before = *address;
-  *address = before + value;
+  T& there = *static_cast<T*>(emulated::place_of_atomic(address, sizeof(T)));
+  const T before = there;
+  there = before + value;
   return before;
 }
 template <class T>
 T atomicMax(T* address, T value) {
   static_assert(std::is_integral_v<T>);
-  const T before = *address;
-  *address = before < value ? value : before;
+  T& there = *static_cast<T*>(emulated::place_of_atomic(address, sizeof(T)));
+  const T before = there;
+  there = before < value ? value : before;
   return before;
 }
 
@@ -102,13 +104,11 @@ inline Bfloat16 to_bfloat16(float value) {
 
 template <class V>
 V global_load(const V* from) {
-  emulated::check_global(from, sizeof(V), alignof(V), false);
-  return *from;
+  return *static_cast<const V*>(emulated::check_global(from, sizeof(V), alignof(V), false));
 }
 template <class V>
 void global_store(V* to, const V& value) {
-  emulated::check_global(to, sizeof(V), alignof(V), true);
-  *to = value;
+  *static_cast<V*>(emulated::check_global(to, sizeof(V), alignof(V), true)) = value;
 }
 
 #define VIXEN_SHARED(Type, name, count)  \
