@@ -43,7 +43,6 @@ int run_command(const ParsedCommand& parsed, MpiSession& session) {
 }
 
 int run_job(const ParsedCommand& parsed, int argc, char** argv) {
-  install_stop_handlers();
   MpiSession session(&argc, &argv, parsed.config.device == DeviceKind::kCuda);
   init_log(session.rank(), session.world_size(), parsed.config.run.log_level);
   show_stages(session.rank() == 0);

@@ -20,7 +20,7 @@ void install_stop_handlers() {
   for (const int signal : {SIGUSR1, SIGTERM}) {
     struct sigaction action = {};
     action.sa_handler = remember;
-    action.sa_flags = SA_RESTART;  // reads and writes under way go on: the trainer looks between steps
+    action.sa_flags = SA_RESTART;  // reads and writes under way go on: who can stop looks by himself
     sigemptyset(&action.sa_mask);
     VIXEN_CHECK(sigaction(signal, &action, nullptr) == 0, "sigaction({})", signal);
   }

@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "base/lap.hpp"
 #include "base/log.hpp"
+#include "base/stop.hpp"
 #include "comm/on_root.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
@@ -99,6 +100,8 @@ void mine_parts(const MiningJob& job, const MinedParts& parts, const std::vector
   Miner miner(config, labels, job.searched().labels(), comm, MinedDetail::kPlacesAndDrops);
   int64_t left = 0, mined = 0;
   for (const int64_t part : missing) left += parts.rows(part).size();
+  const auto stop = [&comm] { return comm.max_host(int64_t{stop_requested()}) != 0; };
+  install_stop_handlers();
   const Lap lap;
   for (const int64_t part : missing) {
     const RowRange rows = parts.rows(part);
@@ -119,7 +122,14 @@ void mine_parts(const MiningJob& job, const MinedParts& parts, const std::vector
     MinedSummary summary;
     const auto asked = of_part.of(own);
     miner.measure(asked, queries, own.begin);
-    summary.counts = *miner.mine(asked, queries, own.begin, take, {}, "mine" + which);
+    const auto counts = miner.mine(asked, queries, own.begin, take, stop, "mine" + which);
+    if (!counts) {
+      if (comm.rank() == 0)
+        spdlog::warn("stopped on request with {} of {} parts made: run the same command again to go on",
+                     parts.size() - (missing.end() - std::find(missing.begin(), missing.end(), part)), parts.size());
+      throw StoppedOnRequest{};
+    }
+    summary.counts = *counts;
     if (const auto& report = miner.report(); report.recall) {
       summary.recall = *report.recall;
       summary.recall_queries = report.recall_queries;

@@ -35,6 +35,7 @@ void Trainer::start() {
   const auto& config = parts_->config;
   VIXEN_CHECK(!config.run.dir.empty(), "a run needs a folder");
   if (!resume()) prepare();
+  install_stop_handlers();  // from here on there is something to save
   const int64_t n = parts_->dataset.train().size();
   if (is_root()) {
     const auto label_side = parts_->prototypes ? parts_->prototypes->local_bytes() : 0;

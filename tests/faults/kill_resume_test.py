@@ -81,3 +81,13 @@ def test_stop_on_request(tiny, tmp_path):
     assert list((run / "checkpoints").glob("step-????????"))
     result = tiny.run("train", *options, "--run.stop_after_steps", 1)
     assert result.returncode == 75 and "resuming from" in result.stderr, result.stderr
+
+
+def test_a_command_that_saves_nothing_ends_at_once(tiny):
+    """TERM ends what has nothing to save, as it ends any program."""
+    process = subprocess.Popen(tiny.command("bench"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    assert process.poll() is None, "it lasts for seconds"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)

@@ -6,6 +6,7 @@ import json
 import resource
 import shutil
 import subprocess
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,23 @@ def test_a_killed_command_goes_on(files, straight, tmp_path, ranks, then):
     kill_after(files, out, 2, ranks=ranks)
     said = files.mine(out, *PARTS, ranks=then)
     assert "going on from" in said and f"for {N_TRAIN} queries" in said
+    assert out.read_bytes() == straight.read_bytes()
+
+
+def test_a_command_that_is_asked_to_stop_goes_on(files, straight, tmp_path):
+    """USR1, as a job gets it before its time is over: exit 75, and the parts that are there are not made again."""
+    out = tmp_path / "stopped.h5"
+    for _ in range(20):  # one that comes too late finds nothing to do
+        process = files.start(out)
+        wait_for(out.with_name(f"{out.name}.part-00001"), process)
+        process.send_signal(signal.SIGUSR1)
+        _, err = process.communicate(timeout=60)
+        if process.returncode == 75:
+            break
+        out.unlink()
+    assert process.returncode == 75 and "stopped on request with" in err and "of 6 parts made" in err, err
+    said = files.mine(out, *PARTS)
+    assert "going on from" in said
     assert out.read_bytes() == straight.read_bytes()
 
 

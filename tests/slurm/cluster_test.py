@@ -177,6 +177,83 @@ def test_a_wrong_option_fails_with_code_2_and_names_the_key() -> None:
     assert "train.epochs" in log_of(run)
 
 
+def submit_script(script: str, name: str, *words: object) -> str:
+    """Queues a job script of slurm/; returns the job's number. Its log is WORK/NAME.log, or NAME-CELL.log."""
+    options = [word for word in words if str(word).startswith("--array")]
+    command = [
+        "sbatch",
+        "--parsable",
+        *map(str, options),
+        f"--output={WORK}/{name}{'-%a' if options else ''}.log",
+        str(ROOT / "slurm" / script),
+    ]
+    command += [str(word) for word in words if word not in options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip().split(";")[0]
+
+
+def words_of(settings: dict[str, object]) -> list[str]:
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+def test_a_cell_that_fails_stops_no_other_of_its_array() -> None:
+    cells = WORK / "cells.txt"
+    cells.write_text("# name, options\n\nfirst --train.seed 1\nmistaken --train.epocs 3\nquoted --train.seed '2'\n")
+    runs = WORK / "grid"
+    common = words_of({**TRAIN, "train.epochs": 2})
+    number = submit_script("array.sbatch", "cell", "--array=1-3", cells, runs, *common)
+    states = [wait_for_end(f"{number}_{cell}", WORK / f"cell-{cell}") for cell in (1, 2, 3)]
+    assert states == ["COMPLETED", "FAILED", "COMPLETED"], [log_of(WORK / f"cell-{cell}") for cell in (1, 2, 3)]
+    assert "train.epochs" in log_of(WORK / "cell-2")
+    seeds = [re.search(r"^seed *= *(\d+)", (runs / name / "config.ini").read_text(), re.M) for name in ("first", "quoted")]
+    assert [seed and seed[1] for seed in seeds] == ["1", "2"]
+    # The same array again: finished cells end at once, the mended one is made.
+    cells.write_text(cells.read_text().replace("epocs", "epochs"))
+    number = submit_script("array.sbatch", "cell", "--array=2", cells, runs, *common)
+    assert wait_for_end(f"{number}_2", WORK / "cell-2") == "COMPLETED", log_of(WORK / "cell-2")
+    assert (runs / "mistaken/model/config.json").exists()
+
+
+def test_a_pipeline_goes_on_where_a_job_was_killed() -> None:
+    run, out = WORK / "pipeline", WORK / "exported"
+    command = [ROOT / "slurm/pipeline.sh", "--run", run, "--data", TRAIN["data.path"], "--model", TRAIN["model.path"]]
+    command += ["--export", f"sentence-transformers={out}", "--sbatch", "--nodes=2 --ntasks-per-node=1", "--"]
+    command += words_of({key: value for key, value in TRAIN.items() if key not in ("data.path", "model.path")} | {"train.epochs": 120})
+
+    def pipeline() -> tuple[str, dict[str, str]]:
+        said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        return said, dict(re.findall(r"^\[pipeline\] ([\w-]+): job (\d+)", said, re.M))
+
+    said, jobs = pipeline()
+    assert list(jobs) == ["train", "evaluate", "export-sentence-transformers"], said
+    train_log = WORK / f"pipeline-train-{jobs['train']}"
+    wait_for("step 20", lambda: len(steps_of(run)) >= 20, train_log)
+    assert pipeline()[0].count("is on its way") == 3, "nothing is submitted twice"
+    subprocess.run(["scancel", jobs["train"]], check=True)
+    for name in jobs.values():
+        assert wait_for_end(name, train_log) == "CANCELLED"
+
+    said, again = pipeline()
+    assert list(again) == list(jobs) and not set(again.values()) & set(jobs.values()), said
+    for stage, number in again.items():
+        assert wait_for_end(number, WORK / f"pipeline-{stage}-{number}") == "COMPLETED", log_of(WORK / f"pipeline-{stage}-{number}")
+    assert json.loads((run / "test.json").read_text())["P@1"] > 50
+    assert (out / "modules.json").exists()
+    said, none = pipeline()
+    assert not none and "all done" in said and said.count(": done") == 3, said
+
+
+def test_embedding_and_mining_are_jobs_too(uninterrupted: Path) -> None:
+    data = ["--data.path", TRAIN["data.path"], "--run.dir", uninterrupted, "--threads", 1]
+    rows, mined = WORK / "labels-of-job.h5", WORK / "mined-by-job.h5"
+    numbers = [
+        submit_script("embed.sbatch", "embed", *data, "--embed.side", "labels", "--out", rows),
+        submit_script("mine.sbatch", "mine", *data, "--data.split", "train", "--mining.depth", 5, "--mine.k", 3, "--out", mined),
+    ]
+    for number, name in zip(numbers, ("embed", "mine"), strict=True):
+        assert wait_for_end(number, WORK / name) == "COMPLETED", log_of(WORK / name)
+    assert rows.exists() and mined.exists()
+
+
 # A node of this cluster has one CPU for SLURM, which does not bind here: the process could use all of the machine's.
 ALL_CPUS = "CPUs? [0-9,-]+"
 
