@@ -23,6 +23,7 @@
 
 #include "base/check.hpp"
 #include "base/file.hpp"
+#include "base/host_name.hpp"
 
 namespace vixen {
 namespace fs = std::filesystem;
@@ -159,9 +160,7 @@ std::string LockHolder::text() const {
 
 LockHolder this_holder() {
   LockHolder holder;
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  holder.host = name;
+  holder.host = host_name();
   holder.boot_id = first_line("/proc/sys/kernel/random/boot_id");
   holder.pid_namespace = text_of_link("/proc/self/ns/pid");
   holder.pid = ::getpid();

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "base/check.hpp"
+#include "base/host_name.hpp"
 
 namespace vixen {
 namespace {
@@ -68,11 +69,9 @@ double now() {
 }
 
 std::filesystem::path unused_path(const std::filesystem::path& folder) {
-  std::array<char, 256> host = {};
-  ::gethostname(host.data(), host.size() - 1);
   // Zero-padded seconds first: TensorBoard reads the files of a folder in the order of their names.
   const std::string stem =
-      fmt::format("events.out.tfevents.{:010}.{}.{}", static_cast<int64_t>(now()), host.data(), ::getpid());
+      fmt::format("events.out.tfevents.{:010}.{}.{}", static_cast<int64_t>(now()), host_name(), ::getpid());
   auto path = folder / (stem + ".0");
   for (int number = 1; std::filesystem::exists(path); ++number) path = folder / fmt::format("{}.{}", stem, number);
   return path;

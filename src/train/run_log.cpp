@@ -7,13 +7,17 @@
 #include <cmath>
 
 #include "base/check.hpp"
+#include "base/host_name.hpp"
 #include "base/log.hpp"
 #include "device/device.hpp"
 
 namespace vixen {
 
 RunLog::RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm)
-    : config_(&config), comm_(&comm), progress_("train", "queries", queries_to_come, comm.rank() == 0) {
+    : config_(&config),
+      comm_(&comm),
+      progress_("train", "queries", queries_to_come, comm.rank() == 0),
+      stragglers_(comm.all_gather_host(host_name())) {
   if (comm.rank() == 0) lines_ = std::make_unique<MetricsLog>(config.run.dir, step);
 }
 
@@ -45,12 +49,15 @@ void RunLog::add(const StepInput& input, const StepResult& result, const RunPosi
   if (!std::isfinite(loss))
     fail_user("{}: the loss is {} at step {}: lower the learning rates or use fp32", config_->run.dir, loss,
               position.step);
-  if (lines_) write_interval(result, position, lr, loss, all_positions);
+  const auto busy = comm_->all_gather_host(result.encoder ? std::llround(result.encoder->seconds() * 1e9) : 0);
+  std::vector<double> rank_seconds;
+  for (const int64_t nanoseconds : busy) rank_seconds.push_back(static_cast<double>(nanoseconds) / 1e9);
+  if (lines_) write_interval(result, position, lr, loss, all_positions, rank_seconds);
   interval_ = Interval{};
 }
 
 void RunLog::write_interval(const StepResult& result, const RunPosition& position, double lr, double loss,
-                            int64_t all_positions) {
+                            int64_t all_positions, const std::vector<double>& rank_seconds) {
   const double seconds = interval_clock_.next();
   const auto steps = static_cast<double>(interval_.steps);
   nlohmann::json line = {{"step", position.step},
@@ -79,6 +86,10 @@ void RunLog::write_interval(const StepResult& result, const RunPosition& positio
                      {"backward", interval_.seconds.backward / steps},
                      {"optimiser", interval_.seconds.optimiser / steps},
                      {"step", seconds / steps}};
+  if (rank_seconds.size() > 1) {
+    line["rank_seconds"] = rank_seconds;
+    if (const auto warning = stragglers_.look(rank_seconds, position.step)) spdlog::warn("{}", *warning);
+  }
   lines_->write(line);
   const auto epoch_now = static_cast<int64_t>(std::ceil(position.epoch));
   progress_.note(fmt::format("epoch {}/{} loss {:.4f}", epoch_now, config_->train.epochs, loss));

@@ -15,6 +15,7 @@
 #include "config/config.hpp"
 #include "mining/candidates.hpp"
 #include "train/metrics_log.hpp"
+#include "train/stragglers.hpp"
 #include "train/train_step.hpp"
 
 namespace vixen {
@@ -30,8 +31,8 @@ class RunLog {
   /// A run that goes on from `step`, with so many queries of its epochs to come. Opens RUN/metrics.jsonl on rank 0.
   RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm);
 
-  /// Whether the step after `steps_done` is the last of an interval; such a step is asked for its gradient norm and the
-  /// spread of its embeddings.
+  /// Whether the step after `steps_done` is the last of an interval; such a step is asked for its gradient norm, the
+  /// spread of its embeddings, and how long this rank's encoder took.
   bool due(int64_t steps_done) const;
 
   /// Takes note of a step. data_seconds: waited for its input. At the end of an interval the host waits for the device:
@@ -60,7 +61,7 @@ class RunLog {
     StepSeconds seconds;
   };
   void write_interval(const StepResult& result, const RunPosition& position, double lr, double loss,
-                      int64_t all_positions);
+                      int64_t all_positions, const std::vector<double>& rank_seconds);
 
   const Config* config_;
   Communicator* comm_;
@@ -68,6 +69,7 @@ class RunLog {
   Progress progress_;
   Interval interval_;
   CollapseWatch collapse_;
+  StragglerWatch stragglers_;
   Lap interval_clock_;
 };
 

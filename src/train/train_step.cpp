@@ -98,7 +98,7 @@ StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackO
   return input;
 }
 
-StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
+StepResult TrainStep::accumulate(const StepInput& input, bool logged) {
   const PassContext context{true, parts_.config.train.seed, input.plan.step};
   const int64_t b = input.queries.size(), m = input.labels.size();
   StepResult result;
@@ -109,7 +109,10 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   // Forward of this rank's rows; with several chunks nothing is kept but h.
   parts_.store.zero_grads();
   ChunkedEncoder encoder(parts_.encoder, input.chunks, context);
+  DeviceTimer timer(parts_.comm.device());
+  if (logged) timer.start();
   const auto h = encoder.forward();
+  if (logged) timer.stop();
   const auto q = normalize_rows(h.narrow(0, 0, b));
   const auto u = normalize_rows(h.narrow(0, b, m));
   std::unique_ptr<PrototypeNetwork::Saved> saved;
@@ -138,7 +141,10 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
     parts_.prototypes->free_vectors().scatter_add(input.free_vector_grads, grad.f, free_vector_grad_);
     reduce(network.first_parameter(), network.last_parameter());
   }
-  encoder.backward(at::cat({normalize_rows_backward(loss.grad_q, q), grad_u}, 0), reduce);
+  const auto grad_h = at::cat({normalize_rows_backward(loss.grad_q, q), grad_u}, 0);
+  if (logged) timer.start();
+  encoder.backward(grad_h, reduce);
+  if (logged) timer.stop();
   lap(result.seconds.backward);
   phase.next("sums of gradients, banks");
   reduction_.finish();
@@ -146,7 +152,8 @@ StepResult TrainStep::accumulate(const StepInput& input, bool want_spread) {
   if (parts_.label_bank != nullptr) parts_.label_bank->assign_replicated(input.label_bank, all_u);
   lap(result.seconds.collectives);
 
-  if (want_spread) {
+  if (logged) {
+    result.encoder = std::move(timer);
     result.queries = spread_of(all_q);
     result.labels = spread_of(all_u);
   }

@@ -14,6 +14,7 @@
 #include "config/config.hpp"
 #include "data/packed_batch.hpp"
 #include "device/copy_stream.hpp"
+#include "device/device_timer.hpp"
 #include "kernels/pooling.hpp"
 #include "model/encoder.hpp"
 #include "objective/objective.hpp"
@@ -62,6 +63,8 @@ struct StepResult {
   at::Tensor grad_norm;                   // defined when asked for or when clipping
   std::optional<Spread> queries, labels;  // of the whole batch, when asked for
   StepSeconds seconds;
+  /// Of this rank's encoder, forward and backward, which wait for no other rank; when asked for.
+  std::optional<DeviceTimer> encoder;
 };
 
 /// What a step trains and trains with; everything outlives the step. `prototypes`: null where the objective has none.
@@ -91,8 +94,8 @@ class TrainStep {
   StepInput prepare(BatchPlan plan, const Dataset& dataset, const PackOptions& pack) const;
 
   /// Loss, gradients (summed over ranks, in the store and in free_vector_grad()) and the bank's rows, no update.
-  /// want_spread: fills queries and labels. Collective.
-  StepResult accumulate(const StepInput& input, bool want_spread = false);
+  /// logged: fills queries, labels and encoder. Collective.
+  StepResult accumulate(const StepInput& input, bool logged = false);
   /// Clips and updates with the schedule's factor. want_norm: fills grad_norm even without clipping. Collective.
   void update(double lr_factor, bool want_norm, StepResult& result);
 

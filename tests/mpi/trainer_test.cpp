@@ -106,7 +106,7 @@ TEST_F(TrainerTest, ShardedObjectiveGivesTheSameStep) {
         const auto& parts = trainer.parts();
         const auto plan = last ? parts.planner->plan(1, 3, order) : parts.planner->plan(1, 1, order, extra);
         EXPECT_EQ(plan.query_rows.size(), last ? 3U : 499U);
-        return parts.step->accumulate(parts.step->prepare(plan, dataset, parts.pack), /*want_spread=*/true);
+        return parts.step->accumulate(parts.step->prepare(plan, dataset, parts.pack), /*logged=*/true);
       };
       const auto found = step(*sharded), expected = step(*replicated);
       const auto what = fmt::format("{}, {} batch", name_of(method), last ? "last" : "wide");
