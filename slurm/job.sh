@@ -18,6 +18,10 @@ done
 device=()
 [ "${SLURM_GPUS_ON_NODE:-0}" = 0 ] || device=(--device cuda)
 stop_asked=0
+# When the job ends, for ranks that save before it should no signal come; newer SLURM says so itself.
+if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) && end=$(date -d "$end" +%s 2>/dev/null); then
+  export SLURM_JOB_END_TIME=$end
+fi
 
 # One line of what runs where. --wait: when a rank has ended, for whatever reason, the others get 5 s to do so too. Without it a
 # job whose rank was killed lasts until the others' deadline (comm.deadline_seconds). Without --cpus-per-task the ranks of a node

@@ -13,12 +13,13 @@ namespace vixen {
 struct RunConfig {
   std::string dir;  // where a run writes
   LogLevel log_level = LogLevel::kInfo;
-  int64_t log_every_steps = 10;        // metrics.jsonl interval
-  int64_t checkpoint_every_steps = 0;  // 0: at the end of every epoch only
-  int64_t keep_last = 2;               // checkpoints kept, besides the best
-  bool resume = true;                  // go on from the newest checkpoint in dir
-  bool query_bank = true;              // keep the embeddings of the training queries with the model
-  int64_t stop_after_steps = 0;        // save and stop (exit 75) after this many steps of this process; 0: never
+  int64_t log_every_steps = 10;          // metrics.jsonl interval
+  int64_t checkpoint_every_steps = 0;    // 0: at the end of every epoch only
+  int64_t keep_last = 2;                 // checkpoints kept, besides the best
+  bool resume = true;                    // go on from the newest checkpoint in dir
+  bool query_bank = true;                // keep the embeddings of the training queries with the model
+  int64_t stop_after_steps = 0;          // save and stop (exit 75) after this many steps of this process; 0: never
+  double stop_before_end_seconds = 120;  // of the SLURM job
 };
 
 struct DataConfig {

@@ -119,6 +119,9 @@ std::vector<Key> make_keys() {
        "Keep the embeddings of the training queries (float16) with the model, so that [augment] does not encode them again"},
       {"run.stop_after_steps", VIXEN_FIELD(run.stop_after_steps), "steps", ours, kAtLeast0, kTrain, kNoFact,
        "Save and stop (exit code 75) after this many steps of this process; 0: never"},
+      {"run.stop_before_end_seconds", VIXEN_FIELD(run.stop_before_end_seconds), "seconds", ours, kAtLeast0, kTrain, kNoFact,
+       "Save and exit with code 75 so long before the SLURM job ends, should no signal come; at most a quarter of what is left of "
+       "it at the start; 0: never"},
 
       {"data.path", VIXEN_FIELD(data.path), "", ours, {}, kDataSets, kNoFact,
        "The prepared data set (HDF5, docs/data-format.md)", PathRole::kInput},

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/allocation_end.hpp"
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -47,6 +48,13 @@ void Trainer::start() {
   const int64_t queries_done = epoch_ * n + std::min(n, index_ * config.train.batch_size);
   log_ = std::make_unique<RunLog>(config, global_step(), config.train.epochs * n - queries_done, *parts_->comm);
   clock_ = Lap();
+  const auto left = seconds_of_allocation();
+  if (const double before = config.run.stop_before_end_seconds; left && before > 0) {
+    stop_after_seconds_ = *left - std::min(before, *left / 4);
+    if (is_root())
+      spdlog::info("the SLURM job ends in {:.0f} s: saving and stopping after {:.0f} s, should no signal come", *left,
+                   *stop_after_seconds_);
+  }
 }
 
 bool Trainer::run_epoch() {
@@ -172,7 +180,8 @@ void Trainer::stop_here() {
 
 Trainer::Word Trainer::word() const {
   if (folder_lost_ && folder_lost_()) return kLost;
-  return stop_requested() != 0 ? kStop : kGoOn;
+  const bool ends = stop_after_seconds_ && clock_.total() >= *stop_after_seconds_;
+  return ends || stop_requested() != 0 ? kStop : kGoOn;
 }
 
 bool Trainer::stops(int64_t agreed) const {

@@ -83,7 +83,7 @@ class Trainer {
   void end_epoch();
   [[noreturn]] void stop_here();
   RunPosition position() const;
-  /// What a rank has to say: that it was asked to stop, or that the folder is lost.
+  /// What a rank has to say: that it was asked to stop or its job ends soon, or that the folder is lost.
   enum Word : int64_t { kGoOn = 0, kStop = 1, kLost = 2 };
   Word word() const;
   /// Whether all ranks stop here, because one was asked to; ranks wait for one another. UserError on all when the
@@ -111,6 +111,7 @@ class Trainer {
   MiningCadence minings_;
   std::unique_ptr<OverlappedMining> mining_;  // while one goes on behind the training
   Agreement agreement_;                       // on stops, behind the steps
+  std::optional<double> stop_after_seconds_;  // of clock_: before the job ends
   std::unique_ptr<RunLog> log_;               // from start() on
 
   int64_t epoch_ = 0;          // epochs done

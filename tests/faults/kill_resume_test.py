@@ -83,6 +83,24 @@ def test_stop_on_request(tiny, tmp_path):
     assert result.returncode == 75 and "resuming from" in result.stderr, result.stderr
 
 
+def test_a_run_saves_before_its_job_ends(tiny, tmp_path):
+    """No signal comes: three quarters of what is left of the allocation are trained, then all is saved."""
+    run = tmp_path / "run"
+    options = tiny.train_options(run, **{"train.epochs": 20000})
+    begin = time.time()
+    environment = {**os.environ, "SLURM_JOB_END_TIME": str(int(begin) + 12)}
+    done = subprocess.run(tiny.command("train", *options), capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 75, done.stderr
+    assert time.time() - begin < 12, done.stderr
+    assert "the SLURM job ends in" in done.stderr and "everything is saved" in done.stderr
+    assert newest_step(run)
+    environment["SLURM_JOB_END_TIME"] = "0"  # no end is known
+    result = subprocess.run(
+        tiny.command("train", *options, "--run.stop_after_steps", 1), capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert result.returncode == 75 and "resuming from" in result.stderr and "SLURM job ends" not in result.stderr, result.stderr
+
+
 def test_a_command_that_saves_nothing_ends_at_once(tiny):
     """TERM ends what has nothing to save, as it ends any program."""
     process = subprocess.Popen(tiny.command("bench"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
