@@ -1,6 +1,7 @@
 """Kills at random moments, checkpointing included: every time the run goes on, to the numbers of a run never killed."""
 
 import json
+import os
 import random
 import signal
 import subprocess
