@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "base/check.hpp"
+#include "device/device.hpp"
 #include "model/adapters/adapter_files.hpp"
 #include "model/make_encoder.hpp"
 #include "model/pack_options.hpp"
