@@ -69,7 +69,7 @@ class GradientReductionTest : public ::testing::Test {
   }
   // As a backward pass does: the last parameters first, here and there out of order.
   static void announce(GradientReduction& reduction) {
-    for (const auto [first, last] : {std::pair{8, 12}, {6, 8}, {0, 1}, {3, 6}, {4, 5}, {1, 3}})
+    for (const auto& [first, last] : {std::pair{8, 12}, {6, 8}, {0, 1}, {3, 6}, {4, 5}, {1, 3}})
       reduction.ready(first, last);
     reduction.finish();
   }
