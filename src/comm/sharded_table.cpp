@@ -92,11 +92,11 @@ void ShardedTable::settle() const {
   arriving_.reset();
 }
 
-// Local rows (int64 [m] host) in the storage dtype on the communicator's device.
+// Local rows (int64 [m], where the table's are) in the storage dtype on the communicator's device.
 at::Tensor ShardedTable::pick(const at::Tensor& local_rows) const {
   settle();
   const at::Device device = comm_->device();
-  if (placement_ == TablePlacement::kDevice) return local_.index_select(0, to_device(local_rows, device));
+  if (placement_ == TablePlacement::kDevice) return local_.index_select(0, local_rows);
   at::Tensor picked = at::empty({local_rows.numel(), width_}, local_.options().pinned_memory(!device.is_cpu()));
   at::index_select_out(picked, local_, 0, local_rows);
   return to_device(picked, device);
