@@ -14,6 +14,7 @@
 
 #include "base/check.hpp"
 #include "device/transfer.hpp"
+#include "kernels/segments.hpp"
 
 namespace vixen {
 
@@ -67,44 +68,6 @@ Exchange plan_exchange(Communicator& comm, const RowShards& shards, const at::Te
 
 at::Tensor device_index(const std::vector<int64_t>& values, at::Device device) {
   return to_device(index_of(values), device);
-}
-
-// out[g] = sum of rows[order[i]] for i in [starts[g], starts[g + 1]), added one after another in that order, so that
-// the sum does not depend on threads. Groups are summed side by side: pass k adds the k-th row of every group that has
-// one.
-at::Tensor sum_groups(const at::Tensor& rows, const std::vector<int64_t>& order, const std::vector<int64_t>& starts) {
-  const auto groups = static_cast<int64_t>(starts.size()) - 1;
-  if (rows.is_cpu()) {
-    at::Tensor out = at::empty({groups, rows.size(1)}, rows.options());
-    const int64_t width = rows.size(1);
-    const float* source = rows.const_data_ptr<float>();
-    float* target = out.data_ptr<float>();
-#pragma omp parallel for schedule(static)
-    for (int64_t g = 0; g < groups; ++g) {
-      float* sum = target + g * width;
-      const auto begin = static_cast<size_t>(starts[static_cast<size_t>(g)]);
-      const auto end = static_cast<size_t>(starts[static_cast<size_t>(g) + 1]);
-      std::copy_n(source + order[begin] * width, width, sum);
-      for (size_t i = begin + 1; i < end; ++i) {
-        const float* row = source + order[i] * width;
-        for (int64_t d = 0; d < width; ++d) sum[d] += row[d];
-      }
-    }
-    return out;
-  }
-  std::vector<int64_t> first;
-  for (size_t g = 0; g + 1 < starts.size(); ++g) first.push_back(order[static_cast<size_t>(starts[g])]);
-  at::Tensor out = rows.index_select(0, device_index(first, rows.device()));
-  for (int64_t pass = 1;; ++pass) {
-    std::vector<int64_t> target, source;
-    for (size_t g = 0; g + 1 < starts.size(); ++g) {
-      if (starts[g] + pass >= starts[g + 1]) continue;
-      target.push_back(static_cast<int64_t>(g));
-      source.push_back(order[static_cast<size_t>(starts[g] + pass)]);
-    }
-    if (target.empty()) return out;
-    out.index_add_(0, device_index(target, rows.device()), rows.index_select(0, device_index(source, rows.device())));
-  }
 }
 
 // Indices 0..n-1 sorted by key (stable), and where each run of one key begins, with n at the end.
@@ -211,7 +174,7 @@ void ShardedTable::scatter_add(const at::Tensor& global_ids, const at::Tensor& r
   const auto [places, starts] = group_by(target, targets.numel());
   std::vector<int64_t> distinct;
   for (size_t g = 0; g + 1 < starts.size(); ++g) distinct.push_back(target[places[static_cast<size_t>(starts[g])]]);
-  into.index_add_(0, device_index(distinct, into.device()), sum_groups(received, places, starts));
+  into.index_add_(0, device_index(distinct, into.device()), sum_segments(received, places, starts));
 }
 
 void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Tensor& rows) {

@@ -1,8 +1,11 @@
 // Rows of one id brought together, so that they are added up in one order: what segment sums go over.
-//   T rows, V rows of the target.
+//   T rows of D columns, V rows of the target.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
 
 namespace vixen {
 
@@ -21,4 +24,14 @@ Segments segments_on_host(const at::Tensor& ids, const at::Tensor& pictures, int
 /// are not looked at.
 Segments segments_on_device(const at::Tensor& ids, const at::Tensor& pictures, int64_t rows);
 
+/// sums[s] = rows[order[i]] for i = starts[s] .. starts[s + 1] - 1, one at least, added one after another in that
+/// order: the same bits on every run and in every form. rows float32 [T, D]; order and starts are read before this
+/// returns, and the host waits for no device. -> float32 [S, D] on the device of the rows.
+at::Tensor sum_segments(const at::Tensor& rows, std::span<const int64_t> order, std::span<const int64_t> starts);
+
+namespace reference {
+
+at::Tensor sum_segments(const at::Tensor& rows, std::span<const int64_t> order, std::span<const int64_t> starts);
+
+}  // namespace reference
 }  // namespace vixen

@@ -118,5 +118,31 @@ TEST_F(EmulatedEmbedding, SegmentsOfAllRowsGiveTheSameSums) {
     }
 }
 
+// Gradients of a table's rows at their owner: segments of one row and of many, whose order is not that of the rows.
+TEST(EmulatedSegments, SumsAreTheReferencesToTheBit) {
+  constexpr int64_t kRows = 60;
+  const std::vector<int64_t> starts = {0, 1, 2, 9, 10, 43, 45};
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < starts.back(); ++i) order.push_back(i * 7 % kRows);
+  for (const int64_t width : kWidths) {
+    SCOPED_TRACE(testing::Message() << width << " columns");
+    const at::Tensor rows = random({kRows, width}, 1);
+    const auto sums = [&] { return Results{sum_segments(rows, order, starts)}; };
+    const Counts counted = expect_meets_reference("segment_sums", kFamily, at::kFloat, sums);
+    EXPECT_TRUE(same_bits(sums()[0], reference::sum_segments(rows, order, starts)));
+    at::Tensor want = at::empty({6, width});
+    for (int64_t s = 0; s < 6; ++s) {
+      want[s].copy_(rows[order[starts[s]]]);
+      for (int64_t i = starts[s] + 1; i < starts[s + 1]; ++i) want[s].add_(rows[order[i]]);
+    }
+    const Emulation emulation;
+    EXPECT_TRUE(same_bits(sums()[0], want));
+    // Segments of one row were copied: of those the kernel reads the ends alone.
+    const int64_t vectors = width / lanes_of(at::kFloat, width), added = starts.back() - 6, more = 3;
+    EXPECT_EQ(counted.loaded_bytes, 4 * (added + more) * width + (16 * 6 + 8 * more + 8 * added) * vectors);
+    EXPECT_EQ(counted.stored_bytes, 4 * more * width);
+  }
+}
+
 }  // namespace
 }  // namespace vixen::emulated
