@@ -120,13 +120,13 @@ TEST_F(EmulatedEmbedding, SegmentsOfAllRowsGiveTheSameSums) {
 
 // Gradients of a table's rows at their owner: segments of one row and of many, whose order is not that of the rows.
 TEST(EmulatedSegments, SumsAreTheReferencesToTheBit) {
-  constexpr int64_t kRows = 60;
+  constexpr int64_t kGradients = 60;
   const std::vector<int64_t> starts = {0, 1, 2, 9, 10, 43, 45};
   std::vector<int64_t> order;
-  for (int64_t i = 0; i < starts.back(); ++i) order.push_back(i * 7 % kRows);
+  for (int64_t i = 0; i < starts.back(); ++i) order.push_back(i * 7 % kGradients);
   for (const int64_t width : kWidths) {
     SCOPED_TRACE(testing::Message() << width << " columns");
-    const at::Tensor rows = random({kRows, width}, 1);
+    const at::Tensor rows = random({kGradients, width}, 1);
     const auto sums = [&] { return Results{sum_segments(rows, order, starts)}; };
     const Counts counted = expect_meets_reference("segment_sums", kFamily, at::kFloat, sums);
     EXPECT_TRUE(same_bits(sums()[0], reference::sum_segments(rows, order, starts)));

@@ -44,25 +44,29 @@ struct Layout {
   int longest;
   int warps;
   int warp_quads;  // of a warp's tile
+  int statistics;  // floats
 };
 
-Layout layout_of(const AttentionArgs& a, int rows_a_tile, int tiles) {
+int64_t bytes_of(const Layout& at) {
+  const int64_t quads = int64_t{2} * at.longest * at.stride + int64_t{at.warps} * at.warp_quads;
+  return static_cast<int64_t>(sizeof(Quad)) * quads + static_cast<int64_t>(sizeof(float)) * at.statistics;
+}
+
+/// matrices: of rows_a_tile rows that a warp holds; statistics: floats of the block.
+Layout layout_of(const AttentionArgs& a, int rows_a_tile, int matrices, int64_t statistics) {
   Layout at{};
   at.quads = static_cast<int>((a.head_dim + 3) / 4);
   at.stride = at.quads | 1;
   at.lanes = 1;
   while (at.lanes < at.quads) at.lanes *= 2;
   at.longest = static_cast<int>(a.max_seqlen);
+  at.warp_quads = matrices * (rows_a_tile * at.quads + kWarp * rows_a_tile / 4);
+  at.statistics = static_cast<int>(statistics);
   at.warps = (at.longest + rows_a_tile - 1) / rows_a_tile;
   if (at.warps > kMostWarps) at.warps = kMostWarps;
   if (at.warps < 1) at.warps = 1;
-  at.warp_quads = tiles * (rows_a_tile * at.quads + kWarp * rows_a_tile / 4);
+  while (at.warps > 1 && bytes_of(at) > kMostSharedBytes) at.warps /= 2;
   return at;
-}
-
-int64_t bytes_of(const Layout& at, int64_t statistics) {
-  const int64_t quads = int64_t{2} * at.longest * at.stride + int64_t{at.warps} * at.warp_quads;
-  return static_cast<int64_t>(sizeof(Quad)) * quads + static_cast<int64_t>(sizeof(float)) * statistics;
 }
 
 /// Where the rows of this block's sequence begin, and its heads.
@@ -123,6 +127,7 @@ template <int R>
 __device__ void products(const Quad* tile, int quads, const Quad* of, float (&out)[R]) {
 #pragma unroll
   for (int r = 0; r < R; ++r) out[r] = 0;
+#pragma unroll 1  // or the registers of four columns at once halve the warps that a multiprocessor has
   for (int c = 0; c < quads; ++c) {
     const Quad b = of[c];
 #pragma unroll
@@ -165,6 +170,7 @@ template <int R>
 __device__ void combine(const Quad* weights, const Quad* matrix, int stride, int count, const Share& share,
                         Part<R>& out) {
   if (!share.any) return;
+#pragma unroll 1
   for (int j = share.slice; j < count; j += share.slices) {
     const Quad row = matrix[j * stride + share.quad];
 #pragma unroll
@@ -350,9 +356,9 @@ __device__ void query_gradients(const AttentionArgs& a, const Layout& at, const 
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         const bool seen = key < (a.causal ? smaller(top + r + 1, length) : length);
-        const float lse_of_row = __shfl_sync(kWholeWarp, lse, r);
+        const float lse_of_row = __shfl_sync(kWholeWarp, lse, r), factor = factor_of(a, mask, kept, r, lane);
         p[k][r] = seen ? expf(p[k][r] - lse_of_row) : 0.0f;
-        g[k][r] = seen ? g[k][r] * factor_of(a, mask, kept, r, lane) : 0.0f;
+        g[k][r] = seen ? g[k][r] * factor : 0.0f;
         total[r] += p[k][r] * g[k][r];
       }
     }
@@ -504,9 +510,9 @@ int cuda::attention_forward(const AttentionArgs& a, int64_t items, CUstream_st* 
     using F = decltype(form);
     const auto run = [&](auto rows) {
       constexpr int kRows = decltype(rows)::kRows;
-      const Layout at = layout_of(a, kRows, /*tiles=*/1);
+      const Layout at = layout_of(a, kRows, /*matrices=*/1, /*statistics=*/0);
       return launch(forward_kernel<typename F::T, F::kLanes, kRows>, items, at.warps * kWarp,
-                    static_cast<size_t>(bytes_of(at, 0)), stream, a, at);
+                    static_cast<size_t>(bytes_of(at)), stream, a, at);
     };
     return a.max_seqlen <= 4 ? run(Tile<4, 1>{}) : run(Tile<8, 1>{});
   });
@@ -520,10 +526,9 @@ int cuda::attention_backward(const AttentionArgs& a, int64_t items, CUstream_st*
     using F = decltype(form);
     return with_tile(a.max_seqlen, [&](auto tile) {
       using Of = decltype(tile);
-      Layout at = layout_of(a, Of::kRows, /*tiles=*/2);
-      while (at.warps > 1 && bytes_of(at, statistics) > kMostSharedBytes) at.warps /= 2;
+      const Layout at = layout_of(a, Of::kRows, /*matrices=*/2, statistics);
       return launch(backward_kernel<typename F::T, F::kLanes, Of::kRows, Of::kChunks>, items, at.warps * kWarp,
-                    static_cast<size_t>(bytes_of(at, statistics)), stream, a, at);
+                    static_cast<size_t>(bytes_of(at)), stream, a, at);
     });
   });
 }
