@@ -15,7 +15,8 @@ from collections.abc import Iterator
 LAYERS = [
     ["base"],
     ["shard", "config", "device"],
-    ["comm", "kernels", "data"],
+    ["kernels", "data"],
+    ["comm"],
     ["model", "cluster"],
     ["search"],
     ["objective", "checkpoint", "prototypes", "retrieval"],

@@ -5,12 +5,12 @@
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "base/check.hpp"
 #include "device/transfer.hpp"
+#include "kernels/segments.hpp"
 
 namespace vixen {
 
@@ -20,29 +20,6 @@ std::span<const int64_t> checked_ids(const at::Tensor& ids, const char* name) {
   VIXEN_CHECK(ids.scalar_type() == at::kLong && ids.device().is_cpu() && ids.dim() == 1 && ids.is_contiguous(),
               "{}: ids must be int64 [m] on the host", name);
   return {ids.const_data_ptr<int64_t>(), static_cast<size_t>(ids.numel())};
-}
-
-// Row g: the sum of rows [n, D] places[starts[g]] .. places[starts[g + 1] - 1], added one after another in that order,
-// so that it does not depend on threads.
-at::Tensor sum_groups(const at::Tensor& rows, const RowSums& plan) {
-  if (!rows.is_cpu())
-    return at::segment_reduce(rows.index_select(0, plan.places), "sum", /*lengths=*/{}, /*indices=*/{}, plan.starts,
-                              /*axis=*/0, /*unsafe=*/true);
-  const int64_t groups = plan.targets.numel(), width = rows.size(1);
-  at::Tensor out = at::empty({groups, width}, rows.options());
-  const int64_t *places = plan.places.const_data_ptr<int64_t>(), *starts = plan.starts.const_data_ptr<int64_t>();
-  const float* source = rows.const_data_ptr<float>();
-  float* target = out.data_ptr<float>();
-#pragma omp parallel for schedule(static)
-  for (int64_t g = 0; g < groups; ++g) {
-    float* sum = target + g * width;
-    std::copy_n(source + places[starts[g]] * width, width, sum);
-    for (int64_t i = starts[g] + 1; i < starts[g + 1]; ++i) {
-      const float* row = source + places[i] * width;
-      for (int64_t d = 0; d < width; ++d) sum[d] += row[d];
-    }
-  }
-  return out;
 }
 
 }  // namespace
@@ -143,7 +120,7 @@ void ShardedTable::scatter_add(const RowSums& plan, const at::Tensor& rows, at::
               "scatter_add: the sum must be float32 [{}, {}] on the communicator's device", local_range().size(),
               width_);
   const at::Tensor received = comm_->all_to_all_rows(rows.index_select(0, plan.order), plan.sent, plan.received);
-  if (plan.targets.numel() > 0) into.index_add_(0, plan.targets, sum_groups(received, plan));
+  if (plan.targets.numel() > 0) into.index_add_(0, plan.targets, sum_segments(received, plan.places, plan.starts));
 }
 
 void ShardedTable::assign_replicated(const at::Tensor& global_ids, const at::Tensor& rows) {

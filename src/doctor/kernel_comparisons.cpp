@@ -80,8 +80,8 @@ std::vector<KernelComparison> kernel_comparisons() {
        }},
       {"attention_backward",
        [=](const In& in) -> Out {
-         return {packed_attention_backward(in.rows(in.width, 2), in.rows(in.qkv_width, 1), attention(in),
-                                           in.packed.cu_seqlens, in.packed.sequence_keys, in.shape, {})};
+         return {packed_attention_backward(in.rows(in.shape.heads * in.head_dim, 2), in.rows(in.qkv_width, 1),
+                                           attention(in), in.packed.cu_seqlens, in.packed.sequence_keys, in.shape, {})};
        }},
       {"norm_forward",
        [](const In& in) -> Out {

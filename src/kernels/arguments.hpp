@@ -126,7 +126,7 @@ struct SwigluArgs {
   const void* gate_up;  // [T, 2F]
   const void* grad;     // [T, F], backward only
   void* out;            // [T, F] forward, [T, 2F] backward
-  void* activation;     // [T, F] or null: what the forward made, once more; backward only
+  void* activation;     // [T, F], or null: what the forward made, once more; may be grad's place; backward only
 };
 
 struct GeluArgs {

@@ -31,10 +31,8 @@ const CudaTable& device_kernels(at::Device device);
 /// As launch_on, for those.
 void launch_on_device(at::Device device, const char* kernel, const std::function<int(CUstream_st*)>& launch);
 
-/// Whether varlen flash attention gives what is asked: bfloat16 on CUDA, no dropout (its own random numbers are not
-/// ours), heads of a multiple of 8 up to 256 columns.
-bool flash_applies(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout);
-/// As packed_attention and its backward (kernels/packed_attention.hpp), where flash_applies.
+/// Varlen flash attention: as packed_attention and its backward (kernels/packed_attention.hpp), where flash_takes
+/// (kernels/cuda_forms.hpp).
 AttentionResult flash_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const AttentionShape& shape);
 at::Tensor flash_attention_backward(const at::Tensor& grad_context, const at::Tensor& qkv,
                                     const AttentionResult& forward, const at::Tensor& cu_seqlens,

@@ -42,8 +42,8 @@ Products products(int64_t positions, int64_t sum_squared_lengths, int64_t head_d
 }  // namespace
 
 template <class Args>
-bool KernelMoments::is_reference(const KernelRow<Args>& row) const {
-  return !cpu_ && (!has_cuda_form(row.name) || kernel_choice(row.family) == KernelChoice::kReference);
+bool KernelMoments::is_reference(const KernelRow<Args>& row, bool fits) const {
+  return !cpu_ && (!has_cuda_form(row.name) || !fits || kernel_choice(row.family) == KernelChoice::kReference);
 }
 
 int64_t KernelMoments::bytes(int64_t elements, int64_t in_float, int64_t in_bfloat16) const {
@@ -51,25 +51,26 @@ int64_t KernelMoments::bytes(int64_t elements, int64_t in_float, int64_t in_bflo
 }
 
 int64_t KernelMoments::norm(int64_t positions, int64_t width, bool drops) const {
-  if (!is_reference(kernel::norm_forward)) return 0;
+  if (!is_reference(kernel::norm_forward, norm_fits(dtype_, width))) return 0;
   return bytes(positions * width, drops ? 16 : 12, 24);
 }
 
 int64_t KernelMoments::norm_backward(int64_t positions, int64_t width, bool drops) const {
-  if (!is_reference(kernel::norm_backward)) return 0;
+  if (!is_reference(kernel::norm_backward, norm_backward_fits(dtype_, width))) return 0;
   return drops ? bytes(positions * width, 20, 28) : bytes(positions * width, 24, 30);
 }
 
 int64_t KernelMoments::rms_norm(int64_t positions, int64_t width) const {
-  return is_reference(kernel::rms_forward) ? bytes(positions * width, 4, 12) : 0;
+  return is_reference(kernel::rms_forward, norm_fits(dtype_, width)) ? bytes(positions * width, 4, 12) : 0;
 }
 
 int64_t KernelMoments::rms_norm_again(int64_t positions, int64_t width) const {
-  return is_reference(kernel::rms_again) ? bytes(positions * width, 4, 12) : 0;
+  return is_reference(kernel::rms_again, norm_fits(dtype_, width)) ? bytes(positions * width, 4, 12) : 0;
 }
 
 int64_t KernelMoments::rms_norm_backward(int64_t positions, int64_t width) const {
-  return is_reference(kernel::rms_backward) ? bytes(positions * width, 20, 26) : 0;
+  if (!is_reference(kernel::rms_backward, rms_backward_fits(dtype_, width))) return 0;
+  return bytes(positions * width, 20, 26);
 }
 
 int64_t KernelMoments::dropout(int64_t positions, int64_t width) const {
@@ -100,17 +101,15 @@ int64_t KernelMoments::head_norm_backward(int64_t positions, int64_t head_dim, c
   return bytes(positions * (shape.heads + shape.key_value_heads()) * head_dim, 24, 30);
 }
 
-AttentionForm KernelMoments::attention_form_of(int64_t head_dim, bool drops) const {
+AttentionForm KernelMoments::attention_form_of(int64_t head_dim, const AttentionShape& shape, bool drops) const {
   if (cpu_) return AttentionForm::kFused;
   if (kernel_choice(KernelFamily::kAttention) == KernelChoice::kReference) return AttentionForm::kReference;
-  if (flash_takes(dtype_, head_dim, drops)) return AttentionForm::kFlash;
-  return is_reference(kernel::attention_forward) || is_reference(kernel::attention_backward) ? AttentionForm::kReference
-                                                                                             : AttentionForm::kFused;
+  return cuda_attention_form(dtype_, head_dim, shape, drops);
 }
 
 int64_t KernelMoments::attention(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,
                                  const AttentionShape& shape, bool drops) const {
-  if (attention_form_of(head_dim, drops) != AttentionForm::kReference) return 0;
+  if (attention_form_of(head_dim, shape, drops) != AttentionForm::kReference) return 0;
   const Products p = products(positions, sum_squared_lengths, head_dim, shape);
   const int64_t widened = bytes(p.queries, 20, 22), repeated = 8 * p.keys, lse = kFloat * p.statistics;
   // In the product of queries and keys, of probabilities and values, and where probabilities are made or dropped.
@@ -120,7 +119,7 @@ int64_t KernelMoments::attention(int64_t positions, int64_t sum_squared_lengths,
 
 int64_t KernelMoments::attention_backward(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,
                                           const AttentionShape& shape, bool drops) const {
-  const AttentionForm form = attention_form_of(head_dim, drops);
+  const AttentionForm form = attention_form_of(head_dim, shape, drops);
   const Products p = products(positions, sum_squared_lengths, head_dim, shape);
   if (form == AttentionForm::kFlash) {
     // The gradient of the queries in float32, those of keys and values for every query head, and all three apart before

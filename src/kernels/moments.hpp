@@ -29,17 +29,19 @@ class KernelMoments {
   int64_t head_norm_backward(int64_t positions, int64_t head_dim, const AttentionShape& shape) const;
 
   /// sum_squared_lengths: of all sequences, which are taken to be alike: one product then holds them all, up to a limit
-  /// (kernels/packed_sequences.hpp). Flash attention: what its backward widens and repeats, from its source.
+  /// (kernels/packed_sequences.hpp). shape.max_seqlen, the longest of any batch, decides the form: one of shorter
+  /// sequences holds no more. Flash attention: what its backward widens and repeats, from its source.
   int64_t attention(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim, const AttentionShape& shape,
                     bool drops) const;
   int64_t attention_backward(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,
                              const AttentionShape& shape, bool drops) const;
 
  private:
+  /// fits: whether the CUDA form has room for what it is given.
   template <class Args>
-  bool is_reference(const KernelRow<Args>& row) const;
+  bool is_reference(const KernelRow<Args>& row, bool fits = true) const;
   int64_t bytes(int64_t elements, int64_t in_float, int64_t in_bfloat16) const;
-  AttentionForm attention_form_of(int64_t head_dim, bool drops) const;
+  AttentionForm attention_form_of(int64_t head_dim, const AttentionShape& shape, bool drops) const;
 
   bool cpu_;
   at::ScalarType dtype_;

@@ -13,10 +13,6 @@ void launch_on(at::Device device, const char* kernel, const std::function<int(CU
   VIXEN_CHECK(false, "{} on {} in a build without CUDA", kernel, device.str());
 }
 
-bool flash_applies(at::Device /*device*/, at::ScalarType /*dtype*/, int64_t /*head_dim*/, const Dropout& /*dropout*/) {
-  return false;
-}
-
 AttentionResult flash_attention(const at::Tensor& qkv, const at::Tensor& /*cu_seqlens*/,
                                 const AttentionShape& /*shape*/) {
   VIXEN_CHECK(false, "flash attention on {} in a build without CUDA", qkv.device().str());

@@ -2,6 +2,7 @@
 #include "kernels/norm.hpp"
 
 #include "base/check.hpp"
+#include "kernels/cuda_forms.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
 
@@ -13,6 +14,14 @@ void check_rows(const at::Tensor& x, const at::Tensor& weight, const TokenKeys& 
               x.size(-1), weight.numel());
   VIXEN_CHECK(!dropout.active() || (keys.sequence.defined() && keys.sequence.size(0) == x.size(0)),
               "dropout over {} rows needs as many token keys", x.size(0));
+}
+
+FusedKernel<NormForwardArgs> forward_kernel(const at::Tensor& x) {
+  return fused_kernel(kernel::norm_forward, x, x.is_cpu() || norm_fits(x.scalar_type(), x.size(1)));
+}
+FusedKernel<NormBackwardArgs> backward_kernel(const at::Tensor& grad) {
+  return fused_kernel(kernel::norm_backward, grad,
+                      grad.is_cpu() || norm_backward_fits(grad.scalar_type(), grad.size(1)));
 }
 
 NormResult fused_forward(const FusedKernel<NormForwardArgs>& kernel, const at::Tensor& x, const at::Tensor& residual,
@@ -77,7 +86,7 @@ NormGradient fused_backward(const FusedKernel<NormBackwardArgs>& kernel, const a
 NormResult dropout_add_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                             const at::Tensor& bias, double eps, const TokenKeys& keys, const Dropout& dropout) {
   check_rows(x, weight, keys, dropout);
-  if (const auto kernel = fused_kernel(kernel::norm_forward, x))
+  if (const auto kernel = forward_kernel(x))
     return fused_forward(kernel, x, residual, weight, bias, eps, keys, dropout, false);
   return reference::dropout_add_norm(x, residual, weight, bias, eps, keys, dropout);
 }
@@ -86,7 +95,7 @@ NormGradient dropout_add_norm_backward(const at::Tensor& grad_y, const NormResul
                                        const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight,
                                        at::Tensor grad_bias) {
   check_rows(grad_y, weight, keys, dropout);
-  if (const auto kernel = fused_kernel(kernel::norm_backward, grad_y))
+  if (const auto kernel = backward_kernel(grad_y))
     return fused_backward(kernel, grad_y, forward, weight, keys, dropout, grad_weight, grad_bias, false);
   return reference::dropout_add_norm_backward(grad_y, forward, weight, keys, dropout, grad_weight, grad_bias);
 }
@@ -94,7 +103,7 @@ NormGradient dropout_add_norm_backward(const at::Tensor& grad_y, const NormResul
 NormResult norm_dropout(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
                         const TokenKeys& keys, const Dropout& dropout) {
   check_rows(x, weight, keys, dropout);
-  if (const auto kernel = fused_kernel(kernel::norm_forward, x))
+  if (const auto kernel = forward_kernel(x))
     return fused_forward(kernel, x, {}, weight, bias, eps, keys, dropout, true);
   return reference::norm_dropout(x, weight, bias, eps, keys, dropout);
 }
@@ -103,7 +112,7 @@ at::Tensor norm_dropout_backward(const at::Tensor& grad_y, const NormResult& for
                                  const TokenKeys& keys, const Dropout& dropout, at::Tensor grad_weight,
                                  at::Tensor grad_bias) {
   check_rows(grad_y, weight, keys, dropout);
-  if (const auto kernel = fused_kernel(kernel::norm_backward, grad_y))
+  if (const auto kernel = backward_kernel(grad_y))
     return fused_backward(kernel, grad_y, forward, weight, keys, dropout, grad_weight, grad_bias, true).residual;
   return reference::norm_dropout_backward(grad_y, forward, weight, keys, dropout, grad_weight, grad_bias);
 }

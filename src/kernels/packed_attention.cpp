@@ -2,6 +2,7 @@
 #include "kernels/packed_attention.hpp"
 
 #include "base/check.hpp"
+#include "kernels/cuda_forms.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/packed_sequences.hpp"
 #include "kernels/reference.hpp"
@@ -66,26 +67,44 @@ AttentionArgs fused_arguments(const at::Tensor& qkv, const at::Tensor& cu_seqlen
 }
 
 AttentionForm form_of(const at::Tensor& qkv, const AttentionShape& shape, const Dropout& dropout) {
-  return attention_form(qkv.device(), qkv.scalar_type(), shape.head_dim(qkv.size(1)), dropout);
+  return attention_form(qkv.device(), qkv.scalar_type(), shape.head_dim(qkv.size(1)), shape, dropout);
+}
+
+/// Whether this build has the fused kernels for `device`.
+bool has_fused(at::Device device) {
+  const auto has = [&](const KernelRow<AttentionArgs>& row) {
+    return static_cast<bool>(FusedKernel<AttentionArgs>(row, device));
+  };
+  return has(kernel::attention_forward) && has(kernel::attention_backward);
+}
+
+AttentionForm fastest_form(at::Device device, at::ScalarType dtype, int64_t head_dim, const AttentionShape& shape,
+                           bool drops) {
+  if (!has_fused(device)) return AttentionForm::kReference;
+  if (device.is_cpu())
+    return dtype == at::kFloat || dtype == at::kBFloat16 ? AttentionForm::kFused : AttentionForm::kReference;
+  const AttentionForm form = cuda_attention_form(dtype, head_dim, shape, drops);
+  if (form != AttentionForm::kFlash || device.is_cuda()) return form;
+  // A device that a test lends CUDA's kernels to has no flash attention.
+  return short_attention_takes(dtype, head_dim, shape) ? AttentionForm::kFused : AttentionForm::kReference;
 }
 
 }  // namespace
 
-AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout) {
+AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t head_dim, const AttentionShape& shape,
+                             const Dropout& dropout) {
   const KernelChoice choice = kernel_choice(KernelFamily::kAttention);
   if (choice == KernelChoice::kReference) return AttentionForm::kReference;
-  if (flash_applies(device, dtype, head_dim, dropout)) return AttentionForm::kFlash;
-  const bool stored = dtype == at::kFloat || dtype == at::kBFloat16;
-  const auto has = [&](const KernelRow<AttentionArgs>& row) {
-    return static_cast<bool>(FusedKernel<AttentionArgs>(row, device));
-  };
-  if (stored && has(kernel::attention_forward) && has(kernel::attention_backward)) return AttentionForm::kFused;
-  if (choice == KernelChoice::kFused)
+  const AttentionForm form = fastest_form(device, dtype, head_dim, shape, dropout.active());
+  if (choice == KernelChoice::kFused && form == AttentionForm::kReference)
     fail_user(
-        "{} = fused: no fused attention for {} on {}, heads of {} columns, dropout {} (cuda has flash attention: "
-        "bfloat16, heads of a multiple of 8 up to 256 columns, no dropout); use auto or reference",
-        key_of(KernelFamily::kAttention), c10::toString(dtype), device.str(), head_dim, dropout.p);
-  return AttentionForm::kReference;
+        "{} = fused: no fused attention for {} on {}, sequences of {} positions, heads of {} columns, dropout {} (cuda "
+        "has flash attention: bfloat16, heads of a multiple of 8 up to 256 columns, no dropout; and a kernel for "
+        "float32 and bfloat16, sequences of up to {} positions, {} to a key-value head, heads of up to {} columns); "
+        "use auto or reference",
+        key_of(KernelFamily::kAttention), c10::toString(dtype), device.str(), shape.max_seqlen, head_dim, dropout.p,
+        kShortPositions, kShortQueries, kShortColumns);
+  return form;
 }
 
 namespace {

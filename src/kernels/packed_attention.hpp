@@ -1,8 +1,9 @@
 // Self-attention over packed sequences (no padding), bidirectional or causal, with grouped queries.
 //   T positions, n sequences, H heads of d columns, Hkv key-value heads (H a multiple); computed in float32, stored in
 //   the input's dtype (float32 or bfloat16).
-// Forms: one fused kernel over (sequence, key-value head), probabilities recomputed in the backward; on CUDA varlen
-// flash attention; the reference, batched matrix products of ATen over sequences of equal length.
+// Forms: one fused kernel over (sequence, key-value head), probabilities recomputed in the backward, on CUDA for short
+// sequences; varlen flash attention on CUDA; the reference, batched matrix products of ATen over sequences of equal
+// length.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -42,9 +43,10 @@ constexpr double attention_flops(int64_t positions, int64_t sum_squared_lengths,
 }
 
 enum class AttentionForm { kReference, kFused, kFlash };
-/// What runs for heads of head_dim columns as kernels.attention says: flash attention before a fused kernel before the
-/// reference. UserError when a fused form is asked for and there is none.
-AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout);
+/// What runs for heads of head_dim columns and sequences of at most shape.max_seqlen positions as kernels.attention
+/// says; on CUDA as kernels/cuda_forms.hpp has it. UserError when a fused form is asked for and there is none.
+AttentionForm attention_form(at::Device device, at::ScalarType dtype, int64_t head_dim, const AttentionShape& shape,
+                             const Dropout& dropout);
 
 /// qkv [T, (H + 2 Hkv) d]: q | k | v, each head-major. softmax(q k^T / sqrt(d)) with dropout on the probabilities,
 /// times v. cu_seqlens int32 [n+1], sequence_keys int64 [n]; same device.

@@ -54,7 +54,7 @@ at::Tensor head_norm_backward(const at::Tensor& grad, const at::Tensor& qkv, con
                               at::Tensor grad_q_weight, at::Tensor grad_k_weight);
 
 at::Tensor swiglu(const at::Tensor& gate_up);
-at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up, at::Tensor* activation = nullptr);
+at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up);
 
 at::Tensor gelu(const at::Tensor& x);
 at::Tensor gelu_backward(const at::Tensor& grad_y, const at::Tensor& x);

@@ -2,6 +2,7 @@
 #include "kernels/rms_norm.hpp"
 
 #include "base/check.hpp"
+#include "kernels/cuda_forms.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/reference.hpp"
 
@@ -19,12 +20,17 @@ void check_like(const at::Tensor& other, const at::Tensor& x, const char* name) 
               c10::toString(x.scalar_type()), x.numel());
 }
 
+/// Of both forwards alike: the second must meet the first to the bit.
+bool forward_fits(const at::Tensor& x) {
+  return x.is_cpu() || norm_fits(x.scalar_type(), x.size(1));
+}
+
 }  // namespace
 
 RmsNormResult add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
   check_rows(x, weight);
   check_like(residual, x, "the residual");
-  const auto kernel = fused_kernel(kernel::rms_forward, x);
+  const auto kernel = fused_kernel(kernel::rms_forward, x, forward_fits(x));
   if (!kernel) return reference::add_rms_norm(x, residual, weight, eps);
   const at::Tensor input = x.contiguous(), other = contiguous_or_none(residual);
   RmsNormResult result{at::empty_like(input), other.defined() ? at::empty_like(input) : input,
@@ -45,7 +51,7 @@ RmsNormResult add_rms_norm(const at::Tensor& x, const at::Tensor& residual, cons
 at::Tensor rms_norm_again(const at::Tensor& sum, const at::Tensor& rstd, const at::Tensor& weight) {
   check_rows(sum, weight);
   VIXEN_CHECK(rstd.dim() == 1 && rstd.size(0) == sum.size(0), "{} rows with {} statistics", sum.size(0), rstd.numel());
-  const auto kernel = fused_kernel(kernel::rms_again, sum);
+  const auto kernel = fused_kernel(kernel::rms_again, sum, forward_fits(sum));
   if (!kernel) return reference::rms_norm_again(sum, rstd, weight);
   const at::Tensor input = sum.contiguous(), statistics = rstd.contiguous();
   at::Tensor y = at::empty_like(input);
@@ -68,7 +74,8 @@ at::Tensor add_rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& gra
   check_like(grad_y, sum, "the gradient");
   check_like(grad_sum, sum, "the gradient along the residual");
   VIXEN_CHECK(rstd.dim() == 1 && rstd.size(0) == sum.size(0), "{} rows with {} statistics", sum.size(0), rstd.numel());
-  const auto kernel = fused_kernel(kernel::rms_backward, sum);
+  const bool fits = sum.is_cpu() || rms_backward_fits(sum.scalar_type(), sum.size(1));
+  const auto kernel = fused_kernel(kernel::rms_backward, sum, fits);
   if (!kernel) return reference::add_rms_norm_backward(grad_y, grad_sum, sum, rstd, weight, grad_weight);
   const at::Tensor grad = grad_y.contiguous(), input = sum.contiguous(), statistics = rstd.contiguous();
   const at::Tensor along = contiguous_or_none(grad_sum);

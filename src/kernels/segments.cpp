@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "kernels/dispatch.hpp"
 
 namespace vixen {
 
@@ -41,6 +42,27 @@ Segments segments_on_device(const at::Tensor& ids, const at::Tensor& pictures, i
   const auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
   const at::Tensor all = at::arange(rows + 1, ids.options());
   return {order, at::searchsorted(sorted, all), all.narrow(0, 0, rows)};
+}
+
+at::Tensor sum_segments(const at::Tensor& rows, const at::Tensor& order, const at::Tensor& starts) {
+  VIXEN_CHECK(rows.dim() == 2 && rows.scalar_type() == at::kFloat && order.scalar_type() == at::kLong &&
+                  starts.scalar_type() == at::kLong && starts.numel() >= 1,
+              "segments of {} rows, {} of them in order, {} starts", rows.size(0), order.numel(), starts.numel());
+  const auto kernel = fused_kernel(kernel::segment_sums, rows);
+  if (!kernel) return reference::sum_segments(rows, order, starts);
+  const int64_t segments = starts.numel() - 1;
+  const at::Tensor input = rows.contiguous(), all = order.contiguous(), ends = starts.contiguous();
+  const at::Tensor targets = at::arange(segments, order.options());
+  at::Tensor sums = at::zeros({segments, rows.size(1)}, rows.options());
+  const SegmentSumsArgs args{.storage = Storage::kFloat32,
+                             .width = rows.size(1),
+                             .x = input.const_data_ptr(),
+                             .order = all.const_data_ptr<int64_t>(),
+                             .segments = ends.const_data_ptr<int64_t>(),
+                             .target_rows = targets.const_data_ptr<int64_t>(),
+                             .target = sums.mutable_data_ptr<float>()};
+  kernel.run(args, segments, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, rows.size(1))));
+  return sums;
 }
 
 }  // namespace vixen

@@ -1,8 +1,10 @@
 // Rows of one id brought together, so that they are added up in one order: what segment sums go over.
-//   T rows, V rows of the target.
+//   T rows of D columns, V rows of the target.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 namespace vixen {
 
@@ -21,4 +23,14 @@ Segments segments_on_host(const at::Tensor& ids, const at::Tensor& pictures, int
 /// are not looked at.
 Segments segments_on_device(const at::Tensor& ids, const at::Tensor& pictures, int64_t rows);
 
+/// sums[s] = rows[order[i]] for i = starts[s] .. starts[s + 1] - 1, added one after another in that order, from zero
+/// on: the same bits on every run and in every form. rows float32 [T, D]; order int64 [R] and starts int64 [S + 1],
+/// from 0 to R, on their device, for which the host does not wait. -> float32 [S, D].
+at::Tensor sum_segments(const at::Tensor& rows, const at::Tensor& order, const at::Tensor& starts);
+
+namespace reference {
+
+at::Tensor sum_segments(const at::Tensor& rows, const at::Tensor& order, const at::Tensor& starts);
+
+}  // namespace reference
 }  // namespace vixen

@@ -8,8 +8,10 @@ namespace vixen {
 
 /// gate_up [T, 2F]: gate | up -> [T, F].
 at::Tensor swiglu(const at::Tensor& gate_up);
-/// grad [T, F] -> gradient of gate_up [T, 2F]. activation, unless null: becomes swiglu(gate_up) [T, F], to the bit,
-/// from the same pass over gate_up.
-at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up, at::Tensor* activation = nullptr);
+/// grad [T, F] -> gradient of gate_up [T, 2F].
+at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up);
+/// The same, and grad becomes swiglu(gate_up), to the bit, from the same pass over gate_up; fused, in its own memory,
+/// so that it must be contiguous.
+at::Tensor swiglu_backward_again(at::Tensor& grad, const at::Tensor& gate_up);
 
 }  // namespace vixen

@@ -13,6 +13,7 @@ namespace vixen {
 struct BatchShape {
   int64_t positions = 0, sequences = 0, images = 0;
   int64_t sum_squared_lengths = 0;
+  int64_t longest = 0;  // positions of the longest sequence that any batch may have: it decides the form of attention
 };
 
 /// Bytes of one layer for a batch.

@@ -105,10 +105,13 @@ PrototypeNetwork::Bytes PrototypeNetwork::bytes(const PrototypeConfig& config, i
   const auto element = static_cast<int64_t>(at::elementSize(dtype));
   Bytes bytes{positions * (8 * width + 2 * f) * element, positions * (5 * width + 2 * f) * element};
   if (cpu) return bytes;
-  const auto layer = TransformerLayer::bytes(
-      layer_options(config, width),
-      {.positions = positions, .sequences = rows, .images = 0, .sum_squared_lengths = kPositions * positions}, dtype,
-      KernelMoments(cpu, dtype));
+  const auto layer = TransformerLayer::bytes(layer_options(config, width),
+                                             {.positions = positions,
+                                              .sequences = rows,
+                                              .images = 0,
+                                              .sum_squared_lengths = kPositions * positions,
+                                              .longest = kPositions},
+                                             dtype, KernelMoments(cpu, dtype));
   bytes.kept = layer.kept + token_key_bytes(positions) + (positions + 2 * rows) * 8;
   bytes.moment = layer.transient_backward;
   return bytes;

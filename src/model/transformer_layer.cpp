@@ -145,7 +145,7 @@ LayerBytes TransformerLayer::bytes(const TransformerLayerOptions& options, const
                                    at::ScalarType dtype, const KernelMoments& moments) {
   const int64_t t = shape.positions, d = static_cast<int64_t>(at::elementSize(dtype)) * t * options.width;
   const int64_t f = static_cast<int64_t>(at::elementSize(dtype)) * t * options.feed_forward;
-  const AttentionShape heads{.heads = options.heads};
+  const AttentionShape heads{.heads = options.heads, .max_seqlen = shape.longest};
   const int64_t head_dim = options.width / options.heads, squares = shape.sum_squared_lengths;
   const int64_t statistics = 2 * norm_statistics_bytes(t) + attention_statistics_bytes(t, heads);
   const bool drops_attention = options.attention_dropout > 0, drops_out = options.out_dropout > 0,

@@ -97,6 +97,7 @@ BatchShape batch_of(const DataShape& data, int64_t queries, int64_t labels, doub
   batch.sum_squared_lengths =
       total([](Side s) { return s.mean_square; }, [](Side s) { return s.square_deviation; },
             [](Side s) { return static_cast<double>(s.longest) * static_cast<double>(s.longest); });
+  batch.longest = std::max(data.query.longest, data.label.longest);
   return batch;
 }
 

@@ -59,13 +59,14 @@ int64_t scaled(int64_t value, int64_t part, int64_t whole) {
 }
 
 // The fullest of `chunks` parts of a batch: its share and, because sequences stay whole, up to a sequence more.
-BatchShape chunk_shape(const BatchShape& batch, int64_t chunks, int64_t longest) {
+BatchShape chunk_shape(const BatchShape& batch, int64_t chunks) {
   if (chunks <= 1) return batch;
   BatchShape part;
-  part.positions = std::min(batch.positions, batch.positions / chunks + longest);
+  part.positions = std::min(batch.positions, batch.positions / chunks + batch.longest);
   part.sequences = std::min(batch.sequences, scaled(batch.sequences, part.positions, batch.positions));
   part.images = scaled(batch.images, part.positions, batch.positions);
   part.sum_squared_lengths = scaled(batch.sum_squared_lengths, part.positions, batch.positions);
+  part.longest = batch.longest;
   return part;
 }
 
@@ -177,8 +178,7 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
   const int64_t b = shape.rank_queries, m = shape.rank_labels, d = shape.width;
   const int64_t label_sides = uses_prototypes(shape) ? 2 : 1;  // u, and z
   const bool cached = choice.chunks > 1;
-  const auto chunk =
-      chunk_shape(shape.batch, choice.chunks, std::max(shape.data.query.longest, shape.data.label.longest));
+  const auto chunk = chunk_shape(shape.batch, choice.chunks);
   const auto bytes = encoder.costs().activation_bytes(chunk, shape.cpu);
   const int64_t layers = encoder.n_layers(), again = std::min(choice.recompute_layers, layers);
   const int64_t inputs = again * bytes.recomputed_a_layer;

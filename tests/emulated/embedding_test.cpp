@@ -118,5 +118,31 @@ TEST_F(EmulatedEmbedding, SegmentsOfAllRowsGiveTheSameSums) {
     }
 }
 
+// Gradients of a table's rows at their owner: segments of one row and of many, whose order is not that of the rows.
+TEST(EmulatedSegments, SumsAreTheReferencesToTheBit) {
+  constexpr int64_t kGradients = 60;
+  const std::vector<int64_t> starts = {0, 1, 2, 9, 10, 43, 45};
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < starts.back(); ++i) order.push_back(i * 7 % kGradients);
+  for (const int64_t width : kWidths) {
+    SCOPED_TRACE(testing::Message() << width << " columns");
+    const at::Tensor rows = random({kGradients, width}, 1);
+    const at::Tensor order_of = at::tensor(order, at::kLong), starts_of = at::tensor(starts, at::kLong);
+    const auto sums = [&] { return Results{sum_segments(rows, order_of, starts_of)}; };
+    const Counts counted = expect_meets_reference("segment_sums", kFamily, at::kFloat, sums);
+    EXPECT_TRUE(same_bits(sums()[0], reference::sum_segments(rows, order_of, starts_of)));
+    at::Tensor want = at::empty({6, width});
+    for (int64_t s = 0; s < 6; ++s) {
+      want[s].copy_(rows[order[starts[s]]]);
+      for (int64_t i = starts[s] + 1; i < starts[s + 1]; ++i) want[s].add_(rows[order[i]]);
+    }
+    const Emulation emulation;
+    EXPECT_TRUE(same_bits(sums()[0], want));
+    const int64_t vectors = width / lanes_of(at::kFloat, width), summed = starts.back();
+    EXPECT_EQ(counted.loaded_bytes, 4 * (summed + 6) * width + (24 * 6 + 8 * summed) * vectors);
+    EXPECT_EQ(counted.stored_bytes, 4 * 6 * width);
+  }
+}
+
 }  // namespace
 }  // namespace vixen::emulated

@@ -26,7 +26,8 @@ class LayeringTest(TreeCheck):
 
     def test_upward_and_peer_includes(self):
         self.assert_fault({"base/x.cpp": '#include "model/encoder.hpp"\n'}, "base/x.cpp:1:", "a higher layer")
-        self.assert_fault({"kernels/x.cpp": '\n  # include "comm/session.hpp"\n'}, "kernels/x.cpp:2:", "a peer")
+        self.assert_fault({"kernels/x.cpp": '#include "comm/session.hpp"\n'}, "kernels/x.cpp:1:", "a higher layer")
+        self.assert_fault({"data/x.cpp": '\n  # include "kernels/norm.hpp"\n'}, "data/x.cpp:2:", "a peer")
 
     def test_parts_of_a_folder(self):
         tree = {"model/bert/x.hpp": '#include "model/weights/y.hpp"\n#include "model/encoder.hpp"\n', "model/weights/y.hpp": ""}

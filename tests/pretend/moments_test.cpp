@@ -123,6 +123,27 @@ TEST(KernelMoments, CudaFormsAreThoseOfTheTable) {
   for (const auto& row : rows) EXPECT_EQ(has_cuda_form(row.name), on_cuda(row)) << row.name;
 }
 
+// By the list of CUDA forms, on any build: the reference where a form does not take what it is given.
+TEST(KernelMoments, OnAGpuFormsHoldNothingWithinTheirLimits) {
+  set_kernel_choices({});
+  const KernelMoments floats(false, at::kFloat), bfloats(false, at::kBFloat16);
+  const auto attention = [](const KernelMoments& moments, int64_t longest, bool drops) {
+    return moments.attention_backward(1000, 20000, 64, {.heads = 4, .max_seqlen = longest}, drops);
+  };
+  EXPECT_EQ(attention(floats, 128, true), 0);
+  EXPECT_GT(attention(floats, 129, true), 0);
+  EXPECT_EQ(attention(bfloats, 128, true), 0);
+  EXPECT_EQ(attention(bfloats, 64, false), 0);
+  EXPECT_GT(attention(bfloats, 65, false), 0) << "flash attention";
+  EXPECT_EQ(floats.rms_norm_backward(10, 13800), 0);
+  EXPECT_GT(floats.rms_norm_backward(10, 13900), 0);
+  EXPECT_EQ(floats.norm_backward(10, 10400, true), 0);
+  EXPECT_GT(floats.norm_backward(10, 10500, true), 0);
+  EXPECT_EQ(floats.norm(10, 41600, true), 0);
+  EXPECT_GT(floats.norm(10, 41700, true), 0);
+  EXPECT_GT(floats.rms_norm_again(10, 41700), 0);
+}
+
 TEST(KernelMoments, OnACpuNothingIsHeld) {
   const KernelMoments moments(true, at::kFloat);
   EXPECT_EQ(moments.swiglu_backward(100, 10), 0);

@@ -7,6 +7,7 @@
 #include "base/check.hpp"
 #include "config/keys.hpp"
 #include "fixtures/kernel_comparisons.hpp"
+#include "kernels/cuda_forms.hpp"
 #include "kernels/cuda_kernels.hpp"
 #include "kernels/head_norm.hpp"
 #include "kernels/norm.hpp"
@@ -152,35 +153,65 @@ TEST(KernelChoices, EveryFamilyHasAKeyAndEveryKeyAFamily) {
   }
 }
 
-// On CUDA flash attention is the fused form: it is asked before fused is refused. Values only, so that no GPU is
-// needed.
-TEST(KernelChoices, FusedAttentionOnCudaIsFlashAttention) {
+// What a GPU runs, by values only, so that none is needed; the launchers are in builds for CUDA.
+TEST(KernelChoices, AttentionOnCudaIsByDtypeLengthAndDropout) {
   const at::Device cuda(at::kCUDA, 0), cpu(at::kCPU);
   const Dropout none{}, tenth{.p = 0.1};
-  const bool built = flash_applies(cuda, at::kBFloat16, 64, none);
+  const bool built = cuda_kernels().attention_forward != nullptr;
   const auto family = KernelFamily::kAttention;
-  {
-    const ScopedChoices choices(family, KernelChoice::kFused);
-    if (built) {
-      EXPECT_EQ(attention_form(cuda, at::kBFloat16, 64, none), AttentionForm::kFlash);
-    } else {
-      EXPECT_THROW(attention_form(cuda, at::kBFloat16, 64, none), UserError);
+  struct Row {
+    at::ScalarType dtype;
+    int64_t head_dim, longest, sharing;
+    Dropout dropout;
+    AttentionForm form;
+  };
+  constexpr auto kReference = AttentionForm::kReference, kShort = AttentionForm::kFused, kFlash = AttentionForm::kFlash;
+  const Row rows[] = {
+      {at::kBFloat16, 64, 64, 1, none, kShort},    {at::kBFloat16, 64, 65, 1, none, kFlash},
+      {at::kBFloat16, 64, 128, 1, tenth, kShort},  {at::kBFloat16, 64, 129, 1, tenth, kReference},
+      {at::kFloat, 64, 128, 1, none, kShort},      {at::kFloat, 64, 129, 1, none, kReference},
+      {at::kBFloat16, 60, 128, 1, none, kShort},   {at::kBFloat16, 60, 129, 1, none, kReference},
+      {at::kFloat, 128, 3, 1, tenth, kShort},      {at::kFloat, 132, 3, 1, tenth, kReference},
+      {at::kBFloat16, 256, 3, 1, none, kFlash},    {at::kFloat, 8, 128, 16, tenth, kShort},
+      {at::kFloat, 8, 128, 17, tenth, kReference}, {at::kBFloat16, 8, 64, 33, none, kFlash},
+      {at::kHalf, 64, 3, 1, none, kReference},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(testing::Message() << c10::toString(row.dtype) << ", heads of " << row.head_dim << ", longest "
+                                    << row.longest << ", dropout " << row.dropout.p);
+    const AttentionShape shape{.heads = 2 * row.sharing, .max_seqlen = row.longest, .kv_heads = 2};
+    const auto form = [&](at::Device device) {
+      return attention_form(device, row.dtype, row.head_dim, shape, row.dropout);
+    };
+    const auto on_cpu = row.dtype == at::kHalf ? kReference : kShort;
+    EXPECT_EQ(form(cuda), built ? row.form : kReference);
+    EXPECT_EQ(form(cpu), on_cpu);
+    {
+      const ScopedChoices choices(family, KernelChoice::kReference, KernelChoice::kFused);
+      EXPECT_EQ(form(cuda), kReference);
+      EXPECT_EQ(form(cpu), kReference);
     }
-    EXPECT_THROW(attention_form(cuda, at::kFloat, 64, none), UserError);
-    EXPECT_THROW(attention_form(cuda, at::kBFloat16, 64, tenth), UserError);
-    EXPECT_THROW(attention_form(cuda, at::kBFloat16, 60, none), UserError);
-    EXPECT_EQ(attention_form(cpu, at::kBFloat16, 60, tenth), AttentionForm::kFused);
-    EXPECT_THROW(attention_form(cpu, at::kHalf, 64, none), UserError);
+    const ScopedChoices choices(family, KernelChoice::kFused);
+    for (const auto& [device, expected] : {std::pair{cuda, built ? row.form : kReference}, {cpu, on_cpu}}) {
+      if (expected == kReference) {
+        EXPECT_THROW(form(device), UserError);
+      } else {
+        EXPECT_EQ(form(device), expected);
+      }
+    }
   }
-  {
-    const ScopedChoices choices(family, KernelChoice::kReference, KernelChoice::kFused);
-    for (const auto& device : {cuda, cpu})
-      EXPECT_EQ(attention_form(device, at::kBFloat16, 64, none), AttentionForm::kReference);
-  }
-  EXPECT_EQ(attention_form(cuda, at::kBFloat16, 64, none), built ? AttentionForm::kFlash : AttentionForm::kReference);
-  EXPECT_EQ(attention_form(cuda, at::kFloat, 64, none), AttentionForm::kReference);
-  EXPECT_EQ(attention_form(cuda, at::kBFloat16, 64, tenth), AttentionForm::kReference);
-  EXPECT_EQ(attention_form(cpu, at::kFloat, 64, tenth), AttentionForm::kFused);
+}
+
+// Rows for which a block's shared memory has no room on sm_80.
+TEST(KernelChoices, NormsOfVeryWideRowsAreTheReferenceOnCuda) {
+  EXPECT_TRUE(rms_backward_fits(at::kFloat, 13800));
+  EXPECT_FALSE(rms_backward_fits(at::kFloat, 13900));
+  EXPECT_TRUE(norm_backward_fits(at::kFloat, 10400));
+  EXPECT_FALSE(norm_backward_fits(at::kFloat, 10500));
+  EXPECT_TRUE(norm_backward_fits(at::kBFloat16, 13800));
+  EXPECT_FALSE(norm_backward_fits(at::kBFloat16, 13900));
+  EXPECT_TRUE(norm_fits(at::kFloat, 41600));
+  EXPECT_FALSE(norm_fits(at::kFloat, 41700));
 }
 
 }  // namespace

@@ -105,6 +105,7 @@ BatchShape shape_of(const StepInput& input) {
     shape.sequences += batch.n_sequences();
     shape.images += batch.image_embeddings.defined() ? batch.image_embeddings.size(0) : 0;
     shape.sum_squared_lengths += batch.cu_seqlens.diff().to(at::kLong).square().sum().item<int64_t>();
+    shape.longest = std::max(shape.longest, batch.max_seqlen);
   }
   return shape;
 }

@@ -44,6 +44,24 @@ TEST(SwigluKernel, FollowsTheFormula) {
   }
 }
 
+// Whoever backward gives the activation once more gives the forward's bits, in the gradient's place.
+TEST(SwigluKernel, BackwardMakesTheActivationAgainToTheBit) {
+  for (const auto dtype : kStorages)
+    for (const int64_t width : {1, 13, 64, 1536}) {
+      const at::Tensor gate_up = (random({37, 2 * width}, 1) * 3).to(dtype), grad = random({37, width}, 2, dtype);
+      const auto expect_again = [&] {
+        at::Tensor activation = grad.clone();
+        EXPECT_TRUE(swiglu_backward_again(activation, gate_up).equal(swiglu_backward(grad, gate_up))) << width;
+        EXPECT_TRUE(activation.equal(swiglu(gate_up))) << width;
+      };
+      for_each_isa([&](const char*) { expect_again(); });
+      const ScopedChoices choices(KernelFamily::kActivation, KernelChoice::kReference);
+      expect_again();
+    }
+  at::Tensor columns = random({4, 3}, 2).t();
+  EXPECT_ANY_THROW(swiglu_backward_again(columns, random({3, 8}, 1)));
+}
+
 TEST(SwigluKernel, EachValueIsRightToARounding) {
   const at::Tensor gate = at::linspace(-80, 80, 4001), gate_up = at::stack({gate, at::ones({4001})}, 1);
   const at::Tensor want = formula(gate_up);

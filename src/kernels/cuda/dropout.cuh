@@ -38,4 +38,16 @@ __device__ Floats<N> dropout_factors(const RowMask& row, const DropoutKey& dropo
   return factors;
 }
 
+/// Bit e: whether column 8 block + e of a row is kept.
+__device__ inline uint32_t kept_bits(const RowMask& row, const DropoutKey& dropout, uint32_t block) {
+  const PhiloxBlock bits = philox_block({{block, row.sequence, row.place, dropout.step}}, dropout.key0, dropout.key1);
+  uint32_t kept = 0;
+#pragma unroll
+  for (int e = 0; e < 8; ++e) {
+    const uint32_t word = bits.word[e / 2], draw = e % 2 == 0 ? word & 0xffffu : word >> 16;
+    kept |= static_cast<uint32_t>(draw >= dropout.threshold) << e;
+  }
+  return kept;
+}
+
 }  // namespace vixen

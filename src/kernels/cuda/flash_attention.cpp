@@ -3,7 +3,6 @@
 //   last dimension is contiguous. It repeats key-value heads itself.
 #include <cmath>
 
-#include "kernels/cuda_forms.hpp"
 #include "kernels/cuda_kernels.hpp"
 
 namespace vixen {
@@ -20,10 +19,6 @@ double scale_of(const at::Tensor& query) {
 }
 
 }  // namespace
-
-bool flash_applies(at::Device device, at::ScalarType dtype, int64_t head_dim, const Dropout& dropout) {
-  return device.is_cuda() && flash_takes(dtype, head_dim, dropout.active());
-}
 
 AttentionResult flash_attention(const at::Tensor& qkv, const at::Tensor& cu_seqlens, const AttentionShape& shape) {
   const auto [query, key, value] = split(qkv.contiguous(), shape);

@@ -10,6 +10,7 @@
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launchers.hpp"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda_limits.hpp"
 
 namespace vixen {
 namespace {
@@ -149,7 +150,7 @@ int cuda::norm_forward(const NormForwardArgs& a, int64_t rows, CUstream_st* stre
     using F = decltype(form);
     using T = typename F::T;
     return launch(forward_kernel<T, F::kLanes>, rows, row_threads(a.width / F::kLanes),
-                  sizeof(T) * static_cast<size_t>(a.width), stream, a);
+                  static_cast<size_t>(norm_shared_bytes(sizeof(T), a.width)), stream, a);
   });
 }
 
@@ -159,7 +160,7 @@ int cuda::norm_backward(const NormBackwardArgs& a, int64_t chunks, CUstream_st* 
     using F = decltype(form);
     using T = typename F::T;
     return launch(backward_kernel<T, F::kLanes>, chunks, row_threads(a.width / F::kLanes),
-                  (2 * sizeof(T) + 2 * sizeof(float)) * static_cast<size_t>(a.width), stream, a);
+                  static_cast<size_t>(norm_backward_shared_bytes(sizeof(T), a.width)), stream, a);
   });
 }
 

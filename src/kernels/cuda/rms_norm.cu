@@ -9,6 +9,7 @@
 #include "kernels/cuda/launchers.hpp"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vectors.cuh"
+#include "kernels/cuda_limits.hpp"
 
 namespace vixen {
 namespace {
@@ -125,7 +126,7 @@ int cuda::rms_forward(const RmsForwardArgs& a, int64_t rows, CUstream_st* stream
     using F = decltype(form);
     using T = typename F::T;
     return launch(forward_kernel<T, F::kLanes>, rows, row_threads(a.width / F::kLanes),
-                  sizeof(T) * static_cast<size_t>(a.width), stream, a);
+                  static_cast<size_t>(norm_shared_bytes(sizeof(T), a.width)), stream, a);
   });
 }
 
@@ -141,8 +142,8 @@ int cuda::rms_backward(const RmsBackwardArgs& a, int64_t chunks, CUstream_st* st
   return with_form(a.storage, a.width, vectors, [&](auto form) {
     using F = decltype(form);
     using T = typename F::T;
-    const size_t bytes = (2 * sizeof(T) + (a.partials ? sizeof(float) : 0)) * static_cast<size_t>(a.width);
-    return launch(backward_kernel<T, F::kLanes>, chunks, row_threads(a.width / F::kLanes), bytes, stream, a);
+    return launch(backward_kernel<T, F::kLanes>, chunks, row_threads(a.width / F::kLanes),
+                  static_cast<size_t>(rms_backward_shared_bytes(sizeof(T), a.width, a.partials != nullptr)), stream, a);
   });
 }
 

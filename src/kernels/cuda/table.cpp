@@ -6,6 +6,8 @@ namespace vixen {
 
 const CudaTable& cuda_kernels() {
   static constexpr CudaTable kTable{
+      .attention_forward = cuda::attention_forward,
+      .attention_backward = cuda::attention_backward,
       .norm_forward = cuda::norm_forward,
       .norm_backward = cuda::norm_backward,
       .rms_forward = cuda::rms_forward,

@@ -9,8 +9,7 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
   return (at::silu(parts[0]) * parts[1]).to(gate_up.scalar_type());
 }
 
-at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up, at::Tensor* activation) {
-  if (activation) *activation = reference::swiglu(gate_up);
+at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up) {
   const std::vector<at::Tensor> parts = gate_up.to(at::kFloat).chunk(2, 1);
   const at::Tensor values = grad.to(at::kFloat);
   return at::cat({at::silu_backward(values * parts[1], parts[0]), values * at::silu(parts[0])}, 1)

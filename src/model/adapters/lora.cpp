@@ -81,6 +81,53 @@ void accumulate_adapter(ParameterStore& store, const AdaptedLinear& linear, cons
   accumulate(store.grad(linear.lora_a), grad_u.t(), x, linear.scale);
 }
 
+bool trains_adapter(const ParameterStore& store, const AdaptedLinear& linear) {
+  return has_adapter(linear) && store.trained(linear.lora_a);
+}
+
+// Gradient of u = x A^T [T, m r], without the scale; undefined where nobody asks for it.
+at::Tensor low_gradient(const ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
+                        const LoraDropout& dropout, bool want_grad_x) {
+  const bool merged = merges(linear, store.compute_dtype(), dropout_of(linear, dropout).active());
+  if (!trains_adapter(store, linear) && !(has_adapter(linear) && want_grad_x && !merged)) return {};
+  const int64_t r = rank_of(store, linear);
+  at::Tensor grad_u = at::empty({grad_y.size(0), store.info(linear.lora_a).shape[0]}, grad_y.options());
+  for (size_t i = 0; i < linear.pieces.size(); ++i) {
+    const Piece& piece = linear.pieces[i];
+    at::Tensor columns = grad_u.narrow(1, static_cast<int64_t>(i) * r, r);
+    at::mm_out(columns, grad_y.narrow(1, piece.first_row, piece.rows), operand(store, piece.lora_b));
+  }
+  return grad_u;
+}
+
+// Into the store: those of W, b, A and B that are trained.
+void accumulate_gradients(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
+                          const at::Tensor& x, const at::Tensor& u, const at::Tensor& grad_u,
+                          const LoraDropout& dropout) {
+  if (store.trained(linear.weight)) accumulate(store.grad(linear.weight), grad_y.t(), x, 1);
+  if (linear.bias >= 0 && store.trained(linear.bias)) accumulate_bias_gradient(grad_y, store.grad(linear.bias));
+  if (trains_adapter(store, linear))
+    accumulate_adapter(store, linear, grad_y, dropped(x, dropout_of(linear, dropout), dropout), u, grad_u);
+}
+
+// Gradient of x [T, I], added to grad_x where that is defined.
+at::Tensor input_gradient(const ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
+                          const at::Tensor& grad_u, const LoraDropout& dropout, at::Tensor grad_x) {
+  const Dropout mask = dropout_of(linear, dropout);
+  const bool merged = merges(linear, store.compute_dtype(), mask.active());
+  const at::Tensor weight = merged ? merged_weight(store, linear) : store.compute(linear.weight);
+  if (grad_x.defined())
+    at::addmm_out(grad_x, grad_x, grad_y, weight);
+  else
+    grad_x = at::mm(grad_y, weight);
+  if (!has_adapter(linear) || merged) return grad_x;
+  if (mask.active())
+    grad_x.add_(dropped(at::mm(grad_u, operand(store, linear.lora_a)), mask, dropout), linear.scale);
+  else
+    grad_x.addmm_(grad_u, operand(store, linear.lora_a), 1, linear.scale);
+  return grad_x;
+}
+
 }  // namespace
 
 const char* name_of(LoraModule module) {
@@ -171,36 +218,17 @@ at::Tensor adapted_linear(const ParameterStore& store, const AdaptedLinear& line
 at::Tensor adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
                                    const at::Tensor& x, const at::Tensor& u, const LoraDropout& dropout,
                                    at::Tensor grad_x, bool want_grad_x) {
-  const Dropout mask = dropout_of(linear, dropout);
-  const bool merged = merges(linear, store.compute_dtype(), mask.active());
-  if (store.trained(linear.weight)) accumulate(store.grad(linear.weight), grad_y.t(), x, 1);
-  if (linear.bias >= 0 && store.trained(linear.bias)) accumulate_bias_gradient(grad_y, store.grad(linear.bias));
+  const at::Tensor grad_u = low_gradient(store, linear, grad_y, dropout, want_grad_x);
+  accumulate_gradients(store, linear, grad_y, x, u, grad_u, dropout);
+  return want_grad_x ? input_gradient(store, linear, grad_y, grad_u, dropout, std::move(grad_x)) : at::Tensor();
+}
 
-  const bool trains_adapter = has_adapter(linear) && store.trained(linear.lora_a);
-  at::Tensor grad_u;  // [T, m r], without the scale
-  if (trains_adapter || (has_adapter(linear) && want_grad_x && !merged)) {
-    const int64_t r = rank_of(store, linear);
-    grad_u = at::empty({grad_y.size(0), store.info(linear.lora_a).shape[0]}, grad_y.options());
-    for (size_t i = 0; i < linear.pieces.size(); ++i) {
-      const Piece& piece = linear.pieces[i];
-      at::Tensor columns = grad_u.narrow(1, static_cast<int64_t>(i) * r, r);
-      at::mm_out(columns, grad_y.narrow(1, piece.first_row, piece.rows), operand(store, piece.lora_b));
-    }
-  }
-  if (trains_adapter) accumulate_adapter(store, linear, grad_y, dropped(x, mask, dropout), u, grad_u);
-  if (!want_grad_x) return {};
-
-  const at::Tensor weight = merged ? merged_weight(store, linear) : store.compute(linear.weight);
-  if (grad_x.defined())
-    at::addmm_out(grad_x, grad_x, grad_y, weight);
-  else
-    grad_x = at::mm(grad_y, weight);
-  if (!has_adapter(linear) || merged) return grad_x;
-  if (mask.active())
-    grad_x.add_(dropped(at::mm(grad_u, operand(store, linear.lora_a)), mask, dropout), linear.scale);
-  else
-    grad_x.addmm_(grad_u, operand(store, linear.lora_a), 1, linear.scale);
-  return grad_x;
+void adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
+                             const at::Tensor& u, const LoraDropout& dropout,
+                             const std::function<at::Tensor(at::Tensor grad_x)>& input_of) {
+  const at::Tensor grad_u = low_gradient(store, linear, grad_y, dropout, /*want_grad_x=*/true);
+  const at::Tensor x = input_of(input_gradient(store, linear, grad_y, grad_u, dropout, {}));
+  accumulate_gradients(store, linear, grad_y, x, u, grad_u, dropout);
 }
 
 int64_t lora_products(const ParameterStore& store, const AdaptedLinear& linear) {
@@ -228,20 +256,25 @@ LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linea
   LinearBytes bytes;
   bytes.backward = x;
   // Products in bfloat16 are rounded once, before they are added to the float32 gradient.
-  if (store.trained(linear.weight) && compute_dtype != at::kFloat)
-    bytes.backward = std::max(x, element * weight.elements());
+  if (store.trained(linear.weight) && compute_dtype != at::kFloat) {
+    bytes.accumulating = element * weight.elements();
+    bytes.backward = std::max(x, bytes.accumulating);
+  }
   if (!has_adapter(linear)) return bytes;
   const int64_t u = element * positions * store.info(linear.lora_a).shape.at(0);
+  bytes.low_gradient = u;
   bytes.kept_u = element * positions * kept_columns(store, linear, compute_dtype);
   if (const int64_t merged = merged_bytes(store, linear, compute_dtype); merged > 0) {
     bytes.forward = merged;
     bytes.backward = u + std::max(u, x + merged);
+    bytes.accumulating = u;
   } else {
     // x, and then its gradient, once more under the mask.
     const bool drops = linear.dropout > 0;
     const int64_t dropped = drops ? x : 0, mask = drops ? moments.dropout(positions, weight.shape.at(1)) : 0;
     bytes.forward = std::max(u + dropped, dropped + mask);
     bytes.backward = u + x + 2 * dropped + mask;  // the product with A, and it under the mask
+    bytes.accumulating = std::max(bytes.accumulating, dropped + mask);
   }
   return bytes;
 }

@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,11 @@ at::Tensor adapted_linear(const ParameterStore& store, const AdaptedLinear& line
 at::Tensor adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
                                    const at::Tensor& x, const at::Tensor& u, const LoraDropout& dropout,
                                    at::Tensor grad_x, bool want_grad_x = true);
+/// The same where x is there only once its gradient is, as an activation that comes out of its own backward:
+/// input_of(gradient of x) gives x.
+void adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& grad_y,
+                             const at::Tensor& u, const LoraDropout& dropout,
+                             const std::function<at::Tensor(at::Tensor grad_x)>& input_of);
 
 /// What an adapter costs a position: the multiply-adds of x A^T and of u B^T; the columns of u that a training pass in
 /// `compute_dtype` keeps; and the bytes of the merged weight while a call lasts. 0 where there is none.
@@ -91,6 +97,9 @@ struct LinearBytes {
   int64_t kept_u = 0;    // in the forward pass, for the backward
   int64_t forward = 0;   // besides x and y, when nothing is kept
   int64_t backward = 0;  // besides the gradient of y, x and what was kept; the gradient of x included
+  // Where x comes after its gradient: what lives from the one to the other, and what the gradients of W, A and B then
+  // take besides it.
+  int64_t low_gradient = 0, accumulating = 0;
 };
 LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
                          int64_t positions, const KernelMoments& moments);

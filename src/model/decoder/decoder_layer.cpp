@@ -106,10 +106,13 @@ at::Tensor DecoderLayer::backward(const at::Tensor& grad_y, const DecoderPass& p
     return adapted_linear_backward(*store_, linear, grad, input, kept, dropout, {}, want_grad_input);
   };
 
-  at::Tensor grad_act = through(p.down, grad_y, swiglu(saved.gate_up), saved.u_down, true);
-  at::Tensor grad_gate_up = swiglu_backward(grad_act, saved.gate_up);
-  grad_act.reset();
-  saved.gate_up.reset();
+  // The activation is made once more by the pass that takes its gradient, which the product with W down gives first.
+  at::Tensor grad_gate_up;
+  adapted_linear_backward(*store_, p.down, grad_y, std::exchange(saved.u_down, {}), dropout, [&](at::Tensor grad) {
+    grad_gate_up = swiglu_backward_again(grad, saved.gate_up);
+    saved.gate_up.reset();
+    return grad;
+  });
   const at::Tensor norm2_weight = store_->value(p.norm2);
   at::Tensor grad_norm2 =
       through(p.gate_up, grad_gate_up, rms_norm_again(saved.middle, saved.rstd2, norm2_weight), saved.u_gate_up, true);

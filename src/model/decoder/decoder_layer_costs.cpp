@@ -14,7 +14,7 @@ double DecoderLayer::attention_flops(int64_t positions, int64_t sum_squared_leng
 }
 
 LayerBytes DecoderLayer::bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const {
-  const AttentionShape heads{.heads = config_.heads, .kv_heads = config_.kv_heads};
+  const AttentionShape heads{.heads = config_.heads, .max_seqlen = shape.longest, .kv_heads = config_.kv_heads};
   const auto element = static_cast<int64_t>(at::elementSize(dtype));
   const int64_t t = shape.positions, width = config_.width, head_dim = config_.head_dim;
   const int64_t d = element * t * config_.width, f = element * t * config_.feed_forward;
@@ -51,11 +51,12 @@ LayerBytes DecoderLayer::bytes(const BatchShape& shape, at::ScalarType dtype, co
   // A layer that kept everything: what comes on top of that, less what has been freed of it by then. The gradient of
   // its output lives throughout.
   int64_t freed = 0;
-  bytes.transient_backward = d + f + std::max(down.backward, moments.swiglu(t, config_.feed_forward));
+  bytes.transient_backward = d + down.backward;
   const auto point = [&](int64_t live) { bytes.transient_backward = std::max(bytes.transient_backward, live - freed); };
-  freed += down.kept_u;
-  point(d + 3 * f + moments.swiglu_backward(t, config_.feed_forward));  // activation
+  point(d + 3 * f + down.low_gradient + moments.swiglu_backward(t, config_.feed_forward));  // activation, in place
   freed += 2 * f;
+  point(d + 3 * f + down.low_gradient + down.accumulating);
+  freed += down.kept_u;
   point(2 * d + 2 * f + std::max(gate_up.backward, rms_again));
   freed += gate_up.kept_u;
   point(3 * d + rms_backward);  // second norm

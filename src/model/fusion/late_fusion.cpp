@@ -152,9 +152,9 @@ LayerBytes LateFusion::bytes(const BatchShape& shape, const KernelMoments& momen
   bytes.kept = rows * (10 * d * c + 4 * block_->options().heads + 16) + 40 * shape.positions;
   if (images_) bytes.kept += images_->kept_bytes(shape.images, store_->compute_dtype());
   // For a moment: bags and projected pictures in float32 and the compute dtype, q|k|v and its gradient.
-  // The kernels of the block over bags as long as each other.
+  // The kernels of the block over bags as long as each other; none is longer than a text with its pictures.
   const auto& options = block_->options();
-  const AttentionShape heads{.heads = options.heads};
+  const AttentionShape heads{.heads = options.heads, .max_seqlen = shape.longest};
   const int64_t mean = shape.sequences == 0 ? 0 : (rows + shape.sequences - 1) / shape.sequences;
   const int64_t norm = moments.norm(rows, d, false), head_dim = d / options.heads;
   bytes.transient_forward =
