@@ -57,6 +57,16 @@ MemoryUse memory_use(at::Device device) {
   return {status_bytes(status, "VmRSS:"), status_bytes(status, "VmHWM:"), tensor_bytes(), peak_tensor_bytes()};
 }
 
+int64_t l2_cache_bytes(at::Device device) {
+  constexpr int64_t kOfAnH100 = 50'000'000;
+  const int64_t told = device.is_cuda() ? detail::gpu_l2_bytes(device.index()) : 0;
+  return told > 0 ? told : kOfAnH100;
+}
+
+std::optional<int64_t> free_bytes(at::Device device) {
+  return device.is_cuda() ? detail::gpu_free_bytes(device.index()) : std::nullopt;
+}
+
 int gpu_count() {
   return detail::count_gpus();
 }

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/device_kind.hpp"
@@ -27,6 +28,11 @@ struct MemoryUse {
   int64_t peak_tensor_bytes = 0;
 };
 MemoryUse memory_use(at::Device device);
+
+/// Bytes of the L2 cache of a GPU; of any other device what an H100 has, so that plans are made everywhere.
+int64_t l2_cache_bytes(at::Device device);
+/// Bytes of its memory that nobody has: nothing for a device that does not tell.
+std::optional<int64_t> free_bytes(at::Device device);
 
 /// Number of usable GPUs (0 in a CPU build).
 int gpu_count();

@@ -2,7 +2,9 @@
 #include "device/device_cuda.hpp"
 
 #include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime_api.h>
 
 #include <fmt/format.h>
@@ -31,6 +33,22 @@ std::string gpu_uuid(int index) {
   std::string text;
   for (const char byte : properties.uuid.bytes) text += fmt::format("{:02x}", static_cast<unsigned char>(byte));
   return text;
+}
+
+int64_t gpu_l2_bytes(int index) {
+  int bytes = 0;
+  if (index >= count_gpus() || cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, index) != cudaSuccess) return 0;
+  return bytes;
+}
+
+std::optional<int64_t> gpu_free_bytes(int index) {
+  size_t free = 0, total = 0;
+  if (index >= count_gpus()) return std::nullopt;
+  const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index));
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) return std::nullopt;
+  const auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return static_cast<int64_t>(free) + stats.reserved_bytes.at(kAll).current - stats.allocated_bytes.at(kAll).current;
 }
 
 void select_gpu(int index) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace vixen::detail {
@@ -14,5 +15,10 @@ int count_gpus();
 std::string gpu_bus_id(int index);
 /// Its UUID in hexadecimal; empty when there is no such GPU. Never throws.
 std::string gpu_uuid(int index);
+
+/// Of its L2 cache; 0 when there is no such GPU. Never throws.
+int64_t gpu_l2_bytes(int index);
+/// What the driver says is free, and what PyTorch's allocator keeps; nothing when there is no such GPU. Never throws.
+std::optional<int64_t> gpu_free_bytes(int index);
 
 }  // namespace vixen::detail

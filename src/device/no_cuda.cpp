@@ -21,6 +21,14 @@ std::string gpu_uuid(int /*index*/) {
   return {};
 }
 
+int64_t gpu_l2_bytes(int /*index*/) {
+  return 0;
+}
+
+std::optional<int64_t> gpu_free_bytes(int /*index*/) {
+  return std::nullopt;
+}
+
 }  // namespace vixen::detail
 
 namespace vixen {
