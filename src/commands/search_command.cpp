@@ -78,10 +78,16 @@ ScaledRows read_shard(const Matrix& matrix, const SearchConfig& config, TableHom
   const MatrixReader& reader = *matrix.reader;
   const bool narrow = reader.dtype() == at::kHalf;
   const bool divide = cosine && reader.columns() > 0;
+  const at::Device device = comm.device();
+  const bool streamed =
+      !device.is_cpu() &&
+      (home == TableHome::kHost ||
+       (home == TableHome::kAuto && !fits(config, range.size(), reader.columns(), narrow ? 2 : 4, device)));
   at::Tensor rows, lengths;
   Stage stage("read " + matrix.name);
   on_every_rank(comm, [&] {
-    rows = at::empty({range.size(), reader.columns()}, narrow ? at::kHalf : at::kFloat);
+    rows =
+        at::empty({range.size(), reader.columns()}, at::dtype(narrow ? at::kHalf : at::kFloat).pinned_memory(streamed));
     if (narrow && divide) lengths = at::empty({range.size()}, at::kDouble);
     for (int64_t begin = range.begin; begin < range.end; begin += kReadRows) {
       const RowRange block = {begin, std::min(range.end, begin + kReadRows)};
@@ -99,12 +105,7 @@ ScaledRows read_shard(const Matrix& matrix, const SearchConfig& config, TableHom
       }
     }
   });
-  const at::Device device = comm.device();
-  if (device.is_cpu()) return {rows, lengths};
-  const bool on_host =
-      home == TableHome::kHost ||
-      (home == TableHome::kAuto && !fits(config, range.size(), reader.columns(), narrow ? 2 : 4, device));
-  if (on_host) return ScaledRows::streamed(rows, lengths, device);
+  if (streamed) return ScaledRows::streamed(rows, lengths, device);
   return {rows.to(device), lengths.defined() ? lengths.to(device) : lengths};
 }
 

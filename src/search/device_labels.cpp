@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kChunkRows = 4096;  // widened at a time
 
-at::Tensor divided(const at::Tensor& values, const at::Tensor& divisors, int64_t begin, int64_t n) {
+at::Tensor divided_rows(const at::Tensor& values, const at::Tensor& divisors, int64_t begin, int64_t n) {
   return divided(values.narrow(0, begin, n), divisors.defined() ? divisors.narrow(0, begin, n) : divisors);
 }
 
@@ -32,7 +32,7 @@ void round_into(at::Tensor rounded, const at::Tensor& values, const at::Tensor& 
   }
   for (int64_t begin = 0; begin < values.size(0); begin += kChunkRows) {
     const int64_t n = std::min(kChunkRows, values.size(0) - begin);
-    rounded.narrow(0, begin, n).copy_(divided(values, divisors, begin, n));
+    rounded.narrow(0, begin, n).copy_(divided_rows(values, divisors, begin, n));
   }
 }
 
@@ -66,7 +66,7 @@ DeviceLabels::DeviceLabels(const ScaledRows& rows, int64_t first_label_id, int64
   for_each_part([&](const DevicePart& part) {
     for (int64_t begin = 0; begin < part.values.size(0); begin += kChunkRows) {
       const int64_t rows_here = std::min(kChunkRows, part.values.size(0) - begin), first = part.first + begin;
-      const RowBounds of = row_bounds(divided(part.values, part.divisors, begin, rows_here),
+      const RowBounds of = row_bounds(divided_rows(part.values, part.divisors, begin, rows_here),
                                       part.rounded.narrow(0, begin, rows_here), "label", first_id_ + first);
       for (int64_t i = 0; i < rows_here; ++i) {
         const int64_t label = first + i, group = label / kGroupLabels;
@@ -112,7 +112,10 @@ void DeviceLabels::stream(const std::function<void(const DevicePart&)>& visit) c
             c10::Event(device().type())}};
   at::Tensor rounded;
   if (!is_rounded_already(rows_.values, divisors_)) rounded = at::empty({rows, width()}, options.dtype(at::kBFloat16));
-  for (Place& place : places) place.free.record(current);
+  for (Place& place : places) {
+    place.values.record_stream(copies);  // for a visit that throws while the next part is on its way
+    place.free.record(current);
+  }
 
   const auto begin_copy = [&](int64_t part) {
     Place& place = places[static_cast<size_t>(part % 2)];

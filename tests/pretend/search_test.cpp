@@ -106,8 +106,9 @@ TEST_F(PretendSearchTest, MistakesAreTheCpus) {
   EXPECT_FAULT(test::fault_of([&] { index.search(queries.to(device()), 1); }), "query row 3 holds a NaN");
   labels[600][1] = std::nanf("");
   EXPECT_FAULT(test::fault_of([&] { ExactIndex(labels.to(device()), 100, settings()); }), "label row 700 holds a NaN");
-  EXPECT_FAULT(test::fault_of([&] { ExactIndex(ScaledRows::streamed(labels, {}, device()), 100, settings()); }),
-               "label row 700 holds a NaN");
+  const ScaledRows on_host = ScaledRows::streamed(labels, {}, device());
+  EXPECT_FAULT(test::fault_of([&] { ExactIndex(on_host, 100, settings()); }), "label row 700 holds a NaN");
+  EXPECT_FAULT(test::fault_of([&] { DeviceLabels(on_host, 100, 256); }), "label row 700 holds a NaN");
   KernelsConfig fused;
   fused.search = KernelChoice::kFused;
   set_kernel_choices(fused);
