@@ -50,7 +50,8 @@ float upwards(double value) {
 DeviceLabels::DeviceLabels(const ScaledRows& rows, int64_t first_label_id, int64_t part_labels)
     : rows_(rows), first_id_(first_label_id), part_labels_(part_labels) {
   VIXEN_CHECK(part_labels_ > 0 && part_labels_ % kGroupLabels == 0, "parts of {} labels", part_labels_);
-  if (rows_.divisors.defined()) divisors_ = to_device(rows_.divisors, device());
+  divisors_ = rows_.divisors;
+  if (divisors_.defined() && streamed()) divisors_ = to_device(divisors_, device());
   const int64_t n = size();
   if (!streamed()) {
     rounded_ = rows_.values;

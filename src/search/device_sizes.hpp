@@ -12,7 +12,7 @@ namespace vixen {
 struct DeviceSizes {
   int64_t queries;       // of a block
   int64_t labels;        // of a tile, a multiple of kGroupLabels
-  int64_t first_labels;  // of the first tile, likewise: a threshold for the others at little cost
+  int64_t first_labels;  // of the first tile, likewise: just enough for a threshold, which all the others have then
   int64_t limit;         // candidates of a query, beyond which it makes room before the next tile
   int64_t capacity;      // limit + labels: a tile always finds room, whatever its scores
   int64_t part_labels;   // of a part of rows in host memory, likewise

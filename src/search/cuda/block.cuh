@@ -58,11 +58,35 @@ __device__ inline int block_total(int value) {
   return rank_of_warp(value).total;
 }
 
-/// The k-th largest of key_of(0) .. key_of(n - 1), n >= k: the largest number that k of them reach, bit by bit.
+/// The bits that any thread's value has.
+template <class Integer>
+__device__ Integer block_or(Integer value) {
+  VIXEN_SHARED(Integer, values, kRowWarps);
+#pragma unroll
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) value |= __shfl_xor_sync(kWholeWarp, value, apart);
+  if (own_lane() == 0) values[own_warp()] = value;
+  __syncthreads();
+#pragma unroll
+  for (int w = 0; w < kRowWarps; ++w) value |= values[w];
+  __syncthreads();  // the next call writes the values anew
+  return value;
+}
+
+/// The k-th largest of key_of(0) .. key_of(n - 1), n >= k: the largest number that k of them reach, bit by bit. Bits
+/// that all keys share need no count.
 template <class Key, class KeyOf>
 __device__ Key kth_largest(int n, int k, KeyOf key_of) {
-  Key kth = 0;
+  Key any = 0, lacking = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < n; i += kRowThreads) {
+    const Key key = key_of(i);
+    any |= key;
+    lacking |= ~key;
+  }
+  any = block_or(any);
+  lacking = block_or(lacking);
+  Key kth = ~lacking;
   for (int bit = 8 * static_cast<int>(sizeof(Key)) - 1; bit >= 0; --bit) {
+    if (!((any & lacking) >> bit & 1)) continue;
     const Key asked = kth | (Key{1} << bit);
     int reach = 0;
     for (int i = static_cast<int>(threadIdx.x); i < n; i += kRowThreads) reach += key_of(i) >= asked ? 1 : 0;
