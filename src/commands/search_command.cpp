@@ -61,17 +61,33 @@ at::Tensor unit_rows(const at::Tensor& rows) {
   return (wide / row_lengths(wide).unsqueeze(1)).to(at::kFloat);
 }
 
-/// This rank's rows. What the file holds in float16 stays so on the CPU: with `cosine` each row has its length beside
-/// it, and is divided where it is used, to the same float32 as here.
-ScaledRows read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
+/// Whether rows of n x width and what the exact search lays beside them on a device find room there, with a tenth to
+/// spare.
+bool fits(const IndexConfig& config, int64_t n, int64_t width, int64_t row_bytes, at::Device device) {
+  const auto free = free_bytes(device);
+  if (!free) return true;
+  const int64_t rows = n * width * row_bytes;
+  return rows + index_kind(SearchMethod::kExact).planned_bytes(config, n, width, /*cpu=*/false) < *free / 10 * 9;
+}
+
+/// This rank's rows, as `home` says in the device's memory or in the host's. What the file holds in float16 stays so:
+/// with `cosine` each row has its length beside it, and is divided where it is used, to the same float32 as here.
+ScaledRows read_shard(const Matrix& matrix, const SearchConfig& config, TableHome home, Communicator& comm) {
+  const bool cosine = config.cosine;
   const RowRange range = matrix.shards.range(comm.rank());
   const MatrixReader& reader = *matrix.reader;
-  const bool narrow = reader.dtype() == at::kHalf && comm.device().is_cpu();
+  const bool narrow = reader.dtype() == at::kHalf;
   const bool divide = cosine && reader.columns() > 0;
+  const at::Device device = comm.device();
+  const bool streamed =
+      !device.is_cpu() &&
+      (home == TableHome::kHost ||
+       (home == TableHome::kAuto && !fits(config, range.size(), reader.columns(), narrow ? 2 : 4, device)));
   at::Tensor rows, lengths;
   Stage stage("read " + matrix.name);
   on_every_rank(comm, [&] {
-    rows = at::empty({range.size(), reader.columns()}, narrow ? at::kHalf : at::kFloat);
+    rows =
+        at::empty({range.size(), reader.columns()}, at::dtype(narrow ? at::kHalf : at::kFloat).pinned_memory(streamed));
     if (narrow && divide) lengths = at::empty({range.size()}, at::kDouble);
     for (int64_t begin = range.begin; begin < range.end; begin += kReadRows) {
       const RowRange block = {begin, std::min(range.end, begin + kReadRows)};
@@ -89,7 +105,8 @@ ScaledRows read_shard(const Matrix& matrix, bool cosine, Communicator& comm) {
       }
     }
   });
-  return {rows.to(comm.device()), lengths};
+  if (streamed) return ScaledRows::streamed(rows, lengths, device);
+  return {rows.to(device), lengths.defined() ? lengths.to(device) : lengths};
 }
 
 }  // namespace
@@ -111,8 +128,8 @@ int search_command(const Config& config, MpiSession& session) {
   });
   const int64_t bytes_before = memory_use(comm->device()).peak_bytes;
   const Lap lap;
-  const ScaledRows own_queries = read_shard(queries, config.search.cosine, *comm);
-  const ScaledRows own_rows = read_shard(corpus, config.search.cosine, *comm);
+  const ScaledRows own_queries = read_shard(queries, config.search, TableHome::kDevice, *comm);
+  const ScaledRows own_rows = read_shard(corpus, config.search, config.search.rows, *comm);
   const double load_seconds = comm->max_host(lap.total());
 
   log_cpus(config, session);

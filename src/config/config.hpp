@@ -164,7 +164,8 @@ struct SearchConfig : IndexConfig {
   std::string corpus;  // FILE.h5[:/dataset]
   std::string queries;
   int64_t k = 100;
-  bool cosine = true;  // normalise rows first
+  bool cosine = true;                 // normalise rows first
+  TableHome rows = TableHome::kAuto;  // where a GPU's corpus lies; auto: on the device where it fits
 };
 
 /// Retrieval-augmented inference, and the label prior beside it.
@@ -238,6 +239,7 @@ struct KernelsConfig {
   KernelChoice embedding = KernelChoice::kAuto;
   KernelChoice pooling = KernelChoice::kAuto;
   KernelChoice adamw = KernelChoice::kAuto;
+  KernelChoice search = KernelChoice::kAuto;
 };
 
 struct CompatConfig {

@@ -354,6 +354,8 @@ std::vector<Key> make_keys() {
        "faiss_hnsw: candidates kept while a query is answered, at least k; 0: twice k, at least 64"},
       {"search.cosine", VIXEN_FIELD(search.cosine), "", paper, {}, kSearch, kNoFact,
        "Normalise rows first"},
+      {"search.rows", VIXEN_FIELD(search.rows), "", ours, {}, kSearch, kNoFact,
+       "Where a GPU's share of search.corpus lies: on the device, or in pinned host memory, from where the exact search reads it part by part; auto: on the device where it fits"},
 
       {"augment.lambda", VIXEN_FIELD(augment.lambda), "", paper, kFraction, kAnswerers, kNoFact,
        "Retrieval-augmented inference: weight of the labels of a query's nearest training queries against the labels' own "
@@ -452,6 +454,8 @@ std::vector<Key> make_keys() {
        "Mean pooling: as kernels.attention"},
       {"kernels.adamw", VIXEN_FIELD(kernels.adamw), "", ours, {}, kSteps, kNoFact,
        "The optimiser's update: as kernels.attention"},
+      {"kernels.search", VIXEN_FIELD(kernels.search), "", ours, {}, kSearchers, kNoFact,
+       "Filter and scores of the exact search on GPUs: as kernels.attention; CPUs have a search of their own"},
 
       {"compat.padded_positions", VIXEN_FIELD(compat.padded_positions), "", official, {}, kModels, kOfModel | kDecisive,
        "Number positions as the authors' code does, where a missing picture takes one"},

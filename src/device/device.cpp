@@ -7,6 +7,7 @@
 #include <omp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <string>
 #include <string_view>
@@ -58,9 +59,22 @@ MemoryUse memory_use(at::Device device) {
   return {status_bytes(status, "VmRSS:"), status_bytes(status, "VmHWM:"), tensor_bytes(), peak_tensor_bytes()};
 }
 
+int64_t l2_cache_bytes(at::Device device) {
+  constexpr int64_t kOfAnH100 = 50'000'000;
+  const int64_t told = device.is_cuda() ? detail::gpu_l2_bytes(device.index()) : 0;
+  return told > 0 ? told : kOfAnH100;
+}
+
 std::optional<int64_t> free_bytes(at::Device device) {
   if (device.is_cpu()) return {};
-  return static_cast<int64_t>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first);
+  auto* allocator = c10::getDeviceAllocator(device.type());
+  // What its allocator keeps for the next tensor is free, too.
+  const auto stats = allocator->getDeviceStats(device.index());
+  const auto now = [](const auto& of) {
+    return of.at(static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)).current;
+  };
+  const int64_t kept = std::max<int64_t>(0, now(stats.reserved_bytes) - now(stats.allocated_bytes));
+  return static_cast<int64_t>(allocator->getMemoryInfo(device.index()).first) + kept;
 }
 
 int64_t device_bytes(at::Device device) {

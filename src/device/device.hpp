@@ -29,12 +29,14 @@ struct MemoryUse {
 };
 MemoryUse memory_use(at::Device device);
 
-/// Bytes of a device that neither this process nor another has taken; none on a CPU.
+/// Bytes of a device that neither tensors of this process nor others have taken; none on a CPU.
 std::optional<int64_t> free_bytes(at::Device device);
 /// Bytes of memory that it has; a CPU's is the machine's.
 int64_t device_bytes(at::Device device);
 /// "NVIDIA H100 80GB HBM3"; "cpu".
 std::string device_name(at::Device device);
+/// Bytes of the L2 cache of a GPU; of any other device what an H100 has, so that plans are made everywhere.
+int64_t l2_cache_bytes(at::Device device);
 
 /// Number of usable GPUs (0 in a CPU build).
 int gpu_count();

@@ -34,6 +34,12 @@ std::string gpu_uuid(int index) {
   return text;
 }
 
+int64_t gpu_l2_bytes(int index) {
+  int bytes = 0;
+  if (index >= count_gpus() || cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, index) != cudaSuccess) return 0;
+  return bytes;
+}
+
 void select_gpu(int index) {
   const int gpus = count_gpus();
   if (gpus == 0)

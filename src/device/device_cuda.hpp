@@ -15,4 +15,7 @@ std::string gpu_bus_id(int index);
 /// Its UUID in hexadecimal; empty when there is no such GPU. Never throws.
 std::string gpu_uuid(int index);
 
+/// Of its L2 cache; 0 when there is no such GPU. Never throws.
+int64_t gpu_l2_bytes(int index);
+
 }  // namespace vixen::detail

@@ -22,6 +22,10 @@ std::string gpu_uuid(int /*index*/) {
   return {};
 }
 
+int64_t gpu_l2_bytes(int /*index*/) {
+  return 0;
+}
+
 }  // namespace vixen::detail
 
 namespace vixen {

@@ -15,7 +15,7 @@ struct KernelFamilyKey {
   const char* key;  // "kernels.rope"
   KernelChoice KernelsConfig::*choice;
 };
-inline constexpr std::array<KernelFamilyKey, 8> kKernelFamilies{{
+inline constexpr std::array<KernelFamilyKey, 9> kKernelFamilies{{
     {.family = KernelFamily::kAttention, .key = "kernels.attention", .choice = &KernelsConfig::attention},
     {.family = KernelFamily::kNorm, .key = "kernels.norm", .choice = &KernelsConfig::norm},
     {.family = KernelFamily::kDropout, .key = "kernels.dropout", .choice = &KernelsConfig::dropout},
@@ -24,6 +24,7 @@ inline constexpr std::array<KernelFamilyKey, 8> kKernelFamilies{{
     {.family = KernelFamily::kEmbedding, .key = "kernels.embedding", .choice = &KernelsConfig::embedding},
     {.family = KernelFamily::kPooling, .key = "kernels.pooling", .choice = &KernelsConfig::pooling},
     {.family = KernelFamily::kAdamw, .key = "kernels.adamw", .choice = &KernelsConfig::adamw},
+    {.family = KernelFamily::kSearch, .key = "kernels.search", .choice = &KernelsConfig::search},
 }};
 
 /// The kernels.* keys, taken once at start-up. Not thread-safe.

@@ -14,6 +14,10 @@ namespace {
 constexpr double kLargestNorm = 1e18;
 constexpr int64_t kChunkRows = 4096;  // bounds the memory of the differences
 
+bool reduces_in_bfloat16() {
+  return at::globalContext().allowBF16ReductionCuBLAS() == at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK;
+}
+
 std::vector<double> norms(const at::Tensor& rows) {
   const at::Tensor values = at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, false, at::kDouble).cpu().contiguous();
   return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
@@ -59,18 +63,27 @@ BlockBound block_bound(const RowBounds& rows, int64_t begin, int64_t end) {
 }
 
 ErrorModel::ErrorModel(int64_t d, bool bfloat16, at::Device device) {
+  VIXEN_CHECK(device.is_cpu() || bfloat16, "float32 products on {}", device.str());
+  // Else partial sums of a product that is divided would be rounded to bfloat16.
+  VIXEN_CHECK(!device.is_cuda() || !reduces_in_bfloat16(), "sums of reduced precision are on");
   // float32 sums: (d + 8) roundings of 2^-24; twice that on a GPU, whose units may truncate.
   const double unit = device.is_cpu() ? 0x1p-24 : 0x1p-23;
   const double terms = static_cast<double>(d + 8) * unit;
   VIXEN_CHECK(terms < 0.5, "rows of width {}", d);
   gamma_ = terms / (1 - terms);
   // TF32 keeps 10 bits, "medium" precision 7: take the coarser one whenever anything but full float32 is allowed.
-  const bool reduced =
-      !bfloat16 && (at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST ||
-                    (!device.is_cpu() && at::globalContext().allowTF32CuBLAS()));
+  const bool reduced = !bfloat16 && at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST;
   inputs_ = reduced ? 0x1p-7 : 0.0;
   tiny_ = static_cast<double>(d + 1) * 0x1p-120;
   relative_ = bfloat16 ? 0x1.04p-8F : 0x1p-22F;
+}
+
+ErrorWeights ErrorModel::weights(double query_norm, double query_residual) const {
+  const double rounded_query = query_norm + query_residual, upwards = 1 + 1e-5;
+  const double any = (gamma_ + 2.5 * inputs_) * rounded_query + tiny_ * (1 + rounded_query);
+  return {static_cast<float>((query_residual + any + 0x1p-23 * query_norm) * upwards),
+          static_cast<float>((rounded_query + any) * upwards),
+          static_cast<float>(tiny_ * (1 + rounded_query) * upwards)};
 }
 
 float ErrorModel::absolute(double query_norm, double query_residual, const BlockBound& labels) const {

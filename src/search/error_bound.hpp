@@ -32,14 +32,22 @@ struct BlockBound {
 };
 BlockBound block_bound(const RowBounds& rows, int64_t begin, int64_t end);
 
+/// The bound for one query as a sum over what is known of a label: norm * |l| + (residual * |l - l^| + constant).
+struct ErrorWeights {
+  float norm, residual, constant;
+};
+
 /// The bound for one query and a block of labels; a little above the exact value, so that it survives float32
 /// arithmetic. d: width of the rows.
 class ErrorModel {
  public:
-  /// device: where the product runs; asks ATen whether float32 products there are rounded (TF32 or bfloat16).
+  /// device: where the product runs; on a CPU products of float32 or bfloat16, elsewhere of bfloat16. Asks ATen whether
+  /// the CPU rounds the operands of float32 products.
   ErrorModel(int64_t d, bool bfloat16, at::Device device);
 
   float absolute(double query_norm, double query_residual, const BlockBound& labels) const;
+  /// The same bound, for labels one by one.
+  ErrorWeights weights(double query_norm, double query_residual) const;
   /// Rounding of the product's result, relative to its value.
   float relative() const { return relative_; }
 

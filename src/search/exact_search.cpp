@@ -7,19 +7,25 @@
 #include <limits>
 
 #include "base/check.hpp"
-#include "search/exact_search_aten.hpp"
+#include "device/device.hpp"
+#include "search/device_kernels.hpp"
 #include "search/exact_search_cpu.hpp"
+#include "search/exact_search_device.hpp"
 #include "search/scan_kernels.hpp"
 
 namespace vixen {
 
 ExactIndex::ExactIndex(const ScaledRows& rows, int64_t first_id, const IndexConfig& config)
-    : Index(rows.size(), rows.width(), first_id),
-      labels_(rows, first_id, config.block_labels),
-      block_queries_(config.block_queries) {
+    : Index(rows.size(), rows.width(), first_id), config_(config) {
   VIXEN_CHECK(rows.size() <= std::numeric_limits<int32_t>::max(), "{} rows in one index", rows.size());
   VIXEN_CHECK(config.block_queries > 0, "blocks of {} queries", config.block_queries);
-  if (rows.values.is_cpu()) prepared_ = prepare_labels(config.prefilter, labels_);
+  if (!rows.device().is_cpu()) {
+    const DeviceSizes sizes = device_sizes(config, rows.size(), rows.width(), 1, l2_cache_bytes(rows.device()));
+    on_device_.emplace(rows, first_id, sizes.part_labels);
+    return;
+  }
+  on_cpu_.emplace(OnCpu{LabelRows(rows, first_id, config.block_labels), nullptr});
+  on_cpu_->prepared = prepare_labels(config.prefilter, on_cpu_->labels);
 }
 
 std::unique_ptr<Index> make_exact_index(const IndexConfig& config, const ScaledRows& rows, int64_t first_id,
@@ -28,27 +34,31 @@ std::unique_ptr<Index> make_exact_index(const IndexConfig& config, const ScaledR
 }
 
 int64_t exact_index_bytes(const IndexConfig& config, int64_t n, int64_t width, bool cpu) {
+  if (!cpu) return device_labels_bytes(n, width, /*streamed=*/false);
   // A block of labels as the prefilter multiplies it, widened first.
-  return cpu ? std::min(n, config.block_labels) * width * int64_t{sizeof(float) + sizeof(at::BFloat16)} : 0;
+  return std::min(n, config.block_labels) * width * int64_t{sizeof(float) + sizeof(at::BFloat16)};
 }
 
 int64_t ExactIndex::bytes() const {
-  return labels_.rows.bytes();
+  return on_cpu_ ? on_cpu_->labels.rows.bytes() : on_device_->bytes();
 }
 
 std::string ExactIndex::description() const {
-  return fmt::format("every label compared, candidates by {}", prepared_ ? prepared_->description() : "fp32 products");
+  const std::string products = on_cpu_ ? on_cpu_->prepared->description() : "bf16 products";
+  return fmt::format("every label compared, candidates by {}{}", products,
+                     on_device_ && on_device_->streamed() ? ", rows in host memory" : "");
 }
 
 TopK ExactIndex::search_rows(const at::Tensor& queries, int64_t k, bool show_progress) const {
-  VIXEN_CHECK(queries.device() == labels_.rows.values.device(), "queries on {}", queries.device().str());
-  return prepared_ ? search_on_cpu(labels_, *prepared_, queries, k, block_queries_, show_progress)
-                   : search_with_aten(labels_, queries, k, block_queries_, show_progress);
+  const at::Device device = on_cpu_ ? at::Device(at::kCPU) : on_device_->device();
+  VIXEN_CHECK(queries.device() == device, "queries on {}, labels for {}", queries.device().str(), device.str());
+  if (!on_cpu_) return search_on_device(*on_device_, queries, k, config_, show_progress);
+  return search_on_cpu(on_cpu_->labels, *on_cpu_->prepared, queries, k, config_.block_queries, show_progress);
 }
 
 at::Tensor canonical_dot(const at::Tensor& a, const at::Tensor& b) {
   VIXEN_CHECK(a.dim() == 2 && a.sizes() == b.sizes(), "shapes differ");
-  if (!a.is_cpu()) return canonical_dot_aten(a.to(at::kFloat), b.to(at::kFloat));
+  if (!a.is_cpu()) return canonical_dots(a.to(at::kFloat), b.to(at::kFloat));
   const at::Tensor dense_a = a.to(at::kFloat).contiguous(), dense_b = b.to(at::kFloat).contiguous();
   const int64_t d = a.size(1);
   at::Tensor scores = at::empty({a.size(0)}, at::kFloat);

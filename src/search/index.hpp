@@ -29,9 +29,9 @@ class Index {
   /// Ids of the rows are first_id, first_id + 1, ...
   int64_t first_id() const { return first_id_; }
 
-  /// queries [m, D] of a float type, on the device that the rows were given on; k >= 1. Lists on the queries' device in
-  /// the total order, with min(k, rows) labels each. Queries must be finite and as wide as the labels: UserError. The
-  /// same lists for any number of threads. Local.
+  /// queries [m, D] of a float type, on the device that the rows were given for; k >= 1. Lists on the queries' device
+  /// in the total order, with min(k, rows) labels each. Queries must be finite and as wide as the labels: UserError.
+  /// The same lists for any number of threads. Local.
   TopK search(const at::Tensor& queries, int64_t k, bool show_progress = false) const;
 
   /// Bytes that the index holds, rows that it shares with its maker included.

@@ -15,9 +15,8 @@ constexpr int64_t kLineBytes = 64;
 
 constexpr int64_t kGrain = 64;  // rows widened by a thread at a time
 
-/// Rows chosen(i) of [0, n) in float32, on the CPU.
-template <typename Chosen>
-at::Tensor widened(const ScaledRows& rows, int64_t n, Chosen chosen) {
+/// Rows [first, first + n) in float32, on the CPU.
+at::Tensor widened(const ScaledRows& rows, int64_t first, int64_t n) {
   const RowReader reader(rows);
   const int64_t d = rows.width();
   at::Tensor wide = at::empty({n, d}, at::kFloat);
@@ -25,7 +24,7 @@ at::Tensor widened(const ScaledRows& rows, int64_t n, Chosen chosen) {
   at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* to = data + i * d;
-      const float* row = reader.row(chosen(i), to);
+      const float* row = reader.row(first + i, to);
       if (row != to) std::copy_n(row, d, to);
     }
   });
@@ -36,12 +35,21 @@ at::Tensor widened(const ScaledRows& rows, int64_t n, Chosen chosen) {
 
 ScaledRows::ScaledRows(const at::Tensor& rows, at::Tensor row_divisors) : divisors(std::move(row_divisors)) {
   VIXEN_CHECK(rows.dim() == 2, "rows of {} dimensions", rows.dim());
-  values = (rows.scalar_type() == at::kHalf ? rows : rows.to(at::kFloat)).contiguous();
+  const bool kept = rows.scalar_type() == at::kHalf || (rows.scalar_type() == at::kBFloat16 && !rows.device().is_cpu());
+  values = (kept ? rows : rows.to(at::kFloat)).contiguous();
   if (!divisors.defined()) return;
-  VIXEN_CHECK(values.is_cpu() && values.scalar_type() == at::kHalf && divisors.is_cpu() &&
+  VIXEN_CHECK(values.scalar_type() == at::kHalf && divisors.device() == values.device() &&
                   divisors.scalar_type() == at::kDouble && divisors.is_contiguous() && divisors.dim() == 1 &&
                   divisors.size(0) == values.size(0),
               "divisors [{}] for {} rows", divisors.numel(), values.size(0));
+}
+
+ScaledRows ScaledRows::streamed(const at::Tensor& values, at::Tensor divisors, at::Device device) {
+  VIXEN_CHECK(values.is_cpu() && !device.is_cpu(), "rows on {} for {}", values.device().str(), device.str());
+  ScaledRows rows(values, std::move(divisors));
+  if (!rows.values.is_pinned()) rows.values = rows.values.pin_memory();
+  rows.streams_to_ = device;
+  return rows;
 }
 
 int64_t ScaledRows::bytes() const {
@@ -50,15 +58,13 @@ int64_t ScaledRows::bytes() const {
 
 at::Tensor ScaledRows::wide(int64_t begin, int64_t n) const {
   const at::Tensor rows = values.narrow(0, begin, n);
-  if (rows.scalar_type() == at::kFloat || !rows.is_cpu()) return rows.to(at::kFloat);
-  return widened(*this, n, [begin](int64_t i) { return begin + i; });
+  if (!rows.is_cpu()) return divided(rows, divisors.defined() ? divisors.narrow(0, begin, n) : divisors);
+  return rows.scalar_type() == at::kFloat ? rows : widened(*this, begin, n);
 }
 
-at::Tensor ScaledRows::pick(const at::Tensor& rows) const {
-  if (values.scalar_type() == at::kFloat || !values.is_cpu()) return values.index_select(0, rows).to(at::kFloat);
-  const at::Tensor dense = rows.contiguous();
-  const auto* chosen = dense.const_data_ptr<int64_t>();
-  return widened(*this, dense.size(0), [chosen](int64_t i) { return chosen[i]; });
+at::Tensor divided(const at::Tensor& values, const at::Tensor& divisors) {
+  if (!divisors.defined()) return values.to(at::kFloat);
+  return (values.to(at::kDouble) / divisors.unsqueeze(1)).to(at::kFloat);
 }
 
 RowReader::RowReader(const ScaledRows& rows) : width_(rows.width()) {

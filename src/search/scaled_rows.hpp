@@ -1,9 +1,10 @@
-// Rows as they lie in memory, float32 or float16, and what each is divided by where it is used.
+// Rows as they lie in memory, in float32 or 16 bits, and what each is divided by where it is used.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace vixen {
 
@@ -11,21 +12,33 @@ namespace vixen {
 /// rows of unit length need no more memory than the file's float16.
 struct ScaledRows {
   ScaledRows() = default;
-  /// values: of a float type; kept, not copied, when float32 or float16 and contiguous. divisors, of float16 values on
-  /// the CPU: float64 [n], not zero, there; or undefined.
+  /// values: of a float type; kept, not copied, when contiguous and float32, float16 or, not on a CPU, bfloat16.
+  /// divisors, of float16 values: float64 [n], not zero, where the values are; or undefined.
   ScaledRows(const at::Tensor& values, at::Tensor divisors = {});  // NOLINT: a tensor is rows without divisors
+
+  /// The same for values on the CPU that `device`, which is none, is to search: they go to pinned memory, from where
+  /// the exact search reads them part by part.
+  static ScaledRows streamed(const at::Tensor& values, at::Tensor divisors, at::Device device);
+
+  /// Where queries are multiplied by these rows.
+  at::Device device() const { return streams_to_.value_or(values.device()); }
 
   int64_t size() const { return values.size(0); }
   int64_t width() const { return values.size(1); }
   int64_t bytes() const;
-  /// Rows [begin, begin + n) as float32 [n, D]; a view where nothing is to be computed.
+  /// Rows [begin, begin + n) as float32 [n, D], where the values are; a view where nothing is to be computed.
   at::Tensor wide(int64_t begin, int64_t n) const;
-  /// Rows rows[0], rows[1], ... (int64 [m], where the values are) as float32 [m, D].
-  at::Tensor pick(const at::Tensor& rows) const;
 
-  at::Tensor values;    // float32 or float16 [n, D], contiguous
+  at::Tensor values;    // float32, float16 or bfloat16 [n, D], contiguous
   at::Tensor divisors;  // float64 [n] or undefined
+
+ private:
+  std::optional<at::Device> streams_to_;
 };
+
+/// values [n, D] / divisors [n], or the values where these are undefined, as float32, in ATen operations: what
+/// ScaledRows says, on any device.
+at::Tensor divided(const at::Tensor& values, const at::Tensor& divisors);
 
 /// Reads single rows of ScaledRows on the CPU, without ATen. The rows must outlive it.
 class RowReader {

@@ -2,13 +2,17 @@
 
 #include "emulated/emulator.hpp"
 #include "kernels/cuda_kernels.hpp"
+#include "search/device_table.hpp"
 
 // The very file that a build for CUDA compiles, over other names: such a build has both kinds of kernels.
 #define cuda emulated_cuda
 #define cuda_kernels emulated_cuda_kernels
+#define cuda_search_kernels emulated_cuda_search_kernels
 #include "kernels/cuda/table.cpp"
+#include "search/cuda/table.cpp"
 #undef cuda
 #undef cuda_kernels
+#undef cuda_search_kernels
 
 namespace vixen::emulated {
 namespace {

@@ -3,11 +3,14 @@
 
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/table.hpp"
+#include "search/device_table.hpp"
 
 namespace vixen {
 
 /// src/kernels/cuda/table.cpp over the emulator: the launchers that exist.
 const CudaTable& emulated_cuda_kernels();
+/// src/search/cuda/table.cpp, likewise.
+const SearchTable& emulated_cuda_search_kernels();
 
 namespace emulated {
 

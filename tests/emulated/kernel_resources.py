@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What ptxas says of every CUDA kernel: registers, spills and shared memory, for sm_80 and sm_90a.
 
-    kernel_resources.py [--nvcc NVCC] [--table] [FILE.cu ...]     all of src/kernels/cuda without a FILE
+    kernel_resources.py [--nvcc NVCC] [--table] [FILE.cu ...]     all of src/kernels/cuda and src/search/cuda without a FILE
 
-Prints a line a kernel and architecture, or with --table the table of docs/kernels.md. Exits with 1 where a kernel has something in
+Prints a line a kernel and architecture, or with --table the tables of docs/kernels.md. Exits with 1 where a kernel has something in
 local memory, spilled registers or an array, which each thread would then keep in global memory; with 77 where there is no nvcc.
 """
 
@@ -19,12 +19,14 @@ from typing import NamedTuple
 
 SOURCES = pathlib.Path(__file__).resolve().parents[2] / "src"
 ARCHITECTURES = ["80", "90a"]
+# What a table tells of each kernel: the encoders' forms are for vectors of two types and single columns, the search's for rows of three.
+FORMS = {"kernels": ("<bf16, 8,", "<fp32, 4,", ", 1,"), "search": ("<fp32,", "<fp16,", "<bf16,")}
 SKIPPED = 77
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\w+)'")
 MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?")
-KERNEL = re.compile(r"(\w+)<([^>]*)>\(")
+KERNEL = re.compile(r"(\w+)(?:<([^>]*)>)?\(")
 
 
 class Kernel(NamedTuple):
@@ -48,9 +50,11 @@ def demangled(names: list[str]) -> list[str]:
 
 def short(name: str) -> str:
     """The name and its template arguments of a full name: backward<bf16, 8>."""
-    match = KERNEL.search(name)
+    match = KERNEL.search(name.replace("(anonymous namespace)", ""))
     if match is None:
         return name
+    if match[2] is None:
+        return match[1].removesuffix("_kernel")
     arguments = match[2].replace("vixen::", "").replace("Bfloat16", "bf16").replace("Float16", "fp16").replace("float", "fp32")
     return f"{match[1].removesuffix('_kernel')}<{arguments}>"
 
@@ -86,18 +90,17 @@ def compiled(nvcc: str, source: pathlib.Path) -> list[Kernel]:
 
 
 def most(kernels: list[Kernel], form: str) -> str:
-    """Such as 31 / 30: most registers of a form, for each architecture."""
-    return " / ".join(
-        str(max(kernel.registers for kernel in kernels if kernel.architecture == arch and form in kernel.name)) for arch in ARCHITECTURES
-    )
+    """Such as 31 / 30: most registers of a form, for each architecture; of a kernel of one form, that."""
+    found = [kernel for kernel in kernels if form in kernel.name] or [kernel for kernel in kernels if "<" not in kernel.name]
+    return " / ".join(str(max(kernel.registers for kernel in found if kernel.architecture == arch)) for arch in ARCHITECTURES)
 
 
 def table(source: pathlib.Path, kernels: list[Kernel]) -> list[str]:
     """Rows of Markdown, one a kernel: registers of the forms of whole vectors and of single columns, local memory, shared memory."""
     rows = []
     for name in dict.fromkeys(kernel.name.split("<")[0] for kernel in kernels):
-        forms = [kernel._replace(name=kernel.name.replace(">", ",")) for kernel in kernels if kernel.name.startswith(f"{name}<")]
-        registers = " | ".join(most(forms, form) for form in ("<bf16, 8,", "<fp32, 4,", ", 1,"))
+        forms = [kernel._replace(name=kernel.name.replace(">", ",")) for kernel in kernels if kernel.name.split("<")[0] == name]
+        registers = " | ".join(most(forms, form) for form in FORMS["search" if source.parent.parent.name == "search" else "kernels"])
         local = max(kernel.stack_bytes + kernel.spill_bytes for kernel in forms)
         rows.append(f"| `{source.name}` {name} | {registers} | {local} | {max(kernel.shared_bytes for kernel in forms)} |")
     return rows
@@ -113,7 +116,7 @@ def main() -> int:
     if shutil.which(options.nvcc) is None:
         print(f"skipped: no nvcc at {options.nvcc}")
         return SKIPPED
-    files = options.files or sorted((SOURCES / "kernels" / "cuda").glob("*.cu"))
+    files = options.files or [file for folder in FORMS for file in sorted((SOURCES / folder / "cuda").glob("*.cu"))]
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
         found = list(pool.map(lambda source: compiled(options.nvcc, source), files))
     wrong = 0

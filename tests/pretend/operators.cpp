@@ -332,6 +332,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("record_stream", record_stream);
   m.impl("as_strided", at::native::as_strided_tensorimpl);
   m.impl("view", at::native::view);
+  m.impl("view.dtype", at::native::view_dtype);
   m.impl("_reshape_alias", at::native::_reshape_alias);
 }
 

@@ -14,8 +14,10 @@
 #include "base/cpu_level.hpp"
 #include "base/random.hpp"
 #include "fixtures/fault.hpp"
-#include "search/exact_search_aten.hpp"
+#include "search/device_kernels.hpp"
+#include "search/error_bound.hpp"
 #include "search/exact_search_cpu.hpp"
+#include "search/exact_search_device.hpp"
 #include "search/int8_prefilter.hpp"
 #include "search/scan_kernels.hpp"
 
@@ -106,10 +108,13 @@ void check_all_ways(const ScaledRows& labels, const at::Tensor& queries, int64_t
                               /*show_progress=*/false),
                 expected, fmt::format("k {} int8 by {}", k, name_of(variants.first[i]->level)));
   }
-  // What a GPU runs, on the CPU.
-  const LabelRows rows(labels, first_id, 700);
-  expect_same(search_with_aten(rows, queries.contiguous(), k, /*block_queries=*/16, /*show_progress=*/false), expected,
-              fmt::format("ATen, k {}", k));
+  // What a GPU runs, on the CPU, by its reference kernels.
+  IndexConfig options;
+  options.block_queries = 16;
+  options.block_labels = 700;
+  const DeviceLabels prepared(labels, first_id, /*part_labels=*/kGroupLabels);
+  expect_same(search_on_device(prepared, queries.contiguous(), k, options, /*show_progress=*/false), expected,
+              fmt::format("as on a device, k {}", k));
 }
 
 class ExactSearch : public testing::TestWithParam<int64_t> {};
@@ -271,7 +276,7 @@ TEST(CanonicalDot, IsTheSameByEveryRoute) {
   for (const int64_t d : {1, 15, 16, 17, 64, 387}) {
     const at::Tensor a = random_rows(50, d, 20, 100.0), b = random_rows(50, d, 21, 0.01);
     const at::Tensor scores = canonical_dot(a, b);
-    EXPECT_TRUE(at::equal(scores, canonical_dot_aten(a, b))) << d;
+    EXPECT_TRUE(at::equal(scores, reference::canonical_dot(a, b))) << d;
     std::vector<ScanKernels> variants = {scan_kernels(), scan_kernels_baseline()};
     if (cpu_level() >= CpuLevel::kAvx2) variants.push_back(scan_kernels_avx2());
     for (int64_t i = 0; i < 50; ++i) {
@@ -283,6 +288,53 @@ TEST(CanonicalDot, IsTheSameByEveryRoute) {
       }
     }
   }
+}
+
+TEST(DeviceCandidates, KeysAreInTheTotalOrder) {
+  const at::Tensor scores = at::tensor({3.5F, 3.5F, 1e-40F, 0.0F, 0.0F, -1e-40F, -2.0F, -2.0F, -1e30F});
+  const at::Tensor labels = at::tensor({7, 2147483646, 5, 0, 1, 0, 2147483646, 2147483647, 3}, at::kInt);
+  const at::Tensor keys = order_keys(scores, labels);
+  EXPECT_TRUE((keys.slice(0, 1) < keys.slice(0, 0, -1)).all().item<bool>()) << keys;
+  EXPECT_TRUE(at::equal(scores_of_keys(keys), scores));
+}
+
+TEST(DeviceSizes, FillTheCacheAndNoMore) {
+  const IndexConfig config;
+  constexpr int64_t kOfAnH100 = 50'000'000, kOfAnA100 = 40 << 20;
+  const DeviceSizes large = device_sizes(config, 1'305'265, 768, 100, kOfAnH100);
+  EXPECT_EQ(large.queries, 1024);
+  EXPECT_EQ(large.labels, 8192);
+  EXPECT_EQ(large.first_labels, 1280) << "more than the limit";
+  EXPECT_EQ(large.limit, 1124);
+  EXPECT_EQ(large.capacity, 9316);
+  EXPECT_EQ(device_sizes(config, 1'305'265, 768, 100, kOfAnA100).labels, 8192);
+  EXPECT_EQ(device_sizes(config, 1'305'265, 2048, 100, kOfAnA100).labels, 4352);
+  EXPECT_EQ(device_sizes(config, 300, 768, 100, kOfAnH100).labels, 512) << "all there are, in whole groups";
+  EXPECT_EQ(device_sizes(config, 1'305'265, 100'000, 100, kOfAnH100).labels, kGroupLabels) << "at the least";
+  for (const int64_t k : {1, 1000, 100'000, 1'305'265}) {
+    const DeviceSizes sizes = device_sizes(config, 1'305'265, 768, k, kOfAnH100);
+    EXPECT_GE(sizes.limit, k);
+    EXPECT_EQ(sizes.capacity, sizes.limit + sizes.labels) << "a tile finds room, whatever its scores";
+    EXPECT_EQ(sizes.first_labels % kGroupLabels, 0);
+    EXPECT_LE(sizes.first_labels, sizes.labels);
+    EXPECT_GE(sizes.queries, 1);
+    EXPECT_LE(sizes.queries * DeviceCandidates::bytes(sizes.capacity), int64_t{256} << 20);
+  }
+  // Operands and scores of a tile leave a quarter of the cache.
+  EXPECT_LE((large.queries * 768 + large.labels * 768 + large.queries * large.labels) * 2, kOfAnH100 / 4 * 3);
+}
+
+TEST(ErrorModel, WeightsAreItsBoundLabelByLabel) {
+  const ErrorModel model(768, /*bfloat16=*/true, at::kCPU);
+  for (const double norm : {0.0, 1e-30, 1.0, 1e17})
+    for (const double residual : {0.0, 1e-3})
+      for (const BlockBound& label : {BlockBound{0, 0}, BlockBound{1, 0.002}, BlockBound{1e10, 1e7}}) {
+        const auto [of_norm, of_residual, constant] = model.weights(norm, norm * residual);
+        const float by_weights =
+            of_norm * static_cast<float>(label.norm) + (of_residual * static_cast<float>(label.residual) + constant);
+        const float bound = model.absolute(norm, norm * residual, label);
+        EXPECT_NEAR(by_weights, bound, 1e-6 * static_cast<double>(bound)) << norm << " " << label.norm;
+      }
 }
 
 TEST(ScanKernels, Float16IsWidenedExactly) {

@@ -33,6 +33,14 @@ __device__ inline Bfloat16 to_bfloat16(float value) {
   return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
 }
 
+/// The bits of a float32, and back.
+__device__ inline uint32_t bits_of(float value) {
+  return __float_as_uint(value);
+}
+__device__ inline float float_of(uint32_t bits) {
+  return __uint_as_float(bits);
+}
+
 /// One read or write of global memory: V is a number, or a vector whose alignment is its size.
 template <class V>
 __device__ V global_load(const V* from) {

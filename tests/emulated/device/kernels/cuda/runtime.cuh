@@ -34,6 +34,7 @@
       mask, value, vixen::emulated::lane() + ((by) < vixen::emulated::kWarpSize - vixen::emulated::lane() ? (by) : 0), \
       __FILE__, __LINE__)
 #define __ballot_sync(mask, value) vixen::emulated::ballot(mask, (value) != 0, __FILE__, __LINE__)
+#define __popc(bits) __builtin_popcount(bits)
 
 struct CUstream_st;
 
@@ -100,6 +101,17 @@ inline Bfloat16 to_bfloat16(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+}
+
+inline uint32_t bits_of(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+inline float float_of(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
 }
 
 template <class V>
