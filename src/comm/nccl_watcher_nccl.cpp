@@ -43,7 +43,8 @@ NcclWatcher::NcclWatcher(const ncclUniqueId& id, int rank, int world_size, int g
   config.blocking = 0;
   const std::lock_guard lock(mutex_);
   try {
-    VIXEN_NCCL_CALL(ncclCommInitRankConfig(&comm_, world_size, id, rank, &config));
+    nccl_check(ncclCommInitRankConfig(&comm_, world_size, id, rank, &config),
+               fmt::format("{}: ncclCommInitRankConfig", who_).c_str());
     settle("ncclCommInitRankConfig");
   } catch (...) {
     if (comm_) ncclCommAbort(comm_);
@@ -60,6 +61,8 @@ NcclWatcher::~NcclWatcher() {
   wake_.notify_all();
   thread_.join();
   const std::lock_guard lock(mutex_);
+  // What was read of a collective that failed is not its result: a job that nobody told so must not end well.
+  if (!failure_.empty() && !noticed_ && std::uncaught_exceptions() == 0) end_job();
   if (comm_) {
     // Finalising waits for all ranks: not while an exception unwinds.
     try {
@@ -110,19 +113,23 @@ cudaEvent_t NcclWatcher::take_event() {
 }
 
 void NcclWatcher::enqueue(const std::string& name, cudaStream_t stream, const std::function<void(ncclComm_t)>& call) {
-  check_failed();
   const std::lock_guard lock(mutex_);
+  throw_if_failed();
   const std::string numbered = fmt::format("{} #{}", name, ++collectives_);
-  VIXEN_NCCL_CALL(ncclGroupStart());
-  std::exception_ptr failed;
   try {
-    call(comm_);
-  } catch (...) {
-    failed = std::current_exception();  // the group must be closed all the same
+    VIXEN_NCCL_CALL(ncclGroupStart());
+    std::exception_ptr failed;
+    try {
+      call(comm_);
+    } catch (...) {
+      failed = std::current_exception();  // the group must be closed all the same
+    }
+    const ncclResult_t end = ncclGroupEnd();
+    if (failed) std::rethrow_exception(failed);
+    nccl_check(end, "ncclGroupEnd");
+  } catch (const CommError& error) {
+    throw CommError(fmt::format("{}: {}: {}", who_, numbered, error.what()));
   }
-  const ncclResult_t end = ncclGroupEnd();
-  if (failed) std::rethrow_exception(failed);
-  nccl_check(end, numbered.c_str());
   settle(numbered.c_str());
   const cudaEvent_t event = take_event();
   if (pending_.empty()) last_progress_ = Clock::now();
@@ -132,6 +139,10 @@ void NcclWatcher::enqueue(const std::string& name, cudaStream_t stream, const st
 
 void NcclWatcher::check_failed() {
   const std::lock_guard lock(mutex_);
+  throw_if_failed();
+}
+
+void NcclWatcher::throw_if_failed() {
   if (failure_.empty()) return;
   noticed_ = true;
   throw CommError(failure_);
@@ -145,15 +156,20 @@ void NcclWatcher::fail(const std::string& reason) {
   comm_ = nullptr;
 }
 
+void NcclWatcher::end_job() const {
+  spdlog::error("{}: the program did not end by itself; ending the job", who_);
+  spdlog::default_logger()->flush();
+  MPI_Abort(MPI_COMM_WORLD, 1);
+  std::_Exit(1);
+}
+
 void NcclWatcher::watch() {
   cudaSetDevice(gpu_);
   std::unique_lock lock(mutex_);
   while (!wake_.wait_for(lock, kPollEvery, [this] { return stop_; })) {
     if (!failure_.empty()) {
       if (noticed_ || Clock::now() - failed_at_ < kGrace) continue;
-      spdlog::error("{}: the program did not end by itself; ending the job", who_);
-      MPI_Abort(MPI_COMM_WORLD, 1);
-      std::_Exit(1);
+      end_job();
     }
     // Events of two streams may end in either order.
     for (size_t i = 0; i < pending_.size();) {
