@@ -69,12 +69,12 @@ NcclWatcher::~NcclWatcher() {
       if (std::uncaught_exceptions() > 0) {
         ncclCommAbort(comm_);
       } else {
-        VIXEN_NCCL_CALL(ncclCommFinalize(comm_));
+        nccl_check(ncclCommFinalize(comm_), fmt::format("{}: ncclCommFinalize", who_).c_str());
         settle("ncclCommFinalize");
-        VIXEN_NCCL_CALL(ncclCommDestroy(comm_));
+        nccl_check(ncclCommDestroy(comm_), fmt::format("{}: ncclCommDestroy", who_).c_str());
       }
     } catch (const std::exception& error) {
-      spdlog::error("{}: {}", who_, error.what());
+      spdlog::error("{}", error.what());
       ncclCommAbort(comm_);
     }
   }
@@ -91,11 +91,13 @@ void NcclWatcher::settle(const char* what) {
     if (state != ncclInProgress) break;
     const std::chrono::duration<double> waited = Clock::now() - start;
     if (waited.count() > deadline_seconds_) {
+      noticed_ = true;
       throw CommError(fmt::format("{}: {}: NCCL made no progress for {:.1f} s", who_, what, waited.count()));
     }
     if (waited.count() > 1e-4) std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
   if (state != ncclSuccess) {
+    noticed_ = true;
     throw CommError(
         fmt::format("{}: {} failed: {} ({})", who_, what, ncclGetErrorString(state), ncclGetLastError(comm_)));
   }

@@ -474,7 +474,7 @@ def markdown_of(name: str, device: str, results: Sequence[Result], date: str) ->
         ]
     lines += ["| step | | seconds | |", "|---|---|---|---|"]
     lines += [f"| {cell(result.step)} | {result.outcome} | {result.seconds:.1f} | {cell(result.remark)} |" for result in results]
-    kernels_of = next((result.figures["kernels"] for result in results if "kernels" in result.figures), [])
+    kernels_of: list[dict[str, Any]] = next((result.figures["kernels"] for result in results if "kernels" in result.figures), [])
     if kernels_of:
         lines += ["", "| kernel | us | GB/s | share of a copy's | reference, us |", "|---|---|---|---|---|"]
         for row in kernels_of:
