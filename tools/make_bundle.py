@@ -114,7 +114,7 @@ class OpenMpi:
 class Bundle:
     def __init__(self, folder: Path):
         self.folder = folder
-        self.site: str | None = None  # the folder of Python's packages that torch lies in
+        self.torch_folders: list[Path] = []  # torch's own libraries, and NVIDIA's that came with it
         self.host_libraries: set[str] = set()
         self.done: set[str] = set()
 
@@ -128,9 +128,10 @@ class Bundle:
     def _add_elf(self, source: Path, target: Path, search_path: str, required: bool) -> None:
         libraries = libraries_of(source)
         if torch := libraries.get("libtorch_cpu.so"):
-            self.site = str(torch.parents[2])
+            self.torch_folders = [torch.parent, *torch.parents[2].glob("nvidia/*/lib")]
         for name, path in libraries.items():
-            if self.site and str(path).startswith(self.site + "/"):
+            # Whichever was found here: one process must not have two CUDA runtimes.
+            if any((folder / name).exists() for folder in self.torch_folders):
                 self.host_libraries.add(name)
             elif name not in self.done and not OF_THE_MACHINE.match(name):
                 self.done.add(name)
@@ -172,7 +173,7 @@ def fill(bundle: Bundle, build: Path) -> None:
         for part in sorted((pmix.parent / "pmix").glob("*.so")):
             bundle.add_part(part, "pmix")
         bundle.copy_text(pmix.parents[1] / "share/pmix", "share/pmix")
-    if bundle.site is None:
+    if not bundle.torch_folders:
         raise UserError(f"{build / 'src/vixen'}: names no libtorch_cpu.so")
     for name in LAUNCHERS:
         bundle.copy_text(ROOT / "launch/bundle/start", name)

@@ -19,6 +19,10 @@ std::unique_ptr<Communicator> test::make_tested_communicator() {
   return make_nccl_communicator(make_mpi_communicator(kDeadlineSeconds), /*gpu=*/0, kDeadlineSeconds);
 }
 
+int64_t test::tested_piece_elements() {
+  return int64_t{1} << 20;
+}
+
 }  // namespace vixen
 
 int main(int argc, char** argv) {

@@ -61,8 +61,9 @@ TEST_F(CommunicatorContract, all_reduce_sum_is_the_sum_in_rank_order_to_the_bit)
 }
 
 TEST_F(CommunicatorContract, all_reduce_sum_of_many_pieces_and_dimensions) {
-  // More than one piece of the sum (32 Mi elements) and scalars.
-  at::Tensor large = up(at::full({(int64_t{33} << 20) + 5}, tested().rank() + 1, at::kInt));
+  // More than one piece of the sum, and scalars.
+  const int64_t piece = tested_piece_elements();
+  at::Tensor large = up(at::full({piece + piece / 32 + 5}, tested().rank() + 1, at::kInt));
   tested().all_reduce_sum(large);
   large = large.cpu();
   EXPECT_EQ(large.min().item<int>(), W() * (W() + 1) / 2);
@@ -138,8 +139,8 @@ TEST_F(CommunicatorContract, reduce_scatter_rows_is_the_sum_in_rank_order_to_the
 }
 
 TEST_F(CommunicatorContract, reduce_scatter_rows_of_many_pieces) {
-  // Two pieces and a bit: a rank's part of one is 32 Mi elements over W ranks. The last rank has three rows less.
-  const int64_t width = int64_t{1} << 20, most = 2 * (32 / W()) + 5;
+  // Two pieces and a bit: a rank's part of one is its elements over W ranks. The last rank has three rows less.
+  const int64_t width = tested_piece_elements() / 32, most = 2 * (32 / W()) + 5;
   std::vector<int64_t> rows(static_cast<size_t>(W()), most);
   rows.back() -= 3;
   const int64_t all = std::accumulate(rows.begin(), rows.end(), int64_t{0});
@@ -169,8 +170,9 @@ TEST_F(CommunicatorContract, all_to_all_rows_with_uneven_and_empty_parts) {
 }
 
 TEST_F(CommunicatorContract, messages_longer_than_a_piece) {
-  // 96 MiB from every rank to the next one, and a broadcast of the same.
-  const int64_t rows = 3 << 20;
+  // Three quarters of a piece of elements, in four bytes each, from every rank to the next one, and a broadcast of the
+  // same.
+  const int64_t rows = tested_piece_elements() / 32 * 3;
   std::vector<int64_t> send_rows(static_cast<size_t>(W()), 0), receive_rows(static_cast<size_t>(W()), 0);
   send_rows[static_cast<size_t>((tested().rank() + 1) % W())] = rows;
   receive_rows[static_cast<size_t>((tested().rank() + W() - 1) % W())] = rows;

@@ -3,6 +3,7 @@
 // communicator_contract.cpp runs them on its communicator.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "comm/communicator.hpp"
@@ -11,5 +12,8 @@ namespace vixen::test {
 
 /// The communicator that is tested, over all ranks; the executable defines it. Collective, once.
 std::unique_ptr<Communicator> make_tested_communicator();
+
+/// Elements that it sends or adds up at a time: some tests take several times as many. The executable defines it.
+int64_t tested_piece_elements();
 
 }  // namespace vixen::test

@@ -14,6 +14,10 @@ std::unique_ptr<Communicator> test::make_tested_communicator() {
   return session().make_communicator(DeviceKind::kCpu, kDeadlineSeconds);
 }
 
+int64_t test::tested_piece_elements() {
+  return int64_t{32} << 20;
+}
+
 namespace {
 
 using test::world;

@@ -93,6 +93,7 @@ ncclResult_t Rank::state() {
 
 void Rank::fail(ncclResult_t code, const std::string& text) {
   const std::lock_guard lock(mutex_);
+  if (error_ != ncclSuccess) return;  // the first one stays
   error_ = code;
   text_ = text;
 }

@@ -119,7 +119,7 @@ def run(mpiexec: str, job: str, ranks: int, case: Case) -> str:
 def main() -> int:
     mpiexec, job, ranks = sys.argv[1], sys.argv[2], int(sys.argv[3])
     # They mostly wait.
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with ThreadPoolExecutor(max_workers=8) as pool:
         reports = list(pool.map(lambda case: run(mpiexec, job, ranks, case), cases(ranks)))
     print("".join(reports), end="")
     return 1 if any(reports) else 0

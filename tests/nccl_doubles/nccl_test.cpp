@@ -25,6 +25,10 @@ std::unique_ptr<Communicator> test::make_tested_communicator() {
   return session().make_communicator(DeviceKind::kCuda, kDeadlineSeconds);
 }
 
+int64_t test::tested_piece_elements() {
+  return int64_t{1} << 18;  // of the double's sums
+}
+
 namespace {
 
 using test::world;
@@ -298,7 +302,10 @@ std::string own_name() {
 
 class NcclFailures : public ::testing::Test {
  protected:
-  void SetUp() override { before_ = doubles::counts(); }
+  void SetUp() override {
+    before_ = doubles::counts();
+    doubles::notice_lost_peers(false);  // else a rank may see that another one has given up a moment before
+  }
   void TearDown() override {
     world().barrier();
     doubles::notice_lost_peers(true);
@@ -348,7 +355,7 @@ TEST_F(NcclFailures, while_an_exception_unwinds_nobody_waits_for_the_others) {
 
 TEST_F(NcclFailures, a_rank_that_stays_away_is_noticed_at_the_deadline) {
   const auto comm = on_gpus(kDeadline);
-  doubles::notice_lost_peers(comm->rank() == 1);  // not that another one has given up a moment before
+  doubles::notice_lost_peers(comm->rank() == 1);
   if (comm->rank() != 1) {
     expect_deadline(*comm, "all_reduce_sum #1: no progress for 1.");
     EXPECT_EQ(aborted(), 1);
@@ -368,7 +375,6 @@ TEST_F(NcclFailures, a_rank_that_stays_away_is_noticed_at_the_deadline) {
 
 TEST_F(NcclFailures, ranks_in_different_collectives_are_noticed_at_the_deadline) {
   const auto comm = on_gpus(kDeadline);
-  doubles::notice_lost_peers(false);
   if (comm->rank() == 1) {
     const std::vector<int64_t> rows(static_cast<size_t>(W()), 1);
     const auto all = comm->all_gather_rows(filled(*comm, 1, 1), rows);
@@ -394,7 +400,6 @@ TEST_F(NcclFailures, long_work_that_goes_on_is_no_failure) {
 }
 
 TEST_F(NcclFailures, a_bootstrap_that_hangs_ends_at_the_deadline) {
-  doubles::notice_lost_peers(false);
   doubles::stall_bootstrap(world().rank() == 1);
   const auto start = Clock::now();
   expect_says(error_of([] { on_gpus(kDeadline); }),
