@@ -10,10 +10,11 @@ namespace {
 
 double gemm_rate(at::ScalarType dtype, at::Device device) {
   const auto options = at::TensorOptions().device(device);
-  const int64_t m = device.is_cpu() ? 4096 : 8192, k = device.is_cpu() ? 384 : 8192, n = device.is_cpu() ? 1536 : 8192;
-  const auto a = at::randn({m, k}, options).to(dtype);
-  const auto b = at::randn({n, k}, options).to(dtype);
-  return 2.0 * static_cast<double>(m * k * n) / median_seconds([&] { return at::matmul(a, b.t()); });
+  const int64_t rows = device.is_cpu() ? 4096 : 8192, inner = device.is_cpu() ? 384 : 4096,
+                columns = device.is_cpu() ? 1536 : 4096;
+  const auto a = at::randn({rows, inner}, options).to(dtype);
+  const auto b = at::randn({columns, inner}, options).to(dtype);
+  return 2.0 * static_cast<double>(rows * inner * columns) / median_seconds([&] { return at::matmul(a, b.t()); });
 }
 
 }  // namespace
@@ -21,8 +22,9 @@ double gemm_rate(at::ScalarType dtype, at::Device device) {
 MachineRates bench_machine(at::Device device) {
   MachineRates rates{.gemm_fp32_flops = gemm_rate(at::kFloat, device),
                      .gemm_bf16_flops = gemm_rate(at::kBFloat16, device)};
-  const auto source =
-      at::ones({device.is_cpu() ? 64 << 20 : 1 << 30}, at::TensorOptions().dtype(at::kByte).device(device));
+  // More than the caches hold: a GPU's second level takes 50 MB.
+  const int64_t bytes = int64_t{device.is_cpu() ? 64 : 1024} << 20;
+  const auto source = at::ones({bytes}, at::TensorOptions().dtype(at::kByte).device(device));
   auto target = at::empty_like(source);
   rates.copy_bytes_per_s =
       2.0 * static_cast<double>(source.numel()) / median_seconds([&] { return target.copy_(source); });

@@ -6,8 +6,9 @@
 namespace vixen {
 
 struct MachineRates {
-  double gemm_fp32_flops = 0;   // FLOP/s of a [4096, 384] x [384, 1536] product, a small encoder's feed-forward; on a
-                                // GPU, which that does not fill, of [8192, 8192] x [8192, 8192]
+  // FLOP/s of a [4096, 384] x [384, 1536] product, a small encoder's feed-forward; on a GPU, which that would not fill,
+  // of [8192, 4096] x [4096, 4096].
+  double gemm_fp32_flops = 0;
   double gemm_bf16_flops = 0;   // the same in bfloat16
   double copy_bytes_per_s = 0;  // of a copy, read + write
 };

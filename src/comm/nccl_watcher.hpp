@@ -22,7 +22,7 @@ void cuda_check(cudaError_t code, const char* call);
 /// Owns the ncclComm_t (non-blocking) of this rank. Calls that return ncclInProgress are polled until the deadline.
 /// What was enqueued is watched by events: when none completes for deadline_seconds, or NCCL reports an error, the
 /// communicator is aborted, which frees a host that waits for the GPU, and the next call throws CommError. Should the
-/// main thread not come by within ten seconds more, the watcher itself terminates the job.
+/// main thread make none within ten seconds more, or before it drops the watcher, this terminates the job.
 class NcclWatcher {
  public:
   /// Collective over the ranks that hold `id`. who: "rank 1 of 4 on node7".
@@ -45,9 +45,11 @@ class NcclWatcher {
   using Clock = std::chrono::steady_clock;
 
   void settle(const char* what);  // polls while NCCL says "in progress"; under mutex_
+  void throw_if_failed();         // under mutex_
   void watch();
   void fail(const std::string& reason);  // under mutex_
-  cudaEvent_t take_event();              // under mutex_
+  [[noreturn]] void end_job() const;
+  cudaEvent_t take_event();  // under mutex_
 
   ncclComm_t comm_ = nullptr;
   int gpu_;

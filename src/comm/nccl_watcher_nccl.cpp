@@ -43,7 +43,8 @@ NcclWatcher::NcclWatcher(const ncclUniqueId& id, int rank, int world_size, int g
   config.blocking = 0;
   const std::lock_guard lock(mutex_);
   try {
-    VIXEN_NCCL_CALL(ncclCommInitRankConfig(&comm_, world_size, id, rank, &config));
+    nccl_check(ncclCommInitRankConfig(&comm_, world_size, id, rank, &config),
+               fmt::format("{}: ncclCommInitRankConfig", who_).c_str());
     settle("ncclCommInitRankConfig");
   } catch (...) {
     if (comm_) ncclCommAbort(comm_);
@@ -60,18 +61,20 @@ NcclWatcher::~NcclWatcher() {
   wake_.notify_all();
   thread_.join();
   const std::lock_guard lock(mutex_);
+  // What was read of a collective that failed is not its result: a job that nobody told so must not end well.
+  if (!failure_.empty() && !noticed_ && std::uncaught_exceptions() == 0) end_job();
   if (comm_) {
     // Finalising waits for all ranks: not while an exception unwinds.
     try {
       if (std::uncaught_exceptions() > 0) {
         ncclCommAbort(comm_);
       } else {
-        VIXEN_NCCL_CALL(ncclCommFinalize(comm_));
+        nccl_check(ncclCommFinalize(comm_), fmt::format("{}: ncclCommFinalize", who_).c_str());
         settle("ncclCommFinalize");
-        VIXEN_NCCL_CALL(ncclCommDestroy(comm_));
+        nccl_check(ncclCommDestroy(comm_), fmt::format("{}: ncclCommDestroy", who_).c_str());
       }
     } catch (const std::exception& error) {
-      spdlog::error("{}: {}", who_, error.what());
+      spdlog::error("{}", error.what());
       ncclCommAbort(comm_);
     }
   }
@@ -88,11 +91,13 @@ void NcclWatcher::settle(const char* what) {
     if (state != ncclInProgress) break;
     const std::chrono::duration<double> waited = Clock::now() - start;
     if (waited.count() > deadline_seconds_) {
+      noticed_ = true;
       throw CommError(fmt::format("{}: {}: NCCL made no progress for {:.1f} s", who_, what, waited.count()));
     }
     if (waited.count() > 1e-4) std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
   if (state != ncclSuccess) {
+    noticed_ = true;
     throw CommError(
         fmt::format("{}: {} failed: {} ({})", who_, what, ncclGetErrorString(state), ncclGetLastError(comm_)));
   }
@@ -110,19 +115,23 @@ cudaEvent_t NcclWatcher::take_event() {
 }
 
 void NcclWatcher::enqueue(const std::string& name, cudaStream_t stream, const std::function<void(ncclComm_t)>& call) {
-  check_failed();
   const std::lock_guard lock(mutex_);
+  throw_if_failed();
   const std::string numbered = fmt::format("{} #{}", name, ++collectives_);
-  VIXEN_NCCL_CALL(ncclGroupStart());
-  std::exception_ptr failed;
   try {
-    call(comm_);
-  } catch (...) {
-    failed = std::current_exception();  // the group must be closed all the same
+    VIXEN_NCCL_CALL(ncclGroupStart());
+    std::exception_ptr failed;
+    try {
+      call(comm_);
+    } catch (...) {
+      failed = std::current_exception();  // the group must be closed all the same
+    }
+    const ncclResult_t end = ncclGroupEnd();
+    if (failed) std::rethrow_exception(failed);
+    nccl_check(end, "ncclGroupEnd");
+  } catch (const CommError& error) {
+    throw CommError(fmt::format("{}: {}: {}", who_, numbered, error.what()));
   }
-  const ncclResult_t end = ncclGroupEnd();
-  if (failed) std::rethrow_exception(failed);
-  nccl_check(end, numbered.c_str());
   settle(numbered.c_str());
   const cudaEvent_t event = take_event();
   if (pending_.empty()) last_progress_ = Clock::now();
@@ -132,6 +141,10 @@ void NcclWatcher::enqueue(const std::string& name, cudaStream_t stream, const st
 
 void NcclWatcher::check_failed() {
   const std::lock_guard lock(mutex_);
+  throw_if_failed();
+}
+
+void NcclWatcher::throw_if_failed() {
   if (failure_.empty()) return;
   noticed_ = true;
   throw CommError(failure_);
@@ -145,15 +158,20 @@ void NcclWatcher::fail(const std::string& reason) {
   comm_ = nullptr;
 }
 
+void NcclWatcher::end_job() const {
+  spdlog::error("{}: the program did not end by itself; ending the job", who_);
+  spdlog::default_logger()->flush();
+  MPI_Abort(MPI_COMM_WORLD, 1);
+  std::_Exit(1);
+}
+
 void NcclWatcher::watch() {
   cudaSetDevice(gpu_);
   std::unique_lock lock(mutex_);
   while (!wake_.wait_for(lock, kPollEvery, [this] { return stop_; })) {
     if (!failure_.empty()) {
       if (noticed_ || Clock::now() - failed_at_ < kGrace) continue;
-      spdlog::error("{}: the program did not end by itself; ending the job", who_);
-      MPI_Abort(MPI_COMM_WORLD, 1);
-      std::_Exit(1);
+      end_job();
     }
     // Events of two streams may end in either order.
     for (size_t i = 0; i < pending_.size();) {

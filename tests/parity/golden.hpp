@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -25,7 +26,9 @@
 namespace vixen::testing {
 
 inline std::filesystem::path golden_path(const std::string& name) {
-  return std::filesystem::path(VIXEN_SOURCE_DIR) / "tests/parity/goldens" / name;
+  const char* elsewhere = std::getenv("VIXEN_GOLDENS");  // of a bundle, away from the sources
+  const auto folder = std::filesystem::path(VIXEN_SOURCE_DIR) / "tests/parity/goldens";
+  return (elsewhere != nullptr ? std::filesystem::path(elsewhere) : folder) / name;
 }
 
 /// The "batch.*" tensors of a golden.

@@ -10,9 +10,11 @@
 namespace vixen::testing {
 
 /// Compares the loss, its terms and every gradient, to `tolerance` of the largest element of each; then the step once
-/// more with every layer computed again, to the bit.
-inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOptions options, double tolerance) {
-  const PackedBatch batch = golden_batch(golden);
+/// more with every layer computed again, to the bit. On a device, in options.model.compute.
+inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOptions options, double tolerance,
+                                    at::Device device = at::kCPU) {
+  const auto given = [&](const std::string& name) { return golden.tensor(name).to(device); };
+  const PackedBatch batch = golden_batch(golden).to(device);
   options.image_width = batch.image_embeddings.size(1);
   ParameterStore store;
   const auto encoder = make_encoder(options, store);
@@ -20,12 +22,13 @@ inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOption
   config.heads = golden.tensor("prototype_heads").item<int64_t>();
   config.feed_forward = golden.tensor("prototype.linear1.weight").size(0);
   PrototypeNetwork prototypes(config, encoder->width(), store);
-  store.allocate(at::kCPU, at::kFloat);
+  store.allocate(device, options.model.compute == Compute::kFloat32 ? at::kFloat : at::kBFloat16);
   encoder->files().load(0);
   for (int i = prototypes.first_parameter(); i < prototypes.last_parameter(); ++i)
     store.value(i).copy_(golden.tensor(store.info(i).name));
   for (int i = 0; i < prototypes.first_parameter(); ++i)
     if (store.info(i).name.starts_with("fusion.")) store.value(i).copy_(golden.tensor(store.info(i).name));
+  store.refresh_compute();
 
   const PassContext context;
   const int64_t b = batch.n_sequences() / 2;
@@ -33,12 +36,12 @@ inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOption
   const at::Tensor h = encoder->forward(batch, context, &saved);
   const at::Tensor u = h.narrow(0, b, b);
   std::unique_ptr<PrototypeNetwork::Saved> prototype_saved;
-  const at::Tensor z = prototypes.forward(u, golden.tensor("free_vectors"), golden.tensor("centroids"),
-                                          at::arange(b, at::kLong), context, &prototype_saved);
+  const at::Tensor z = prototypes.forward(u, given("free_vectors"), given("centroids"),
+                                          at::arange(b, at::kLong).to(device), context, &prototype_saved);
   double worst = 0;
   const auto expect_close = [&](const at::Tensor& ours, const std::string& name) {
     ASSERT_TRUE(golden.contains(name)) << name;
-    const double difference = relative_difference(ours, golden.tensor(name));
+    const double difference = relative_difference(ours.cpu(), golden.tensor(name));
     worst = std::max(worst, difference);
     EXPECT_LE(difference, tolerance) << name;
   };
@@ -48,9 +51,9 @@ inline void expect_step_as_autograd(const SafetensorsFile& golden, EncoderOption
   const Normalized q_unit = normalize_rows(h.narrow(0, 0, b)), u_unit = normalize_rows(u), z_unit = normalize_rows(z);
   const auto prime = make_objective(Method::kPrime, LossConfig{});
   std::vector<at::Tensor> draws;
-  for (const DrawSpec& spec : prime->draws()) draws.push_back(golden.tensor(std::string("draws.") + spec.name));
+  for (const DrawSpec& spec : prime->draws()) draws.push_back(given(std::string("draws.") + spec.name));
   const ObjectiveResult loss =
-      prime->evaluate({q_unit.y, u_unit.y, z_unit.y, test::pairs_of(golden.tensor("positives")), draws});
+      prime->evaluate({q_unit.y, u_unit.y, z_unit.y, test::pairs_of(golden.tensor("positives")).to(device), draws});
   expect_close(loss.loss, "loss");
   ASSERT_EQ(loss.terms.size(), 4u);
   for (const LossTerm& term : loss.terms) expect_close(term.value, term.name);

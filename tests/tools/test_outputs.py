@@ -201,6 +201,14 @@ TOOLS_WITH_OUTPUTS = [
         works=False,
     ),
     Tool(
+        "make_bundle.py",
+        lambda w: ["--build", w.model],
+        lambda w: [],
+        lambda w: [w.model],
+        works=False,
+        folder=True,
+    ),
+    Tool(
         "seed_study.py",
         lambda w: ["--binary", "/bin/false", *TRAIN(w)],
         lambda w: [w.data, w.run / "config.ini"],

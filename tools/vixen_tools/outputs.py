@@ -34,6 +34,7 @@ _TOOLS = (
     "import_official",
     "label_side",
     "lora_step",
+    "make_bundle",
     "make_configs",
     "make_xmc",
     "mining_study",
