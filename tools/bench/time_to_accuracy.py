@@ -333,6 +333,10 @@ class Study:
         return None
 
 
+def counted(number: int, things: str) -> str:
+    return f"{number} {things if number != 1 else things.removesuffix('s')}"
+
+
 def rows_of(study: Study, data: DataSet) -> list[dict[str, Any]]:
     """Lines of the set in the order of systems, means over seeds, and other programs' figures."""
     lines = [line for line in study.results.lines if line["set"] == data.name]
@@ -346,7 +350,7 @@ def rows_of(study: Study, data: DataSet) -> list[dict[str, Any]]:
         if row["fits"]:
             row["metrics"] = {name: sum(line["metrics"][name] for line in found) / len(found) for name in (*SHOWN, TAIL)}
             row["seconds"] = sum(line["seconds"]["training"] for line in found) / len(found)
-            row["what"] = ", ".join(f"{found[0][name]} {name}" for name in ("layers", "epochs", "steps") if name in found[0])
+            row["what"] = ", ".join(counted(found[0][name], name) for name in ("layers", "epochs", "steps") if name in found[0])
         rows.append(row)
     if data.references:
         with reading(data.references, "a list of other programs' figures"):
