@@ -53,8 +53,8 @@ class PretendShardedSearchTest : public ::testing::Test {
 TEST_F(PretendShardedSearchTest, IsTheSearchOfOneCpuToTheBit) {
   const int ranks = world().world_size();
   for (const int64_t k : {1, 10, 400})
-    check(random_rows(1500, 24, 1), random_rows(60, 24, 2), RowShards(1500, ranks, 64), k);
-  check(random_rows(1500, 24, 3).to(at::kHalf), random_rows(40, 24, 4), RowShards(1500, ranks, 64), 20);
+    check(random_rows(1500, 24, 1), random_rows(24, 24, 2), RowShards(1500, ranks, 64), k);
+  check(random_rows(1500, 24, 3).to(at::kHalf), random_rows(16, 24, 4), RowShards(1500, ranks, 64), 20);
 }
 
 TEST_F(PretendShardedSearchTest, TiesAcrossRanksGoByGlobalId) {

@@ -162,13 +162,13 @@ TEST(Keys, WhatEachCommandReads) {
             "-:2 run data:6 model lora template train loss prototype cluster mining search:11 evaluate:2 comm kernels "
             "compat");
   EXPECT_EQ(sections["embed"], "- run:2 data:5 model:10 lora:5 template train:1 embed comm:1 kernels:6 compat");
-  EXPECT_EQ(sections["search"], "- run:1 search comm:1");
+  EXPECT_EQ(sections["search"], "- run:1 search comm:1 kernels:1");
   EXPECT_EQ(sections["evaluate"],
-            "- run:2 data:6 model:10 lora:5 template train:1 search:11 augment evaluate comm:1 kernels:6 compat");
+            "- run:2 data:6 model:10 lora:5 template train:1 search:11 augment evaluate comm:1 kernels:7 compat");
   EXPECT_EQ(sections["predict"],
-            "- run:2 data:5 model:10 lora:5 template train:1 search:11 augment predict comm:1 kernels:6 compat");
+            "- run:2 data:5 model:10 lora:5 template train:1 search:11 augment predict comm:1 kernels:7 compat");
   EXPECT_EQ(sections["mine"],
-            "- run:2 data:5 model:10 lora:5 template train:1 mining:6 mine search:11 comm:1 kernels:6 compat");
+            "- run:2 data:5 model:10 lora:5 template train:1 mining:6 mine search:11 comm:1 kernels:7 compat");
   EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm:1");
   EXPECT_EQ(
       sections["plan"],
