@@ -17,6 +17,7 @@ from tiny_search import launch, search_command
 
 ROOT = Path(os.environ["VIXEN_ROOT"])
 WORK = Path(os.environ["VIXEN_TEST_WORK"])
+os.environ["VIXEN_DOCTOR"] = "no"  # of all jobs but one: it takes seconds
 EPOCHS, STEPS_AN_EPOCH = 12, 8  # 256 queries, batches of 32
 TRAIN = {
     "data.path": WORK / "tiny/data.h5",
@@ -104,8 +105,10 @@ def leave_no_job_behind():
 
 @pytest.fixture(scope="module")
 def uninterrupted() -> Path:
-    """The run folder of a job that nothing disturbs."""
+    """The run folder of a job that nothing disturbs; it asks the doctor first."""
+    os.environ["VIXEN_DOCTOR"] = "yes"
     number, run = submit("uninterrupted")
+    os.environ["VIXEN_DOCTOR"] = "no"
     assert wait_for_end(number, run) == "COMPLETED", log_of(run)
     return run
 
@@ -113,6 +116,7 @@ def uninterrupted() -> Path:
 def test_two_nodes_train_to_the_end(uninterrupted: Path) -> None:
     assert [line["step"] for line in steps_of(uninterrupted)] == list(range(1, EPOCHS * STEPS_AN_EPOCH + 1))
     assert "on n[1-2]: 2 ranks" in log_of(uninterrupted)
+    assert "Nothing wrong." in log_of(uninterrupted), "the doctor comes first"
     metrics = json.loads((uninterrupted / "metrics.json").read_text())
     assert metrics["queries"] == 64 and metrics["P@1"] > 50, metrics  # a query spells its labels: chance is 7
     assert (uninterrupted / "model/config.json").exists()
