@@ -9,8 +9,9 @@
 namespace vixen {
 namespace {
 
-// Of the largest element of a gradient: roundings to 8 bits, some of them added up over layers. TOLERANCE_NOTE
-constexpr double kTolerance = 0.06;
+// Of the largest element of a gradient: values are rounded to 8 bits on their way. A CPU comes to 0.062, at the norm of
+// query heads of Qwen3, whose eight elements are sums over all positions.
+constexpr double kTolerance = 0.1;
 
 class GoldenSteps : public ::testing::TestWithParam<const char*> {
  protected:
