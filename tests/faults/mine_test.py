@@ -5,8 +5,8 @@ import gzip
 import json
 import resource
 import shutil
-import subprocess
 import signal
+import subprocess
 import time
 from functools import partial
 from pathlib import Path

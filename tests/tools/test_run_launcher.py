@@ -22,14 +22,14 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(place: Path, *arguments: object, code: int = 0, **environment: str) -> str:
+def run(place: Path, *arguments: object, code: int = 0, environment: dict[str, str] | None = None) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "CUDA_", "NCCL_"))}
     settings = {
         **clean,
         "VIXEN_BINARY": str(place / "vixen"),
         "PATH": f"{place}/bin:{os.environ['PATH']}",
         "VIXEN_PRESET": "cpu",
-        **environment,
+        **(environment or {}),
     }
     done = subprocess.run([str(RUN), *map(str, arguments)], capture_output=True, text=True, timeout=60, env=settings)
     assert done.returncode == code, done.stderr + done.stdout
@@ -43,11 +43,11 @@ def command_of(said: str) -> str:
 def test_on_a_workstation(place: Path) -> None:
     assert command_of(run(place, "--dry-run", "train", "--run.dir", "r")) == f"{place}/vixen train --run.dir r"
     assert command_of(run(place, "-n", 3, "--dry-run", "evaluate")) == f"mpirun -n 3 {place}/vixen evaluate"
-    said = run(place, "--dry-run", "train", VIXEN_PRESET="cuda")
+    said = run(place, "--dry-run", "train", environment={"VIXEN_PRESET": "cuda"})
     assert "2 ranks, 2 GPUs here" in said
     assert command_of(said) == f"mpirun -n 2 {place}/vixen train --device cuda"
     assert (
-        command_of(run(place, "--dry-run", "train", "--device", "cpu", VIXEN_PRESET="cuda"))
+        command_of(run(place, "--dry-run", "train", "--device", "cpu", environment={"VIXEN_PRESET": "cuda"}))
         == f"mpirun -n 2 {place}/vixen train --device cpu"
     )
 
@@ -60,13 +60,13 @@ def test_in_an_allocation(place: Path) -> None:
         "SLURM_GPUS_ON_NODE": "8",
         "SLURM_CPUS_PER_TASK": "12",
     }
-    said = run(place, "--dry-run", "train", **job)
+    said = run(place, "--dry-run", "train", environment=job)
     assert "allocation: 16 ranks on n[1-2]" in said
     assert command_of(said) == f"srun --mpi=pmix --wait=5 --ntasks=16 --cpus-per-task=12 {place}/vixen train --device cuda"
 
 
 def test_on_hosts(place: Path) -> None:
-    said = command_of(run(place, "--hosts", "a:2,b:2", "--dry-run", "train", NCCL_SOCKET_IFNAME="eth0"))
+    said = command_of(run(place, "--hosts", "a:2,b:2", "--dry-run", "train", environment={"NCCL_SOCKET_IFNAME": "eth0"}))
     assert said.startswith("mpirun -n 4 --host a:2\\,b:2 ") and "keepalive" in said and "-x NCCL_SOCKET_IFNAME" in said
     assert "expected HOST:RANKS" in run(place, "--hosts", "a,b", "--dry-run", "train", code=2)
     assert "places for 4 ranks" in run(place, "-n", 5, "--hosts", "a:2,b:2", "--dry-run", "train", code=2)
@@ -84,4 +84,4 @@ def test_staged_paths_take_the_place_of_the_sources(place: Path) -> None:
 
 def test_mistakes_are_one_line(place: Path) -> None:
     assert "expected a number of ranks" in run(place, "-n", 0, "train", code=2)
-    assert "no program there" in run(place, "train", code=2, VIXEN_BINARY=str(place / "missing"))
+    assert "no program there" in run(place, "train", code=2, environment={"VIXEN_BINARY": str(place / "missing")})
