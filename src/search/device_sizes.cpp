@@ -44,6 +44,7 @@ int64_t device_labels_bytes(int64_t n, int64_t width, bool streamed) {
 }
 
 int64_t device_search_bytes(const DeviceSizes& sizes, int64_t m, int64_t k, int64_t width, int64_t row_bytes) {
+  if (row_bytes == 0) m = std::min(m, kQueriesAtATime);
   const int64_t queries = std::min(sizes.queries, m);
   // What rounding took from queries, before any block is there; keys, their sort and the lists that come of it.
   const int64_t residuals = std::min(kNormRows, m) * width * 2 * kFloat, lists = queries * k * 7 * kLong;

@@ -26,6 +26,9 @@ DeviceSizes device_sizes(const IndexConfig& config, int64_t n, int64_t width, in
 /// Bytes on the device besides the rows: the copy that products read, and bounds. streamed: rows are in host memory,
 /// and parts of them on the device only while a search goes on (device_search_bytes).
 int64_t device_labels_bytes(int64_t n, int64_t width, bool streamed);
+/// Queries whose bounds and rounded rows are on the device at a time where the labels are resident.
+inline constexpr int64_t kQueriesAtATime = int64_t{1} << 17;
+
 /// Bytes of a search of m queries while it goes on: bounds of the queries, scores and candidates of a block, and parts
 /// of rows that are streamed, which are stored in row_bytes a number; 0: resident. Results are the caller's.
 int64_t device_search_bytes(const DeviceSizes& sizes, int64_t m, int64_t k, int64_t width, int64_t row_bytes);

@@ -17,10 +17,12 @@
 namespace vixen {
 namespace {
 
-/// What tiles are filtered with, weights of all queries included. The host waits for the queries' norms.
-FilterBounds bounds_of(const DeviceLabels& labels, const at::Tensor& queries, const at::Tensor& rounded) {
+/// What tiles are filtered with, weights of all queries included, which are rows first_query .. of what was asked. The
+/// host waits for the queries' norms.
+FilterBounds bounds_of(const DeviceLabels& labels, const at::Tensor& queries, const at::Tensor& rounded,
+                       int64_t first_query) {
   const ErrorModel model(queries.size(1), /*bfloat16=*/true, queries.device());
-  const RowBounds norms = row_bounds(queries, rounded, "query", 0);
+  const RowBounds norms = row_bounds(queries, rounded, "query", first_query);
   at::Tensor weights = at::empty({queries.size(0), 3}, at::kFloat);
   auto* weight = weights.mutable_data_ptr<float>();
   for (size_t i = 0; i < norms.norm.size(); ++i) {
@@ -34,11 +36,12 @@ FilterBounds bounds_of(const DeviceLabels& labels, const at::Tensor& queries, co
 
 class DeviceScan {
  public:
-  /// found: labels of each list.
-  DeviceScan(const DeviceLabels& labels, const at::Tensor& queries, int64_t found, const DeviceSizes& sizes)
+  /// found: labels of each list. first_query: the row of the first of them, for messages.
+  DeviceScan(const DeviceLabels& labels, const at::Tensor& queries, int64_t first_query, int64_t found,
+             const DeviceSizes& sizes)
       : queries_(queries),
         rounded_(queries.to(at::kBFloat16)),
-        bounds_(bounds_of(labels, queries_, rounded_)),
+        bounds_(bounds_of(labels, queries_, rounded_, first_query)),
         sizes_(sizes),
         block_(std::min(sizes.queries, queries.size(0))),
         scores_(at::empty({block_, sizes.labels}, rounded_.options())),
@@ -91,16 +94,22 @@ TopK search_on_device(const DeviceLabels& labels, const at::Tensor& queries, int
               at::full({m, k}, -std::numeric_limits<float>::infinity(), options)};
   if (m == 0 || n == 0) return result;
   const DeviceSizes sizes = device_sizes(config, n, labels.width(), found, l2_cache_bytes(queries.device()));
-  DeviceScan scan(labels, queries, found, sizes);
   TopK lists{result.ids.narrow(1, 0, found), result.scores.narrow(1, 0, found)};
   Progress progress("search", "queries", m, show_progress);
-  labels.for_each_part([&](const DevicePart& part) {
-    const bool last = part.first + part.values.size(0) == n;
-    for (int64_t begin = 0; begin < m; begin += scan.block()) {
-      scan.scan(part, begin, lists);
-      if (last) progress.advance(std::min(scan.block(), m - begin));
-    }
-  });
+  // Rows that are streamed come up once for all queries; those that are here are gone through again for the next ones.
+  const int64_t at_a_time = labels.streamed() ? m : std::min(m, kQueriesAtATime);
+  for (int64_t first = 0; first < m; first += at_a_time) {
+    const int64_t count = std::min(at_a_time, m - first);
+    DeviceScan scan(labels, queries.narrow(0, first, count), first, found, sizes);
+    TopK own{lists.ids.narrow(0, first, count), lists.scores.narrow(0, first, count)};
+    labels.for_each_part([&](const DevicePart& part) {
+      const bool last = part.first + part.values.size(0) == n;
+      for (int64_t begin = 0; begin < count; begin += scan.block()) {
+        scan.scan(part, begin, own);
+        if (last) progress.advance(std::min(scan.block(), count - begin));
+      }
+    });
+  }
   lists.ids.add_(labels.first_id());
   return result;
 }
