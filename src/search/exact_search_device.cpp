@@ -87,7 +87,7 @@ class DeviceScan {
 }  // namespace
 
 TopK search_on_device(const DeviceLabels& labels, const at::Tensor& queries, int64_t k, const IndexConfig& config,
-                      bool show_progress) {
+                      bool show_progress, int64_t queries_at_a_time) {
   const int64_t m = queries.size(0), n = labels.size(), found = std::min(k, n);
   const auto options = queries.options();
   TopK result{at::full({m, k}, -1, options.dtype(at::kLong)),
@@ -97,7 +97,7 @@ TopK search_on_device(const DeviceLabels& labels, const at::Tensor& queries, int
   TopK lists{result.ids.narrow(1, 0, found), result.scores.narrow(1, 0, found)};
   Progress progress("search", "queries", m, show_progress);
   // Rows that are streamed come up once for all queries; those that are here are gone through again for the next ones.
-  const int64_t at_a_time = labels.streamed() ? m : std::min(m, kQueriesAtATime);
+  const int64_t at_a_time = labels.streamed() ? m : std::min(m, queries_at_a_time);
   for (int64_t first = 0; first < m; first += at_a_time) {
     const int64_t count = std::min(at_a_time, m - first);
     DeviceScan scan(labels, queries.narrow(0, first, count), first, found, sizes);

@@ -12,6 +12,6 @@ namespace vixen {
 /// CPU's search, ids and scores to the bit. The host waits for the norms of 4,096 queries at a time, before the first
 /// product, and for nothing after it. Local.
 TopK search_on_device(const DeviceLabels& labels, const at::Tensor& queries, int64_t k, const IndexConfig& config,
-                      bool show_progress);
+                      bool show_progress, int64_t queries_at_a_time = kQueriesAtATime);
 
 }  // namespace vixen

@@ -72,6 +72,20 @@ TEST_F(PretendSearchTest, AnswersAreTheCpusToTheBit) {
   check(labels.narrow(0, 0, 1), queries, 5);
 }
 
+TEST_F(PretendSearchTest, MoreQueriesThanAreHeldAtATime) {
+  constexpr int64_t kQueries = 11, kAtATime = 4;
+  const at::Tensor labels = unit(random_rows(700, 12, 7)), queries = unit(random_rows(kQueries, 12, 8));
+  const DeviceLabels rows(ScaledRows(labels.to(device())), 500, 256);
+  const auto search = [&](const at::Tensor& asked) {
+    return search_on_device(rows, asked.to(device()), 20, settings(7), false, kAtATime);
+  };
+  expect_same(search(queries), ExactIndex(labels, 500, settings()).search(queries, 20), "three parts");
+  at::Tensor broken = queries.clone();
+  broken[9].fill_(std::nan(""));
+  const auto said = test::fault_of([&] { search(broken); });
+  EXPECT_NE(said.find("query row 9"), std::string::npos) << said;
+}
+
 TEST_F(PretendSearchTest, Bfloat16RowsAreMultipliedAsTheyAre) {
   const at::Tensor labels = unit(random_rows(1300, 24, 4)).to(at::kBFloat16), queries = unit(random_rows(9, 24, 5));
   const TopK expected = ExactIndex(labels, 0, settings()).search(queries, 15);
