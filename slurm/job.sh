@@ -10,6 +10,8 @@
 root=${VIXEN_ROOT:-${SLURM_SUBMIT_DIR:-$PWD}}  # not $0: SLURM runs a copy of the script
 # shellcheck source=/dev/null
 [ -f "$root/slurm/site.sh" ] && . "$root/slurm/site.sh"
+# shellcheck source=launch/staging.sh
+. "$root/launch/staging.sh" || exit 2
 binary=${VIXEN_BINARY:-}
 for built in build/cuda/src/vixen build/cpu/src/vixen ../../bin/vixen; do  # the last: $root is PREFIX/share/vixen
   [ -n "$binary" ] || { [ -x "$root/$built" ] && binary=$root/$built; }
@@ -48,17 +50,10 @@ doctor_first() {
 stage_inputs() {
   staged=("$@")
   [ -n "${VIXEN_STAGE:-}" ] || return 0
-  local i sources=() from to
-  for ((i = 0; i + 1 < $#; ++i)); do
-    case ${staged[i]} in --data.path | --model.path) sources+=("${staged[i + 1]}") ;; esac
-  done
-  [ ${#sources[@]} -gt 0 ] || return 0
-  srun --ntasks-per-node=1 --ntasks="$SLURM_JOB_NUM_NODES" --cpu-bind=none "$root/launch/stage" "$VIXEN_STAGE" "${sources[@]}" >/dev/null || exit
-  while IFS=$'\t' read -r from to; do  # they are named alike on every node
-    for ((i = 0; i < ${#staged[@]}; ++i)); do
-      case ${staged[i]} in --data.path | --model.path) [ "${staged[i + 1]}" != "$from" ] || staged[i + 1]=$to ;; esac
-    done
-  done < <("$root/launch/stage" --where "$VIXEN_STAGE" "${sources[@]}")
+  inputs_to_stage "$@"
+  [ ${#inputs[@]} -gt 0 ] || return 0
+  srun --ntasks-per-node=1 --ntasks="$SLURM_JOB_NUM_NODES" --cpu-bind=none "$stage_tool" "$VIXEN_STAGE" "${inputs[@]}" >/dev/null || exit
+  use_copies "$VIXEN_STAGE" "$@"
 }
 
 # run_ranks ARGUMENTS...: `vixen ARGUMENTS` on all ranks, in the background, so that signals reach this script: USR1 and TERM go on

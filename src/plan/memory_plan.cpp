@@ -22,6 +22,7 @@
 #include "retrieval/retriever.hpp"
 #include "sampling/sampler.hpp"
 #include "search/device_sizes.hpp"
+#include "search/sharded_search.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {
@@ -243,16 +244,14 @@ std::vector<MemoryPart> pass_parts(const MemoryShape& shape, const LayeredEncode
   if (prime) parts.push_back({"centroids from the query bank", update_centroids_bytes(shape.data.queries, d, w)});
   const int64_t k = std::max<int64_t>(config.evaluate.k, 100);
   // A tile of scores, on GPUs with what its search holds; between ranks the lists of a block of queries.
-  const int64_t most_bytes = int64_t{256} << 20;  // kExchangeBytes of src/search, where a rank's part of a round is
-  const int64_t a_round = std::min(config.search.block_queries, std::max<int64_t>(1, most_bytes / (k * 24 * w)));
-  const int64_t asked = std::min(a_round, std::max<int64_t>(1, test));
+  const int64_t asked = std::min(queries_a_round(config.search.block_queries, k, w), std::max<int64_t>(1, test));
   const int64_t found = std::clamp<int64_t>(own_labels, 1, k);
   const int64_t searched =
       shape.cpu ? std::min(config.search.block_queries, std::max<int64_t>(1, test)) *
                       std::min(config.search.block_labels, std::max<int64_t>(1, shape.data.labels)) * kFloat
                 : device_search_bytes(device_sizes(config.search, own_labels, d, found, l2_cache_bytes(at::kCPU)),
                                       w > 1 ? asked * w : test, found, d, /*row_bytes=*/0);
-  const int64_t blocks = searched + (w > 1 ? std::min(most_bytes, asked * k * 24 * w) : 0);
+  const int64_t blocks = searched + (w > 1 ? list_bytes(asked, k, w) : 0);
   parts.push_back({"encoding the labels", encode + labels * kFloat});
   if (prime) {
     parts.push_back({"clustering the labels",

@@ -11,17 +11,15 @@
 #include "search/list_exchange.hpp"
 
 namespace vixen {
-namespace {
 
-constexpr int64_t kExchangeBytes = int64_t{256} << 20;  // for the lists of a block: all ranks' ids and scores
-
-/// Queries that a rank contributes to a round: the block and its lists stay within bounds for any k and W.
-int64_t queries_a_round(int64_t block_queries, int64_t k, int world_size) {
-  const int64_t fitting = kExchangeBytes / (k * 12 * 2 * world_size);
-  return std::max<int64_t>(1, std::min(block_queries, fitting));
+int64_t queries_a_round(int64_t block_queries, int64_t k, int64_t world_size) {
+  constexpr int64_t kMostBytes = int64_t{256} << 20;
+  return std::max<int64_t>(1, std::min(block_queries, kMostBytes / list_bytes(1, k, world_size)));
 }
 
-}  // namespace
+int64_t list_bytes(int64_t queries, int64_t k, int64_t world_size) {
+  return queries * k * 12 * 2 * world_size;
+}
 
 TopK sharded_search(const Index& index, const at::Tensor& queries, int64_t k, int64_t block_queries, Communicator& comm,
                     const std::string& progress_label) {
