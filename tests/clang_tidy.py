@@ -61,6 +61,21 @@ def sources_of(changed: Iterable[str], compiled: set[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def folder_of_single_files(build: Path) -> Path:
+    """`build`, or, where it compiles several sources at a time, a folder inside it that is configured to compile each by itself."""
+    cache = dict(re.findall(r"^(\w+):\w+=(.*)$", (build / "CMakeCache.txt").read_text(), flags=re.M))
+    if cache.get("VIXEN_UNITY") != "ON":
+        return build
+    folder = build / "single-files"
+    same = [f"-D{name}={cache[name]}" for name in ("CMAKE_BUILD_TYPE", "CMAKE_CUDA_COMPILER", "VIXEN_CUDA") if name in cache]
+    done = subprocess.run(
+        ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DVIXEN_UNITY=OFF", *same], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        sys.exit(f"{folder} cannot be configured:\n{done.stdout}{done.stderr}")
+    return folder
+
+
 def write_database(build: Path, out: Path) -> set[str]:
     """compile_commands.json as clang reads it: GCC's precompiled header replaced by its text. Returns the sources, relative to the root."""
     out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +125,7 @@ def main() -> int:
         if missing:
             print(f"skipped: {what}")
             return CANNOT
-    compiled = write_database(build, build / "clang-tidy")
+    compiled = write_database(folder_of_single_files(build), build / "clang-tidy")
     if options.all:
         files = sorted(compiled)
     elif options.files:

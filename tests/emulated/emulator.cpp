@@ -1,10 +1,9 @@
 #include "emulated/emulator.hpp"
 
-#include <ucontext.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <boost/context/fiber.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -33,17 +32,35 @@ enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
 struct Site {
   const char* file = "";
   int line = 0;
-  bool operator==(const Site& other) const { return line == other.line && std::strcmp(file, other.file) == 0; }
+  bool operator==(const Site& other) const {
+    return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
+  }
   std::string name() const {
     const char* slash = std::strrchr(file, '/');
     return std::string(slash ? slash + 1 : file) + ":" + std::to_string(line);
   }
 };
 
+// Memory of a fiber's stack, which outlives it: what boost::context asks of an allocator of stacks.
+struct Stack {
+  char* memory;
+  boost::context::stack_context allocate() const {
+    boost::context::stack_context context;
+    context.size = kStackBytes;
+    context.sp = memory + kStackBytes;
+    return context;
+  }
+  void deallocate(boost::context::stack_context& /*context*/) const {}
+};
+
 struct Fiber {
-  ucontext_t context;
+  boost::context::fiber context;
   std::unique_ptr<char[]> stack;
   void* sanitizer_stack = nullptr;
+};
+
+// A thread of the block that runs, apart from its fiber: all of a block lie close together.
+struct Thread {
   Index index;
   State state = State::kDone;
   int rank = 0;  // in the order of the launch
@@ -55,6 +72,10 @@ struct Fiber {
   int asks = 0;
 };
 
+struct Warp {
+  uint32_t waiting = 0, done = 0;  // lanes at a barrier of the warp, and those that have left
+};
+
 struct SharedArray {
   const void* site;
   size_t bytes;
@@ -63,9 +84,15 @@ struct SharedArray {
 
 struct Machine {
   std::vector<Fiber> fibers;
+  // In the middle of something when a launch failed: what they hold is not unwound.
+  std::vector<Fiber> abandoned;
+  std::vector<Thread> block_threads;
+  std::array<Warp, kMostThreads / kWarpSize> warps;
   int threads = 0;
   int current = 0;
-  ucontext_t scheduler;
+  int at_barrier = 0, done = 0;  // threads of the block
+  Site barrier;                  // where those at a barrier of the block wait
+  boost::context::fiber scheduler;
   void* scheduler_sanitizer_stack = nullptr;
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
@@ -79,13 +106,17 @@ struct Machine {
   std::array<uint64_t, kMostThreads / 64> ready = {};  // by rank
   Counts counts;
 };
-Machine machine;
+// Never destroyed: fibers would unwind what they stand in.
+Machine& machine = *new Machine;
 
-Fiber& fiber_of(int thread) {
-  return machine.fibers[static_cast<size_t>(thread)];
+Thread& thread_at(int thread) {
+  return machine.block_threads[static_cast<size_t>(thread)];
 }
-Fiber& self() {
-  return fiber_of(machine.current);
+Thread& self() {
+  return thread_at(machine.current);
+}
+Warp& own_warp() {
+  return machine.warps[static_cast<size_t>(machine.current / kWarpSize)];
 }
 
 // AddressSanitizer must hear of every change of stacks.
@@ -101,25 +132,26 @@ void after_switch([[maybe_unused]] void* saved, [[maybe_unused]] const void** fr
 }
 
 void give_way() {
-  Fiber& fiber = self();
+  Fiber& fiber = machine.fibers[static_cast<size_t>(machine.current)];
   before_switch(&fiber.sanitizer_stack, machine.scheduler_stack, machine.scheduler_stack_bytes);
-  swapcontext(&fiber.context, &machine.scheduler);
+  machine.scheduler = std::move(machine.scheduler).resume();
   after_switch(fiber.sanitizer_stack, nullptr, nullptr);
 }
 
 void resume(int thread) {
   machine.current = thread;
-  Fiber& fiber = self();
+  Fiber& fiber = machine.fibers[static_cast<size_t>(thread)];
   before_switch(&machine.scheduler_sanitizer_stack, fiber.stack.get(), kStackBytes);
-  swapcontext(&machine.scheduler, &fiber.context);
+  fiber.context = std::move(fiber.context).resume();
   after_switch(machine.scheduler_sanitizer_stack, nullptr, nullptr);
 }
 
 void make_ready(int thread) {
-  Fiber& fiber = fiber_of(thread);
-  fiber.state = State::kReady;
+  Thread& released = thread_at(thread);
+  released.state = State::kReady;
   // Who releases the others is not waiting: it goes on by itself.
-  if (thread != machine.current) machine.ready[static_cast<size_t>(fiber.rank / 64)] |= uint64_t{1} << fiber.rank % 64;
+  if (thread != machine.current)
+    machine.ready[static_cast<size_t>(released.rank / 64)] |= uint64_t{1} << released.rank % 64;
 }
 int first_ready() {
   for (size_t word = 0; word < machine.ready.size(); ++word)
@@ -133,13 +165,14 @@ std::string name_of(int thread) {
 }
 
 void leave() {
-  for (int i = 0; i < machine.threads; ++i)
-    if (fiber_of(i).state == State::kAtBlockBarrier)
-      fail(name_of(machine.current) + " left before the barrier at " + fiber_of(i).site.name() + ", where others wait");
+  if (machine.at_barrier > 0)
+    fail(name_of(machine.current) + " left before the barrier at " + machine.barrier.name() + ", where others wait");
+  machine.done += 1;
+  own_warp().done |= uint32_t{1} << lane();
 }
 
 // A fiber serves one thread of one block after another.
-void fiber_main() {
+[[noreturn]] void fiber_main() {
   after_switch(nullptr, &machine.scheduler_stack, &machine.scheduler_stack_bytes);
   for (;;) {
     try {
@@ -155,18 +188,22 @@ void fiber_main() {
 
 void make_fibers(int threads) {
   while (static_cast<int>(machine.fibers.size()) < threads) {
-    machine.fibers.emplace_back();
-    machine.fibers.back().stack = std::make_unique<char[]>(kStackBytes);
+    Fiber& fiber = machine.fibers.emplace_back();
+    fiber.stack = std::make_unique_for_overwrite<char[]>(kStackBytes);
+    fiber.context = boost::context::fiber(std::allocator_arg, Stack{fiber.stack.get()},
+                                          [](boost::context::fiber&& scheduler) -> boost::context::fiber {
+                                            machine.scheduler = std::move(scheduler);
+                                            fiber_main();
+                                          });
   }
-  for (int i = 0; i < threads; ++i) {
-    Fiber& fiber = fiber_of(i);
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = kStackBytes;
-    fiber.context.uc_link = nullptr;
-    fiber.sanitizer_stack = nullptr;
-    makecontext(&fiber.context, fiber_main, 0);
-  }
+  machine.block_threads.assign(static_cast<size_t>(threads), {});
+}
+
+void abandon_fibers() {
+  for (Fiber& fiber : machine.fibers) machine.abandoned.push_back(std::move(fiber));
+  machine.fibers.clear();
+  machine.shared.clear();
+  machine.ready = {};
 }
 
 std::vector<int64_t> in_order(int64_t count, uint64_t seed) {
@@ -205,71 +242,69 @@ void end_shared() {
   machine.shared.clear();
 }
 
-bool waits_there(const Fiber& fiber, const Site& site, uint32_t mask) {
-  return fiber.state == State::kAtWarpBarrier && fiber.site == site && fiber.mask == mask;
+bool waits_there(const Thread& thread, const Site& site, uint32_t mask) {
+  return thread.state == State::kAtWarpBarrier && thread.mask == mask && thread.site == site;
 }
 
 /// When nobody can go on: what a thread waits for in vain.
 std::string why_waiting(int thread) {
-  const Fiber& fiber = fiber_of(thread);
-  for (int i = 0; fiber.state == State::kAtWarpBarrier && i < kWarpSize; ++i) {
-    if (!(fiber.mask >> i & 1u)) continue;
-    const Fiber& other = fiber_of(thread / kWarpSize * kWarpSize + i);
-    if (other.state == State::kDone) return "the mask at " + fiber.site.name() + " names a thread that has left";
-    if (other.state == State::kAtWarpBarrier && !waits_there(other, fiber.site, fiber.mask))
-      return "one warp waits at " + fiber.site.name() + " and at " + other.site.name() +
-             (other.site == fiber.site ? " with two masks" : "");
+  const Thread& waiting = thread_at(thread);
+  for (int i = 0; waiting.state == State::kAtWarpBarrier && i < kWarpSize; ++i) {
+    if (!(waiting.mask >> i & 1u)) continue;
+    const Thread& other = thread_at(thread / kWarpSize * kWarpSize + i);
+    if (other.state == State::kDone) return "the mask at " + waiting.site.name() + " names a thread that has left";
+    if (other.state == State::kAtWarpBarrier && !waits_there(other, waiting.site, waiting.mask))
+      return "one warp waits at " + waiting.site.name() + " and at " + other.site.name() +
+             (other.site == waiting.site ? " with two masks" : "");
   }
-  return name_of(thread) + " waits for ever at " + fiber.site.name();
+  return name_of(thread) + " waits for ever at " + waiting.site.name();
 }
 
 void run_block(uint64_t seed) {
   const std::vector<int64_t> order = in_order(machine.threads, seed);
   machine.by_rank.assign(order.begin(), order.end());
+  machine.warps = {};
+  machine.at_barrier = machine.done = 0;
   for (int rank = 0; rank < machine.threads; ++rank) {
     const int thread = machine.by_rank[static_cast<size_t>(rank)];
-    Fiber& fiber = fiber_of(thread);
-    fiber.rank = rank;
-    fiber.index = {static_cast<unsigned>(thread), 0, 0};
+    thread_at(thread).rank = rank;
+    thread_at(thread).index = {static_cast<unsigned>(thread), 0, 0};
     make_ready(thread);
   }
   for (;;) {
     // Always the first in the order that can go on: it runs ahead of the others as far as barriers let it, which is
     // what a missing one must not survive.
     if (const int thread = first_ready(); thread >= 0) {
-      machine.ready[static_cast<size_t>(fiber_of(thread).rank / 64)] &= ~(uint64_t{1} << fiber_of(thread).rank % 64);
+      machine.ready[static_cast<size_t>(thread_at(thread).rank / 64)] &= ~(uint64_t{1} << thread_at(thread).rank % 64);
       resume(thread);
       if (!machine.fault) continue;
-      // The other fibers are in the middle of something: they are made anew for the next launch.
-      machine.shared.clear();
-      machine.ready = {};
+      abandon_fibers();
       std::rethrow_exception(std::exchange(machine.fault, nullptr));
     }
     for (int i = 0; i < machine.threads; ++i) {
-      if (fiber_of(i).state == State::kDone) continue;
-      machine.shared.clear();
-      fail(why_waiting(i));
+      if (thread_at(i).state == State::kDone) continue;
+      const std::string why = why_waiting(i);
+      abandon_fibers();
+      fail(why);
     }
     return end_shared();
   }
 }
 
-/// Lanes of this thread's warp that are in `mask`, as fibers.
+/// Lanes of this thread's warp that are in `mask`, as threads of the block.
 template <class Visit>
 void for_lanes(uint32_t mask, Visit visit) {
   const int first = machine.current / kWarpSize * kWarpSize;
-  for (int i = 0; i < kWarpSize; ++i)
-    if (mask >> i & 1u) visit(first + i);
+  for (; mask != 0; mask &= mask - 1) visit(first + std::countr_zero(mask));
 }
 
 void check_mask(uint32_t mask, const Site& site) {
   if (!(mask >> lane() & 1u)) fail(name_of(machine.current) + " is not in the mask of " + site.name());
-  for_lanes(mask, [&](int i) {
-    if (i >= machine.threads)
-      fail("the mask at " + site.name() + " names lane " + std::to_string(i % kWarpSize) + ", which the block lacks");
-    const Fiber& other = fiber_of(i);
-    if (other.state == State::kDone) fail("the mask at " + site.name() + " names a thread that has left");
-  });
+  const int lanes = std::min(machine.threads - machine.current / kWarpSize * kWarpSize, kWarpSize);
+  if (const uint32_t lacking = lanes == kWarpSize ? 0 : mask >> lanes << lanes; lacking != 0)
+    fail("the mask at " + site.name() + " names lane " + std::to_string(std::countr_zero(lacking)) +
+         ", which the block lacks");
+  if ((mask & own_warp().done) != 0) fail("the mask at " + site.name() + " names a thread that has left");
 }
 
 }  // namespace
@@ -324,21 +359,19 @@ int lane() {
 
 void block_barrier(const char* file, int line) {
   const Site site{file, line};
-  bool all = true;
-  for (int i = 0; i < machine.threads; ++i) {
-    const Fiber& other = fiber_of(i);
-    if (i == machine.current) continue;
-    if (other.state == State::kDone) fail(name_of(i) + " left before the barrier at " + site.name());
-    if (other.state != State::kAtBlockBarrier)
-      all = false;
-    else if (!(other.site == site))
-      fail("one block waits at the barriers of " + other.site.name() + " and " + site.name());
-  }
-  if (!all) {
+  if (machine.done > 0)
+    for (int i = 0; i < machine.threads; ++i)
+      if (thread_at(i).state == State::kDone) fail(name_of(i) + " left before the barrier at " + site.name());
+  if (machine.at_barrier > 0 && !(machine.barrier == site))
+    fail("one block waits at the barriers of " + machine.barrier.name() + " and " + site.name());
+  machine.barrier = site;
+  machine.at_barrier += 1;
+  if (machine.at_barrier < machine.threads) {
     self().state = State::kAtBlockBarrier;
     self().site = site;
     return give_way();
   }
+  machine.at_barrier = 0;
   for (int i = 0; i < machine.threads; ++i) make_ready(i);
 }
 
@@ -348,17 +381,20 @@ namespace {
 template <class HandOut>
 void meet(uint32_t mask, const Site& site, HandOut hand_out) {
   check_mask(mask, site);
-  bool all = true;
-  for_lanes(mask, [&](int i) {
-    if (i != machine.current && !waits_there(fiber_of(i), site, mask)) all = false;
-  });
+  Warp& warp = own_warp();
+  const uint32_t own = uint32_t{1} << lane();
+  bool all = (mask & ~(warp.waiting | own)) == 0;
+  if (all)
+    for_lanes(mask & ~own, [&](int i) { all = all && waits_there(thread_at(i), site, mask); });
   if (!all) {
     self().state = State::kAtWarpBarrier;
     self().site = site;
     self().mask = mask;
+    warp.waiting |= own;
     return give_way();
   }
   hand_out();
+  warp.waiting &= ~mask;
   for_lanes(mask, [](int i) { make_ready(i); });
 }
 
@@ -375,7 +411,7 @@ uint64_t exchange(uint32_t mask, uint64_t word, int source, const char* file, in
          site.name());
   self().brings = word;
   self().asks = machine.current - lane() + source;
-  meet(mask, site, [&] { for_lanes(mask, [](int i) { fiber_of(i).gets = fiber_of(fiber_of(i).asks).brings; }); });
+  meet(mask, site, [&] { for_lanes(mask, [](int i) { thread_at(i).gets = thread_at(thread_at(i).asks).brings; }); });
   return self().gets;
 }
 
@@ -383,8 +419,8 @@ uint32_t ballot(uint32_t mask, uint64_t word, const char* file, int line) {
   self().brings = word;
   meet(mask, {file, line}, [&] {
     uint64_t bits = 0;
-    for_lanes(mask, [&](int i) { bits |= uint64_t{fiber_of(i).brings != 0} << (i % kWarpSize); });
-    for_lanes(mask, [&](int i) { fiber_of(i).gets = bits; });
+    for_lanes(mask, [&](int i) { bits |= uint64_t{thread_at(i).brings != 0} << (i % kWarpSize); });
+    for_lanes(mask, [&](int i) { thread_at(i).gets = bits; });
   });
   return static_cast<uint32_t>(self().gets);
 }

@@ -46,22 +46,40 @@ class EmulatedKernels {
     return is_store ? stores : loads;
   }
 
+  // Of the running launch, while which nothing is freed: a block that it has come to, and what it did there.
+  struct Known {
+    const char *begin, *end;
+    Access* access;
+  };
+  static std::vector<Known>& known(bool is_store) {
+    static std::vector<Known> loads, stores;
+    return is_store ? stores : loads;
+  }
+
   static void* reach(const void* address, size_t bytes, bool is_store) {
     void* place = host_address(address);
     if (place == nullptr) return nullptr;
+    const auto* first = static_cast<const char*>(address);
+    for (const Known& block : known(is_store)) {
+      if (first < block.begin || first + bytes > block.end) continue;
+      const auto begin = static_cast<size_t>(first - block.begin);
+      block.access->begin = std::min(block.access->begin, begin);
+      block.access->end = std::max(block.access->end, begin + bytes);
+      return place;
+    }
     const auto access = access_at(address, bytes);
     if (!access) emulated::fail(fmt::format("{} bytes of the device that are no one tensor's", bytes));
-    auto [found, is_new] = touched(is_store).try_emplace(access->use, *access);
-    if (!is_new) {
-      found->second.begin = std::min(found->second.begin, access->begin);
-      found->second.end = std::max(found->second.end, access->end);
-    }
+    Access& noted = touched(is_store).emplace(access->use, *access).first->second;
+    const char* begin = first - access->begin;
+    known(is_store).push_back({begin, begin + block_bytes(address), &noted});
     return place;
   }
 
   static void launch(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) {
-    touched(false).clear();
-    touched(true).clear();
+    for (const bool is_store : {false, true}) {
+      touched(is_store).clear();
+      known(is_store).clear();
+    }
     const int status = enqueue(nullptr);
     VIXEN_CHECK(status == 0, "the launcher of {} returned {}", kernel, status);
     const auto all = [](const Touched& blocks) {

@@ -129,6 +129,11 @@ class DeviceMemory final : public c10::DeviceAllocator {
     return Access{&block->use, first, first + bytes};
   }
 
+  size_t block_bytes(const char* address) const {
+    auto after = blocks_.upper_bound(address);
+    return after == blocks_.begin() ? 0 : std::prev(after)->second->bytes;
+  }
+
   size_t free_bytes = size_t{1} << 50;
 
  private:
@@ -264,6 +269,11 @@ std::optional<Access> access_of(const at::Tensor& tensor) {
 std::optional<Access> access_at(const void* device_address, size_t bytes) {
   const std::lock_guard lock(device_lock());
   return memory().access_at(static_cast<const char*>(device_address), bytes);
+}
+
+size_t block_bytes(const void* device_address) {
+  const std::lock_guard lock(device_lock());
+  return memory().block_bytes(static_cast<const char*>(device_address));
 }
 
 void record_on_stream(const c10::DataPtr& data, int stream) {

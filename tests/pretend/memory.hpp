@@ -25,6 +25,8 @@ std::optional<Access> access_of(const at::Tensor& tensor);
 
 /// The block in which these bytes of the device lie; nothing where they are no one block's.
 std::optional<Access> access_at(const void* device_address, size_t bytes);
+/// Bytes of the block in which the address lies, from its begin; 0 outside of any.
+size_t block_bytes(const void* device_address);
 
 void record_on_stream(const c10::DataPtr& data, int stream);
 

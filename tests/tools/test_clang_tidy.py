@@ -72,3 +72,16 @@ def test_clang_gets_the_text_of_the_precompiled_header(repository, tmp_path):
     (entry,) = json.loads((build / "tidy/compile_commands.json").read_text())
     assert entry["command"] == f"g++ -include {build}/tidy/pch0.hxx -c {tmp_path}/src/base/a.cpp"
     assert (build / "tidy/pch0.hxx").read_text() == "#include <string>\n"
+
+
+def test_a_build_of_merged_sources_is_read_as_single_files(tmp_path, monkeypatch):
+    cache = tmp_path / "CMakeCache.txt"
+    cache.write_text("VIXEN_UNITY:BOOL=OFF\nCMAKE_BUILD_TYPE:STRING=Release\n")
+    assert clang_tidy.folder_of_single_files(tmp_path) == tmp_path
+    asked = []
+    monkeypatch.setattr(
+        clang_tidy.subprocess, "run", lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", "")
+    )
+    cache.write_text("VIXEN_UNITY:BOOL=ON\nVIXEN_CUDA:BOOL=ON\nCMAKE_BUILD_TYPE:STRING=Release\n")
+    assert clang_tidy.folder_of_single_files(tmp_path) == tmp_path / "single-files"
+    assert asked[0][-3:] == ["-DVIXEN_UNITY=OFF", "-DCMAKE_BUILD_TYPE=Release", "-DVIXEN_CUDA=ON"]
