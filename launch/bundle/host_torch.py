@@ -4,16 +4,26 @@ A bundle (tools/make_bundle.py) brings everything but torch. bundle.json beside 
 2 with one line where torch is missing, another one, or without a library that the bundle needs.
 """
 
-import importlib.metadata
 import importlib.util
 import json
 import pathlib
+import re
 import sys
 
 
 def refuse(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return 2
+
+
+def version_of(torch: pathlib.Path) -> str | None:
+    """As the package itself says: one that was built from source may have no metadata."""
+    try:
+        text = (torch / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^__version__ = ['\"]([^'\"]+)", text, re.MULTILINE)
+    return found and found[1]
 
 
 def main() -> int:
@@ -24,8 +34,10 @@ def main() -> int:
         return refuse(
             f"{sys.executable} has no torch: expected {wanted} (pip install torch=={wanted}.0), or VIXEN_PYTHON=/a/python that has it"
         )
-    version = importlib.metadata.version("torch")
     torch = pathlib.Path(next(iter(spec.submodule_search_locations)))
+    version = version_of(torch)
+    if version is None:
+        return refuse(f"{torch}: no version.py that says which torch it is: expected {wanted}")
     if version.split(".")[:2] != wanted.split("."):
         return refuse(f"{torch}: is torch {version}, this bundle was built with {wanted}: give another Python by VIXEN_PYTHON")
     folders = [torch / "lib", *sorted(torch.parent.glob("nvidia/*/lib"))]

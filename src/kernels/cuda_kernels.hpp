@@ -18,13 +18,15 @@ const CudaTable& cuda_kernels();
 /// launch(stream) with ATen's current stream of `device`; an error that it returns is a BugError that names the kernel.
 void launch_on(at::Device device, const char* kernel, const std::function<int(CUstream_st*)>& launch);
 
-/// Kernels of a device that is neither a CPU nor CUDA, lent by a test; launch(kernel, enqueue) calls enqueue(nullptr).
+/// Kernels that a test lends to a device which has none of CUDA's; launch(kernel, enqueue) calls enqueue(nullptr).
+/// Other modules' tables go by the same launch (search/device_kernels.hpp).
 struct LentKernels {
   const CudaTable* table = nullptr;
   void (*launch)(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) = nullptr;
 };
-/// For all devices of that type from now on; null members: none.
+/// For all devices of that type from now on; without a launch: to none. Not thread-safe.
 void lend_kernels(c10::DeviceType type, const LentKernels& kernels);
+bool has_lent_kernels(at::Device device);
 
 /// The kernels of a device that is no CPU: of CUDA, lent ones, or none.
 const CudaTable& device_kernels(at::Device device);

@@ -14,24 +14,24 @@ Lent& lent() {
   return only;
 }
 
-bool is_lent_to(at::Device device) {
-  return lent().kernels.table != nullptr && device.type() == lent().to;
-}
-
 }  // namespace
 
 void lend_kernels(c10::DeviceType type, const LentKernels& kernels) {
   lent() = {type, kernels};
 }
 
+bool has_lent_kernels(at::Device device) {
+  return lent().kernels.launch != nullptr && device.type() == lent().to;
+}
+
 const CudaTable& device_kernels(at::Device device) {
   static constexpr CudaTable kNone{};
-  if (is_lent_to(device)) return *lent().kernels.table;
+  if (has_lent_kernels(device)) return lent().kernels.table == nullptr ? kNone : *lent().kernels.table;
   return device.is_cuda() ? cuda_kernels() : kNone;
 }
 
 void launch_on_device(at::Device device, const char* kernel, const std::function<int(CUstream_st*)>& launch) {
-  if (is_lent_to(device)) return lent().kernels.launch(kernel, launch);
+  if (has_lent_kernels(device)) return lent().kernels.launch(kernel, launch);
   launch_on(device, kernel, launch);
 }
 

@@ -9,7 +9,7 @@
 namespace vixen {
 namespace {
 
-const SearchTable* forced = nullptr;
+const SearchTable* lent = nullptr;
 
 /// A CUDA form that is ready to run, or nothing: then the reference is to run.
 template <class Args>
@@ -18,8 +18,8 @@ class Fused {
   Fused(const char* name, CudaFunction<Args> SearchTable::*row, at::Device device) : name_(name), device_(device) {
     const KernelChoice choice = kernel_choice(KernelFamily::kSearch);
     if (choice == KernelChoice::kReference) return;
-    if (forced != nullptr) {
-      function_ = forced->*row;
+    if (has_lent_kernels(device)) {
+      if (lent != nullptr) function_ = lent->*row;
     } else if (device.is_cuda()) {
       function_ = cuda_search_kernels().*row;
     }
@@ -31,10 +31,7 @@ class Fused {
 
   void run(const Args& args, int64_t count) const {
     if (count == 0) return;
-    if (forced == nullptr)
-      return launch_on(device_, name_, [&](CUstream_st* stream) { return function_(args, count, stream); });
-    const int status = function_(args, count, nullptr);
-    VIXEN_CHECK(status == 0, "kernel {}: status {}", name_, status);
+    launch_on_device(device_, name_, [&](CUstream_st* stream) { return function_(args, count, stream); });
   }
 
  private:
@@ -137,8 +134,8 @@ at::Tensor canonical_dots(const at::Tensor& a, const at::Tensor& b) {
   return out;
 }
 
-void force_search_kernels(const SearchTable* table) {
-  forced = table;
+void lend_search_kernels(const SearchTable* table) {
+  lent = table;
 }
 
 }  // namespace vixen

@@ -41,8 +41,9 @@ void settle_candidates(DeviceCandidates& candidates, const at::Tensor& queries, 
 /// Canonical dot products of rows a [m, D] and b [m, D], float32 on one device, not a CPU -> float32 [m].
 at::Tensor canonical_dots(const at::Tensor& a, const at::Tensor& b);
 
-/// For tests: these kernels, on tensors of any device, until null says otherwise. Not thread-safe.
-void force_search_kernels(const SearchTable* table);
+/// For tests: the search's kernels of the device that lend_kernels (kernels/cuda_kernels.hpp) names; null: none. Not
+/// thread-safe.
+void lend_search_kernels(const SearchTable* table);
 
 namespace reference {
 

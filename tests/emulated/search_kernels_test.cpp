@@ -18,10 +18,21 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 /// The emulated kernels for a scope.
 class EmulatedSearch {
  public:
-  EmulatedSearch() { force_search_kernels(&emulated_cuda_search_kernels()); }
-  ~EmulatedSearch() { force_search_kernels(nullptr); }
+  EmulatedSearch() {
+    lend_kernels(at::kCPU, {nullptr, &launch});
+    lend_search_kernels(&emulated_cuda_search_kernels());
+  }
+  ~EmulatedSearch() {
+    lend_search_kernels(nullptr);
+    lend_kernels(at::kCPU, {});
+  }
   EmulatedSearch(const EmulatedSearch&) = delete;
   EmulatedSearch& operator=(const EmulatedSearch&) = delete;
+
+ private:
+  static void launch(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) {
+    EXPECT_EQ(enqueue(nullptr), 0) << kernel;
+  }
 };
 
 at::Tensor random_rows(int64_t n, int64_t d, uint64_t seed, double scale = 1) {

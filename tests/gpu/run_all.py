@@ -263,6 +263,11 @@ def kernels(kit: Kit) -> Outcome:
     return google_tests(kit, kit.test_program("gpu_kernel_table_test"))
 
 
+def exact_search(kit: Kit) -> Outcome:
+    kit.needs_gpu("it is the CPU's own answers that a GPU's are held to; tests/pretend holds the same code to them without one")
+    return google_tests(kit, kit.test_program("gpu_search_test"))
+
+
 def tables(kit: Kit) -> Outcome:
     kit.needs_gpu("tables in host memory beside numerics on a GPU; tests/pretend does the same without one")
     return google_tests(kit, kit.test_program("gpu_sharded_table_test"))
@@ -413,6 +418,7 @@ def steps(device: str) -> list[Step]:
         Step("golden steps in bf16", 90, golden_steps),
         Step("no wait in a step", 60, waits),
         Step("tables in host memory", 60, tables),
+        Step("exact search to the bit", 60, exact_search),
         Step("two ranks on one card", 90, two_ranks),
         Step("rates and kernels", 120, rates),
         *(Step(f"step of {model.name}", 150, timed_step(model)) for model in MODELS[device]),

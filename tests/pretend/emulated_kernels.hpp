@@ -19,6 +19,7 @@
 #include "pretend/memory.hpp"
 #include "pretend/pretend_device.hpp"
 #include "pretend/streams.hpp"
+#include "search/device_kernels.hpp"
 
 namespace vixen::pretend {
 
@@ -29,8 +30,10 @@ class EmulatedKernels {
     at::set_num_threads(1);
     emulated::reach_device(&reach);
     lend_kernels(device().type(), {&emulated_cuda_kernels(), &launch});
+    lend_search_kernels(&emulated_cuda_search_kernels());
   }
   ~EmulatedKernels() {
+    lend_search_kernels(nullptr);
     lend_kernels(device().type(), {});
     emulated::reach_device(nullptr);
     at::set_num_threads(threads_);

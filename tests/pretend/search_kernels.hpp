@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include "base/check.hpp"
+#include "kernels/cuda_kernels.hpp"
 #include "pretend/memory.hpp"
 #include "pretend/pretend_device.hpp"
 #include "search/device_kernels.hpp"
@@ -13,8 +15,14 @@ namespace vixen::pretend {
 /// For a scope.
 class LaunchedSearchKernels {
  public:
-  LaunchedSearchKernels() { force_search_kernels(&table()); }
-  ~LaunchedSearchKernels() { force_search_kernels(nullptr); }
+  LaunchedSearchKernels() {
+    lend_kernels(device().type(), {nullptr, &launch});
+    lend_search_kernels(&table());
+  }
+  ~LaunchedSearchKernels() {
+    lend_search_kernels(nullptr);
+    lend_kernels(device().type(), {});
+  }
   LaunchedSearchKernels(const LaunchedSearchKernels&) = delete;
   LaunchedSearchKernels& operator=(const LaunchedSearchKernels&) = delete;
 
@@ -25,6 +33,11 @@ class LaunchedSearchKernels {
   }
 
  private:
+  static void launch(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) {
+    const int status = enqueue(nullptr);
+    VIXEN_CHECK(status == 0, "the launcher of {} returned {}", kernel, status);
+  }
+
   template <class T>
   static at::Tensor seen(T* data, at::IntArrayRef sizes, at::ScalarType dtype) {
     return at::from_blob(host_address(data), sizes, at::dtype(dtype));

@@ -81,12 +81,12 @@ def test_it_says_what_it_misses(bundle, tmp_path):
     wrong = tmp_path / "torch"
     wrong.mkdir()
     (wrong / "__init__.py").write_text("")
-    (tmp_path / "torch-2.10.0.dist-info").mkdir()
-    (tmp_path / "torch-2.10.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.10.0\n")
+    done = run(bundle / "vixen", "--version", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2 and "no version.py that says which torch it is" in done.stderr
+    (wrong / "version.py").write_text("__version__ = '2.10.0+cu130'\n")
     done = run(bundle / "vixen", "--version", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2 and "is torch 2.10.0, this bundle was built with 2.11" in done.stderr
-    (tmp_path / "torch-2.10.0.dist-info").rename(tmp_path / "torch-2.11.0.dist-info")
-    (tmp_path / "torch-2.11.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.11.0\n")
+    (wrong / "version.py").write_text("__version__ = '2.11.0+cu130'\n")
     done = run(bundle / "vixen", "--version", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2 and "comes without" in done.stderr and "libtorch_cpu.so" in done.stderr
 
