@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <new>
 #include <set>
 #include <thread>
@@ -21,9 +22,10 @@ MpiTransfer::MpiTransfer(MPI_Comm comm, std::string name, double deadline_second
 
 MpiTransfer::~MpiTransfer() {
   if (open_ == 0) return;
-  // The job is about to end (a deadline, a failed peer) or a handle was dropped without wait(). MPI may yet write into
-  // the buffers, so they must outlive us.
-  spdlog::error("{}: {} left with {} requests in flight", process_name(), name_, open_);
+  // The job is about to end, for a reason that is on its way to the user, or a handle was dropped without wait(). MPI
+  // may yet write into the buffers, so they must outlive us.
+  const auto level = std::uncaught_exceptions() > 0 ? spdlog::level::debug : spdlog::level::err;
+  spdlog::log(level, "{}: {} left with {} requests in flight", process_name(), name_, open_);
   new (std::nothrow) std::vector<std::shared_ptr<void>>(std::move(kept_));
 }
 
