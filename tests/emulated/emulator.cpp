@@ -384,8 +384,7 @@ void meet(uint32_t mask, const Site& site, HandOut hand_out) {
   Warp& warp = own_warp();
   const uint32_t own = uint32_t{1} << lane();
   bool all = (mask & ~(warp.waiting | own)) == 0;
-  if (all)
-    for_lanes(mask & ~own, [&](int i) { all = all && waits_there(thread_at(i), site, mask); });
+  if (all) for_lanes(mask & ~own, [&](int i) { all = all && waits_there(thread_at(i), site, mask); });
   if (!all) {
     self().state = State::kAtWarpBarrier;
     self().site = site;

@@ -5,6 +5,7 @@
 
 #include "config/config.hpp"
 #include "emulated/comparison.hpp"
+#include "kernels/cuda_kernels.hpp"
 #include "search/device_kernels.hpp"
 #include "search/error_bound.hpp"
 #include "search/exact_search.hpp"

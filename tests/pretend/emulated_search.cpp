@@ -1,4 +1,7 @@
-// The exact search through CUDA's launch code on the pretend device, its kernels emulated: the CPU's answers to the bit.
+// The exact search through CUDA's launch code on the pretend device, its kernels emulated: the CPU's answers to the
+// bit.
+#include <gtest/gtest.h>
+
 #include "kernels/choice.hpp"
 #include "pretend/emulated_kernels.hpp"
 #include "pretend/pretend_device.hpp"
