@@ -113,7 +113,9 @@ std::string replace_all(std::string text, const std::string& from, const std::st
   try {
     throw;
   } catch (const UserError& error) {
-    throw UserError(replace_all(error.what(), shown(temporary.string()), shown(path.string())));
+    const std::string named = replace_all(error.what(), shown(temporary.string()), shown(path.string()));
+    if (named == error.what()) throw;  // as the kind of UserError that it is
+    throw UserError(named);
   } catch (const std::system_error& error) {
     const auto& code = error.code();
     const bool posix = code.category() == std::generic_category() || code.category() == std::system_category();

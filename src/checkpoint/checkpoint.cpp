@@ -1,10 +1,10 @@
-// Saving, loading and pruning of checkpoints.
+// Loading and pruning of checkpoints.
 #include "checkpoint/checkpoint.hpp"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <set>
+#include <stdexcept>
 #include <utility>
 
 #include "base/check.hpp"
@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "base/progress.hpp"
 #include "checkpoint/checkpoint_files.hpp"
+#include "checkpoint/checkpoint_writer.hpp"
 #include "comm/on_root.hpp"
 #include "model/weights/safetensors.hpp"
 
@@ -19,38 +20,10 @@ namespace vixen {
 namespace {
 
 namespace fs = std::filesystem;
-using checkpoint::naming_faults;
 using nlohmann::json;
 
 std::vector<int64_t> row_shape(const at::Tensor& local) {
   return local.sizes().slice(1).vec();
-}
-
-/// This rank's files in `folder`, written and described: {name: {bytes, checksum}}.
-json write_files(const fs::path& folder, const CheckpointState& state, int rank, int world_size) {
-  json files = json::object();
-  const auto write = [&](const std::string& name, const std::map<std::string, at::Tensor>& tensors) {
-    write_safetensors(folder / name, tensors);
-    files[name] = checkpoint::describe_file(folder / name);
-  };
-  std::map<std::string, at::Tensor> rows;
-  for (const auto& [name, table] : state.tables) rows[name] = table.local;
-  write(checkpoint::shard_name(rank, world_size), rows);
-  if (rank == 0) write(checkpoint::kDense, state.dense);
-  return files;
-}
-
-json describe_tables(const CheckpointState& state) {
-  json tables = json::object();
-  for (const auto& [name, table] : state.tables) {
-    json shards = json::array();
-    for (int rank = 0; rank < table.shards.world_size(); ++rank) {
-      const auto range = table.shards.range(rank);
-      shards.push_back({range.begin, range.end});
-    }
-    tables[name] = {{"rows", table.shards.n_rows()}, {"row_shape", row_shape(table.local)}, {"shards", shards}};
-  }
-  return tables;
 }
 
 /// Opens the files of one checkpoint, each verified before its first use and only then.
@@ -122,48 +95,11 @@ void link_best(const fs::path& run_dir, uint64_t step) {
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run_dir, const CheckpointState& state, Communicator& comm) {
-  const Stage stage("write the checkpoint");
-  auto folder = checkpoint::step_folder(run_dir, state.step);
-  auto partial = folder;
-  partial += checkpoint::kPartial;
-  for (const auto& [name, table] : state.tables) {
-    VIXEN_CHECK(
-        table.shards.world_size() == comm.world_size() && table.local.size(0) == table.shards.range(comm.rank()).size(),
-        "table {}: {} local rows, {} shards", name, table.local.size(0), table.shards.world_size());
-  }
-  try {
-    on_root(comm, [&] {
-      naming_faults([&] {
-        checkpoint::remove_partial_folders(run_dir);
-        fs::create_directories(partial);
-      });
-    });
-    json files;
-    on_every_rank(comm, [&] {
-      naming_faults([&] {
-        fs::create_directories(partial);  // a network file system may show rank 0's folder late
-        files = write_files(partial, state, comm.rank(), comm.world_size());
-      });
-    });
-    const auto all_files = comm.all_gather_host(files.dump());
-    on_root(comm, [&] {
-      naming_faults([&] {
-        json manifest = {{"step", state.step},
-                         {"world_size", comm.world_size()},
-                         {"scalars", state.scalars},
-                         {"tables", describe_tables(state)}};
-        for (const auto& of_rank : all_files) manifest["files"].update(json::parse(of_rank));
-        write_text_atomically(partial / checkpoint::kManifest, checkpoint::manifest_text(manifest));
-        sync_path(partial);
-        checkpoint::move_into_place(partial, folder);
-      });
-    });
-  } catch (const UserError&) {
-    std::error_code ignored;
-    if (comm.rank() == 0) fs::remove_all(partial, ignored);
-    throw;
-  }
-  return folder;
+  CheckpointWriter writer(run_dir, comm);
+  writer.begin(state, std::nullopt, /*snapshot=*/false);
+  const auto end = writer.wait();
+  if (!end.failure.empty()) throw UserError(end.failure);
+  return checkpoint::step_folder(run_dir, state.step);
 }
 
 std::optional<fs::path> newest_checkpoint(const fs::path& run_dir) {
@@ -195,20 +131,24 @@ json read_manifest(const fs::path& folder, bool verify) {
   return manifest;
 }
 
-void prune_checkpoints(const fs::path& run_dir, int64_t keep_last, std::optional<uint64_t> best_step) {
+void prune_checkpoints(const fs::path& run_dir, const KeepRules& keep) {
   try {
     const auto steps = checkpoint::complete_steps(run_dir);
-    const bool has_best = best_step && std::binary_search(steps.begin(), steps.end(), *best_step);
-    if (has_best) link_best(run_dir, *best_step);
-    const auto kept = static_cast<size_t>(std::max<int64_t>(1, keep_last));
-    for (size_t i = 0; i + kept < steps.size(); ++i) {
-      if (!(has_best && steps[i] == *best_step))
-        checkpoint::remove_checkpoint(checkpoint::step_folder(run_dir, steps[i]));
+    const bool has_best = keep.best_step && std::binary_search(steps.begin(), steps.end(), *keep.best_step);
+    if (has_best) link_best(run_dir, *keep.best_step);
+    const auto every = static_cast<uint64_t>(keep.every_steps);
+    const auto newest = static_cast<size_t>(std::max<int64_t>(1, keep.last));
+    for (size_t i = 0; i + newest < steps.size(); ++i) {
+      if ((has_best && steps[i] == *keep.best_step) || (every > 0 && steps[i] % every == 0)) continue;
+      const auto folder = checkpoint::step_folder(run_dir, steps[i]);
+      if (!checkpoint::remove_checkpoint(folder))
+        spdlog::warn("{}: the checkpoint is removed, files beside it that vixen did not write are kept",
+                     folder.string());
     }
     const auto link = checkpoint::checkpoints_folder(run_dir) / "best";
     if (fs::is_symlink(link) && !fs::exists(link)) fs::remove(link);
     checkpoint::remove_partial_folders(run_dir);
-  } catch (const fs::filesystem_error& error) {
+  } catch (const std::runtime_error& error) {  // of the file system, or a UserError about it
     // The new checkpoint is safe: room that could not be freed is no reason to stop.
     spdlog::warn("old checkpoints could not be removed: {}", error.what());
   }

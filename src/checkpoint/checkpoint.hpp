@@ -34,8 +34,15 @@ struct CheckpointState {
   std::map<std::string, Table> tables;  // row-sharded: free vectors and moments, banks, centroids
 };
 
-/// Writes checkpoints/step-XXXXXXXX. Collective. Every file is fsynced, the manifest (rank 0) last, then the folder is
-/// renamed into place. UserError (on every rank) when a rank cannot write: the partial folder is removed.
+/// Which checkpoints stay when a new one is in place.
+struct KeepRules {
+  int64_t last = 1;                        // the newest ones
+  int64_t every_steps = 0;                 // those of multiples of so many steps; 0: none
+  std::optional<uint64_t> best_step = {};  // that of this step, to which checkpoints/best links
+};
+
+/// Writes checkpoints/step-XXXXXXXX by a CheckpointWriter (checkpoint/checkpoint_writer.hpp), waits, and prunes
+/// nothing. Collective. UserError (on every rank) when a rank cannot write: the partial folder is removed.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir, const CheckpointState& state,
                                       Communicator& comm);
 
@@ -51,8 +58,8 @@ void load_checkpoint(const std::filesystem::path& folder, CheckpointState& state
 /// The manifest after its own checks (its checksum line, version). For inspect. With `verify`, every file's checksum.
 nlohmann::json read_manifest(const std::filesystem::path& folder, bool verify);
 
-/// Removes all but the newest keep_last checkpoints and the one named `best_step` (kept as checkpoints/best -> link).
-/// Rank 0 only, after save.
-void prune_checkpoints(const std::filesystem::path& run_dir, int64_t keep_last, std::optional<uint64_t> best_step);
+/// Removes the checkpoints that `keep` does not keep, and nothing that this program did not write; a fault is a
+/// warning. By one process, when a new one is in place.
+void prune_checkpoints(const std::filesystem::path& run_dir, const KeepRules& keep);
 
 }  // namespace vixen

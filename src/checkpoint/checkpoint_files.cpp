@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::string_view kStep = "step-";
+constexpr std::string_view kRemoved = ".removed";
 constexpr const char* kFormat = "vixen checkpoint";
 
 std::optional<uint64_t> parse_step(const std::string& name) {
@@ -28,6 +29,13 @@ std::optional<uint64_t> parse_step(const std::string& name) {
   const auto result = std::from_chars(name.data() + kStep.size(), end, step);
   if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
   return step;
+}
+
+/// Whether this program writes files of that name into a checkpoint's folder, or begins them under it.
+bool is_own_file(std::string name) {
+  const std::string begun = partial_name({});
+  if (name.ends_with(begun)) name.resize(name.size() - begun.size());
+  return name == kManifest || name == kDense || (name.starts_with("shard-") && name.ends_with(".safetensors"));
 }
 
 std::string hex(uint64_t value) {
@@ -186,21 +194,35 @@ void verify_file(const fs::path& folder, const std::string& name, const nlohmann
   if (found != expected) fail_user("{}: damaged: found checksum {}, expected {}", path.string(), found, expected);
 }
 
+bool remove_own_files(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> own;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    if (is_own_file(entry->path().filename().string())) own.push_back(entry->path());
+  for (const auto& path : own) fs::remove(path, error);
+  fs::remove(folder, error);  // of an empty folder only
+  return !error;
+}
+
 void remove_partial_folders(const fs::path& run_dir) {
   std::vector<fs::path> stale;
   std::error_code error;
   for (fs::directory_iterator entry(checkpoints_folder(run_dir), error), end; !error && entry != end;
        entry.increment(error)) {
-    if (entry->path().filename().string().ends_with(kPartial)) stale.push_back(entry->path());
+    std::string name = entry->path().filename().string();
+    if (!name.ends_with(kPartial)) continue;
+    name.resize(name.size() - std::string_view(kPartial).size());
+    if (name.ends_with(kRemoved)) name.resize(name.size() - kRemoved.size());
+    if (parse_step(name)) stale.push_back(entry->path());
   }
-  for (const auto& path : stale) fs::remove_all(path, error);  // what cannot be removed is ignored by every reader
+  for (const auto& path : stale) remove_own_files(path);  // what cannot be removed is ignored by every reader
 }
 
 void move_into_place(const fs::path& partial, const fs::path& folder) {
   if (fs::exists(folder)) {
     // Exchange the two names at once, so that there is a complete checkpoint of this step at every moment.
     if (::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) == 0) {
-      fs::remove_all(partial);
+      remove_own_files(partial);
       sync_path(folder.parent_path());
       return;
     }
@@ -210,11 +232,13 @@ void move_into_place(const fs::path& partial, const fs::path& folder) {
   sync_path(folder.parent_path());
 }
 
-void remove_checkpoint(const fs::path& folder) {
+bool remove_checkpoint(const fs::path& folder) {
   auto aside = folder;
-  aside += std::string(".removed") + kPartial;
+  aside += std::string(kRemoved) + kPartial;
   fs::rename(folder, aside);
-  fs::remove_all(aside);
+  if (remove_own_files(aside)) return true;
+  fs::rename(aside, folder);  // without a manifest it is no checkpoint
+  return false;
 }
 
 }  // namespace vixen::checkpoint

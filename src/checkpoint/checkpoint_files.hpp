@@ -38,12 +38,16 @@ nlohmann::json describe_file(const std::filesystem::path& path);
 /// UserError naming the file when its size or checksum is not the one of the manifest, or it is not listed there.
 void verify_file(const std::filesystem::path& folder, const std::string& name, const nlohmann::json& manifest);
 
-/// Removes what stopped processes left: *.partial folders.
+/// Removes the files of a checkpoint's folder that this program writes there, whole or begun, and the folder with them.
+/// False: something else is in it, which stays, and the folder too.
+bool remove_own_files(const std::filesystem::path& folder);
+/// Removes what stopped processes left: the folders of steps that are *.partial.
 void remove_partial_folders(const std::filesystem::path& run_dir);
 /// Renames `folder` to its final name (replacing a checkpoint of the same step) and fsyncs the parent.
 void move_into_place(const std::filesystem::path& partial, const std::filesystem::path& folder);
-/// Takes a complete checkpoint away: first its name, then its files, so that it is never seen half.
-void remove_checkpoint(const std::filesystem::path& folder);
+/// Takes a complete checkpoint away: first its name, then its files, so that it is never seen half. False: what else
+/// lay in its folder stays there, without the checkpoint.
+bool remove_checkpoint(const std::filesystem::path& folder);
 
 /// Calls work(); a filesystem_error becomes a UserError naming path and reason.
 template <typename Work>

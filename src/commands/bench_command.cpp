@@ -278,7 +278,9 @@ nlohmann::json rates_of(const Config& config, const nlohmann::json& report, Comm
 
 }  // namespace
 
-int bench_command(const Config& config, MpiSession& session) {
+int bench_command(const Config& asked, MpiSession& session) {
+  Config config = asked;
+  config.run.checkpoint_async = false;  // no checkpoint is written: no memory is set aside for one
   const auto comm = start_job(config, session);
   log_cpus(config, session);
   nlohmann::json report = {{"created_by", created_by("bench")},

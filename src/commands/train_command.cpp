@@ -117,7 +117,7 @@ int train_command(const Config& asked, MpiSession& session) {
   };
   while (trainer.run_epoch()) {
     if (trainer.evaluation_due()) trainer.record_evaluation(evaluate(trainer.label_representations()));
-    trainer.save();
+    trainer.checkpoint();
   }
   const auto labels = trainer.finish();
   save_model(config, trainer.parts(), labels, *comm);

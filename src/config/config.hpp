@@ -15,7 +15,9 @@ struct RunConfig {
   LogLevel log_level = LogLevel::kInfo;
   int64_t log_every_steps = 10;          // metrics.jsonl interval
   int64_t checkpoint_every_steps = 0;    // 0: at the end of every epoch only
+  bool checkpoint_async = true;          // written while training goes on, from a snapshot in host memory
   int64_t keep_last = 2;                 // checkpoints kept, besides the best
+  int64_t keep_every_steps = 0;          // and those of multiples of so many steps; 0: none
   bool resume = true;                    // go on from the newest checkpoint in dir
   bool query_bank = true;                // keep the embeddings of the training queries with the model
   int64_t stop_after_steps = 0;          // save and stop (exit 75) after this many steps of this process; 0: never

@@ -13,14 +13,9 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "device/one_thread.hpp"
 
 namespace vixen {
-
-namespace detail {
-/// Makes the calling thread run OpenMP regions and ATen loops alone: a producer must not take cores from the step.
-/// Other threads keep their settings.
-void keep_to_one_thread();
-}  // namespace detail
 
 /// Calls produce(first), produce(first + 1), ..., produce(last - 1) in one background thread, at most `depth` results
 /// ahead of next(). One consumer. The destructor stops at once: it waits for the call of produce in progress, no more.
@@ -52,7 +47,7 @@ class Prefetcher {
 
  private:
   void run(std::stop_token stop, int64_t index) {
-    detail::keep_to_one_thread();
+    keep_to_one_thread();
     for (; index < last_; ++index) {
       {
         std::unique_lock lock(mutex_);

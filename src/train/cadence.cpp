@@ -67,6 +67,7 @@ void MiningCadence::restore(const nlohmann::json& scalars) {
 CheckpointCadence::CheckpointCadence(const RunConfig& run, int64_t epochs, int64_t steps_per_epoch)
     : every_steps_(run.checkpoint_every_steps),
       keep_last_(run.keep_last),
+      keep_every_steps_(run.keep_every_steps),
       epochs_(epochs),
       steps_per_epoch_(steps_per_epoch) {}
 
@@ -77,7 +78,9 @@ bool CheckpointCadence::due(int64_t step) const {
 int64_t CheckpointCadence::most_on_disk() const {
   const int64_t an_epoch = every_steps_ > 0 ? std::max<int64_t>(1, steps_per_epoch_ / every_steps_) : 1;
   constexpr int64_t kBestAndNew = 2;
-  return std::min(epochs_ * an_epoch, keep_last_ + kBestAndNew);
+  // Those kept for good: steps that have a checkpoint, at most each that is a multiple.
+  const int64_t for_good = keep_every_steps_ > 0 ? epochs_ * steps_per_epoch_ / keep_every_steps_ : 0;
+  return std::min(epochs_ * an_epoch, keep_last_ + kBestAndNew + for_good);
 }
 
 }  // namespace vixen

@@ -36,7 +36,8 @@ class EvaluationCadence {
   std::optional<uint64_t> best_step_;
 };
 
-/// run.checkpoint_every_steps and run.keep_last. At the end of an epoch a checkpoint is always written.
+/// run.checkpoint_every_steps, run.keep_last and run.keep_every_steps. At the end of an epoch a checkpoint is always
+/// written.
 class CheckpointCadence {
  public:
   CheckpointCadence(const RunConfig& run, int64_t epochs, int64_t steps_per_epoch);
@@ -47,7 +48,7 @@ class CheckpointCadence {
   int64_t most_on_disk() const;
 
  private:
-  int64_t every_steps_, keep_last_, epochs_, steps_per_epoch_;
+  int64_t every_steps_, keep_last_, keep_every_steps_, epochs_, steps_per_epoch_;
 };
 
 /// When negatives are mined: mining.start_epoch, every_epochs, every_steps. Lists are made before the first step that

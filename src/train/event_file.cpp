@@ -5,10 +5,9 @@
 
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <system_error>
+#include <utility>
 
 #include "base/check.hpp"
 #include "base/host_name.hpp"
@@ -96,33 +95,21 @@ std::string scalar_event(double wall_time, int64_t step, std::string_view tag, f
   return field(1, wall_time) + field(2, step) + field(5, std::string_view(field(1, std::string_view(entry))));
 }
 
-EventFileWriter::EventFileWriter(const std::filesystem::path& folder, int64_t first_step) : path_(unused_path(folder)) {
-  errno = 0;
-  file_.open(path_, std::ios::binary);
-  if (!file_) fail_user("cannot write {}: {}", path_.string(), std::generic_category().message(errno));
-  write(field(1, now()) + field(3, std::string_view("brain.Event:2")));
+EventFileWriter::EventFileWriter(const std::filesystem::path& folder, int64_t first_step) : file_(unused_path(folder)) {
+  records_ = tfrecord(field(1, now()) + field(3, std::string_view("brain.Event:2")));
   if (first_step > 0) {
     constexpr int64_t kStart = 1;
-    write(field(1, now()) + field(2, first_step) + field(7, std::string_view(field(1, kStart))));
+    records_ += tfrecord(field(1, now()) + field(2, first_step) + field(7, std::string_view(field(1, kStart))));
   }
-  flush();
+  if (!flush()) throw UserError(failure());
 }
 
 void EventFileWriter::scalar(std::string_view tag, int64_t step, double value) {
-  write(scalar_event(now(), step, tag, static_cast<float>(value)));
+  records_ += tfrecord(scalar_event(now(), step, tag, static_cast<float>(value)));
 }
 
-void EventFileWriter::write(std::string_view event) {
-  errno = 0;
-  const std::string record = tfrecord(event);
-  file_.write(record.data(), static_cast<std::streamsize>(record.size()));
-  if (!file_) fail_user("cannot write {}: {}", path_.string(), std::generic_category().message(errno));
-}
-
-void EventFileWriter::flush() {
-  errno = 0;
-  file_.flush();
-  if (!file_) fail_user("cannot write {}: {}", path_.string(), std::generic_category().message(errno));
+bool EventFileWriter::flush() {
+  return file_.append(std::exchange(records_, {}));
 }
 
 }  // namespace vixen

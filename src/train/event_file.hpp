@@ -8,9 +8,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <string_view>
+
+#include "base/append_file.hpp"
 
 namespace vixen {
 
@@ -22,23 +23,24 @@ std::string tfrecord(std::string_view bytes);
 std::string scalar_event(double wall_time, int64_t step, std::string_view tag, float value);
 
 /// Writes a new file into a folder; every process start has its own, TensorBoard reads them in order. One writer a
-/// folder at a time (rank 0). UserError when the file cannot be written.
+/// folder at a time (rank 0).
 class EventFileWriter {
  public:
   /// first_step > 0: this run goes on from there, TensorBoard forgets what older files say about that step and later
-  /// ones.
+  /// ones. UserError when the file cannot be written.
   explicit EventFileWriter(const std::filesystem::path& folder, int64_t first_step = 0);
 
   void scalar(std::string_view tag, int64_t step, double value);
-  /// Hands everything to the operating system.
-  void flush();
-  const std::filesystem::path& path() const { return path_; }
+  /// Hands everything to the operating system. False: it did not take all (base/append_file.hpp); the rest waits for
+  /// the next call.
+  bool flush();
+  /// What stood in the way of the last flush().
+  const std::string& failure() const { return file_.failure(); }
+  const std::filesystem::path& path() const { return file_.path(); }
 
  private:
-  void write(std::string_view event);
-
-  std::filesystem::path path_;
-  std::ofstream file_;
+  AppendFile file_;
+  std::string records_;  // since the last flush()
 };
 
 }  // namespace vixen

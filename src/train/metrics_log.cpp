@@ -1,13 +1,13 @@
 // metrics.jsonl and event file.
 #include "train/metrics_log.hpp"
 
-#include <cerrno>
-#include <ctime>
-#include <string>
-#include <system_error>
+#include <fmt/format.h>
 
-#include "base/check.hpp"
+#include <fstream>
+#include <string>
+
 #include "base/file.hpp"
+#include "base/log.hpp"
 #include "train/event_file.hpp"
 
 namespace vixen {
@@ -31,20 +31,21 @@ void drop_lines_after(const std::filesystem::path& path, int64_t step) {
   if (changed) write_text_atomically(path, kept);
 }
 
+std::filesystem::path opened_at(const std::filesystem::path& run_dir, int64_t resume_step) {
+  auto path = run_dir / "metrics.jsonl";
+  drop_lines_after(path, resume_step);
+  return path;
+}
+
 }  // namespace
 
-MetricsLog::MetricsLog(const std::filesystem::path& run_dir, int64_t resume_step) : path_(run_dir / "metrics.jsonl") {
-  drop_lines_after(path_, resume_step);
-  file_.open(path_, std::ios::app);
-  if (!file_) fail_user("cannot write {}: {}", path_.string(), std::generic_category().message(errno));
-  events_ = std::make_unique<EventFileWriter>(run_dir, resume_step + 1);
-}
+MetricsLog::MetricsLog(const std::filesystem::path& run_dir, int64_t resume_step)
+    : lines_(opened_at(run_dir, resume_step)), events_(std::make_unique<EventFileWriter>(run_dir, resume_step + 1)) {}
 
 MetricsLog::~MetricsLog() = default;
 
 void MetricsLog::write(const nlohmann::json& line) {
-  file_ << line.dump() << std::endl;
-  if (!file_) fail_user("cannot write {}: {}", path_.string(), std::generic_category().message(errno));
+  const bool written = lines_.append(line.dump() + "\n");
   const auto step = line.at("step").get<int64_t>();
   for (const auto& [key, value] : line.items()) {
     if (value.is_number() && key != "step") events_->scalar(key, step, value.get<double>());
@@ -52,7 +53,11 @@ void MetricsLog::write(const nlohmann::json& line) {
       for (const auto& [inner, number] : value.items())
         if (number.is_number()) events_->scalar(fmt::format("{}/{}", key, inner), step, number.get<double>());
   }
-  events_->flush();
+  const bool all_written = events_->flush() && written;
+  if (!all_written && !warned_)
+    spdlog::warn("{}: training goes on, what belongs there is written once there is room",
+                 written ? events_->failure() : lines_.failure());
+  warned_ = !all_written;
 }
 
 }  // namespace vixen

@@ -5,8 +5,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <memory>
+
+#include "base/append_file.hpp"
 
 namespace vixen {
 
@@ -15,17 +16,19 @@ class EventFileWriter;
 /// Appends to RUN/metrics.jsonl and RUN/events.out.tfevents.*. Rank 0 only.
 class MetricsLog {
  public:
-  /// Opens for appending. Lines with a step above `resume_step` are dropped first: they will be rewritten.
+  /// Opens for appending. Lines with a step above `resume_step` are dropped first: they will be rewritten. UserError
+  /// when the files cannot be made.
   MetricsLog(const std::filesystem::path& run_dir, int64_t resume_step);
   ~MetricsLog();
 
-  /// Writes one line. Numbers also go to the event file under their (nested: a/b) keys; "step" is their step.
+  /// Writes one line. Numbers also go to the event file under their (nested: a/b) keys; "step" is their step. Where the
+  /// disk is full training goes on: a warning, and what is not written is kept in memory until there is room.
   void write(const nlohmann::json& line);
 
  private:
-  std::filesystem::path path_;
-  std::ofstream file_;
+  AppendFile lines_;
   std::unique_ptr<EventFileWriter> events_;
+  bool warned_ = false;  // and nothing has been written since
 };
 
 }  // namespace vixen

@@ -110,6 +110,17 @@ void RunLog::add_mining(const RunPosition& position, const MinedCounts& counts, 
   spdlog::info("{} in {:.1f} s", counts.text(), seconds);
 }
 
+void RunLog::add_checkpoint(const RunPosition& position, const CheckpointEnd& end, double waited_seconds) {
+  if (!lines_) return;
+  lines_->write({{"step", position.step},
+                 {"epoch", position.epoch},
+                 {"checkpoint",
+                  {{"snapshot_seconds", end.snapshot_seconds},
+                   {"waited_seconds", waited_seconds},
+                   {"write_seconds", end.write_seconds},
+                   {"bytes", end.bytes}}}});
+}
+
 void RunLog::finish() {
   progress_.finish();
 }

@@ -11,6 +11,7 @@
 
 #include "base/lap.hpp"
 #include "base/progress.hpp"
+#include "checkpoint/checkpoint_writer.hpp"
 #include "comm/communicator.hpp"
 #include "config/config.hpp"
 #include "mining/candidates.hpp"
@@ -44,6 +45,10 @@ class RunLog {
 
   /// Writes what a mining found, and says so on rank 0. Local; rank 0 writes.
   void add_mining(const RunPosition& position, const MinedCounts& counts, double seconds);
+
+  /// Writes how long a checkpoint took; waited_seconds: for the one before. Its step may be lower than that of the line
+  /// before. Local; rank 0 writes.
+  void add_checkpoint(const RunPosition& position, const CheckpointEnd& end, double waited_seconds);
 
   /// Ends the progress bar.
   void finish();

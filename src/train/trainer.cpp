@@ -22,7 +22,8 @@ Trainer::Trainer(const Config& config, const Dataset& dataset, NodeArray<double>
       evaluations_(config.train),
       checkpoints_(config.run, config.train.epochs, parts_->planner->steps_per_epoch()),
       minings_(config.mining, parts_->planner->steps_per_epoch()),
-      agreement_(*parts_->comm) {
+      agreement_(*parts_->comm),
+      saving_(parts_->config.run, *parts_->comm) {
   if (!config.run.dir.empty()) on_root(*parts_->comm, [&] { make_folder(config.run.dir); });
 }
 
@@ -47,6 +48,7 @@ void Trainer::start() {
   }
   const int64_t queries_done = epoch_ * n + std::min(n, index_ * config.train.batch_size);
   log_ = std::make_unique<RunLog>(config, global_step(), config.train.epochs * n - queries_done, *parts_->comm);
+  saving_.tell(*log_);
   clock_ = Lap();
   const auto left = seconds_of_allocation();
   if (const double before = config.run.stop_before_end_seconds; left && before > 0) {
@@ -165,7 +167,8 @@ void Trainer::after_step() {
   bool stop = stops(pause ? agreement_.settle() : agreement_.exchange(word()));
   if (pause) stop = stop_agreed() || stop;
   if (stop || (limit > 0 && steps_here_ >= limit)) stop_here();
-  if (checkpoints_.due(global_step())) save();
+  saving_.look();
+  if (checkpoints_.due(global_step())) checkpoint();
 }
 
 void Trainer::stop_here() {
@@ -225,6 +228,7 @@ at::Tensor Trainer::finish() {
   last_pass(*parts_);
   auto labels = label_representations();
   check_folder();
+  saving_.require();
   return labels;
 }
 

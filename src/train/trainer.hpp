@@ -4,7 +4,7 @@
 //   trainer.start();
 //   while (trainer.run_epoch()) {
 //     if (trainer.evaluation_due()) trainer.record_evaluation(evaluate(..., trainer.label_representations()));
-//     trainer.save();
+//     trainer.checkpoint();
 //   }
 //   const auto labels = trainer.finish();
 #pragma once
@@ -21,10 +21,11 @@
 
 #include "base/lap.hpp"
 #include "checkpoint/checkpoint.hpp"
-#include "train/agreement.hpp"
+#include "comm/agreement.hpp"
 #include "train/cadence.hpp"
 #include "train/overlapped_mining.hpp"
 #include "train/passes.hpp"
+#include "train/run_checkpoints.hpp"
 #include "train/run_log.hpp"
 #include "train/training_parts.hpp"
 
@@ -47,9 +48,13 @@ class Trainer {
   /// Whether an evaluation is due now, between two epochs.
   bool evaluation_due() const { return evaluations_.due(epoch_); }
   void record_evaluation(const std::map<std::string, double>& metrics);
-  /// Writes a checkpoint, and drops those that are not kept any more. Collective.
+  /// Begins a checkpoint, which is written while training goes on (run.checkpoint_async), and drops those that are not
+  /// kept any more (train/run_checkpoints.hpp). What a disk refuses is a warning. Collective.
+  void checkpoint();
+  /// The same, and waits until it is in place. UserError when it cannot be written. Collective.
   void save();
-  /// After the last epoch: the passes that the finished model needs. Returns label_representations(). Collective.
+  /// After the last epoch: the passes that the finished model needs. Returns label_representations(). UserError when
+  /// the run's last checkpoint could not be written. Collective.
   at::Tensor finish();
   /// Logs the finished model's metrics and adds "seconds": of all parts of the run. Collective.
   void record_final(std::map<std::string, double>& metrics);
@@ -70,6 +75,8 @@ class Trainer {
   /// Bytes on disk of a checkpoint of all ranks, without its manifest. Collective.
   int64_t checkpoint_bytes();
   const CheckpointCadence& checkpoints() const { return checkpoints_; }
+  /// Bytes of host memory that snapshots of this rank's state hold, from the first checkpoint on.
+  int64_t snapshot_bytes() const { return saving_.snapshot_bytes(); }
 
  private:
   /// One stretch of steps between which the lists of mined negatives stay the same.
@@ -95,6 +102,7 @@ class Trainer {
   bool stops(int64_t agreed) const;
   double seconds() const;
   CheckpointState state();
+  void begin_checkpoint(bool is_last);
   /// The tensors of state() alone.
   CheckpointState tensors();
   /// resume() from one checkpoint. UserError, or a JSON exception where its manifest holds a value of another kind.
@@ -113,6 +121,7 @@ class Trainer {
   Agreement agreement_;                       // on stops, behind the steps
   std::optional<double> stop_after_seconds_;  // of clock_: before the job ends
   std::unique_ptr<RunLog> log_;               // from start() on
+  RunCheckpoints saving_;
 
   int64_t epoch_ = 0;          // epochs done
   int64_t index_ = 0;          // steps done of the current epoch

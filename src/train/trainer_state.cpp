@@ -208,12 +208,20 @@ void Trainer::resume_from(const std::filesystem::path& folder) {
   if (mining) mining_ = std::make_unique<OverlappedMining>(*parts_, std::move(*mining));
 }
 
-void Trainer::save() {
+void Trainer::begin_checkpoint(bool is_last) {
   check_folder();
-  const auto& run = parts_->config.run;
+  // Whether a disk takes it or not: a run that goes on from an earlier one comes by here, too.
   parts_->step->forget_rounding_error();
-  save_checkpoint(run.dir, state(), *parts_->comm);
-  if (is_root()) prune_checkpoints(run.dir, run.keep_last, evaluations_.best_step());
+  saving_.begin(state(), position(), evaluations_.best_step(), is_last);
+}
+
+void Trainer::checkpoint() {
+  begin_checkpoint(/*is_last=*/epoch_ == parts_->config.train.epochs);
+}
+
+void Trainer::save() {
+  begin_checkpoint(/*is_last=*/true);
+  saving_.require();
 }
 
 int64_t Trainer::checkpoint_bytes() {

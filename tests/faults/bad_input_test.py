@@ -3,13 +3,10 @@
 import json
 import shutil
 import struct
-import subprocess
-import time
 
 import h5py
 import numpy as np
 import pytest
-from conftest import fill
 from refusals import assert_refused, damaged, emptied_row, with_pictures
 
 
@@ -128,33 +125,11 @@ def test_run_folder_that_cannot_be_made(tiny, tmp_path):
 
 
 def test_full_disk(tiny, small_disk):
-    """Too little room is said before the first pass; a disk that others fill while training: one line, and what was saved
-    before is still good."""
+    """Too little room is said before the first pass; of a disk that others fill while training: checkpoint_test.py."""
     disk = small_disk("3m")
-    process = None
-    try:
-        result = tiny.run("train", *tiny.train_options(disk / "run", **{"run.keep_last": 100, "train.epochs": 100}))
-        assert_refused(result, "checkpoints and the model", "MB free", str(disk))
-        assert not (disk / "run/checkpoints").exists()
-
-        command = tiny.command("train", *tiny.train_options(disk / "run", **{"train.epochs": 2000}))
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for _ in range(1200):
-            if list((disk / "run/checkpoints").glob("step-????????")) or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        fill(disk)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 2, f"{process.returncode}\n{err}"
-        complaint = [line for line in err.splitlines() if "No space left" in line]
-        assert len(complaint) == 1 and str(disk) in complaint[0], err
-        for checkpoint in (disk / "run/checkpoints").glob("step-????????"):
-            assert tiny.run("inspect", checkpoint).returncode == 0
-        assert not list((disk / "run/checkpoints").glob("*.partial"))
-    finally:
-        if process is not None and process.poll() is None:
-            process.kill()
-            process.wait()
+    result = tiny.run("train", *tiny.train_options(disk / "run", **{"run.keep_last": 100, "train.epochs": 100}))
+    assert_refused(result, "checkpoints and the model", "MB free", str(disk))
+    assert not (disk / "run/checkpoints").exists()
 
 
 def test_configuration_that_contradicts_the_checkpoint(tiny, tmp_path):

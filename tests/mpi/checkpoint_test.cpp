@@ -7,14 +7,11 @@
 
 #include <csignal>
 #include <fstream>
-#include <optional>
+#include <set>
 
 #include "base/file.hpp"
-#include "checkpoint/checkpoint_files.hpp"
-#include "fixtures/fault.hpp"
 #include "fixtures/single_rank.hpp"
-#include "fixtures/temp_dir.hpp"
-#include "mpi/mpi_main.hpp"
+#include "mpi/checkpoint_fixture.hpp"
 
 namespace vixen {
 namespace {
@@ -22,85 +19,12 @@ namespace {
 namespace fs = std::filesystem;
 using test::world;
 
-/// Row r of a table is a function of r alone: a wrong row is seen wherever it ends.
-at::Tensor table_rows(RowRange range, int64_t width, at::ScalarType dtype) {
-  const auto rows = at::arange(range.begin, range.end, at::kLong).unsqueeze(1);
-  return (rows * 10 + at::arange(width, at::kLong)).remainder(2000).to(dtype);
-}
+using test::empty_state;
+using test::expect_same;
+using test::kWidth;
+using test::make_state;
 
-constexpr int64_t kRows = 1003, kWidth = 3;
-
-CheckpointState make_state(uint64_t step, int world_size, int rank, int64_t block_rows) {
-  CheckpointState state;
-  state.step = step;
-  state.scalars = {{"epoch", 3}, {"best", 0.1 + 0.2}, {"settings", "[train]\nlr = 0.1\n"}, {"seed", ~uint64_t{0}}};
-  state.dense["parameters"] = at::arange(100, at::kFloat) / 7;
-  state.dense["half"] = at::arange(10, at::kFloat).to(at::kBFloat16);
-  state.dense["leaves"] = at::arange(1000, at::kInt);
-  state.dense["empty"] = at::empty({0, 4});
-  const RowShards shards(kRows, world_size, block_rows), few(2, world_size, 1);
-  state.tables["bank"] = {shards, table_rows(shards.range(rank), kWidth, at::kHalf)};
-  state.tables["moments"] = {shards, table_rows(shards.range(rank), kWidth, at::kFloat)};
-  state.tables["few"] = {few, table_rows(few.range(rank), 1, at::kFloat)};  // some ranks own nothing
-  return state;
-}
-
-CheckpointState make_state(uint64_t step, int64_t block_rows = 64) {
-  return make_state(step, world().world_size(), world().rank(), block_rows);
-}
-
-/// The same tables, unfilled.
-CheckpointState empty_state(int64_t block_rows) {
-  auto state = make_state(0, block_rows);
-  for (auto& [name, table] : state.tables) table.local.fill_(-1);
-  state.scalars.clear();
-  return state;
-}
-
-void expect_same(const CheckpointState& found, const CheckpointState& expected) {
-  EXPECT_EQ(found.step, expected.step);
-  EXPECT_EQ(found.scalars, expected.scalars);
-  ASSERT_EQ(found.dense.size(), expected.dense.size());
-  for (const auto& [name, tensor] : expected.dense) {
-    EXPECT_EQ(found.dense.at(name).scalar_type(), tensor.scalar_type()) << name;
-    EXPECT_TRUE(at::equal(found.dense.at(name), tensor)) << name;
-  }
-  for (const auto& [name, table] : expected.tables) {
-    EXPECT_EQ(found.tables.at(name).local.scalar_type(), table.local.scalar_type()) << name;
-    EXPECT_TRUE(at::equal(found.tables.at(name).local, table.local)) << name;
-  }
-}
-
-/// A run folder that all ranks share, removed at the end of the test.
-class CheckpointTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (world().rank() == 0) dir_.emplace();
-    run_ = world().broadcast_host(dir_ ? dir_->path().string() : "", 0);
-  }
-  void TearDown() override {
-    world().barrier();
-    dir_.reset();
-    world().barrier();
-  }
-
-  fs::path folder(uint64_t step) const { return checkpoint::step_folder(run_, step); }
-
-  std::string load_message(uint64_t step) const {
-    auto state = empty_state(64);
-    return test::fault_of([&] { load_checkpoint(folder(step), state, world()); });
-  }
-
-  /// Rank 0 changes the folder, the others wait.
-  template <typename Work>
-  void on_rank_0(Work work) const {
-    if (world().rank() == 0) work();
-    world().barrier();
-  }
-
-  std::optional<test::TempDir> dir_;  // of rank 0
-  fs::path run_;
-};
+class CheckpointTest : public test::CheckpointFixture {};
 
 void flip_byte(const fs::path& path, int64_t place) {
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
@@ -300,18 +224,54 @@ TEST_F(CheckpointTest, ARunFolderThatCannotBeMadeIsNamedOnEveryRank) {
 
 TEST_F(CheckpointTest, PruningKeepsTheLastAndTheBest) {
   for (const uint64_t step : {1, 2, 3, 4, 5}) save_checkpoint(run_, make_state(step), world());
-  on_rank_0([&] { prune_checkpoints(run_, 2, 1); });
+  on_rank_0([&] { prune_checkpoints(run_, {.last = 2, .best_step = 1}); });
   EXPECT_EQ(checkpoint::complete_steps(run_), (std::vector<uint64_t>{1, 4, 5}));
   EXPECT_EQ(fs::canonical(run_ / "checkpoints/best"), fs::canonical(folder(1)));
   EXPECT_EQ(newest_checkpoint(run_), folder(5));
   world().barrier();
-  on_rank_0([&] { prune_checkpoints(run_, 2, 4); });  // a new best: the old one goes
+  on_rank_0([&] { prune_checkpoints(run_, {.last = 2, .best_step = 4}); });  // a new best: the old one goes
   EXPECT_EQ(checkpoint::complete_steps(run_), (std::vector<uint64_t>{4, 5}));
   EXPECT_EQ(fs::canonical(run_ / "checkpoints/best"), fs::canonical(folder(4)));
   world().barrier();
-  on_rank_0([&] { prune_checkpoints(run_, 1, std::nullopt); });
+  on_rank_0([&] { prune_checkpoints(run_, {.last = 1}); });
   EXPECT_EQ(checkpoint::complete_steps(run_), (std::vector<uint64_t>{5}));
   EXPECT_FALSE(fs::is_symlink(run_ / "checkpoints/best")) << "the link of a best that went goes too";
+}
+
+TEST_F(CheckpointTest, PruningKeepsMultiplesForGood) {
+  for (const uint64_t step : {2, 3, 4, 6, 7, 8}) save_checkpoint(run_, make_state(step), world());
+  on_rank_0([&] { prune_checkpoints(run_, {.last = 1, .every_steps = 3, .best_step = 4}); });
+  EXPECT_EQ(checkpoint::complete_steps(run_), (std::vector<uint64_t>{3, 4, 6, 8}));
+  world().barrier();
+  save_checkpoint(run_, make_state(11), world());
+  on_rank_0([&] { prune_checkpoints(run_, {.last = 1, .every_steps = 3, .best_step = 8}); });
+  EXPECT_EQ(checkpoint::complete_steps(run_), (std::vector<uint64_t>{3, 6, 8, 11}));
+}
+
+// A user's notes beside a checkpoint, a folder that only looks like one of ours, half a checkpoint of a killed process.
+TEST_F(CheckpointTest, PruningRemovesNothingThatIsNotOurs) {
+  for (const uint64_t step : {1, 2, 3}) save_checkpoint(run_, make_state(step), world());
+  const auto all = run_ / "checkpoints";
+  on_rank_0([&] {
+    std::ofstream(folder(1) / "notes.txt") << "mine";
+    for (const char* name :
+         {"mine.partial", "step-x.partial", "step-00000009.partial", "step-00000008.removed.partial"}) {
+      fs::create_directories(all / name);
+      std::ofstream(all / name / "manifest.json") << "half";
+    }
+    fs::create_directories(all / "step-00000007.partial");
+    std::ofstream(all / "step-00000007.partial" / "data.csv") << "mine";
+    std::ofstream(all / "step-00000007.partial" / "shard-00000-of-00002.safetensors.vixen-partial") << "half";
+    prune_checkpoints(run_, {.last = 1});
+  });
+  EXPECT_EQ(checkpoint::complete_steps(run_), (std::vector<uint64_t>{3}));
+  std::set<std::string> left;
+  for (const auto& entry : fs::recursive_directory_iterator(all))
+    if (const auto name = entry.path().lexically_relative(all).string(); !name.starts_with("step-00000003"))
+      left.insert(name);
+  EXPECT_EQ(left, (std::set<std::string>{"mine.partial", "mine.partial/manifest.json", "step-x.partial",
+                                         "step-x.partial/manifest.json", "step-00000001", "step-00000001/notes.txt",
+                                         "step-00000007.partial", "step-00000007.partial/data.csv"}));
 }
 
 }  // namespace

@@ -90,6 +90,40 @@ TEST_F(PretendStepsTest, AShardedObjectiveAndMinedColumnsWaitForNothing) {
   expect_none(settings);
 }
 
+// A checkpoint comes down into pinned memory, in the order of the stream: the steps behind it change what it was taken
+// of, and neither waits for it.
+TEST_F(PretendStepsTest, ASnapshotWaitsForNothingAndHoldsItsStep) {
+  for (const auto& settings : {bert("snapshot-bert"), decoder("snapshot-decoder")}) {
+    const Dataset dataset(settings.data.path);
+    auto trainer = make(settings, dataset, device());
+    trainer->prepare();
+    trainer->run_steps(2);
+    const auto expected = trainer->parts().store.flat_values().cpu();
+    const auto bank = trainer->parts().bank->local().cpu();
+    take_faults();
+    {
+      const InStep step;
+      trainer->checkpoint();
+      trainer->run_steps(2);
+    }
+    EXPECT_EQ(text_of(take_faults()), "");
+    const auto after = trainer->parts().store.flat_values().cpu();
+    EXPECT_FALSE(after.equal(expected));
+    trainer->save();  // waits for the one before; of step 4
+    take_faults();
+    const auto saved = newest_checkpoint(settings.run.dir);
+    ASSERT_TRUE(saved);
+    std::filesystem::remove_all(*saved);
+    auto resumed = make(settings, dataset, device());
+    ASSERT_TRUE(resumed->resume());
+    EXPECT_EQ(resumed->global_step(), 2);
+    EXPECT_TRUE(resumed->parts().store.flat_values().cpu().equal(expected));
+    EXPECT_TRUE(resumed->parts().bank->local().cpu().equal(bank));
+    resumed->run_steps(2);
+    EXPECT_TRUE(resumed->parts().store.flat_values().cpu().equal(after));
+  }
+}
+
 // A batch comes up on a stream of its own: who uses it without having joined it is found.
 TEST_F(PretendStepsTest, ABatchIsJoinedBeforeItIsUsed) {
   const auto settings = bert();

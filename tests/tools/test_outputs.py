@@ -188,6 +188,13 @@ TOOLS_WITH_OUTPUTS = [
         works=False,
     ),
     Tool(
+        "bench/checkpoint_bench.py",
+        lambda w: ["--binary", "/bin/false", *TRAIN(w)],
+        lambda w: [w.data, w.run / "config.ini"],
+        lambda w: [w.model],
+        works=False,
+    ),
+    Tool(
         "bench/label_side.py",
         lambda w: ["--binary", "/bin/false", "--corpus", w.data, "--queries", w.data, "--ranks", 1],
         lambda w: [w.data],

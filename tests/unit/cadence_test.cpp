@@ -56,6 +56,9 @@ TEST(CheckpointCadence, IsDueWithinEpochsAndCountsWhatIsOnDisk) {
     if (cadence.due(step)) due.push_back(step);
   EXPECT_EQ(due, (std::vector<int64_t>{4, 12, 20})) << "the end of an epoch has its own";
   EXPECT_EQ(cadence.most_on_disk(), 4) << "the last two, the best, the one being written";
+  run.keep_every_steps = 12;
+  EXPECT_EQ(CheckpointCadence(run, 3, 8).most_on_disk(), 6) << "steps 12 and 24 for good; no more than it writes";
+  run.keep_every_steps = 0;
   run.checkpoint_every_steps = 0;
   const CheckpointCadence never(run, 3, 8);
   EXPECT_FALSE(never.due(4));

@@ -115,6 +115,7 @@ TEST_F(MemoryPlanTest, PredictsTheMeasuredPeakOfAStep) {
   const std::vector<MemoryChoice> some = {{0, 1}, {2, 1}, {0, 5}};
   for (const auto& [model, choices] : {std::pair("tiny", all), {"minilm", some}, {"decoder", some}}) {
     auto settings = config(model);
+    settings.run.checkpoint_async = false;  // no checkpoint is written
     const Dataset dataset(settings.data.path);
     int64_t kept_all = 0;
     for (const MemoryChoice choice : choices) {
@@ -150,6 +151,28 @@ TEST_F(MemoryPlanTest, PredictsTheMeasuredPeakOfAStep) {
         EXPECT_LT(measured, kept_all);
     }
   }
+}
+
+// Of a rank's own rows and, on the first, of what all have; beside a GPU pinned, in blocks of powers of two.
+TEST_F(MemoryPlanTest, ASnapshotIsHostMemory) {
+  auto settings = config("minilm");
+  const Dataset dataset(settings.data.path);
+  const auto plan_with = [&](bool snapshot, int64_t world_size, bool cpu) {
+    settings.run.checkpoint_async = snapshot;
+    const auto planned = plan_of(settings, dataset, world_size, cpu);
+    return predict_memory(planned->shape, *planned->encoder, {0, 1});
+  };
+  const auto cpu = plan_with(true, 1, true), cpu_without = plan_with(false, 1, true);
+  const auto gpu = plan_with(true, 1, false), gpu_without = plan_with(false, 1, false);
+  const int64_t snapshot = cpu.resident_bytes() - cpu_without.resident_bytes();
+  const int64_t pinned = gpu.host_bytes() - gpu_without.host_bytes();
+  const auto planned = plan_of(settings, dataset);
+  EXPECT_GT(snapshot, 3 * 4 * planned->shape.trained_elements);
+  EXPECT_GE(pinned, snapshot);
+  EXPECT_LT(pinned, 2 * snapshot);
+  EXPECT_EQ(cpu.peak_bytes() - cpu_without.peak_bytes(), snapshot) << "a part of the budget";
+  EXPECT_EQ(gpu.peak_bytes(), gpu_without.peak_bytes());
+  EXPECT_LT(plan_with(true, 4, true).resident_bytes() - plan_with(false, 4, true).resident_bytes(), snapshot);
 }
 
 TEST_F(MemoryPlanTest, HoldsTheFrozenBaseOnce) {
@@ -332,6 +355,7 @@ TEST_F(MemoryPlanTest, AMiningBehindTheTrainingIsResident) {
   auto settings = config("tiny");
   const Dataset dataset(settings.data.path);
   settings.mining.columns = 100;
+  settings.run.checkpoint_async = false;  // a snapshot of it would be there, too
   const auto plan_with = [&](int64_t overlap) {
     settings.mining.overlap = overlap;
     const auto planned = plan_of(settings, dataset, 4);

@@ -36,9 +36,9 @@ POLL_SECONDS, STOPPED = 0.005, 75
 
 
 def lines_of(path: Path) -> list[dict]:
-    """The whole lines of a metrics.jsonl that is being written."""
+    """Of a metrics.jsonl that is being written the whole lines about steps."""
     text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [line for line in map(json.loads, text[: text.rfind("\n") + 1].splitlines()) if "loss" in line]
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -28,6 +28,7 @@ _TOOLS = (
     "augment_grid",
     "baselines",
     "bench_search",
+    "checkpoint_bench",
     "compact_images",
     "embed_images",
     "fetch_model",

@@ -31,6 +31,7 @@ static_assert(std::endian::native == std::endian::little, "safetensors bytes are
 // The reference implementation's limit: a longer header is a damaged length.
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr size_t kLengthBytes = 8;
+constexpr size_t kPieceBytes = size_t{1} << 24;
 constexpr const char* kMetadata = "__metadata__";
 
 struct Dtype {
@@ -287,7 +288,8 @@ int64_t SafetensorsEntry::bytes() const {
 }
 
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata,
+                       const std::function<void()>& between_pieces) {
   std::vector<SafetensorsEntry> entries;
   std::vector<at::Tensor> values;
   for (const auto& [name, tensor] : tensors) {
@@ -296,12 +298,13 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
     values.push_back(tensor);
   }
   write_safetensors(
-      path, entries, [&](size_t i) { return values[i]; }, metadata);
+      path, entries, [&](size_t i) { return values[i]; }, metadata, between_pieces);
 }
 
 void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries,
                        const std::function<at::Tensor(size_t)>& value_of,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata,
+                       const std::function<void()>& between_pieces) {
   // Wide elements first, so that every tensor is aligned to its element.
   std::vector<size_t> order(entries.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -326,8 +329,13 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Safe
     const auto fail = [&] { fail_user("{}: cannot write: {}", path.string(), std::strerror(errno)); };
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(temporary.c_str(), "wb"), &std::fclose);
     if (!file) fail();
-    const auto write = [&](const void* data, size_t size) {
-      if (size > 0 && std::fwrite(data, 1, size, file.get()) != size) fail();  // of an empty tensor there is no data
+    const auto write = [&](const void* data, size_t size) {  // of an empty tensor there is no data
+      for (size_t done = 0; done < size;) {
+        if (between_pieces) between_pieces();
+        const size_t piece = std::min(size - done, kPieceBytes);
+        if (std::fwrite(static_cast<const char*>(data) + done, 1, piece, file.get()) != piece) fail();
+        done += piece;
+      }
     };
     write(&header_bytes, kLengthBytes);
     write(text.data(), text.size());
@@ -336,10 +344,10 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Safe
       VIXEN_CHECK(value.scalar_type() == entries[i].dtype && value.sizes() == at::IntArrayRef(entries[i].shape),
                   "tensor {} is not what was announced", entries[i].name);
       if (const auto bad = first_not_finite(value))
-        fail_user(
-            "{}: tensor {} would be written with NaN or infinity ({}): the weights diverged in training; lower the "
-            "learning rates or use fp32",
-            path.string(), entries[i].name, element_text(*bad, value.sizes()));
+        throw NotFiniteError(
+            fmt::format("{}: tensor {} would be written with NaN or infinity ({}): the weights diverged in training; "
+                        "lower the learning rates or use fp32",
+                        path.string(), entries[i].name, element_text(*bad, value.sizes())));
       write(value.const_data_ptr(), value.nbytes());
     }
     if (std::fflush(file.get()) != 0) fail();

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/check.hpp"
 #include "base/file.hpp"
 
 namespace vixen {
@@ -64,10 +65,18 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
+/// A value that is to be written is NaN or infinite: no disk's fault, and no later attempt does better.
+class NotFiniteError : public UserError {
+ public:
+  using UserError::UserError;
+};
+
 /// Writes tensors (any device; copied to the CPU one at a time) atomically. float32, float16, bfloat16, int64, int32,
-/// uint8, bool. A NaN or infinity is a UserError naming file and tensor: such a file would only fail later.
+/// uint8, bool. A NaN or infinity is a NotFiniteError naming file and tensor: such a file would only fail later.
+/// between_pieces: called before each piece of at most 16 MB; what it throws ends the writing.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {},
+                       const std::function<void()>& between_pieces = {});
 
 /// What a file will hold, before its values are there.
 struct SafetensorsEntry {
@@ -81,6 +90,7 @@ struct SafetensorsEntry {
 /// once each, in order.
 void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries,
                        const std::function<at::Tensor(size_t)>& value_of,
-                       const std::map<std::string, std::string>& metadata);
+                       const std::map<std::string, std::string>& metadata,
+                       const std::function<void()>& between_pieces = {});
 
 }  // namespace vixen

@@ -1,10 +1,9 @@
-// What a background producer does to its thread.
-#include "data/prefetcher.hpp"
+#include "device/one_thread.hpp"
 
 #include <ATen/Parallel.h>
 #include <omp.h>
 
-namespace vixen::detail {
+namespace vixen {
 
 void keep_to_one_thread() {
   // ATen sets up each thread once, on first use, from a process-wide count; later that would undo our setting. And
@@ -13,4 +12,4 @@ void keep_to_one_thread() {
   omp_set_num_threads(1);
 }
 
-}  // namespace vixen::detail
+}  // namespace vixen
