@@ -41,6 +41,7 @@ _TOOLS = (
     "mining_study",
     "prepare_dataset",
     "report",
+    "scaling_study",
     "seed_study",
     "sentence_transformers_run",
     "split_dataset",
