@@ -54,10 +54,9 @@ void MetricsLog::write(const nlohmann::json& line) {
         if (number.is_number()) events_->scalar(fmt::format("{}/{}", key, inner), step, number.get<double>());
   }
   const bool all_written = events_->flush() && written;
-  if (!all_written && !warned_)
+  if (!all_written && warning_.due())
     spdlog::warn("{}: training goes on, what belongs there is written once there is room",
                  written ? events_->failure() : lines_.failure());
-  warned_ = !all_written;
 }
 
 }  // namespace vixen

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base/append_file.hpp"
+#include "base/now_and_then.hpp"
 
 namespace vixen {
 
@@ -28,7 +29,7 @@ class MetricsLog {
  private:
   AppendFile lines_;
   std::unique_ptr<EventFileWriter> events_;
-  bool warned_ = false;  // and nothing has been written since
+  NowAndThen warning_{60};
 };
 
 }  // namespace vixen

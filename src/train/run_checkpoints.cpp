@@ -53,11 +53,12 @@ void RunCheckpoints::take(const CheckpointEnd& end) {
   if (end.diverged) throw UserError(failure_);
   const bool is_root = comm_->rank() == 0;
   if (!failure_.empty()) {
-    if (is_root && !is_last_)
+    if (is_root && !is_last_ && warning_.due())
       spdlog::warn("no checkpoint of step {}: {}: training goes on, the next checkpoint tries again", end.step,
                    failure_);
   } else {
     if (missed_ && is_root) spdlog::info("the checkpoint of step {} is written, the first since one failed", end.step);
+    warning_.reset();
     if (log_ != nullptr) log_->add_checkpoint(position_, end, waited_seconds_);
   }
   missed_ = !failure_.empty();

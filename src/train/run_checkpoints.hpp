@@ -1,14 +1,15 @@
 // The checkpoints of a run: begun, looked after behind the steps, and what is said of them.
 //
 // One is on its way at a time. The next, when it falls due before, waits for it: which steps have a checkpoint is a
-// function of the settings, not of how fast a disk is. A checkpoint that a disk refuses is a warning; the last one that
-// there can be is not (require()).
+// function of the settings, not of how fast a disk is. A checkpoint that a disk refuses is a warning, once a minute where
+// many do; the last one that there can be is not (require()).
 #pragma once
 
 #include <functional>
 #include <optional>
 #include <string>
 
+#include "base/now_and_then.hpp"
 #include "checkpoint/checkpoint_writer.hpp"
 #include "config/config.hpp"
 #include "train/run_log.hpp"
@@ -47,6 +48,7 @@ class RunCheckpoints {
   double waited_seconds_ = 0;  // of the newest, for the one before
   bool is_last_ = false;
   bool missed_ = false;  // the last that ended failed
+  NowAndThen warning_{60};
   std::string failure_;  // of the newest; empty: none yet
 };
 

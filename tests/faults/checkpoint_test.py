@@ -53,8 +53,7 @@ def test_killed_at_every_call(tiny, tmp_path, ranks, rank):
     assert watched_run(tiny, straight, ranks, rank, log).returncode == 0
     # The phases in order: after the snapshot is taken (the files are opened), written, described, committed, pruned later.
     calls = [line.replace(str(straight / "checkpoints"), "") for line in log.read_text().splitlines()]
-    named = next((i for i, call in enumerate(calls, 1) if call.startswith(f"rename /{WATCHED}.partial") and call.endswith("partial")), None)
-    assert (named is not None) == (rank == 0), calls
+    named = calls.index(f"rename /{WATCHED}.partial") + 1 if rank == 0 else None
     mine = f"shard-{rank:05}-of-{ranks:05}.safetensors"
     for wanted in (f"fopen /{WATCHED}.partial/{mine}.vixen-partial", f"rename /{WATCHED}.partial/{mine}.vixen-partial"):
         assert wanted in calls, calls
@@ -96,24 +95,21 @@ def lines_with(err: str, text: str) -> list[str]:
 
 def test_a_disk_that_is_full_for_a_while(tiny, small_disk, tmp_path):
     """Training goes on, says so, writes the next one when there is room, and ends with the numbers of a run with room."""
-    long = {"train.epochs": 60}
+    long = {"train.epochs": 200}
     straight, run = tmp_path / "straight", small_disk("16m") / "run"
-    assert tiny.run("train", *tiny.train_options(straight, **OPTIONS, **long), timeout=200).returncode == 0
+    assert tiny.run("train", *tiny.train_options(straight, **{**OPTIONS, **long}), timeout=200).returncode == 0
     process = start(tiny, run, **long)
     wait_until(lambda: newest_step(run) >= 3, process)
     fill(run.parent)
-    # Nothing says here that a checkpoint failed; the newest stays while steps go by, as the processor time tells.
-    before = newest_step(run)
-    time.sleep(1.5)
-    if process.poll() is None:
-        assert newest_step(run) <= before + EVERY
+    time.sleep(1)
+    assert process.poll() is None, process.communicate()[1]
     (run.parent / "filler").unlink()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     warnings = lines_with(err, "training goes on, the next checkpoint tries again")
-    assert warnings and all(f"cannot write {run}/" in line and "No space left on device" in line for line in warnings), err
+    assert len(warnings) == 1 and str(run / "checkpoints/step-") in warnings[0] and "No space left on device" in warnings[0], err
     assert len(lines_with(err, "the first since one failed")) == 1, err
-    assert len(lines_with(err, "metrics.jsonl: No space left")) <= 1, err
+    assert len(lines_with(err, "what belongs there is written once there is room")) == 1, err
     same_end(run, straight)
 
 
@@ -126,7 +122,8 @@ def test_a_disk_that_stays_full(tiny, small_disk):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     last = lines_with(err, "vixen: ")
-    assert len(last) == 1 and f"cannot write {run}/" in last[0] and "No space left" in last[0], err
+    assert len(last) == 1 and str(run / "checkpoints/step-") in last[0] and "No space left" in last[0], err
+    assert len(lines_with(err, "the next checkpoint tries again")) == 1, "one warning, not one a checkpoint"
     assert f"no checkpoint of step {40 * STEPS}, the run's last" in last[0]
     assert tiny.run("inspect", run / "checkpoints" / f"step-{newest_step(run):08}").returncode == 0
 
@@ -165,15 +162,15 @@ def read_only_over(tmp_path):
 
 def test_checkpoints_that_are_read_only_for_a_while(tiny, tmp_path, read_only_over):
     run = tmp_path / "run"
-    process = start(tiny, run, **{"train.epochs": 60})
+    process = start(tiny, run, **{"train.epochs": 200})
     wait_until(lambda: newest_step(run) >= 3, process)
     read_only_over(run / "checkpoints")
     time.sleep(1)
     read_only_over(run / "checkpoints")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert lines_with(err, "Read-only file system: training goes on"), err
-    assert newest_step(run) == 60 * STEPS
+    assert len(lines_with(err, "Read-only file system: training goes on")) == 1, err
+    assert newest_step(run) == 200 * STEPS
 
 
 def test_a_run_folder_that_is_read_only(tiny, tmp_path, read_only_over):

@@ -108,14 +108,14 @@ TEST_F(CheckpointTest, ACrashBetweenFilesLeavesTheOlderOneAndIsCleanedUp) {
   on_rank_0([&] {  // killed after some files, with one half written
     fs::create_directories(partial);
     fs::copy(folder(5) / "dense.safetensors", partial / "dense.safetensors");
-    std::ofstream(partial / "shard-00000-of-00001.safetensors.partial") << "half";
+    std::ofstream(partial / "shard-00000-of-00001.safetensors.vixen-partial") << "half";
   });
   EXPECT_EQ(newest_checkpoint(run_), folder(5));
   world().barrier();
   save_checkpoint(run_, make_state(10), world());
   EXPECT_EQ(newest_checkpoint(run_), folder(10));
   EXPECT_FALSE(fs::exists(partial));
-  EXPECT_FALSE(fs::exists(folder(10) / "shard-00000-of-00001.safetensors.partial"));
+  EXPECT_FALSE(fs::exists(folder(10) / "shard-00000-of-00001.safetensors.vixen-partial"));
   auto loaded = empty_state(64);
   load_checkpoint(folder(10), loaded, world());
   expect_same(loaded, make_state(10));
