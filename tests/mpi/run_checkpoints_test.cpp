@@ -77,11 +77,13 @@ TEST_F(RunCheckpointsTest, BehindTheTrainingTheyChangeNoBit) {
     if (!behind) {
       EXPECT_EQ(trainer->snapshot_bytes(), 0);
       EXPECT_EQ(planned->bytes, 0);
-    } else if (test::world().rank() == 0) {
-      const auto held = static_cast<double>(trainer->snapshot_bytes());
-      EXPECT_NEAR(static_cast<double>(planned->bytes), held, 0.02 * held);
     } else {
-      EXPECT_LE(trainer->snapshot_bytes(), planned->bytes);
+      // The rank that the plan is of has what rank 0 has beside its rows, and the most rows of every table.
+      const auto held = static_cast<double>(trainer->snapshot_bytes());
+      EXPECT_LE(held, 1.001 * static_cast<double>(planned->bytes));
+      if (test::world().world_size() == 1) {
+        EXPECT_NEAR(static_cast<double>(planned->bytes), held, 0.02 * held);
+      }
     }
 
     // The checkpoint of the middle is the state of its step, not of those taken while it was written.

@@ -160,6 +160,8 @@ TEST_F(MemoryPlanTest, ASnapshotIsHostMemory) {
   const auto plan_with = [&](bool snapshot, int64_t world_size, bool cpu) {
     settings.run.checkpoint_async = snapshot;
     const auto planned = plan_of(settings, dataset, world_size, cpu);
+    planned->shape.data.labels = 1'000'000;
+    planned->shape.data.queries = 300'000;
     return predict_memory(planned->shape, *planned->encoder, {0, 1});
   };
   const auto cpu = plan_with(true, 1, true), cpu_without = plan_with(false, 1, true);
