@@ -36,8 +36,6 @@ constexpr int64_t kFloat = 4, kHalf = 2, kBfloat16 = 2, kIndex = 8, kId = 4;
 constexpr int64_t kCpuSlack = 400'000'000, kGpuSlack = 1'500'000'000;
 constexpr double kGpuFragments = 0.05, kCpuFragments = 0.1875;
 
-constexpr const char* kSnapshot = "snapshot of a checkpoint";
-
 int64_t share(int64_t value, int64_t parts) {
   return (value + parts - 1) / parts;
 }
@@ -165,7 +163,7 @@ std::vector<MemoryPart> resident_parts(const MemoryShape& shape, const MemoryCho
     const auto lists = list_parts(shape);
     parts.insert(parts.end(), lists.begin(), lists.end());
     parts.push_back({"share of what a node keeps once", share(sum_of(node_parts(shape)), shape.node_ranks)});
-    parts.push_back({kSnapshot, snapshot_bytes(shape)});
+    for (auto& part : snapshot_parts(shape)) parts.push_back(std::move(part));
   }
   if (mines_behind_training(shape)) parts.push_back({"mining: label index, lists of a block", miner_bytes(shape)});
   parts.push_back({"batches packed ahead", batches * input_bytes(shape.batch, shape.data.image_width, shape.columns)});
@@ -340,7 +338,7 @@ MemoryPlan predict_memory(const MemoryShape& shape, const LayeredEncoder& encode
   plan.resident = resident_parts(shape, choice);
   if (!shape.cpu) {
     plan.host = list_parts(shape);
-    plan.host.push_back({kSnapshot, snapshot_bytes(shape)});
+    for (auto& part : snapshot_parts(shape)) plan.host.push_back(std::move(part));
     if (tables_on_host(shape, choice))
       for (auto& part : table_parts(shape)) plan.host.push_back(std::move(part));
   }

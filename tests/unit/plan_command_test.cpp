@@ -234,9 +234,10 @@ TEST_F(PlanCommandTest, AHundredMillionLabelsAreDividedByTheRanks) {
   };
   for (const auto& [name, bytes] : parts(plans[256])) {
     const double at_1024 = parts(plans[1024])[name];
-    // What does not shrink as ranks are added stays below 2 GB; frozen weights and adapters are the model, not the
-    // data.
-    if (at_1024 > 0.3 * bytes) {
+    // What does not shrink as ranks are added stays below 2 GB; frozen weights, adapters and what
+    // is copied of them are the model, not the data.
+    const bool is_model = name.find("parameters and moments") != name.npos;
+    if (at_1024 > 0.3 * bytes && !is_model) {
       EXPECT_LT(at_1024, 2e9) << name;
     }
   }
