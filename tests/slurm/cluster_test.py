@@ -81,7 +81,7 @@ def test_usr1_saves_requeues_and_resumes_to_the_same_numbers(uninterrupted: Path
 
 
 def test_a_killed_rank_fails_the_job_within_seconds() -> None:
-    number, run = submit("killed", **{"train.epochs": 4000})
+    number, run = submit("killed", {"train.epochs": 4000})
     wait_for("step 5", lambda: len(steps_of(run)) >= 5, run)
     os.kill(rank_process(number, 1), signal.SIGKILL)
     begin = time.monotonic()
@@ -91,7 +91,7 @@ def test_a_killed_rank_fails_the_job_within_seconds() -> None:
 
 
 def test_a_wrong_option_fails_with_code_2_and_names_the_key() -> None:
-    number, run = submit("mistaken", **{"train.epocs": 3})
+    number, run = submit("mistaken", {"train.epocs": 3})
     assert wait_for_end(number, run) == "FAILED", log_of(run)
     assert job(number)["ExitCode"] == "2:0"
     assert "train.epochs" in log_of(run)

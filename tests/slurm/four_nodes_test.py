@@ -89,7 +89,7 @@ def test_a_job_comes_back_on_fewer_nodes(one_rank: Path, whole_cluster: None) ->
 def test_a_node_that_is_lost_ends_the_job_and_the_run_goes_on(one_rank: Path, whole_cluster: None, fault: str) -> None:
     """--crash: the power of a node; --cut: its link, both ways."""
     changes = {"run.checkpoint_every_steps": 5, "comm.deadline_seconds": DEADLINE}
-    number, run = submit(f"lost{fault}", nodes="4", ranks_a_node=2, **changes)
+    number, run = submit(f"lost{fault}", changes, nodes="4", ranks_a_node=2)
     wait_for("step 20", lambda: len(steps_of(run)) >= 20, run)
     victim = "n3"
     subprocess.run([SLURM, fault, victim], check=True)
@@ -109,16 +109,16 @@ def test_a_node_that_is_lost_ends_the_job_and_the_run_goes_on(one_rank: Path, wh
     if fault == "--crash":
         subprocess.run([SLURM, "--boot", victim], check=True)
     # Without the node, and after it: the same command, on what is left.
-    again, run_again = submit(f"lost{fault}", nodes="1-3", ranks_a_node=1, **changes)
+    again, run_again = submit(f"lost{fault}", changes, nodes="1-3", ranks_a_node=1)
     assert wait_for_end(again, run_again) == "COMPLETED", log_of(run_again)
     assert "resuming from" in log_of(run_again)
     expect_the_numbers_of(run_again, one_rank)
 
 
 def test_a_second_job_on_a_run_is_refused() -> None:
-    first, run = submit("shared", nodes="2", **{"train.epochs": 4000})
+    first, run = submit("shared", {"train.epochs": 4000}, nodes="2")
     wait_for("step 5", lambda: len(steps_of(run)) >= 5, run)
-    second, _ = submit("shared-again", nodes="2", **{"run.dir": run})
+    second, _ = submit("shared-again", {"run.dir": run}, nodes="2")
     assert wait_for_end(second, WORK / "shared-again") == "FAILED"
     said = log_of(WORK / "shared-again")
     assert job(second)["ExitCode"] == "2:0" and str(run) in said and "n1" in said, said
@@ -130,7 +130,7 @@ def test_inputs_are_copied_to_each_node_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("VIXEN_STAGE", folder)
 
     def staged(name: str) -> str:
-        number, run = submit(name, nodes="2", sbatch=["--nodelist=n1,n2"], **{"train.epochs": 1})
+        number, run = submit(name, {"train.epochs": 1}, nodes="2", sbatch=["--nodelist=n1,n2"])
         assert wait_for_end(number, run) == "COMPLETED", log_of(run)
         return log_of(run)
 

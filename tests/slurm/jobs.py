@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(os.environ["VIXEN_ROOT"])
@@ -34,10 +34,12 @@ TRAIN = {
 }
 
 
-def submit(name: str, nodes: str = "2", ranks_a_node: int = 1, sbatch: Sequence[str] = (), **changes: object) -> tuple[str, Path]:
-    """Queues a training job; returns its number and run folder. Its log is WORK/NAME.log."""
+def submit(
+    name: str, changes: Mapping[str, object] | None = None, *, nodes: str = "2", ranks_a_node: int = 1, sbatch: Sequence[str] = ()
+) -> tuple[str, Path]:
+    """Queues a training job; returns its number and run folder. Its log is WORK/NAME.log. changes: to the settings of TRAIN."""
     run = WORK / name
-    settings = {"run.dir": run, **TRAIN, **changes}
+    settings = {"run.dir": run, **TRAIN, **(changes or {})}
     options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     result = subprocess.run(
         [

@@ -79,9 +79,12 @@ def test_a_build_of_merged_sources_is_read_as_single_files(tmp_path, monkeypatch
     cache.write_text("VIXEN_UNITY:BOOL=OFF\nCMAKE_BUILD_TYPE:STRING=Release\n")
     assert clang_tidy.folder_of_single_files(tmp_path) == tmp_path
     asked = []
-    monkeypatch.setattr(
-        clang_tidy.subprocess, "run", lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", "")
-    )
+
+    def run(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(clang_tidy.subprocess, "run", run)
     cache.write_text("VIXEN_UNITY:BOOL=ON\nVIXEN_CUDA:BOOL=ON\nCMAKE_BUILD_TYPE:STRING=Release\n")
     assert clang_tidy.folder_of_single_files(tmp_path) == tmp_path / "single-files"
     assert asked[0][-3:] == ["-DVIXEN_UNITY=OFF", "-DCMAKE_BUILD_TYPE=Release", "-DVIXEN_CUDA=ON"]
