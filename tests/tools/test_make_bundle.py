@@ -85,7 +85,7 @@ def test_it_says_what_it_misses(bundle, tmp_path):
     assert done.returncode == 2 and "no version.py that says which torch it is" in done.stderr
     (wrong / "version.py").write_text("__version__ = '2.10.0+cu130'\n")
     done = run(bundle / "vixen", "--version", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 2 and "is torch 2.10.0, this bundle was built with 2.11" in done.stderr
+    assert done.returncode == 2 and "is torch 2.10.0+cu130, this bundle was built with 2.11" in done.stderr
     (wrong / "version.py").write_text("__version__ = '2.11.0+cu130'\n")
     done = run(bundle / "vixen", "--version", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2 and "comes without" in done.stderr and "libtorch_cpu.so" in done.stderr
