@@ -1,8 +1,8 @@
 // The checkpoints of a run: begun, looked after behind the steps, and what is said of them.
 //
 // One is on its way at a time. The next, when it falls due before, waits for it: which steps have a checkpoint is a
-// function of the settings, not of how fast a disk is. A checkpoint that a disk refuses is a warning, once a minute where
-// many do; the last one that there can be is not (require()).
+// function of the settings, not of how fast a disk is. A checkpoint that a disk refuses is a warning, once a minute
+// where many do; the last one that there can be is not (require()).
 #pragma once
 
 #include <functional>

@@ -142,7 +142,10 @@ void Trainer::mine_if_due() {
     minings_.record(now);
     return;
   }
-  const auto counts = mine_negatives(*parts_, !minings_.begun(), [this] { return stop_agreed(); });
+  const auto counts = mine_negatives(*parts_, !minings_.begun(), [this] {
+    saving_.look();  // a mining may take long: the checkpoint before it gets its name meanwhile
+    return stop_agreed();
+  });
   // What a checkpoint holds now is from before this mining: a run that goes on from it mines first, and finds the same.
   if (!counts) stop_here();
   minings_.record(now);

@@ -20,8 +20,9 @@ MINING = {
     "mining.draw": "uniform",
     "mining.relative_margin": 0.99,
 }
-AT_ONCE: dict[str, int] = {}
-OVERLAPPED = {"mining.overlap": 4}
+# With the checkpoint before it in place when it begins: that tells the moment.
+AT_ONCE: dict[str, object] = {"run.checkpoint_async": "false"}
+OVERLAPPED: dict[str, object] = {"mining.overlap": 4}
 
 
 class Run(TinyRun):
@@ -68,9 +69,9 @@ def wait_for_checkpoint(run: Path, step: int, process: subprocess.Popen) -> None
         time.sleep(0.0005)
 
 
-def kill_in_mining(data: Run, run: Path, begun: int, ranks: int, **kind: int) -> None:
+def kill_in_mining(data: Run, run: Path, begun: int, ranks: int, **kind: object) -> None:
     """A run, as it is in its folder, whose ranks were all killed in the mining that begins after so many steps."""
-    overlap = kind.get("mining.overlap", 0)
+    overlap = int(str(kind.get("mining.overlap", 0)))
     before = run.with_name("before")
     for _ in range(30):  # a kill may come too late
         shutil.rmtree(before, ignore_errors=True)
@@ -95,7 +96,7 @@ def test_killed_while_it_mines(data, tmp_path, kind, ranks, then):
     """In the first mining, and in the next."""
     straight, run = tmp_path / "straight", tmp_path / "killed"
     data.train(straight, ranks, **kind)
-    overlap = kind.get("mining.overlap", 0)
+    overlap = int(str(kind.get("mining.overlap", 0)))
     assert [STEPS + overlap, STEPS + 5 + overlap] == list(minings(straight))[:2]
     for begun in (STEPS, STEPS + 5):
         kill_in_mining(data, run, begun, ranks, **kind)
