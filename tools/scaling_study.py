@@ -57,7 +57,9 @@ class Study:
     def __init__(self, options: argparse.Namespace, grid: Grid):
         self.options, self.grid = options, grid
         self.binary: Path = options.binary or default_binary()
-        inputs = {"GRID": [grid.path], "data": [Path(grid.data)], "configs": [Path(path) for path in grid.configs]}
+        models = {cell.model.path for cell in grid.cells}
+        named = {"GRID": [grid.path], "data": [grid.data], "configs": grid.configs, "path of a [[model]]": models}
+        inputs = {name: [Path(path) for path in paths] for name, paths in named.items()}
         self.out = claim_collection(options.out, inputs)
         self.out.mkdir(parents=True, exist_ok=True)
         self.runs = self.out / "runs"

@@ -33,6 +33,7 @@ class World:
     predictions: Path
     official: Path
     mined: Path
+    grid: Path
 
     def snapshot(self) -> dict[str, object]:
         """Every file's bytes, links as links."""
@@ -56,6 +57,7 @@ def world(tools, raw, tmp_path_factory) -> World:
         root / "predictions.h5",
         root / "official",
         root / "mined.h5",
+        root / "grid.toml",
     )
     shutil.move(raw, world.raw)
     (world.raw / "images").mkdir()
@@ -77,6 +79,10 @@ def world(tools, raw, tmp_path_factory) -> World:
     with h5py.File(world.mined, "w") as file:
         file.attrs["created_by"] = "vixen mine 0.1.0"
         file["negatives"], file["scores"] = np.array([[1], [2], [0], [-1]]), np.array([[0.5], [0.5], [0.5], [-np.inf]], np.float32)
+    world.grid.write_text(
+        f'data = "{world.data}"\nconfigs = ["{world.run / "config.ini"}"]\n'
+        f'[[model]]\nname = "a"\npath = "{world.model}"\n[grid]\nranks = [1]\nbatch = [2]\n'
+    )
     world.official.mkdir()
     for stem, rows in (("lbl", 3), ("trn", 2), ("tst", 2)):
         (world.official / f"{stem}.raw.txt").write_text("red car\n" * rows)
@@ -219,6 +225,15 @@ TOOLS_WITH_OUTPUTS = [
         "seed_study.py",
         lambda w: ["--binary", "/bin/false", *TRAIN(w)],
         lambda w: [w.data, w.run / "config.ini"],
+        lambda w: [w.model],
+        works=False,
+        folder=True,
+        keeps_others=True,
+    ),
+    Tool(
+        "scaling_study.py",
+        lambda w: ["plan", w.grid, "--binary", "/bin/false"],
+        lambda w: [w.data, w.run / "config.ini", w.grid, w.model / "config.json"],
         lambda w: [w.model],
         works=False,
         folder=True,
