@@ -111,7 +111,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def fill(disk: Path) -> None:
-    """Takes all room that is left on a disk, by DISK/filler."""
-    with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+    """Takes all room that is left on a disk, by DISK/filler; again: what has become free since."""
+    with open(disk / "filler", "ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"x" * 4096)
