@@ -395,9 +395,10 @@ MemoryPlan plan_memory(const MemoryShape& shape, const LayeredEncoder& encoder, 
   const auto gb = [](int64_t bytes) { return std::ceil(static_cast<double>(bytes) / 1e7) / 100; };
   fail_user(
       "{} of {:.2f} GB a rank: expected at least {:.2f} GB for this model, batch and data ({:.2f} GB are there all the "
-      "time): use more ranks, a smaller train.batch_size or {}",
+      "time): use more ranks, a smaller train.batch_size{} or {}",
       of_device ? "free memory of the device" : "memory budget", static_cast<double>(budget_bytes) / 1e9,
       gb(plan.peak_bytes()), gb(plan.resident_bytes()),
+      shape.cpu && shape.config.run.checkpoint_async ? ", run.checkpoint_async = false" : "",
       of_device ? "a device with more of it free" : "a larger budget (train.memory_gb)");
 }
 
