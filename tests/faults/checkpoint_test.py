@@ -169,7 +169,9 @@ def test_checkpoints_that_are_read_only_for_a_while(tiny, tmp_path, read_only_ov
     read_only_over(run / "checkpoints")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert len(lines_with(err, "Read-only file system: training goes on")) == 1, err
+    # One that was on its way meets a folder without its files first; what follows within a minute is not said again.
+    said = lines_with(err, "training goes on, the next checkpoint tries again")
+    assert len(said) == 1 and ("Read-only file system" in said[0] or "No such file" in said[0]), err
     assert newest_step(run) == 200 * STEPS
 
 
@@ -189,7 +191,9 @@ def test_a_folder_of_checkpoints_that_goes(tiny, tmp_path):
     shutil.rmtree(tmp_path / "gone")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert len(lines_with(err, f"{run}/checkpoints is gone, and the checkpoints in it: it is made anew")) == 1, err
+    # One that was on its way may make the folder anew before the next one looks, and then fails for its files.
+    gone = lines_with(err, f"{run}/checkpoints is gone, and the checkpoints in it: it is made anew")
+    assert len(gone) <= 1 and gone + lines_with(err, "No such file or directory: training goes on"), err
     assert newest_step(run) == 60 * STEPS
     assert tiny.run("inspect", run).returncode == 0
 
