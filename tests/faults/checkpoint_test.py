@@ -183,19 +183,20 @@ def test_a_run_folder_that_is_read_only(tiny, tmp_path, read_only_over):
 
 
 def test_a_folder_of_checkpoints_that_goes(tiny, tmp_path):
-    """The next checkpoint makes it anew, with a warning."""
-    run = tmp_path / "run"
-    process = start(tiny, run, **{"train.epochs": 60})
-    wait_until(lambda: newest_step(run) >= 3, process)
-    (run / "checkpoints").rename(tmp_path / "gone")
-    shutil.rmtree(tmp_path / "gone")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    # One that was on its way may make the folder anew before the next one looks, and then fails for its files.
-    gone = lines_with(err, f"{run}/checkpoints is gone, and the checkpoints in it: it is made anew")
-    assert len(gone) <= 1 and gone + lines_with(err, "No such file or directory: training goes on"), err
-    assert newest_step(run) == 60 * STEPS
-    assert tiny.run("inspect", run).returncode == 0
+    """The next checkpoint makes it anew, with a warning; but for one on its way that has made it anew by itself."""
+    for attempt in range(6):
+        run = tmp_path / f"run-{attempt}"
+        process = start(tiny, run, **{"train.epochs": 30})
+        wait_until(lambda run=run: newest_step(run) >= 3, process)
+        (run / "checkpoints").rename(tmp_path / "gone")
+        shutil.rmtree(tmp_path / "gone")
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert newest_step(run) == 30 * STEPS
+        assert tiny.run("inspect", run).returncode == 0
+        if lines_with(err, f"{run}/checkpoints is gone, and the checkpoints in it: it is made anew"):
+            return
+    pytest.fail("it is never said")
 
 
 def test_what_is_said_of_checkpoints(tiny, tmp_path):
