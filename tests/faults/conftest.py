@@ -111,7 +111,8 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def fill(disk: Path) -> None:
-    """Takes all room that is left on a disk, by DISK/filler; again: what has become free since."""
+    """Takes all room that is left on a disk of small_disk, by DISK/filler; again: what has become free since."""
+    assert disk.is_mount(), f"{disk} is not mounted: the machine's own disk would be filled"
     with open(disk / "filler", "ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"x" * 4096)
