@@ -35,6 +35,7 @@ import re
 import shlex
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class Study:
         self.options, self.grid = options, grid
         self.binary: Path = options.binary or default_binary()
         models = {cell.model.path for cell in grid.cells}
-        named = {"GRID": [grid.path], "data": [grid.data], "configs": grid.configs, "path of a [[model]]": models}
+        named: dict[str, Iterable[str | Path]] = {"GRID": [grid.path], "data": [grid.data], "configs": grid.configs}
+        named["path of a [[model]]"] = models
         inputs = {name: [Path(path) for path in paths] for name, paths in named.items()}
         self.out = claim_collection(options.out, inputs)
         self.out.mkdir(parents=True, exist_ok=True)
