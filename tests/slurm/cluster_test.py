@@ -45,7 +45,7 @@ def uninterrupted() -> Path:
 def test_two_nodes_train_to_the_end(uninterrupted: Path) -> None:
     assert [line["step"] for line in steps_of(uninterrupted)] == list(range(1, EPOCHS * STEPS_AN_EPOCH + 1))
     assert "on n[1-2]: 2 ranks" in log_of(uninterrupted)
-    assert "Nothing wrong." in log_of(uninterrupted), "the doctor comes first"
+    assert "Nothing wrong" in log_of(uninterrupted), "the doctor comes first"  # what is to note is the machine's
     metrics = json.loads((uninterrupted / "metrics.json").read_text())
     assert metrics["queries"] == 64 and metrics["P@1"] > 50, metrics  # a query spells its labels: chance is 7
     assert (uninterrupted / "model/config.json").exists()
