@@ -26,7 +26,7 @@ if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 
 fi
 
 # One line of what runs where. --wait: when a rank has ended, for whatever reason, the others get 5 s to do so too. Without it a
-# job whose rank was killed lasts until the others' deadline (comm.deadline_seconds). Without --cpus-per-task the ranks of a node
+# job whose rank was killed may last until its ranks on other nodes miss it (comm.deadline_seconds). Without --cpus-per-task the ranks of a node
 # divide what the job has there (docs/install.md).
 announce() {
   echo "job $SLURM_JOB_ID${SLURM_ARRAY_TASK_ID:+ (cell $SLURM_ARRAY_TASK_ID)} on $SLURM_JOB_NODELIST: $SLURM_NTASKS ranks," \

@@ -49,6 +49,7 @@ int run_job(const ParsedCommand& parsed, int argc, char** argv) {
   if (session.rank() == 0)
     for (const auto& warning : parsed.warnings) spdlog::warn("{}", warning);
   constexpr double kAgreementSeconds = 1.5;  // how long a rank that failed waits for the others to say the same
+  session.watch_ranks(parsed.config.comm.deadline_seconds, parsed.config.comm.file_deadline_seconds);
   const auto control =
       session.world_size() > 1 ? session.make_communicator(DeviceKind::kCpu, kAgreementSeconds) : nullptr;
   try {
@@ -58,11 +59,13 @@ int run_job(const ParsedCommand& parsed, int argc, char** argv) {
   } catch (const std::filesystem::filesystem_error& error) {
     if (const auto message = said_by_system(error))
       return report_mistake(session, control.get(), UserError(*message).what(), kUserMistake);
-    session.abort(kBug, error.what());
+    session.abort(kBug, error.what(), Fault::kOwn);
   } catch (const StoppedOnRequest&) {
     return kStopped;
+  } catch (const CommError& error) {
+    session.abort(kBug, error.what(), Fault::kCollective);
   } catch (const std::exception& error) {
-    session.abort(kBug, error.what());
+    session.abort(kBug, error.what(), Fault::kOwn);
   }
 }
 

@@ -1,4 +1,5 @@
 #include "base/append_file.hpp"
+#include "base/activity.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ AppendFile::~AppendFile() {
 }
 
 bool AppendFile::append(std::string_view piece) {
+  const AtFile at_file(path_.string());
   outstanding_ += piece;
   failure_.clear();
   size_t done = 0;

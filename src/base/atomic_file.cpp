@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "base/activity.hpp"
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/same_file.hpp"
@@ -23,6 +24,7 @@ std::string reason(int error) {
 
 AtomicFile::AtomicFile(const std::filesystem::path& path)
     : path_(path), target_(write_target(path)), temporary_(partial_name(target_)) {
+  const AtFile at_file(path.string());
   if (std::error_code ignored; std::filesystem::is_directory(target_, ignored))
     fail_user("cannot write {}: it is a folder, a file was expected", path.string());
   // Find out about permissions, missing folders and read-only disks here, where errno says which.
@@ -37,6 +39,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::publish() {
+  const AtFile at_file(path_.string());
   sync_path(temporary_);
   if (::rename(temporary_.c_str(), target_.c_str()) != 0)
     fail_user("cannot write {}: {}", path_.string(), reason(errno));
@@ -55,6 +58,7 @@ PieceWriter::~PieceWriter() {
 }
 
 void PieceWriter::write(int64_t offset, std::span<const std::byte> bytes) {
+  const AtFile at_file(path_.string());
   while (!bytes.empty()) {
     const ssize_t written = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
@@ -65,6 +69,7 @@ void PieceWriter::write(int64_t offset, std::span<const std::byte> bytes) {
 }
 
 void PieceWriter::sync() {
+  const AtFile at_file(path_.string());
   if (::fsync(descriptor_) != 0) fail_user("cannot write {}: {}", path_.string(), reason(errno));
 }
 

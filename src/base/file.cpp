@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/activity.hpp"
 #include "base/atomic_file.hpp"
 #include "base/check.hpp"
 #include "base/same_file.hpp"
@@ -56,6 +57,7 @@ struct stat regular_file_status(const Descriptor& file, const std::filesystem::p
 /// Calls visit(data, size) for consecutive pieces of a file.
 template <typename Visit>
 void for_each_piece(const std::filesystem::path& path, Visit visit) {
+  const AtFile at_file(path.string());
   const Descriptor file(path, O_RDONLY);
   regular_file_status(file, path);
   std::vector<char> buffer(size_t{1} << 20);
@@ -131,6 +133,7 @@ std::string replace_all(std::string text, const std::string& from, const std::st
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const AtFile at_file(path.string());
   const Descriptor file(path, O_RDONLY);
   const auto status = regular_file_status(file, path);
   size_ = static_cast<size_t>(status.st_size);
@@ -171,6 +174,7 @@ std::string read_text(const std::filesystem::path& path) {
 }
 
 void make_folder(const std::filesystem::path& folder) {
+  const AtFile at_file(folder.string());
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) fail_user("{}: cannot create the folder: {}", folder.string(), error.message());
@@ -182,6 +186,7 @@ std::optional<std::string> said_by_system(const std::filesystem::filesystem_erro
 }
 
 void sync_path(const std::filesystem::path& path) {
+  const AtFile at_file(path.string());
   const Descriptor file(path, O_RDONLY);
   if (!file.valid()) fail_user("cannot open {}: {}", path.string(), reason(errno));
   // Some network file systems cannot sync a folder and say EINVAL: nothing more can be done there.
@@ -210,6 +215,7 @@ void check_room(const std::filesystem::path& path, int64_t bytes, const std::str
 
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(const std::filesystem::path&)>& write) {
+  const AtFile at_file(path.string());
   AtomicFile file(path);
   try {
     write(file.temporary());

@@ -127,6 +127,7 @@ std::atomic<bool> g_stage_runs{false};
 
 Progress::Progress(std::string label, std::string unit, int64_t total, bool enabled)
     : state_{std::move(label), std::move(unit), "", 0, total, 0},
+      doing_(state_.label),
       enabled_(enabled),
       start_(Clock::now()),
       last_draw_(start_) {
@@ -228,7 +229,7 @@ class Stage::Ticker {
   std::thread thread_;  // last: it reads the others
 };
 
-Stage::Stage(std::string label) {
+Stage::Stage(std::string label) : doing_(label) {
   if (!g_stages_shown || environment("VIXEN_PROGRESS") == "off" || g_stage_runs.exchange(true)) return;
   ticker_ = std::make_unique<Ticker>(std::move(label));
 }

@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 
+#include "base/activity.hpp"
+
 namespace vixen {
 
 /// What one line of a progress display says; a plain value, so that the text can be tested.
@@ -50,6 +52,7 @@ class Progress {
   void draw(bool last);
 
   ProgressState state_;
+  Doing doing_;
   bool enabled_;
   bool terminal_ = false;
   bool shown_ = false;
@@ -75,6 +78,7 @@ class Stage {
 
  private:
   class Ticker;
+  Doing doing_;
   std::unique_ptr<Ticker> ticker_;  // null: not shown
 };
 

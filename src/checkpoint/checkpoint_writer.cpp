@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/activity.hpp"
 #include "base/check.hpp"
 #include "base/file.hpp"
 #include "base/lap.hpp"
@@ -182,6 +183,7 @@ void CheckpointWriter::start(std::function<json(const std::atomic<bool>&)> work)
   cancelled_ = std::make_shared<std::atomic<bool>>(false);
   std::packaged_task<json()> task([work = std::move(work), cancelled = cancelled_] {
     keep_to_one_thread();
+    nobody_waits_for_files_of_this_thread();
     return outcome([&] { return work(*cancelled); });
   });
   work_ = task.get_future();

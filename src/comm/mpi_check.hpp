@@ -7,6 +7,7 @@
 
 #include "comm/communicator.hpp"
 #include "comm/mpi_c.hpp"
+#include "comm/mpi_lock.hpp"
 
 namespace vixen {
 
@@ -17,6 +18,13 @@ std::string process_name();
 /// MPI_ERRORS_RETURN is set: under the default handler MPI aborts the process before the code is returned.
 void mpi_check(int code, const char* call);
 
-#define VIXEN_MPI(call) ::vixen::mpi_check((call), #call)
+/// The call under MPI's lock.
+#define VIXEN_MPI(call)                                       \
+  ::vixen::mpi_check(                                         \
+      [&] {                                                   \
+        const std::lock_guard mpi_lock(::vixen::mpi_mutex()); \
+        return (call);                                        \
+      }(),                                                    \
+      #call)
 
 }  // namespace vixen

@@ -95,7 +95,7 @@ class MpiSum final : public CommHandle {
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(double deadline_seconds, int ranks_a_node) : deadline_seconds_(deadline_seconds) {
+  MpiCommunicator(const Patience& patience, int ranks_a_node) : patience_(patience) {
     VIXEN_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm_));
     VIXEN_MPI(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
     VIXEN_MPI(MPI_Comm_rank(comm_, &rank_));
@@ -347,11 +347,9 @@ class MpiCommunicator final : public Communicator {
   }
 
   /// A transfer named after the collective and its place in the order of collectives, which all ranks share.
-  MpiTransfer begin(const char* name) {
-    return {comm_, fmt::format("{} #{}", name, ++collectives_), deadline_seconds_};
-  }
+  MpiTransfer begin(const char* name) { return {comm_, fmt::format("{} #{}", name, ++collectives_), patience_}; }
   std::unique_ptr<MpiTransfer> begin_owned(const std::string& name) {
-    return std::make_unique<MpiTransfer>(comm_, name, deadline_seconds_);
+    return std::make_unique<MpiTransfer>(comm_, name, patience_);
   }
   std::string next_name(const char* name) { return fmt::format("{} #{}", name, ++collectives_); }
   int next_tag() { return static_cast<int>(tag_++ % kTags); }
@@ -434,7 +432,7 @@ class MpiCommunicator final : public Communicator {
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, world_size_ = 1;
   std::vector<int> nodes_;
-  double deadline_seconds_;
+  Patience patience_;
   int64_t tag_ = 0, collectives_ = 0;
 };
 
@@ -509,8 +507,8 @@ void MpiSum::wait() {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_mpi_communicator(double deadline_seconds, int ranks_a_node) {
-  return std::make_unique<MpiCommunicator>(deadline_seconds, ranks_a_node);
+std::unique_ptr<Communicator> make_mpi_communicator(const Patience& patience, int ranks_a_node) {
+  return std::make_unique<MpiCommunicator>(patience, ranks_a_node);
 }
 
 }  // namespace vixen

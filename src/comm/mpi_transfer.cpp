@@ -6,19 +6,22 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <mutex>
 #include <new>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
 
+#include "base/activity.hpp"
 #include "base/lap.hpp"
 #include "base/log.hpp"
 #include "comm/mpi_check.hpp"
 
 namespace vixen {
 
-MpiTransfer::MpiTransfer(MPI_Comm comm, std::string name, double deadline_seconds)
-    : comm_(comm), name_(std::move(name)), deadline_seconds_(deadline_seconds) {}
+MpiTransfer::MpiTransfer(MPI_Comm comm, std::string name, const Patience& patience)
+    : comm_(comm), name_(std::move(name)), patience_(patience) {}
 
 MpiTransfer::~MpiTransfer() {
   if (open_ == 0) return;
@@ -61,8 +64,10 @@ bool MpiTransfer::test() {
   done_.resize(requests_.size());
   statuses_.resize(requests_.size());
   int count = 0;
-  const int code =
-      MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+  const int code = [&] {
+    const std::lock_guard lock(mpi_mutex());
+    return MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
+  }();
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) VIXEN_MPI(code);
   if (count == MPI_UNDEFINED) {
     open_ = 0;
@@ -102,8 +107,10 @@ std::string MpiTransfer::missing() const {
 }
 
 void MpiTransfer::wait() {
+  constexpr double kPause = 2;  // seconds between two looks: only a process that was stopped takes so long
   const Lap all;
-  Lap idle;
+  Lap idle, look;
+  std::optional<InCollective> noted;
   int spins = 0;
   while (open_ > 0) {
     if (test()) {
@@ -114,8 +121,10 @@ void MpiTransfer::wait() {
       sched_yield();
       continue;
     }
+    if (look.next() > kPause) idle = Lap{};
     const double waited = idle.total();
-    if (waited > deadline_seconds_) {
+    if (waited > 0.05 && !noted) noted.emplace(name_);
+    if (waited > patience_.limit()) {
       throw CommError(
           fmt::format("{}: {}: no progress for {:.1f} s, waiting for {} (dead, stuck, or in another collective)",
                       process_name(), name_, waited, missing()));

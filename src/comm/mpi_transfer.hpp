@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/mpi_c.hpp"
+#include "comm/patience.hpp"
 
 namespace vixen {
 
@@ -19,7 +20,7 @@ class MpiTransfer {
   static constexpr size_t kPieceBytes = size_t{64} << 20;
 
   /// name: the collective, for messages ("all_reduce_sum #12").
-  MpiTransfer(MPI_Comm comm, std::string name, double deadline_seconds);
+  MpiTransfer(MPI_Comm comm, std::string name, const Patience& patience);
   ~MpiTransfer();
   MpiTransfer(const MpiTransfer&) = delete;
   MpiTransfer& operator=(const MpiTransfer&) = delete;
@@ -36,9 +37,9 @@ class MpiTransfer {
   /// A request of a non-blocking collective: `mpi_check` the call, then hand it over.
   void add(MPI_Request request);
 
-  /// Returns when all requests are complete. Throws CommError when none of them completes for deadline_seconds, when
-  /// MPI reports an error, or when a message is not as long as this rank expected (ranks disagree about the
-  /// collective).
+  /// Returns when all requests are complete. Throws CommError when none of them completes for as long as patience
+  /// allows (a pause of this process itself does not count), when MPI reports an error, or when a message is not as
+  /// long as this rank expected (ranks disagree about the collective).
   void wait();
 
  private:
@@ -52,7 +53,7 @@ class MpiTransfer {
 
   MPI_Comm comm_;
   std::string name_;
-  double deadline_seconds_;
+  Patience patience_;
   std::vector<MPI_Request> requests_;
   std::vector<Peer> peers_;  // of requests_
   size_t open_ = 0;

@@ -92,7 +92,7 @@ class NothingToDo final : public CommHandle {
 
 class NcclCommunicator final : public HostedCommunicator {
  public:
-  NcclCommunicator(std::unique_ptr<Communicator> host, int gpu, double deadline_seconds)
+  NcclCommunicator(std::unique_ptr<Communicator> host, int gpu, const Patience& patience)
       : HostedCommunicator(std::move(host)),
         gpu_(static_cast<at::DeviceIndex>(gpu)),
         side_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, static_cast<at::DeviceIndex>(gpu))) {
@@ -105,7 +105,7 @@ class NcclCommunicator final : public HostedCommunicator {
     }
     bytes = broadcast_host(bytes, 0);
     std::memcpy(&id, bytes.data(), sizeof(id));
-    watcher_ = std::make_unique<NcclWatcher>(id, rank(), world_size(), gpu, deadline_seconds, process_name());
+    watcher_ = std::make_unique<NcclWatcher>(id, rank(), world_size(), gpu, patience, process_name());
     VIXEN_CUDA_CALL(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming));
   }
   ~NcclCommunicator() override {
@@ -270,14 +270,14 @@ class NcclCommunicator final : public HostedCommunicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, int gpu,
-                                                     double deadline_seconds) {
+                                                     const Patience& patience) {
   int gpus = 0;
   if (cudaGetDeviceCount(&gpus) != cudaSuccess) gpus = 0;
   if (gpu >= gpus) {
     fail_user("device = cuda: process {} of this node needs a GPU of its own, and the node has {}", gpu, gpus);
   }
   VIXEN_CUDA_CALL(cudaSetDevice(gpu));
-  return std::make_unique<NcclCommunicator>(std::move(host), gpu, deadline_seconds);
+  return std::make_unique<NcclCommunicator>(std::move(host), gpu, patience);
 }
 
 LibraryVersions nccl_versions() {

@@ -10,9 +10,13 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "base/activity.hpp"
+#include "comm/patience.hpp"
 
 namespace vixen {
 
@@ -20,13 +24,13 @@ namespace vixen {
 void cuda_check(cudaError_t code, const char* call);
 
 /// Owns the ncclComm_t (non-blocking) of this rank. Calls that return ncclInProgress are polled until the deadline.
-/// What was enqueued is watched by events: when none completes for deadline_seconds, or NCCL reports an error, the
-/// communicator is aborted, which frees a host that waits for the GPU, and the next call throws CommError. Should the
-/// main thread make none within ten seconds more, or before it drops the watcher, this terminates the job.
+/// What was enqueued is watched by events: when none completes for as long as patience allows, or NCCL reports an
+/// error, the communicator is aborted, which frees a host that waits for the GPU, and the next call throws CommError.
+/// Should the main thread make none within ten seconds more, or before it drops the watcher, this terminates the job.
 class NcclWatcher {
  public:
   /// Collective over the ranks that hold `id`. who: "rank 1 of 4 on node7".
-  NcclWatcher(const ncclUniqueId& id, int rank, int world_size, int gpu, double deadline_seconds, std::string who);
+  NcclWatcher(const ncclUniqueId& id, int rank, int world_size, int gpu, const Patience& patience, std::string who);
   ~NcclWatcher();
   NcclWatcher(const NcclWatcher&) = delete;
   NcclWatcher& operator=(const NcclWatcher&) = delete;
@@ -53,7 +57,7 @@ class NcclWatcher {
 
   ncclComm_t comm_ = nullptr;
   int gpu_;
-  double deadline_seconds_;
+  Patience patience_;
   std::string who_;
 
   std::mutex mutex_;
@@ -65,6 +69,7 @@ class NcclWatcher {
   std::deque<Pending> pending_;
   std::vector<cudaEvent_t> free_events_;
   int64_t collectives_ = 0;
+  std::optional<InCollective> noted_;  // while one takes long
   std::thread thread_;
 };
 

@@ -35,9 +35,9 @@ void nccl_check(ncclResult_t code, const char* call) {
 #define VIXEN_CUDA_CALL(call) cuda_check((call), #call)
 #define VIXEN_NCCL_CALL(call) nccl_check((call), #call)
 
-NcclWatcher::NcclWatcher(const ncclUniqueId& id, int rank, int world_size, int gpu, double deadline_seconds,
+NcclWatcher::NcclWatcher(const ncclUniqueId& id, int rank, int world_size, int gpu, const Patience& patience,
                          std::string who)
-    : gpu_(gpu), deadline_seconds_(deadline_seconds), who_(std::move(who)), last_progress_(Clock::now()) {
+    : gpu_(gpu), patience_(patience), who_(std::move(who)), last_progress_(Clock::now()) {
   VIXEN_CUDA_CALL(cudaSetDevice(gpu_));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
@@ -90,7 +90,7 @@ void NcclWatcher::settle(const char* what) {
     if (code != ncclSuccess) state = code;
     if (state != ncclInProgress) break;
     const std::chrono::duration<double> waited = Clock::now() - start;
-    if (waited.count() > deadline_seconds_) {
+    if (waited.count() > patience_.limit()) {
       noticed_ = true;
       throw CommError(fmt::format("{}: {}: NCCL made no progress for {:.1f} s", who_, what, waited.count()));
     }
@@ -187,6 +187,7 @@ void NcclWatcher::watch() {
       free_events_.push_back(pending_[i].event);
       pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(i));
       last_progress_ = Clock::now();
+      noted_.reset();
     }
     if (!failure_.empty()) continue;
     ncclResult_t state = ncclSuccess;
@@ -197,7 +198,8 @@ void NcclWatcher::watch() {
                        ncclGetLastError(comm_)));
     } else if (!pending_.empty()) {
       const std::chrono::duration<double> waited = Clock::now() - last_progress_;
-      if (waited.count() > deadline_seconds_)
+      if (waited.count() > 0.5 && !noted_) noted_.emplace(pending_.front().name);
+      if (waited.count() > patience_.limit())
         fail(fmt::format("{}: no progress for {:.1f} s (a rank is dead, stuck, or in another collective)",
                          pending_.front().name, waited.count()));
     }

@@ -6,7 +6,7 @@
 namespace vixen {
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> /*host*/, int /*gpu*/,
-                                                     double /*deadline_seconds*/) {
+                                                     const Patience& /*patience*/) {
   fail_user("device = cuda: this build has no CUDA; configure with -DVIXEN_CUDA=ON or use device = cpu");
 }
 

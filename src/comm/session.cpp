@@ -12,8 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/activity.hpp"
 #include "base/check.hpp"
 #include "base/log.hpp"
+#include "comm/job_report.hpp"
 #include "comm/launcher.hpp"
 #include "comm/mpi_c.hpp"
 #include "comm/mpi_check.hpp"
@@ -28,6 +30,19 @@ namespace vixen {
 
 namespace {
 std::atomic<bool> g_session_exists{false};
+
+/// The last line of a job, and the end of all its ranks.
+[[noreturn]] void end_process(int exit_code, const std::string& line) {
+  spdlog::error("{}", line);
+  spdlog::default_logger()->flush();
+  // MPI_Abort talks to a launcher that a failing network may have cut off.
+  std::thread([exit_code] {
+    std::this_thread::sleep_for(std::chrono::seconds(4));
+    std::_Exit(exit_code);
+  }).detach();
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
 
 /// Vectors of any lengths from every rank of a communicator, in its order. Collective.
 std::vector<std::vector<int>> gather_numbers(MPI_Comm comm, const std::vector<int>& own) {
@@ -122,29 +137,38 @@ void check_own_gpus(Communicator& host, int gpu) {
 
 MpiSession::~MpiSession() {
   // MPI_Finalize waits for all ranks: while an exception unwinds, the others are not on their way here.
-  if (std::uncaught_exceptions() > 0 && world_size_ > 1) abort(1, "an exception left the program");
+  if (std::uncaught_exceptions() > 0 && world_size_ > 1) abort(1, "an exception left the program", Fault::kOwn);
+  watch_.reset();
   if (MPI_Finalize() != MPI_SUCCESS) spdlog::error("rank {} on {}: MPI_Finalize failed", rank_, host_);
 }
 
-std::unique_ptr<Communicator> MpiSession::make_communicator(DeviceKind device, double deadline_seconds) {
-  if (device == DeviceKind::kCpu) return make_mpi_communicator(deadline_seconds);
-  auto host = make_mpi_communicator(deadline_seconds);
+std::unique_ptr<Communicator> MpiSession::make_communicator(DeviceKind device, const Patience& patience) {
+  if (device == DeviceKind::kCpu) return make_mpi_communicator(patience);
+  auto host = make_mpi_communicator(patience);
   const int gpu = gpu_of_rank(local_rank_, gpu_count());
   check_own_gpus(*host, gpu);
-  return make_nccl_communicator(std::move(host), gpu, deadline_seconds);
+  return make_nccl_communicator(std::move(host), gpu, patience);
 }
 
-void MpiSession::abort(int exit_code, const std::string& reason) {
-  spdlog::error("rank {} on {}: {}; ending the job ({} rank{}, exit code {})", rank_, host_, reason, world_size_,
-                world_size_ == 1 ? "" : "s", exit_code);
-  spdlog::default_logger()->flush();
-  // MPI_Abort talks to a launcher that a failing network may have cut off.
-  std::thread([exit_code] {
-    std::this_thread::sleep_for(std::chrono::seconds(4));
-    std::_Exit(exit_code);
-  }).detach();
-  MPI_Abort(MPI_COMM_WORLD, exit_code);
-  std::_Exit(exit_code);
+void MpiSession::watch_ranks(double deadline_seconds, double file_seconds) {
+  VIXEN_CHECK(deadline_seconds_ == 0, "the ranks are watched already");
+  deadline_seconds_ = deadline_seconds;
+  file_seconds_ = file_seconds;
+  if (world_size_ > 1) watch_ = std::make_unique<JobWatch>(host_, deadline_seconds, end_process);
+}
+
+Patience MpiSession::patience() const {
+  VIXEN_CHECK(deadline_seconds_ > 0, "the ranks are not watched yet");
+  return {deadline_seconds_, file_seconds_, watch_ ? &watch_->file_waits() : nullptr};
+}
+
+void MpiSession::abort(int exit_code, const std::string& reason, Fault fault) {
+  const std::string self = process_name() + ": ";  // said once
+  const std::string own = reason.starts_with(self) ? reason.substr(self.size()) : reason;
+  if (watch_) watch_->end_job(exit_code, own, fault);
+  const Standing standing{host_, current_activity()};
+  std::vector<Standing> ranks(static_cast<size_t>(world_size_), standing);
+  end_process(exit_code, failure_text(ranks, rank_, own, exit_code, 0, /*meanwhile=*/false));
 }
 
 }  // namespace vixen

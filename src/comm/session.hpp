@@ -7,6 +7,8 @@
 #include "base/device_kind.hpp"
 #include "comm/communicator.hpp"
 #include "comm/cpu_placement.hpp"
+#include "comm/job_watch.hpp"
+#include "comm/patience.hpp"
 
 namespace vixen {
 
@@ -33,16 +35,25 @@ class MpiSession {
   const CpuPlacement& cpus() const { return cpus_; }
 
   /// A communicator over all ranks. kCpu: MPI backend. kCuda: NCCL backend on GPU `local_rank` (UserError when there is
-  /// no such GPU or the build has no CUDA). deadline_seconds: how long a collective may make no progress.
-  std::unique_ptr<Communicator> make_communicator(DeviceKind device, double deadline_seconds);
+  /// no such GPU or the build has no CUDA). patience: how long a collective may make no progress.
+  std::unique_ptr<Communicator> make_communicator(DeviceKind device, const Patience& patience);
 
-  /// Logs rank, host and reason, and takes every rank of the job down (MPI_Abort). Does not return.
-  [[noreturn]] void abort(int exit_code, const std::string& reason);
+  /// From here to the end the ranks watch one another. deadline_seconds: of collectives, and for a rank to show that it
+  /// lives; file_seconds: of collectives while some rank waits for a file. Collective, once.
+  void watch_ranks(double deadline_seconds, double file_seconds);
+  /// For the communicators that work is done with, after watch_ranks().
+  Patience patience() const;
+
+  /// Logs rank, host and reason, once for the job and with what the other ranks were doing, and takes every rank down
+  /// (MPI_Abort). Does not return.
+  [[noreturn]] void abort(int exit_code, const std::string& reason, Fault fault);
 
  private:
   int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::string host_;
   CpuPlacement cpus_;
+  double deadline_seconds_ = 0, file_seconds_ = 0;
+  std::unique_ptr<JobWatch> watch_;  // null with one rank
 };
 
 }  // namespace vixen

@@ -28,7 +28,7 @@ std::shared_ptr<Communicator> start_job(const Config& config, MpiSession& sessio
   track_tensor_memory();
   spdlog::debug("{} ranks, device {}, CPU kernels {}; on {}: {}", session.world_size(), name_of(config.device),
                 cpu_isa(), session.host(), session.cpus().own_text(asked));
-  std::shared_ptr<Communicator> comm = session.make_communicator(config.device, config.comm.deadline_seconds);
+  std::shared_ptr<Communicator> comm = session.make_communicator(config.device, session.patience());
   on_root(*comm, [&] { preflight(config); });
   return comm;
 }

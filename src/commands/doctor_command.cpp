@@ -20,7 +20,7 @@ int doctor_command(const Config& config, MpiSession& session) {
   Config on_host = config;
   on_host.device = DeviceKind::kCpu;  // that there is no GPU is a finding, not an end
   set_numerics(on_host, session.local_rank(), asked > 0 ? asked : session.cpus().threads());
-  const auto host = session.make_communicator(DeviceKind::kCpu, config.comm.deadline_seconds);
+  const auto host = session.make_communicator(DeviceKind::kCpu, session.patience());
   on_root(*host, [&] { preflight(config); });
   Patient patient{config, session, *host};
   const bool root = host->rank() == 0;

@@ -25,7 +25,7 @@ int report_mistake(MpiSession& session, Communicator* control, const std::string
       agreed = false;
     }
     spdlog::set_level(level);
-    if (!agreed) session.abort(exit_code, message);
+    if (!agreed) session.abort(exit_code, message, Fault::kMistake);
   }
   if (session.rank() == 0) {
     for (const auto& line : messages) std::fprintf(stderr, "vixen: %s\n", line.c_str());

@@ -228,6 +228,7 @@ struct PlanConfig {
 
 struct CommConfig {
   double deadline_seconds = 60;                  // a collective without progress for this long terminates the job
+  double file_deadline_seconds = 600;            // the same while some rank waits for a file
   GradientSums gradients = GradientSums::kFp32;  // as they travel
   double bucket_mb = 25;                         // of 1e6 bytes: gradients that set out together
 };

@@ -434,7 +434,9 @@ std::vector<Key> make_keys() {
        "Tokens of the whole prompt, where no data set says"},
 
       {"comm.deadline_seconds", VIXEN_FIELD(comm.deadline_seconds), "seconds", ours, kPositive, kJobs, kNoFact,
-       "A collective without progress for this long ends the job"},
+       "A collective without progress for this long ends the job, as does a rank that shows no sign of life"},
+      {"comm.file_deadline_seconds", VIXEN_FIELD(comm.file_deadline_seconds), "seconds", ours, kPositive, kJobs, kNoFact,
+       "The same for a collective while some rank waits for a file system"},
       {"comm.gradients", VIXEN_FIELD(comm.gradients), "", ours, {}, kPlanned, kDecisive,
        "How gradients travel between ranks. bf16: half the bytes; what rounding takes away is kept and sent with the next "
        "step's (not with one rank)"},

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "base/activity.hpp"
 #include "base/check.hpp"
 #include "base/file_kind.hpp"
 #include "base/text.hpp"
@@ -32,6 +33,7 @@ std::vector<std::string> steps_to(const std::string& dataset) {
 
 Hdf5File::Hdf5File(std::filesystem::path path, Mode mode, std::filesystem::path named)
     : path_(std::move(path)), named_(named.empty() ? path_ : std::move(named)) {
+  const AtFile at_file(named_.string());
   const auto lock = hdf5_lock();
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   access_ = {H5Pcreate(H5P_DATASET_ACCESS), H5Pclose};
@@ -62,12 +64,14 @@ Hdf5File::Hdf5File(std::filesystem::path path, Mode mode, std::filesystem::path 
 }
 
 Hdf5File::~Hdf5File() {
+  const AtFile at_file(named_.string());
   const auto lock = hdf5_lock();
   file_.close();
   access_.close();
 }
 
 void Hdf5File::close() {
+  const AtFile at_file(named_.string());
   const auto lock = hdf5_lock();
   if (!file_.close()) fail_user("{}: cannot finish the file: {}", named_.string(), hdf5_reason());
 }
@@ -149,6 +153,7 @@ DatasetLocation Hdf5File::locate(const std::string& dataset) const {
 }
 
 void Hdf5File::read_rows(const std::string& dataset, int64_t first, int64_t count, void* out) const {
+  const AtFile at_file(named_.string());
   const auto lock = hdf5_lock();
   const Hdf5Handle handle = open_dataset(dataset);
   const Hdf5Handle space(H5Dget_space(handle.get()), H5Sclose);
@@ -189,6 +194,7 @@ void Hdf5File::create(const std::string& dataset, std::span<const int64_t> shape
 }
 
 void Hdf5File::write_all(const std::string& dataset, const void* values) {
+  const AtFile at_file(named_.string());
   const auto lock = hdf5_lock();
   const Hdf5Handle handle = open_dataset(dataset);
   const Hdf5Handle type(H5Dget_type(handle.get()), H5Tclose);

@@ -44,7 +44,7 @@ Findings check_gpus(Patient& patient) {
   const bool can = own < static_cast<int>(gpus.size());
   if (patient.host.max_host(can ? int64_t{0} : int64_t{1}) != 0) return findings;
   select_device(DeviceKind::kCuda, session.local_rank());
-  patient.gpus = session.make_communicator(DeviceKind::kCuda, patient.config.comm.deadline_seconds);
+  patient.gpus = session.make_communicator(DeviceKind::kCuda, patient.session.patience());
   findings.push_back(good("NCCL", fmt::format("{} ranks connected", session.world_size())));
   return findings;
 }

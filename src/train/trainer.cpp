@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/activity.hpp"
 #include "base/allocation_end.hpp"
 #include "base/check.hpp"
 #include "base/file.hpp"
@@ -109,6 +110,7 @@ void Trainer::run_stretch(int64_t last, std::span<const int64_t> order,
       index_, last, static_cast<size_t>(depth));
   const HandoverCloser closer(offers);  // before the thread that waits for offers is
   while (index_ < last) {
+    set_activity_step(global_step() + 1);
     if (mining_) mining_->advance(global_step());
     const Lap lap;
     offer_up_to(index_ + depth + 2);

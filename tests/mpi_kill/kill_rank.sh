@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs jobs of two ranks of which one goes wrong; each must end soon, with the right exit status and a message that names
-# the rank and the reason. Usage: kill_rank.sh MPIEXEC MPI_FAULTY_JOB
+# Runs jobs of which one rank goes wrong; each must end soon, with the right exit status and one message that names the
+# rank, the step, the reason, and what the others were doing. Usage: kill_rank.sh MPIEXEC MPI_FAULTY_JOB
 set -u
 mpiexec=$1
 job=$2
@@ -12,18 +12,20 @@ output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 failed=0
 
-# check FAULT DEADLINE SECONDS STATUS PATTERN...: a job with the fault on rank 1 ends within SECONDS of the fault, with exit
-# status STATUS (0: zero, 1: anything else), and prints a line that matches each PATTERN.
+# check RANK FAULT DEADLINE SECONDS STATUS PATTERN...: a job of three with the fault on RANK ends within SECONDS of the fault,
+# with exit status STATUS (0: zero, 1: not zero, any), prints a line that matches each PATTERN, and one of its end at most.
+# $options: of mpirun.
+options=()
 check() {
-  local fault=$1 deadline=$2 limit=$3 status=$4
-  shift 4
+  local rank=$1 fault=$2 deadline=$3 limit=$4 status=$5
+  shift 5
   local begin end code
   : > "$output"
-  timeout -k 2 60 "$mpiexec" -n 2 --oversubscribe "$job" "$fault" 1 10 "$deadline" > "$output" 2>&1 &
+  timeout -k 2 60 "$mpiexec" -n 3 --oversubscribe "${options[@]}" "$job" "$fault" "$rank" 100 "$deadline" watched > "$output" 2>&1 &
   local pid=$!
   begin=$(date +%s.%N)
   if [ "$fault" != none ]; then
-    until grep -q "rank 1: $fault at step" "$output" || ! kill -0 $pid 2> /dev/null; do sleep 0.02; done
+    until grep -q "rank $rank: $fault at step" "$output" || ! kill -0 $pid 2> /dev/null; do sleep 0.02; done
     begin=$(date +%s.%N)
   fi
   wait $pid
@@ -38,22 +40,35 @@ check() {
   for pattern in "$@"; do
     grep -qE "$pattern" "$output" || verdict="no line matches '$pattern'"
   done
-  echo "$fault: ended in $seconds s, exit status $code: $verdict"
+  [ "$(grep -c 'ending the job' "$output")" -le 1 ] || verdict="more than one line says that the job ends"
+  echo "$fault on rank $rank${options[0]+ (${options[*]})}: ended in $seconds s, exit status $code: $verdict"
   if [ "$verdict" != ok ]; then
     failed=1
     sed 's/^/  | /' "$output"
   fi
 }
 
-check none 30 30 0 '^finished$'
-# The launcher notices a process that is gone.
-check kill 30 5 1 'rank 1 .*exited on signal 9'
-# A rank that fails by itself says why, and takes the other one down.
-check throw 30 5 1 'rank 1 on .*: step 10: no space left on device'
-# A rank that is silent is noticed by the deadline of the others (2 s), which name it and what they were doing.
-check stop 2 5 1 'rank 0 of 2 on .*: all_reduce_sum #[0-9]+: no progress for 2\.[0-9] s, waiting for rank 1'
+check 1 none 30 30 0 '^finished$'
+# The launcher notices a process that is gone, and so do we.
+check 1 kill 30 5 1 'rank 1 .*exited on signal 9' 'rank 1 on [^ ]+, step [0-9]+: its process is gone .*; meanwhile ranks 0, 2 in all_reduce_sum #[0-9]+'
+# Where the launcher lets the others be, the ranks end the job.
+options=(--enable-recovery)
+check 1 kill 30 5 any 'rank 1 on [^ ]+, step [0-9]+: its process is gone .*; meanwhile ranks 0, 2 in all_reduce_sum #[0-9]+ of step 100 for [0-9]+ s; ending the job'
+check 0 kill 30 6 any 'rank 0 on [^ ]+, step [0-9]+: its process is gone .*; ending the job'
+options=()
+# A rank that fails by itself says why, and takes the others down.
+check 1 throw 30 5 1 'rank 1 on [^ ]+, step 100: step 100: no space left on device; meanwhile ranks 0, 2 in all_reduce_sum'
+# A rank that is silent is noticed by the deadline (4 s).
+check 1 stop 4 9 1 'rank 1 on [^ ]+, step [0-9]+: no sign of life for [0-9.]+ s .*; meanwhile ranks 0, 2 in all_reduce_sum #[0-9]+ of step 100 for [45] s; ending the job'
+check 0 stop 4 9 1 'rank 0 on [^ ]+, step [0-9]+: no sign of life for [0-9.]+ s'
+# One that lives and does something else is named, with what it does.
+check 2 at-work 2 7 1 'rank 2 on [^ ]+, step 100: does not come to all_reduce_sum #[0-9]+: at work: encode labels; meanwhile ranks 0, 1 in all_reduce_sum'
+# Files have a deadline of their own: three times as long here.
+check 1 file 2 30 0 '^finished$'
+check 0 file 2 30 0 '^finished$'
+check 1 long-file 2 14 1 'rank 1 on [^ ]+, step 100: does not come to all_reduce_sum #[0-9]+: for [0-9]+ s at the file /scratch/slow.h5; meanwhile ranks 0, 2 in all_reduce_sum'
 # Ranks out of step: the last collective never completes.
-check leave 2 9 1 '(no progress for 2\.[0-9] s, waiting for)|(were expected: the ranks disagree)'
+check 1 leave 2 9 1 '(no progress for 2\.[0-9] s, waiting for)|(were expected: the ranks disagree)|(does not come to)'
 
 # Processes that their launcher started together and MPI does not connect must not each do the whole job.
 if SLURM_STEP_NUM_TASKS=4 "$job" none 1 10 30 > "$output" 2>&1; [ $? = 2 ] && grep -q "started 4 processes, but MPI sees one" "$output"; then

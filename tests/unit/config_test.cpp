@@ -161,25 +161,25 @@ TEST(Keys, WhatEachCommandReads) {
   EXPECT_EQ(sections["train"],
             "-:2 run data:6 model lora template train loss prototype cluster mining search:11 evaluate:2 comm kernels "
             "compat");
-  EXPECT_EQ(sections["embed"], "- run:2 data:5 model:10 lora:5 template train:1 embed comm:1 kernels:6 compat");
-  EXPECT_EQ(sections["search"], "- run:1 search comm:1 kernels:1");
+  EXPECT_EQ(sections["embed"], "- run:2 data:5 model:10 lora:5 template train:1 embed comm:2 kernels:6 compat");
+  EXPECT_EQ(sections["search"], "- run:1 search comm:2 kernels:1");
   EXPECT_EQ(sections["evaluate"],
-            "- run:2 data:6 model:10 lora:5 template train:1 search:11 augment evaluate comm:1 kernels:7 compat");
+            "- run:2 data:6 model:10 lora:5 template train:1 search:11 augment evaluate comm:2 kernels:7 compat");
   EXPECT_EQ(sections["predict"],
-            "- run:2 data:5 model:10 lora:5 template train:1 search:11 augment predict comm:1 kernels:7 compat");
+            "- run:2 data:5 model:10 lora:5 template train:1 search:11 augment predict comm:2 kernels:7 compat");
   EXPECT_EQ(sections["mine"],
-            "- run:2 data:5 model:10 lora:5 template train:1 mining:6 mine search:11 comm:1 kernels:7 compat");
-  EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm:1");
+            "- run:2 data:5 model:10 lora:5 template train:1 mining:6 mine search:11 comm:2 kernels:7 compat");
+  EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm:2");
   EXPECT_EQ(
       sections["plan"],
       "-:2 run:2 data:3 model:10 lora template train:10 loss:3 prototype cluster:3 mining:5 search:7 evaluate:1 plan "
-      "comm:2 compat");
+      "comm:3 compat");
   EXPECT_EQ(sections["inspect"], "run:1");
   EXPECT_EQ(
       sections["bench"],
       "- run:1 data:5 model lora template train:19 loss prototype cluster:1 mining:6 search:12 evaluate:1 comm kernels "
       "compat");
-  EXPECT_EQ(sections["doctor"], "- run:1 doctor comm:1");
+  EXPECT_EQ(sections["doctor"], "- run:1 doctor comm:2");
 }
 
 TEST(Keys, CopiedValuesAreTheSameAndNoOtherKeyIs) {

@@ -16,6 +16,7 @@
 #include <set>
 #include <utility>
 
+#include "base/activity.hpp"
 #include "base/check.hpp"
 #include "base/file_kind.hpp"
 #include "base/text.hpp"
@@ -270,6 +271,7 @@ void SafetensorsFile::check_finite(const std::string& name, const at::Tensor& va
     const std::lock_guard lock(checked_->mutex);
     if (checked_->names.contains(name)) return;
   }
+  const AtFile at_file(file_->path().string());  // pages that are read for the first time
   if (const auto bad = first_beyond_float32(values))
     fail_user("{}: tensor {} holds NaN or infinity ({}), expected finite weights", file_->path().string(), shown(name),
               element_text(*bad, values.sizes()));
