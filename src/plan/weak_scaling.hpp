@@ -22,7 +22,7 @@ struct ScalePoint {
   int64_t peak_bytes = 0;  // of a rank; 0: does not fit, and what follows is 0 too
   double step_seconds = 0, waited_seconds = 0;
   double efficiency = 0;  // queries a second and rank, of those of the fewest ranks that fit
-  std::string binds;
+  std::string binds = {};
 };
 
 /// What a plan was made of.
