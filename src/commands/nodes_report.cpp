@@ -60,10 +60,13 @@ std::string nodes_text(const NodesPlan& plan) {
                seconds_text(event.busy), seconds_text(event.waited)});
   times.add({"the step", "", seconds_text(timeline.seconds), "", seconds_text(timeline.waited())});
   text += times.text(0);
-  text += fmt::format("what binds: {}; links are waited for {:.1f}% of the step\n\n", timeline.binds(),
+  text += fmt::format("what binds: {}; links are waited for {:.1f}% of the step", timeline.binds(),
                       100 * timeline.waited() / timeline.seconds);
+  if (const auto longest = timeline.longest_wait(); !longest.empty()) text += ", most for " + longest;
+  text += "\n\n";
 
-  TextTable scale({"GPUs", "nodes", "batch", "step", "waited", "queries/s", "efficiency", "GB a rank", "what binds"},
+  TextTable scale({"GPUs", "nodes", "batch", "step", "waited", "queries/s", "efficiency", "GB a rank", "what binds",
+                   "waits most for"},
                   0);
   for (const auto& point : scaling) {
     std::vector<std::string> row = {with_commas(point.ranks), with_commas(point.nodes), with_commas(point.batch_size)};
@@ -71,9 +74,10 @@ std::string nodes_text(const NodesPlan& plan) {
       row.insert(row.end(), {"", "", "", "", "", "does not fit"});
     } else {
       const double rate = static_cast<double>(point.batch_size) / point.step_seconds;
-      row.insert(row.end(), {seconds_text(point.step_seconds), seconds_text(point.waited_seconds),
-                             with_commas(static_cast<int64_t>(rate)), fmt::format("{:.1f}%", 100 * point.efficiency),
-                             fmt::format("{:.2f}", static_cast<double>(point.peak_bytes) / 1e9), point.binds});
+      row.insert(row.end(),
+                 {seconds_text(point.step_seconds), seconds_text(point.waited_seconds),
+                  with_commas(static_cast<int64_t>(rate)), fmt::format("{:.1f}%", 100 * point.efficiency),
+                  fmt::format("{:.2f}", static_cast<double>(point.peak_bytes) / 1e9), point.binds, point.longest_wait});
     }
     scale.add(std::move(row));
   }
@@ -92,7 +96,8 @@ nlohmann::json nodes_json(const NodesPlan& plan) {
                          {"network_link", link(topology.network, topology.network_source)},
                          {"step_seconds", timeline.seconds},
                          {"waited_seconds", timeline.waited()},
-                         {"binds", timeline.binds()}};
+                         {"binds", timeline.binds()},
+                         {"longest_wait", timeline.longest_wait()}};
   for (const auto& item : traffic)
     json["sent"].push_back({{"name", item.most.name},
                             {"collective", name_of(item.most.collective)},
@@ -116,7 +121,8 @@ nlohmann::json nodes_json(const NodesPlan& plan) {
                                     {"step_seconds", point.step_seconds},
                                     {"waited_seconds", point.waited_seconds},
                                     {"efficiency", point.efficiency},
-                                    {"binds", point.binds}});
+                                    {"binds", point.binds},
+                                    {"longest_wait", point.longest_wait}});
   return json;
 }
 

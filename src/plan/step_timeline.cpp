@@ -103,17 +103,21 @@ std::vector<TimePart> StepTimeline::waits() const {
   return parts;
 }
 
-std::string StepTimeline::binds() const {
+const TimelineEvent* StepTimeline::longest() const {
   const TimelineEvent* longest = nullptr;
-  double compute = 0;
-  for (const auto& event : events) {
-    if (event.computes)
-      compute += event.busy;
-    else if (longest == nullptr || event.waited > longest->waited)
-      longest = &event;
-  }
-  if (longest == nullptr || longest->waited <= compute) return "compute";
-  return fmt::format("{} ({})", longest->name, most_of(longest->links));
+  for (const auto& event : events)
+    if (!event.computes && event.waited > (longest == nullptr ? 0 : longest->waited)) longest = &event;
+  return longest;
+}
+
+std::string StepTimeline::longest_wait() const {
+  const auto* event = longest();
+  return event == nullptr ? std::string() : fmt::format("{} ({})", event->name, most_of(event->links));
+}
+
+std::string StepTimeline::binds() const {
+  const auto* event = longest();
+  return event == nullptr || event->waited <= seconds - waited() ? "compute" : longest_wait();
 }
 
 StepTimeline step_timeline(const StepCompute& compute, std::span<const Exchange> exchanges, const Topology& topology,

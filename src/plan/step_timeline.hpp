@@ -32,9 +32,13 @@ struct StepTimeline {
   double waited() const;
   /// What travels and is waited for.
   std::vector<TimePart> waits() const;
-  /// The part that takes most of the step: "compute", or an exchange with what it spends most on, as "gradients
-  /// (between nodes)".
+  /// The exchange that is waited for longest, with what it spends most on, as "gradients (between nodes)"; empty: none.
+  std::string longest_wait() const;
+  /// The part that takes most of the step: "compute", or longest_wait().
   std::string binds() const;
+
+ private:
+  const TimelineEvent* longest() const;  // null: none
 };
 
 /// How a step's parts may overlap.

@@ -59,6 +59,7 @@ std::vector<ScalePoint> weak_scaling(const PlannedRun& run) {
       point.waited_seconds = timeline.waited();
       point.efficiency = rate / first_rate;
       point.binds = timeline.binds();
+      point.longest_wait = timeline.longest_wait();
     }
     points.push_back(std::move(point));
   }

@@ -21,8 +21,8 @@ struct ScalePoint {
   int64_t batch_size = 0;  // of all ranks
   int64_t peak_bytes = 0;  // of a rank; 0: does not fit, and what follows is 0 too
   double step_seconds = 0, waited_seconds = 0;
-  double efficiency = 0;  // queries a second and rank, of those of the fewest ranks that fit
-  std::string binds = {};
+  double efficiency = 0;                      // queries a second and rank, of those of the fewest ranks that fit
+  std::string binds = {}, longest_wait = {};  // as StepTimeline says
 };
 
 /// What a plan was made of.

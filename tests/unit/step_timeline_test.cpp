@@ -41,6 +41,7 @@ TEST(StepTimeline, WhatAllWaitForAddsUp) {
   EXPECT_NEAR(event(timeline, "backward").begins, 3.875, 1e-3);
   EXPECT_NEAR(event(timeline, "optimiser").begins, timeline.seconds - 0.5, 1e-9);
   EXPECT_EQ(timeline.binds(), "compute");
+  EXPECT_EQ(timeline.longest_wait(), "embeddings (within nodes)");
   ASSERT_EQ(timeline.waits().size(), 4U);
   EXPECT_EQ(timeline.waits()[0].name, "waiting: rows");
 }
@@ -102,6 +103,7 @@ TEST(StepTimeline, OneRankWaitsForNobody) {
   EXPECT_NEAR(timeline.seconds, 7.5, 1e-12);
   EXPECT_EQ(timeline.waited(), 0);
   EXPECT_TRUE(timeline.waits().empty());
+  EXPECT_EQ(timeline.longest_wait(), "");
 }
 
 }  // namespace
