@@ -24,8 +24,8 @@ Ranges sent(double full_elements, const Ranges& ready) {
 TEST(GradientBuckets, WhatLiesSideBySideComesTogetherUntilItIsFull) {
   // From the last to the first, as a backward pass goes.
   const Ranges ready = {{900, 1000}, {700, 890}, {500, 700}, {100, 500}, {0, 100}};
-  EXPECT_EQ(sent(300, ready), (Ranges{{500, 1000}, {100, 500}, {0, 100}}));
-  EXPECT_EQ(sent(290, ready), (Ranges{{500, 1000}, {100, 500}, {0, 100}}));
+  EXPECT_EQ(sent(300, ready), (Ranges{{700, 1000}, {100, 700}, {0, 100}}));
+  EXPECT_EQ(sent(301, ready), (Ranges{{500, 1000}, {100, 500}, {0, 100}}));
   EXPECT_EQ(sent(501, ready), (Ranges{{100, 1000}, {0, 100}}));
   EXPECT_EQ(sent(1e9, ready), (Ranges{{0, 1000}}));
   EXPECT_EQ(sent(0, ready), ready) << "each by itself";

@@ -315,7 +315,8 @@ TEST_F(PlanCommandTest, WeakScalingGoesToAThousandGpus) {
   EXPECT_EQ(fast[10]["nodes"], 128);
   for (size_t i = 1; i < fast.size(); ++i) {
     EXPECT_EQ(fast[i]["batch_size"], 64 * (1 << i));
-    EXPECT_LT(fast[i]["efficiency"].get<double>(), 1) << i;
+    // The label side is divided, so that a second GPU may do a little more than twice as much.
+    EXPECT_LT(fast[i]["efficiency"].get<double>(), 1.02) << i;
     EXPECT_LT(slow[i]["efficiency"].get<double>(), fast[i]["efficiency"].get<double>()) << i;
   }
   EXPECT_EQ(slow[0]["step_seconds"], fast[0]["step_seconds"]) << "one GPU has no links";
