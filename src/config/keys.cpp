@@ -218,7 +218,7 @@ std::vector<Key> make_keys() {
        "AdamW's epsilon"},
       {"train.warmup_steps", VIXEN_FIELD(train.warmup_steps), "steps", official, kAtLeast0, kTrain, kDecisive,
        "Steps over which the learning rate rises, before it falls linearly to 0"},
-      {"train.clip_norm", VIXEN_FIELD(train.clip_norm), "", official, kAtLeast0, kSteps, kDecisive,
+      {"train.clip_norm", VIXEN_FIELD(train.clip_norm), "", official, kAtLeast0, kPlanned, kDecisive,
        "Largest norm of the whole gradient; 0: no clipping (decoders: 1)"},
       {"train.evaluate_every_epochs", VIXEN_FIELD(train.evaluate_every_epochs), "epochs", ours, kAtLeast0, kRunPlans, kNoFact,
        "Epochs between evaluations; 0: after the last only"},
@@ -450,7 +450,7 @@ std::vector<Key> make_keys() {
       {"comm.gradients", VIXEN_FIELD(comm.gradients), "", ours, {}, kPlanned, kDecisive,
        "How gradients travel between ranks. bf16: half the bytes; what rounding takes away is kept and sent with the next "
        "step's (not with one rank)"},
-      {"comm.bucket_mb", VIXEN_FIELD(comm.bucket_mb), "1e6 bytes", ours, kAtLeast0, kSteps, kNoFact,
+      {"comm.bucket_mb", VIXEN_FIELD(comm.bucket_mb), "1e6 bytes", ours, kAtLeast0, kPlanned, kNoFact,
        "Gradients set out for the other ranks when so many have come together, while the backward pass goes on; 0: layer by "
        "layer"},
 

@@ -40,7 +40,7 @@ struct LinkSeconds {
 
 /// payload_bytes: kAllReduceSum, kReduceScatterRows: of the tensor that every rank gives; kAllGatherRows: of all rows;
 /// kAllToAllRows: what a rank sends to others, spread evenly over them; else what every rank tells all others.
-///   sum:           2 ((G-1) a + log2(N) A) + 2 (G-1)/G n/b + 2 (N-1)/N n/B
+///   sum:           2 ((G-1) a + ceil(log2(N)) A) + 2 (G-1)/G n/b + 2 (N-1)/N n/B
 ///   all rows:      (W-N) a + (N-1) A + (G-1)/G n/b + (N-1)/N n/B; the same for scattered sums
 ///   rows for each: (G-1) a + (N-1) A + near n/b + far G n/B, near and far being the parts for ranks of the own and of
 ///                  other nodes
