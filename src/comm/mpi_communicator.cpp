@@ -13,6 +13,7 @@
 
 #include "base/check.hpp"
 #include "base/log.hpp"
+#include "comm/message_counts.hpp"
 #include "comm/mpi_c.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/mpi_transfer.hpp"
@@ -22,10 +23,6 @@ namespace vixen {
 
 namespace {
 
-// Elements summed at a time: bounds the extra memory of a sum to one piece, whatever the tensor.
-constexpr int64_t kSumPiece = int64_t{32} << 20;
-// Up to here every rank sends the whole tensor to every other: one message latency instead of two.
-constexpr int64_t kSmallSum = 2048;
 // Tags run around: far more collectives than can be in flight at a time, within the range every MPI grants.
 constexpr int64_t kTags = 32768;
 

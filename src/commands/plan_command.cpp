@@ -12,7 +12,7 @@
 #include "base/version.hpp"
 #include "commands/commands.hpp"
 #include "commands/common.hpp"
-#include "commands/text_table.hpp"
+#include "commands/nodes_report.hpp"
 #include "model/adapters/adapter_files.hpp"
 #include "model/folder_settings.hpp"
 #include "model/make_encoder.hpp"
@@ -56,10 +56,16 @@ int64_t planned_image_width(const Config& config, const Dataset* dataset) {
   return config.data.images && config.plan.image_slots > 0 ? config.plan.image_width : 0;
 }
 
-std::string seconds_text(double seconds) {
-  if (seconds >= 2 * kSecondsAnHour) return fmt::format("{:.1f} h", seconds / kSecondsAnHour);
-  if (seconds >= 120) return fmt::format("{:.1f} min", seconds / 60);
-  return seconds >= 1 ? fmt::format("{:.2f} s", seconds) : fmt::format("{:.2f} ms", seconds * 1e3);
+// plan.world_size, or what plan.nodes make.
+int64_t planned_ranks(const PlanConfig& plan) {
+  if (plan.nodes == 0) return plan.world_size;
+  const int64_t ranks = plan.nodes * plan.node_ranks;
+  if (plan.world_size != 1 && plan.world_size != ranks)
+    fail_user(
+        "plan.world_size is {}, but {} nodes (plan.nodes) of {} ranks (plan.node_ranks) have {}: expected that, or "
+        "none",
+        plan.world_size, plan.nodes, plan.node_ranks, ranks);
+  return ranks;
 }
 
 std::string time_table(const std::string& title, const std::vector<TimePart>& parts, double total) {
@@ -93,6 +99,19 @@ std::string report_text(const MemoryShape& shape, const Encoder& encoder, const 
   text += fmt::format("  {:<52} {:>10}\n", "steps an epoch", with_commas(time.steps_per_epoch));
   text += time_table(fmt::format("all {} epochs", config.train.epochs), time.run, time.run_seconds());
   return text;
+}
+
+NodesPlan plan_nodes(const PlannedRun& run, const MemoryPlan& memory, const StepCompute& compute) {
+  const auto& plan = run.shape.config.plan;
+  NodesPlan nodes{make_topology(plan, run.device, plan.nodes, plan.node_ranks),
+                  step_traffic(traffic_shape(run.shape, memory.objective, run.encoder, run.store, run.network)),
+                  {},
+                  weak_scaling(run)};
+  std::vector<Exchange> exchanges;
+  for (const auto& item : nodes.traffic) exchanges.push_back(item.most);
+  nodes.timeline =
+      step_timeline(compute, exchanges, nodes.topology, {.chunks = memory.choice.chunks, .behind = !run.shape.cpu});
+  return nodes;
 }
 
 nlohmann::json parts_json(const std::vector<MemoryPart>& parts) {
@@ -167,21 +186,30 @@ int plan_command(const Config& asked, MpiSession& session) {
   std::unique_ptr<PrototypeNetwork> network;
   if (make_objective(config)->uses_prototypes())
     network = std::make_unique<PrototypeNetwork>(config.prototype, encoder->width(), store);
-  if (config.train.batch_size < config.plan.world_size)
-    fail_user("train.batch_size is {}, but plan.world_size {}: every rank needs a row", config.train.batch_size,
-              config.plan.world_size);
+  const int64_t ranks = planned_ranks(config.plan);
+  if (config.train.batch_size < ranks)
+    fail_user("train.batch_size is {}, but {} {}: every rank needs a row", config.train.batch_size,
+              config.plan.nodes > 0 ? "plan.nodes make" : "plan.world_size", ranks);
 
   const auto device = device_rates(config);
-  const auto shape =
-      memory_shape(config, planned_data(config, *encoder, dataset.get()), *encoder, store, config.plan.world_size,
-                   std::min(config.plan.world_size, config.plan.node_ranks), config.plan.gpu == PlannedDevice::kCpu);
-  const auto memory = plan_memory(shape, *encoder, budget_of(config, device));
-  const auto time = plan_time(shape, *encoder, memory.choice, device);
+  const int64_t budget = budget_of(config, device);
+  const auto shape = memory_shape(config, planned_data(config, *encoder, dataset.get()), *encoder, store, ranks,
+                                  std::min(ranks, config.plan.node_ranks), config.plan.gpu == PlannedDevice::kCpu);
+  const auto memory = plan_memory(shape, *encoder, budget);
+  auto time = plan_time(shape, *encoder, memory.choice, device);
   if (comm->rank() != 0) return 0;
-  const auto limit = first_limit(shape, *encoder, budget_of(config, device));
+  std::optional<NodesPlan> nodes;
+  if (config.plan.nodes > 0) {
+    nodes = plan_nodes({shape, *encoder, store, network.get(), device, budget}, memory, time.compute);
+    time = plan_time(shape, *encoder, memory.choice, device, nodes->timeline.waits());
+  }
+  const auto limit = first_limit(shape, *encoder, budget);
   print_out("{}", report_text(shape, *encoder, memory, limit, time, device));
-  if (!config.out.empty())
-    write_text_atomically(config.out, report_json(shape, *encoder, memory, limit, time, device).dump(2) + "\n");
+  if (nodes) print_out("\n{}", nodes_text(*nodes));
+  if (config.out.empty()) return 0;
+  auto report = report_json(shape, *encoder, memory, limit, time, device);
+  if (nodes) report["nodes"] = nodes_json(*nodes);
+  write_text_atomically(config.out, report.dump(2) + "\n");
   return 0;
 }
 

@@ -22,6 +22,7 @@ struct RunConfig {
   bool query_bank = true;                // keep the embeddings of the training queries with the model
   int64_t stop_after_steps = 0;          // save and stop (exit 75) after this many steps of this process; 0: never
   double stop_before_end_seconds = 120;  // of the SLURM job
+  bool count_messages = false;           // what rank 0 sends, by collective, into metrics.jsonl
 };
 
 struct DataConfig {
@@ -208,14 +209,19 @@ struct DoctorConfig {
 
 /// What `vixen plan` plans with where no data set is at hand.
 struct PlanConfig {
-  PlannedDevice gpu = PlannedDevice::kH100;  // memory and rates of a device
-  std::string rates;                         // file of `vixen bench --out`; empty: of the device's data sheet
-  int64_t world_size = 1;                    // GPUs
-  int64_t node_ranks = 8;                    // of a node
-  double memory_gb = 0;                      // budget of a GPU; 0: train.memory_gb, else the device's
-  double tflops = 0;                         // attainable rate of a GPU, 1e12 FLOP/s; 0: of the device
-  double bandwidth_gbs = 0;                  // all-reduce bus bandwidth, 1e9 bytes/s; 0: of the device
-  int64_t queries = 0;                       // training queries; 0: of data.path
+  PlannedDevice gpu = PlannedDevice::kH100;   // memory and rates of a device
+  std::string rates;                          // file of `vixen bench --out`; empty: of the device's data sheet
+  int64_t world_size = 1;                     // GPUs
+  int64_t node_ranks = 8;                     // of a node
+  double memory_gb = 0;                       // budget of a GPU; 0: train.memory_gb, else the device's
+  double tflops = 0;                          // attainable rate of a GPU, 1e12 FLOP/s; 0: of the device
+  double bandwidth_gbs = 0;                   // all-reduce bus bandwidth, 1e9 bytes/s; 0: of the device
+  int64_t nodes = 0;                          // of node_ranks GPUs each; 0: no model of links between nodes
+  Fabric fabric = Fabric::kNvlinkInfiniband;  // links within and between nodes
+  double node_us = 0;                         // latency of a message within a node, 1e-6 s; 0: of the fabric
+  double network_gbs = 0;  // of a node, each direction, all adapters together, 1e9 bytes/s; 0: of the fabric
+  double network_us = 0;   // latency of a message between nodes, 1e-6 s; 0: of the fabric
+  int64_t queries = 0;     // training queries; 0: of data.path
   int64_t labels = 0;
   double labels_per_query = 10;  // mean, where no data set says
   double mean_tokens = 0;        // of a text, special tokens included

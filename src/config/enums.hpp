@@ -179,6 +179,10 @@ enum class PlannedDevice { kH100, kH200, kA100With80, kA100With40, kCpu };  // p
 template <>
 inline constexpr std::array kWords<PlannedDevice> = {"h100", "h200", "a100-80", "a100-40", "cpu"};
 
+enum class Fabric { kNvlinkInfiniband, kNvlinkEthernet, kPcieInfiniband, kPcieEthernet };  // plan.fabric
+template <>
+inline constexpr std::array kWords<Fabric> = {"nvlink-ib", "nvlink-ethernet", "pcie-ib", "pcie-ethernet"};
+
 enum class KernelChoice { kAuto, kReference, kFused };  // kernels.*
 template <>
 inline constexpr std::array kWords<KernelChoice> = {"auto", "reference", "fused"};

@@ -126,6 +126,8 @@ std::vector<Key> make_keys() {
       {"run.stop_before_end_seconds", VIXEN_FIELD(run.stop_before_end_seconds), "seconds", ours, kAtLeast0, kTrain, kNoFact,
        "Save and exit with code 75 so long before the SLURM job ends, should no signal come; at most a quarter of what is left of "
        "it at the start; 0: never"},
+      {"run.count_messages", VIXEN_FIELD(run.count_messages), "", ours, {}, kTrain, kNoFact,
+       "Write into metrics.jsonl how many messages and bytes rank 0 sends in each interval, by collective (docs/scaling.md)"},
 
       {"data.path", VIXEN_FIELD(data.path), "", ours, {}, kDataSets, kNoFact,
        "The prepared data set (HDF5, docs/data-format.md)", PathRole::kInput},
@@ -216,7 +218,7 @@ std::vector<Key> make_keys() {
        "AdamW's epsilon"},
       {"train.warmup_steps", VIXEN_FIELD(train.warmup_steps), "steps", official, kAtLeast0, kTrain, kDecisive,
        "Steps over which the learning rate rises, before it falls linearly to 0"},
-      {"train.clip_norm", VIXEN_FIELD(train.clip_norm), "", official, kAtLeast0, kSteps, kDecisive,
+      {"train.clip_norm", VIXEN_FIELD(train.clip_norm), "", official, kAtLeast0, kPlanned, kDecisive,
        "Largest norm of the whole gradient; 0: no clipping (decoders: 1)"},
       {"train.evaluate_every_epochs", VIXEN_FIELD(train.evaluate_every_epochs), "epochs", ours, kAtLeast0, kRunPlans, kNoFact,
        "Epochs between evaluations; 0: after the last only"},
@@ -413,7 +415,17 @@ std::vector<Key> make_keys() {
       {"plan.tflops", VIXEN_FIELD(plan.tflops), "1e12 FLOP/s", ours, kAtLeast0, kPlan, kNoFact,
        "Rate that matrix products reach; 0: of the device"},
       {"plan.bandwidth_gbs", VIXEN_FIELD(plan.bandwidth_gbs), "1e9 bytes/s", ours, kAtLeast0, kPlan, kNoFact,
-       "Bus bandwidth of an all-reduce; 0: of the device"},
+       "Bus bandwidth of an all-reduce within a node; 0: of the device"},
+      {"plan.nodes", VIXEN_FIELD(plan.nodes), "nodes", ours, kAtLeast0, kPlan, kNoFact,
+       "Plan for so many nodes of plan.node_ranks ranks, with the timeline of a step over their links; 0: plan.world_size ranks"},
+      {"plan.fabric", VIXEN_FIELD(plan.fabric), "", ours, {}, kPlan, kNoFact,
+       "Links within and between nodes, for plan.nodes (docs/scaling.md)"},
+      {"plan.node_us", VIXEN_FIELD(plan.node_us), "1e-6 s", ours, kAtLeast0, kPlan, kNoFact,
+       "Latency of a message within a node; 0: of the fabric"},
+      {"plan.network_gbs", VIXEN_FIELD(plan.network_gbs), "1e9 bytes/s", ours, kAtLeast0, kPlan, kNoFact,
+       "What a node sends to others, all its adapters together; 0: of the fabric"},
+      {"plan.network_us", VIXEN_FIELD(plan.network_us), "1e-6 s", ours, kAtLeast0, kPlan, kNoFact,
+       "Latency of a message between nodes; 0: of the fabric"},
       {"plan.queries", VIXEN_FIELD(plan.queries), "queries", ours, kAtLeast0, kPlan, kNoFact,
        "Training queries; 0: of the data set"},
       {"plan.labels", VIXEN_FIELD(plan.labels), "labels", ours, kAtLeast0, kPlan, kNoFact,
@@ -440,7 +452,7 @@ std::vector<Key> make_keys() {
       {"comm.gradients", VIXEN_FIELD(comm.gradients), "", ours, {}, kPlanned, kDecisive,
        "How gradients travel between ranks. bf16: half the bytes; what rounding takes away is kept and sent with the next "
        "step's (not with one rank)"},
-      {"comm.bucket_mb", VIXEN_FIELD(comm.bucket_mb), "1e6 bytes", ours, kAtLeast0, kSteps, kNoFact,
+      {"comm.bucket_mb", VIXEN_FIELD(comm.bucket_mb), "1e6 bytes", ours, kAtLeast0, kPlanned, kNoFact,
        "Gradients set out for the other ranks when so many have come together, while the backward pass goes on; 0: layer by "
        "layer"},
 

@@ -31,6 +31,15 @@ int64_t MinedLists::bytes(const MiningConfig& config, int64_t own_queries) {
   return own_queries * config.depth * place;
 }
 
+int64_t MinedLists::offers_a_query(const MiningConfig& config, int64_t batch_queries) {
+  if (batch_queries == 0) return 0;
+  return std::min(config.depth, kOffers * ((config.columns + batch_queries - 1) / batch_queries));
+}
+
+int64_t MinedLists::offer_bytes(const MiningConfig& config, int64_t batch_queries) {
+  return offers_a_query(config, batch_queries) * static_cast<int64_t>(sizeof(int32_t));
+}
+
 void MinedLists::assign(const MinedBlock& block) {
   const int64_t own = shards_.range(comm_->rank()).begin, rows = block.ids.size(0);
   const auto of_block = [&](const at::Tensor& lists) {
@@ -68,8 +77,7 @@ void MinedLists::draw(uint64_t step, int64_t query, std::span<int32_t> drawn) co
 
 std::vector<int64_t> MinedLists::offers(uint64_t step, std::span<const int64_t> query_rows) const {
   const auto b = std::ssize(query_rows);
-  const int64_t share = b == 0 ? 0 : (mining_.columns + b - 1) / b;
-  const auto width = static_cast<size_t>(std::min(mining_.depth, kOffers * share));
+  const auto width = static_cast<size_t>(offers_a_query(mining_, b));
   const RowRange own = shards_.range(comm_->rank());
   // Every rank sends what its queries of the batch offer, in the batch's order: who owns a row is known to all.
   std::vector<int32_t> sent;

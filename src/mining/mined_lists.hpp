@@ -29,6 +29,9 @@ class MinedLists {
   /// Bytes of a rank with so many queries.
   static int64_t bytes(const MiningConfig& config, int64_t own_queries);
 
+  /// Bytes of what a query offers to a batch of B queries.
+  static int64_t offer_bytes(const MiningConfig& config, int64_t batch_queries);
+
   /// Takes over a block of one or more of this rank's queries. Local.
   void assign(const MinedBlock& block);
 
@@ -40,6 +43,8 @@ class MinedLists {
 
  private:
   static constexpr int64_t kOffers = 4;
+  // Labels that a query offers.
+  static int64_t offers_a_query(const MiningConfig& config, int64_t batch_queries);
   void draw(uint64_t step, int64_t query, std::span<int32_t> drawn) const;
 
   MiningConfig mining_;

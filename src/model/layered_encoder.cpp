@@ -80,6 +80,21 @@ at::Tensor LayeredEncoder::forward(const PackedBatch& batch, const PassContext& 
   return h;
 }
 
+std::vector<BackwardPiece> LayeredEncoder::backward_pieces() const {
+  const BackboneRanges& ranges = backbone_->ranges();
+  std::vector<BackwardPiece> pieces;
+  const auto add = [&](bool is_layer, std::initializer_list<ParameterRange> finished) {
+    auto& piece = pieces.emplace_back(BackwardPiece{is_layer, {}});
+    for (const auto& range : finished)
+      if (range.first < range.last && store_->trained(range.first)) piece.finished.push_back(range);
+  };
+  if (late_) add(false, {late_->block_parameters(), late_->image_parameters()});
+  add(false, {ranges.final_pieces});
+  for (size_t i = ranges.layers.size(); i-- > 0;) add(true, {ranges.layers[i], ranges.adapters[i]});
+  add(false, {ranges.embeddings, images_ ? images_->parameters() : ParameterRange{}});
+  return pieces;
+}
+
 // Piece after piece, from the last to the first: the gradients of a piece where there are sequences, then, with or
 // without, the announcement of its parameters. Each announcement is a collective, so this is the only way to make one.
 void LayeredEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context,
@@ -90,33 +105,30 @@ void LayeredEncoder::backward(const at::Tensor& grad_h, const PackedBatch& batch
               "the activations are of another pass, or used up");
   const auto pass = std::move(kept.pass);
   const PackedBatch& text = kept.parts ? kept.parts->text : batch;
-  const BackboneRanges& ranges = backbone_->ranges();
-  const auto piece = [&](const auto& gradients, std::initializer_list<ParameterRange> finished) {
+  const auto pieces = backward_pieces();
+  auto next = pieces.begin();
+  const auto piece = [&](const auto& gradients) {
     if (!empty) gradients();
-    for (const auto [first, last] : finished)
-      if (on_ready && first < last && store_->trained(first)) on_ready(first, last);
+    for (const auto [first, last] : next->finished)
+      if (on_ready) on_ready(first, last);
+    ++next;
   };
 
   at::Tensor grad = grad_h;
-  if (late_)
-    piece([&] { grad = late_->backward(grad, batch, *kept.parts, kept.late); },
-          {late_->block_parameters(), late_->image_parameters()});
-  piece([&] { grad = pass->finish_backward(grad, text); }, {ranges.final_pieces});
+  if (late_) piece([&] { grad = late_->backward(grad, batch, *kept.parts, kept.late); });
+  piece([&] { grad = pass->finish_backward(grad, text); });
   const bool to_embeddings = !empty && wants_embedding_gradient(text);
-  for (size_t i = ranges.layers.size(); i-- > 0;)
-    piece(
-        [&] {
-          if (kept.inputs[i].defined()) pass->recompute_layer(i, std::exchange(kept.inputs[i], {}));
-          grad = pass->layer_backward(i, grad, i > 0 || to_embeddings);
-        },
-        {ranges.layers[i], ranges.adapters[i]});
-  piece(
-      [&] {
-        if (!to_embeddings) return;
-        const at::Tensor grad_images = pass->embed_backward(grad, text);
-        if (text.n_images() > 0) images_->backward(grad_images, text.image_embeddings, kept.images);
-      },
-      {ranges.embeddings, images_ ? images_->parameters() : ParameterRange{}});
+  for (size_t i = backbone_->ranges().layers.size(); i-- > 0;)
+    piece([&] {
+      if (kept.inputs[i].defined()) pass->recompute_layer(i, std::exchange(kept.inputs[i], {}));
+      grad = pass->layer_backward(i, grad, i > 0 || to_embeddings);
+    });
+  piece([&] {
+    if (!to_embeddings) return;
+    const at::Tensor grad_images = pass->embed_backward(grad, text);
+    if (text.n_images() > 0) images_->backward(grad_images, text.image_embeddings, kept.images);
+  });
+  VIXEN_CHECK(next == pieces.end(), "{} pieces of a backward pass are left", pieces.end() - next);
 }
 
 }  // namespace vixen

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "model/adapters/lora.hpp"
 #include "model/backbone.hpp"
@@ -14,6 +15,12 @@
 #include "model/fusion/late_fusion.hpp"
 
 namespace vixen {
+
+/// A piece of the backward pass.
+struct BackwardPiece {
+  bool is_layer = false;
+  std::vector<ParameterRange> finished;  // their gradients are final behind it: announced in this order, trained ones
+};
 
 class LayeredEncoder final : public Encoder {
  public:
@@ -26,6 +33,10 @@ class LayeredEncoder final : public Encoder {
   at::Tensor forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) override;
   void backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,
                 const std::function<void(int, int)>& on_ready) override;
+
+  /// The pieces in the order of backward(): late fusion's block, final pieces, layers from the last to the first, what
+  /// is below them. Local, known as soon as the parameters are registered.
+  std::vector<BackwardPiece> backward_pieces() const;
 
   /// FLOPs and bytes of passes, known as soon as the parameters are registered.
   EncoderCosts costs() const { return {options_, *backbone_, images_.get(), late_.get(), *store_}; }

@@ -60,6 +60,12 @@ int ParameterStore::find(const std::string& name) const {
   return -1;
 }
 
+RowRange ParameterStore::elements_of(const ParameterRange& range) const {
+  if (range.first >= range.last) return {};
+  const ParameterInfo& last = info(range.last - 1);
+  return {info(range.first).offset, last.offset + last.size};
+}
+
 at::Tensor ParameterStore::view(const at::Tensor& flat, int index, int64_t first) const {
   VIXEN_CHECK(flat.defined(), "parameter {} used before allocate()", index);
   const ParameterInfo& entry = info(index);

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "shard/row_shards.hpp"
+
 namespace vixen {
 
 /// What decides learning rate and weight decay.
@@ -80,6 +82,9 @@ class ParameterStore {
   /// What matrix products use: the float32 value, or its bf16 copy; of a frozen one what set_frozen() got.
   at::Tensor compute(int index) const;
 
+  /// Of the flat buffers: from the first of these parameters to the last, with the gaps between them; size 0 where all
+  /// are frozen or there are none.
+  RowRange elements_of(const ParameterRange& range) const;
   /// Elements of each flat buffer, and of the bf16 copies that a bf16 store keeps. Known before allocate().
   int64_t elements() const { return total_; }
   int64_t copied_elements() const { return compute_begin_ < 0 ? 0 : total_ - compute_begin_; }

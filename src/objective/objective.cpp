@@ -103,4 +103,10 @@ double Objective::row_traffic_bytes(Side side, int64_t columns) const {
   return static_cast<double>(count(side).passes * kFloat) * static_cast<double>(columns);
 }
 
+int64_t Objective::n_sums(int64_t b, int64_t m) const {
+  int64_t sums = 0;
+  for (const auto& term : terms_) sums += term->spec().n_sums(side_shape(term->spec().asks, b, m));
+  return sums;
+}
+
 }  // namespace vixen

@@ -80,6 +80,8 @@ class Objective {
   int64_t kept_row_bytes(Side side) const;
   double row_flops(Side side, int64_t columns, int64_t d) const;
   double row_traffic_bytes(Side side, int64_t columns) const;
+  /// How many sums over all rows there are of a batch, of all terms together: what ranks tell one another.
+  int64_t n_sums(int64_t b, int64_t m) const;
 
  private:
   // Over the terms of a side: matrices read, and the most that one of them makes or reads; the rest are sums.

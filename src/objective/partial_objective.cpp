@@ -70,7 +70,12 @@ at::Tensor PartialObjective::sums() {
         add_gradients(block, std::vector<at::Tensor>(sums.size()));
     } while (begin < own.end);
   }
-  for (const auto& sum : sums) sizes_.push_back(sum.size(0));
+  for (size_t i = 0; i < sums.size(); ++i) {
+    const TermSpec& spec = objective_.terms()[i]->spec();
+    sizes_.push_back(sums[i].size(0));
+    VIXEN_CHECK(sizes_.back() == spec.n_sums(shape_of(input_, spec.asks)), "{}: {} sums, which it does not say",
+                spec.name, sizes_.back());
+  }
   return at::cat(sums);
 }
 

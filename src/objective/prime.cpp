@@ -101,7 +101,8 @@ std::unique_ptr<Objective> make_prime(const LossConfig& config) {
                                                          .weight = config.regulariser_weight,
                                                          .matrices = 1,
                                                          .passes = 15,
-                                                         .kept_bytes = kept_negatives_bytes(config)},
+                                                         .kept_bytes = kept_negatives_bytes(config),
+                                                         .sums = 4},
                                                 config));
   return std::make_unique<Objective>(std::move(terms), kDraws);
 }

@@ -17,8 +17,7 @@ void check_input(const Objective& objective, const ObjectiveInput& input) {
 }
 
 SideShape shape_of(const ObjectiveInput& input, Side side) {
-  const int64_t b = input.q.size(0), m = input.u.size(0);
-  return side == Side::kQueries ? SideShape{b, false} : SideShape{m, m > b};
+  return side_shape(side, input.q.size(0), input.u.size(0));
 }
 
 at::Tensor relevant(const ObjectiveInput& input, Side side, const RowRange& rows) {

@@ -112,6 +112,7 @@ std::unique_ptr<Term> row_loss_term(TermSpec spec, const LossConfig& config) {
   spec.matrices = 1;  // the masked copy
   spec.passes = 8;    // masked copy, top-k, gradient and its sum
   spec.kept_bytes = kept_negatives_bytes(config);
+  spec.sums = spec.gap_sums = 1;  // of the values; rows that count
   return std::make_unique<RowLoss>(spec, config);
 }
 

@@ -24,6 +24,10 @@ struct SideShape {
   bool has_gaps = false;
 };
 
+inline SideShape side_shape(Side side, int64_t b, int64_t m) {
+  return side == Side::kQueries ? SideShape{b, false} : SideShape{m, m > b};
+}
+
 /// Rows of one side with their scores against all of the other.
 struct RowBlock {
   SideShape side;
@@ -65,6 +69,9 @@ struct TermSpec {
   // What it costs: [R, C] float32 that look() makes at once; element-wise passes over such, those of gradients
   // included; bytes a row that wait for the sums.
   int64_t matrices = 0, passes = 0, kept_bytes = 0;
+  int64_t sums = 1, gap_sums = 0;  // how many TermRows::sums() are; more of them where the side has gaps
+
+  int64_t n_sums(const SideShape& side) const { return sums + (side.has_gaps ? gap_sums : 0); }
 };
 
 class Term {

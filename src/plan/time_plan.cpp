@@ -59,7 +59,7 @@ double TimePlan::run_seconds() const {
 }
 
 TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& chosen,
-                   const DeviceRates& device) {
+                   const DeviceRates& device, const std::optional<std::vector<TimePart>>& waits) {
   const auto& config = shape.config;
   const auto& train = config.train;
   const auto objective = make_objective(config);
@@ -90,17 +90,24 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
   const double gradient_bytes = shape.config.comm.gradients == GradientSums::kBf16 ? 2 : 4;
   const double ring = (w - 1) / w / device.reduce_rate;  // all-gather; an all-reduce travels twice
   const double embeddings = (as_double(train.batch_size) + as_double(shape.columns) * (prime ? 2 : 1)) * d * 4 * ring;
-  time.step = {
-      {"forward", time.forward_flops / device.rate()},
-      {"forward again (recomputation, gradient caching)", time.repeated_flops / device.rate()},
-      {"backward", time.backward_flops / device.rate()},
-      {"prototypes and objective", prototype_flops / device.rate() + loss},
+  time.compute = {.forward = time.forward_flops / device.rate(),
+                  .repeated = time.repeated_flops / device.rate(),
+                  .backward = time.backward_flops / device.rate(),
+                  .objective = prototype_flops / device.rate() + loss,
+                  .optimiser = (update + as_double(shape.copy_bytes) * 3) / device.memory_rate,
+                  .host_tables = host_bytes / kHostTableRate};
+  time.step = {{"forward", time.compute.forward},
+               {"forward again (recomputation, gradient caching)", time.compute.repeated},
+               {"backward", time.compute.backward},
+               {"prototypes and objective", time.compute.objective}};
+  const std::vector<TimePart> rings = {
       {"all-gather of embeddings", embeddings},
       {"reduce-scatter of their gradients", sharded ? embeddings : 0},
-      {"all-reduce of gradients", 2 * as_double(shape.trained_elements) * gradient_bytes * ring},
-      {"optimiser", (update + as_double(shape.copy_bytes) * 3) / device.memory_rate},
-      {"rows of the tables in host memory", host_bytes / kHostTableRate},
-  };
+      {"all-reduce of gradients", 2 * as_double(shape.trained_elements) * gradient_bytes * ring}};
+  const auto& between = waits ? *waits : rings;
+  time.step.insert(time.step.end(), between.begin(), between.end());
+  time.step.push_back({"optimiser", time.compute.optimiser});
+  time.step.push_back({"rows of the tables in host memory", time.compute.host_tables});
 
   const double steps = as_double(train.epochs * time.steps_per_epoch);
   const double queries = encode_seconds(shape, encoder, shape.data.queries, shape.data.query, device);

@@ -1,6 +1,7 @@
 // How long training takes, by part, from FLOPs, bytes and a device's rates: an estimate before anyone queues for it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,18 +16,29 @@ struct TimePart {
   double seconds = 0;
 };
 
+/// Seconds of what a rank computes in a step, which waits for no other.
+struct StepCompute {
+  double forward = 0, repeated = 0, backward = 0;  // repeated: recomputation, gradient caching
+  double objective = 0;                            // and prototypes
+  double optimiser = 0, host_tables = 0;
+
+  double total() const { return forward + repeated + backward + objective + optimiser + host_tables; }
+};
+
 struct TimePlan {
   double forward_flops = 0, backward_flops = 0, repeated_flops = 0;  // of a step of one rank; repeated: recomputation
-  std::vector<TimePart> step;                                        // parts of a step
-  std::vector<TimePart> run;  // parts of the whole run: steps, passes, clustering, evaluations
+  StepCompute compute;
+  std::vector<TimePart> step;  // parts of a step
+  std::vector<TimePart> run;   // parts of the whole run: steps, passes, clustering, evaluations
   int64_t steps_per_epoch = 0;
 
   double step_seconds() const;
   double run_seconds() const;
 };
 
-/// Of the mean batch. `chosen` as plan_memory gave it.
+/// Of the mean batch. `chosen` as plan_memory gave it. waits: what ranks wait for one another in a step, by a model of
+/// their links (plan/step_timeline.hpp); none: rings over the device's links, with nothing behind anything.
 TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& chosen,
-                   const DeviceRates& device);
+                   const DeviceRates& device, const std::optional<std::vector<TimePart>>& waits = {});
 
 }  // namespace vixen

@@ -11,6 +11,7 @@
 #include "comm/communicator.hpp"
 #include "config/config.hpp"
 #include "model/parameters.hpp"
+#include "shard/gradient_buckets.hpp"
 
 namespace vixen {
 
@@ -38,13 +39,12 @@ class GradientReduction {
     at::Tensor rounded;    // bfloat16; undefined where they travel themselves
     std::unique_ptr<CommHandle> sum;
   };
-  void send();
+  void send(const RowRange& elements);
 
   ParameterStore* store_;
   Communicator* comm_;
-  int64_t bucket_elements_;
-  at::Tensor error_;             // float32 [E]; undefined where nothing is rounded
-  int64_t begin_ = 0, end_ = 0;  // elements that wait for their bucket to fill
+  GradientBuckets buckets_;
+  at::Tensor error_;  // float32 [E]; undefined where nothing is rounded
   std::vector<Bucket> travelling_;
 };
 

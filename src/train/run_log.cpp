@@ -13,11 +13,14 @@
 
 namespace vixen {
 
-RunLog::RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm)
+RunLog::RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm,
+               const CountingCommunicator* messages)
     : config_(&config),
       comm_(&comm),
+      messages_(messages),
       progress_("train", "queries", queries_to_come, comm.rank() == 0),
       stragglers_(comm.all_gather_host(host_name())) {
+  if (messages_ != nullptr) counted_ = messages_->counts();
   if (comm.rank() == 0) lines_ = std::make_unique<MetricsLog>(config.run.dir, step);
 }
 
@@ -86,6 +89,12 @@ void RunLog::write_interval(const StepResult& result, const RunPosition& positio
                      {"backward", interval_.seconds.backward / steps},
                      {"optimiser", interval_.seconds.optimiser / steps},
                      {"step", seconds / steps}};
+  if (messages_ != nullptr) {
+    auto& messages = line["messages"] = nlohmann::json::object();
+    for (const auto& [name, count] : named(messages_->counts() - counted_))
+      messages[name] = {{"calls", count.calls}, {"bytes", count.bytes}};
+    counted_ = messages_->counts();
+  }
   if (rank_seconds.size() > 1) {
     line["rank_seconds"] = rank_seconds;
     if (const auto warning = stragglers_.look(rank_seconds, position.step)) spdlog::warn("{}", *warning);

@@ -13,6 +13,7 @@
 #include "base/progress.hpp"
 #include "checkpoint/checkpoint_writer.hpp"
 #include "comm/communicator.hpp"
+#include "comm/counting_communicator.hpp"
 #include "config/config.hpp"
 #include "mining/candidates.hpp"
 #include "train/metrics_log.hpp"
@@ -30,7 +31,9 @@ struct RunPosition {
 class RunLog {
  public:
   /// A run that goes on from `step`, with so many queries of its epochs to come. Opens RUN/metrics.jsonl on rank 0.
-  RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm);
+  /// messages: `comm` where it counts, else null.
+  RunLog(const Config& config, int64_t step, int64_t queries_to_come, Communicator& comm,
+         const CountingCommunicator* messages = nullptr);
 
   /// Whether the step after `steps_done` is the last of an interval; such a step is asked for its gradient norm, the
   /// spread of its embeddings, and how long this rank's encoder took.
@@ -70,7 +73,9 @@ class RunLog {
 
   const Config* config_;
   Communicator* comm_;
-  std::unique_ptr<MetricsLog> lines_;  // rank 0
+  const CountingCommunicator* messages_;  // null: not counted
+  MessageCounts counted_;                 // up to the interval's begin
+  std::unique_ptr<MetricsLog> lines_;     // rank 0
   Progress progress_;
   Interval interval_;
   CollapseWatch collapse_;

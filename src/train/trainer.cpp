@@ -48,7 +48,8 @@ void Trainer::start() {
     spdlog::info("{}", memory_table(parts_->memory, parts_->encoder->n_layers()));
   }
   const int64_t queries_done = epoch_ * n + std::min(n, index_ * config.train.batch_size);
-  log_ = std::make_unique<RunLog>(config, global_step(), config.train.epochs * n - queries_done, *parts_->comm);
+  log_ = std::make_unique<RunLog>(config, global_step(), config.train.epochs * n - queries_done, *parts_->comm,
+                                  parts_->messages.get());
   saving_.tell(*log_);
   clock_ = Lap();
   const auto left = seconds_of_allocation();

@@ -57,7 +57,10 @@ int64_t most_ranks_a_node(const Communicator& comm) {
 
 TrainingParts::TrainingParts(const Config& asked, const Dataset& data, NodeArray<double> inverse_propensity,
                              std::shared_ptr<Communicator> communicator)
-    : config(asked), dataset(data), comm(std::move(communicator)) {
+    : config(asked),
+      dataset(data),
+      messages(asked.run.count_messages ? std::make_shared<CountingCommunicator>(communicator) : nullptr),
+      comm(messages ? messages : std::move(communicator)) {
   config.lora = with_adapter_settings(asked.lora);
   const auto& train = config.train;
   if (train.batch_size < comm->world_size())

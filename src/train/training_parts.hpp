@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "comm/counting_communicator.hpp"
 #include "comm/node_array.hpp"
 #include "comm/sharded_table.hpp"
 #include "config/config.hpp"
@@ -37,6 +38,7 @@ struct TrainingParts {
 
   Config config;  // with lora.* as adapters in use say
   const Dataset& dataset;
+  std::shared_ptr<CountingCommunicator> messages;  // comm, with run.count_messages; else null
   std::shared_ptr<Communicator> comm;
   PackOptions pack;   // of inference
   MemoryPlan memory;  // what a rank needs, and how it was made to fit

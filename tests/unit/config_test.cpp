@@ -172,8 +172,8 @@ TEST(Keys, WhatEachCommandReads) {
   EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm:2");
   EXPECT_EQ(
       sections["plan"],
-      "-:2 run:2 data:3 model:10 lora template train:10 loss:3 prototype cluster:3 mining:5 search:7 evaluate:1 plan "
-      "comm:3 compat");
+      "-:2 run:2 data:3 model:10 lora template train:11 loss:3 prototype cluster:3 mining:5 search:7 evaluate:1 plan "
+      "comm compat");
   EXPECT_EQ(sections["inspect"], "run:1");
   EXPECT_EQ(
       sections["bench"],

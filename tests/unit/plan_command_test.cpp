@@ -272,5 +272,87 @@ TEST_F(PlanCommandTest, RefusesInOneLine) {
   EXPECT_NE(refusal(settings).find("nothing"), std::string::npos);
 }
 
+// Sixteen nodes of eight: volumes that are known otherwise, and times that agree with one another.
+TEST_F(PlanCommandTest, NodesHaveTheTimelineOfAStep) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.train.batch_size = 128 * 64;
+  settings.plan.nodes = 16;
+  const auto report = plan(settings);
+  EXPECT_EQ(report["world_size"], 128);
+  const auto& nodes = report["nodes"];
+  const auto total = [&](const std::string& name) {
+    double bytes = 0;
+    for (const auto& sent : nodes["sent"])
+      if (sent["name"] == name) bytes += sent["total_bytes"].get<double>();
+    return bytes;
+  };
+  const double elements = report["trained_elements"].get<double>();
+  EXPECT_NEAR(total("gradients") / (2 * 127 * 4 * elements), 1, 1e-4);
+  EXPECT_EQ(total("embeddings of the batch"), 127.0 * 3 * 128 * 64 * 896 * 4);
+  const double step = nodes["step_seconds"].get<double>();
+  EXPECT_NEAR(report["time"]["step_seconds"].get<double>(), step, 1e-9 * step);
+  double busy = 0, waited = 0;
+  for (const auto& event : nodes["timeline"]) {
+    if (event["computes"].get<bool>()) busy += event["busy_seconds"].get<double>();
+    EXPECT_LE(event["ends"].get<double>(), step * (1 + 1e-9)) << event;
+    if (!event["computes"].get<bool>()) waited += event["waited_seconds"].get<double>();
+  }
+  EXPECT_NEAR(busy + waited, step, 1e-9 * step);
+  EXPECT_NEAR(nodes["waited_seconds"].get<double>(), waited, 1e-12);
+  EXPECT_EQ(nodes["binds"], "compute");
+}
+
+TEST_F(PlanCommandTest, WeakScalingGoesToAThousandGpus) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.train.batch_size = 16 * 64;
+  settings.plan.nodes = 2;
+  const auto fast = plan(settings)["nodes"]["weak_scaling"];
+  settings.plan.fabric = Fabric::kPcieEthernet;
+  const auto slow = plan(settings)["nodes"]["weak_scaling"];
+  ASSERT_EQ(fast.size(), 11U);
+  EXPECT_EQ(fast[0]["efficiency"], 1.0);
+  EXPECT_EQ(fast[10]["ranks"], 1024);
+  EXPECT_EQ(fast[10]["nodes"], 128);
+  for (size_t i = 1; i < fast.size(); ++i) {
+    EXPECT_EQ(fast[i]["batch_size"], 64 * (1 << i));
+    // The label side is divided, so that a second GPU may do a little more than twice as much.
+    EXPECT_LT(fast[i]["efficiency"].get<double>(), 1.02) << i;
+    EXPECT_LT(slow[i]["efficiency"].get<double>(), fast[i]["efficiency"].get<double>()) << i;
+  }
+  EXPECT_EQ(slow[0]["step_seconds"], fast[0]["step_seconds"]) << "one GPU has no links";
+  EXPECT_EQ(slow[10]["binds"], "gradients (between nodes)");
+}
+
+// A hundred million labels: free vectors and centroids of all of them on few GPUs fit nowhere.
+TEST_F(PlanCommandTest, AHundredMillionLabelsNeedManyGpus) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.train.batch_size = 128 * 64;
+  settings.plan.nodes = 16;
+  settings.plan.labels = 100'000'000;
+  settings.plan.queries = 10'000'000;
+  const auto scaling = plan(settings)["nodes"]["weak_scaling"];
+  EXPECT_FALSE(scaling[0]["fits"].get<bool>());
+  EXPECT_EQ(scaling[0]["step_seconds"], 0);
+  EXPECT_TRUE(scaling[7]["fits"].get<bool>()) << "128 GPUs";
+  double first = 0;
+  for (const auto& point : scaling)
+    if (first == 0 && point["fits"].get<bool>()) first = point["efficiency"].get<double>();
+  EXPECT_EQ(first, 1) << "of the fewest that fit";
+}
+
+TEST_F(PlanCommandTest, NodesThatContradictTheWorldSizeAreRefused) {
+  auto settings = with_lora(config(kQwenHalfBillion));
+  settings.plan.nodes = 2;
+  settings.plan.world_size = 8;
+  EXPECT_EQ(
+      refusal(settings),
+      "plan.world_size is 8, but 2 nodes (plan.nodes) of 8 ranks (plan.node_ranks) have 16: expected that, or none");
+  settings.plan.world_size = 16;
+  EXPECT_EQ(plan(settings)["world_size"], 16);
+  settings.plan.world_size = 1;
+  settings.train.batch_size = 15;
+  EXPECT_EQ(refusal(settings), "train.batch_size is 15, but plan.nodes make 16: every rank needs a row");
+}
+
 }  // namespace
 }  // namespace vixen
