@@ -172,6 +172,7 @@ class Step {
   }
   void scatter(std::string name, int64_t all_rows) {
     std::vector<int64_t> rows;
+    rows.reserve(static_cast<size_t>(w_));
     for (int rank = 0; rank < w_; ++rank) rows.push_back(batch_slice(all_rows, rank, w_).size());
     const int64_t row = shape_.width * kFloat;
     exchanges_.push_back({std::move(name), Moment::kObjective, Collective::kReduceScatterRows,
