@@ -1,6 +1,7 @@
 """A killed rank takes the job down within seconds, and the output names rank and reason."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -25,5 +26,8 @@ def test_one_rank_killed(tiny, tmp_path):
     seconds = time.time() - start
     assert seconds < 5, f"the job took {seconds:.1f} s to end"
     assert process.returncode not in (0, 2, 75)
-    assert "rank" in output and ("Killed" in output or "signal 9" in output), output
+    assert "Killed" in output or "signal 9" in output, output
+    ends = re.findall(r"^.*ending the job.*$", output, flags=re.M)
+    assert len(ends) == 1, output
+    assert re.search(r"rank \d on \S+, step \d+: its process is gone .*; meanwhile rank \d on \S+ ", ends[0]), ends
     assert not ranks_of(run), "no rank is left behind"

@@ -71,7 +71,8 @@ class Watchdog {
     while (!wake_.wait_for(lock, std::chrono::milliseconds(200), [this] { return stop_; })) {
       if (test_.empty() || std::chrono::steady_clock::now() - since_ < kHangAfter) continue;
       session().abort(
-          1, "test " + test_ + " hangs in step '" + step_ + "' after " + std::to_string(kHangAfter.count()) + " s");
+          1, "test " + test_ + " hangs in step '" + step_ + "' after " + std::to_string(kHangAfter.count()) + " s",
+          Fault::kOwn);
     }
   }
 
@@ -114,8 +115,10 @@ class RankListener : public ::testing::EmptyTestEventListener {
                      static_cast<int>(failed), session().world_size());
       }
     } catch (const std::exception& error) {
-      session().abort(1, std::string("after test ") + info.test_suite_name() + "." + info.name() +
-                             " the ranks are out of step: " + error.what());
+      session().abort(1,
+                      std::string("after test ") + info.test_suite_name() + "." + info.name() +
+                          " the ranks are out of step: " + error.what(),
+                      Fault::kCollective);
     }
     g_watchdog->end_test();
   }
@@ -141,7 +144,7 @@ inline int run_all(int argc, char** argv, const std::function<void(const MpiSess
     const int local_code = RUN_ALL_TESTS();
     code = local_code != 0 || listener->failed_tests > 0 ? 1 : 0;
   } catch (const std::exception& error) {
-    job.abort(1, error.what());
+    job.abort(1, error.what(), Fault::kOwn);
   }
   g_world = nullptr;
   return code;
