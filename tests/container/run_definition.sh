@@ -54,10 +54,15 @@ done < <(section files)
 
 # The settings by which this machine reaches packages.
 settings=()
-for name in SSL_CERT_FILE CURL_CA_BUNDLE PIP_CERT PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS http_proxy https_proxy no_proxy; do
+for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL http_proxy https_proxy no_proxy; do
   [ -z "${!name-}" ] || settings+=("$name=${!name}")
 done
-for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt /etc/apt/apt.conf.d/*artifact* /etc/apt/apt.conf.d/*proxy*; do
+authorities=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+if [ -f "$authorities" ]; then  # not under the name that the package ca-certificates writes
+  cp -L "$authorities" "$root/etc/authorities-of-the-host.crt"
+  for name in SSL_CERT_FILE CURL_CA_BUNDLE PIP_CERT; do settings+=("$name=/etc/authorities-of-the-host.crt"); done
+fi
+for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/apt/apt.conf.d/*artifact* /etc/apt/apt.conf.d/*proxy*; do
   [ -f "$file" ] && mkdir -p "$root$(dirname "$file")" && cp -L "$file" "$root$file"
 done
 
