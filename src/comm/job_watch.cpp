@@ -25,12 +25,12 @@ using namespace std::chrono_literals;
 constexpr auto kTurn = 50ms;                    // how often a rank looks
 constexpr double kBeat = 0.2, kBeatOfMany = 1;  // seconds between two beats, by the number of ranks
 constexpr int kMany = 64;
-constexpr double kStopped = 2;      // seconds that a turn may last: after more, this process itself was stopped
-constexpr double kFile = 0.5;       // seconds in a file call that count as waiting for it
-constexpr double kGather = 0.2;     // seconds, more than a beat, for the others to say what they do once one has failed
-constexpr double kGrace = 1.5;      // seconds for the reason of a process that is gone to arrive
-constexpr double kSilentAtEnd = 3;  // seconds of silence that mean something when a collective fails
-constexpr double kUnheard = 3;      // seconds after which a rank speaks for itself
+constexpr double kStopped = 2;   // seconds that a turn may last: after more, this process itself was stopped
+constexpr double kFile = 0.5;    // seconds in a file call that count as waiting for it
+constexpr double kGather = 0.2;  // seconds, more than a beat, for the others to say what they do once one has failed
+constexpr double kGrace = 1.5;   // seconds for the reason of a process that is gone to arrive
+constexpr int kBeatsMissed = 8;  // in a row: they mean something when a collective fails
+constexpr double kUnheard = 3;   // seconds after which a rank speaks for itself
 constexpr double kTurnToSpeak = 0.8;  // seconds between the ranks that could speak for rank 0
 constexpr int kTurns = 3;
 constexpr double kWoken =
@@ -60,6 +60,7 @@ JobWatch::JobWatch(const std::string& host, double silent_seconds, End end)
   VIXEN_MPI(MPI_Comm_rank(comm_, &rank_));
   VIXEN_MPI(MPI_Comm_size(comm_, &world_size_));
   beat_seconds_ = world_size_ > kMany ? kBeatOfMany : kBeat;
+  silent_at_end_ = std::min(silent_seconds, kBeatsMissed * beat_seconds_);
   meet(host);
   last_beat_ = Clock::now();
   for (int rank = 0; rank < world_size_; ++rank) {
@@ -333,13 +334,13 @@ void JobWatch::judge_root() {
     failed = failed_;
     own = failure_;
   }
+  if (root.heard_leaving || root.received.kind == kFailed) return;  // it speaks itself
   if (failed) {
     if (failed_at_ == Clock::time_point()) failed_at_ = Clock::now();
     if (since(failed_at_) >= kUnheard + turn) speak(rank_, own.reason, own.exit_code, own.fault);
     return;
   }
-  if (root.heard_leaving || root.received.kind == kFailed) return;  // it speaks itself
-  if (turn > 0 && stop_requested() != 0) return;                    // the launcher ends the job: another has spoken
+  if (turn > 0 && stop_requested() != 0) return;  // the launcher ends the job: another has spoken
   if (since(woken_at_) < kWoken) return;
   if (gone_ == 0 && since(gone_at_) >= grace() + turn)
     speak(0, "its process is gone (killed, crashed, or out of memory)", 1, Fault::kOwn);
@@ -353,7 +354,7 @@ void JobWatch::blame(const Beat& failure, int rank) {
     std::vector<int> absent;  // in no collective
     for (int other = 0; other < world_size_; ++other) {
       const Standing& standing = ranks_[static_cast<size_t>(other)];
-      if (standing.silent_seconds >= kSilentAtEnd)
+      if (standing.silent_seconds >= silent_at_end_)
         return speak(other, fmt::format("no sign of life for {:.1f} s (stopped, or cut off)", standing.silent_seconds),
                      failure.exit_code, Fault::kOwn);
       if (other != rank && standing.activity.collective.empty()) absent.push_back(other);
@@ -376,9 +377,25 @@ void JobWatch::speak(int rank, const std::string& reason, int exit_code, Fault f
     const std::lock_guard lock(mutex_);
     if (std::exchange(spoken_, true)) return;
   }
-  end_(exit_code, failure_text(ranks_, rank, reason, exit_code, kSilentAtEnd, fault != Fault::kMistake));
+  if (is_root()) announce();
+  end_(exit_code, failure_text(ranks_, rank, reason, exit_code, silent_at_end_, fault != Fault::kMistake));
   const std::lock_guard lock(mutex_);
   over_wake_.notify_all();
+}
+
+void JobWatch::announce() {
+  const std::unique_lock mpi(mpi_mutex(), kTurn);
+  if (!mpi.owns_lock()) return;
+  Beat end = own_beat();
+  end.kind = kFailed;
+  const auto begin = Clock::now();
+  do {  // a beat that is under way comes first
+    exchange();
+    for (size_t i = 0; i < links_.size(); ++i)
+      if (links_[i].sent.kind != kFailed) send(i, end);
+  } while (since(begin) < 0.05 && std::any_of(links_.begin(), links_.end(), [](const Link& link) {
+             return !link.broken && !link.said_leaving && (link.sending || link.sent.kind != kFailed);
+           }));
 }
 
 void JobWatch::end_job(int exit_code, const std::string& reason, Fault fault) {

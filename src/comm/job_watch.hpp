@@ -94,6 +94,7 @@ class JobWatch {
   void judge();       // on rank 0
   void judge_root();  // on the others
   void blame(const Beat& failure, int rank);
+  void announce();  // that rank 0 is about to speak: the others need not
   void speak(int rank, const std::string& reason, int exit_code, Fault fault);
   bool is_over() const;
   bool is_root() const { return rank_ == 0; }
@@ -102,7 +103,7 @@ class JobWatch {
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, world_size_ = 1;
-  double silent_seconds_, beat_seconds_ = 0;
+  double silent_seconds_, beat_seconds_ = 0, silent_at_end_ = 0;
   End end_;
   std::atomic<bool> file_waits_ = false;
 

@@ -65,8 +65,9 @@ int run(int argc, char** argv) {
         std::this_thread::sleep_for(std::chrono::duration<double>(2 * deadline));
         return 0;
       }
-      if (values.cpu()[0].item<float>() != static_cast<float>(comm->world_size()))
-        session.abort(3, "a wrong sum", Fault::kOwn);
+      const bool right = values.cpu()[0].item<float>() == static_cast<float>(comm->world_size());
+      if (!right) comm->all_reduce_sum(values);  // throws where the sum failed
+      if (!right) session.abort(3, "a wrong sum", Fault::kOwn);
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     comm->barrier();

@@ -32,6 +32,7 @@ class Case:
     environment: dict[str, str] = field(default_factory=dict)
     recovery: bool = True
     ends_well: bool = False
+    watched: bool = False  # the ranks watch one another, as those of a command do
 
 
 UNNOTICED = {"VIXEN_DOUBLE_LOST_PEERS": "unnoticed"}
@@ -43,12 +44,13 @@ def dies(where: str, signal: int) -> dict[str, str]:
 
 
 def cases(ranks: int) -> list[Case]:
-    own = rf"rank 0 of {ranks} on \S+: "
+    own = rf"rank 0( of {ranks})? on \S+(, step \d+)?: "
     silent = own + rf"all_reduce_sum #\d+: no progress for {DEADLINE:.0f}\.\d s \(a rank is dead"
     lost = own + r"all_reduce_sum #\d+(:| failed:) remote process exited or there was a network error"
     no_bootstrap = own + rf"ncclCommInitRankConfig: NCCL made no progress for {DEADLINE:.0f}\."
     lost_in_bootstrap = own + r"ncclCommInitRankConfig failed: remote process exited"
     unseen = own + "the program did not end by itself"
+    one_line = rf"rank 1 on \S+(, step \d+)?: no sign of life for .*; ending the job \({ranks} ranks, exit code 1\)"
     deaths = [
         Case("killed in the bootstrap", "none", AT_ONCE, [lost_in_bootstrap], dies("bootstrap", KILL)),
         Case("the same, unnoticed", "none", AFTER_THE_DEADLINE, [no_bootstrap], dies("bootstrap", KILL) | UNNOTICED),
@@ -59,6 +61,7 @@ def cases(ranks: int) -> list[Case]:
         Case("killed between collectives", "kill", AT_ONCE, [lost]),
         Case("the same, unnoticed", "kill", AFTER_THE_DEADLINE, [silent], UNNOTICED),
         Case("stopped between collectives", "stop", AFTER_THE_DEADLINE, [silent], UNNOTICED),
+        Case("stopped, and watched", "stop", AFTER_THE_DEADLINE, [one_line], UNNOTICED, watched=True),
     ]
     if ranks == 3:
         return [
@@ -74,7 +77,7 @@ def cases(ranks: int) -> list[Case]:
         *deaths,
         Case("none", "none", 30, ["^finished$"], recovery=False, ends_well=True),
         Case("killed, and its launcher notices", "kill", AT_ONCE, [r"rank 1 .*exited on signal 9"], recovery=False),
-        Case("throws", "throw", AT_ONCE, [r"rank 1 on \S+: step 10: no space left on device"], recovery=False),
+        Case("throws", "throw", AT_ONCE, [r"rank 1 on \S+, step 10: step 10: no space left on device"], recovery=False),
         Case("two ranks on one GPU", "none", 30, ["ranks 0 and 1 have the same GPU"], {"VIXEN_DOUBLE_GPUS": "1"}, recovery=False),
     ]
 
@@ -82,7 +85,7 @@ def cases(ranks: int) -> list[Case]:
 def run(mpiexec: str, job: str, ranks: int, case: Case) -> str:
     """What is wrong with how the job ended; empty when nothing is."""
     command = [mpiexec, "-n", str(ranks), "--oversubscribe", *(["--enable-recovery"] if case.recovery else [])]
-    command += [job, case.fault, "1", "10", str(DEADLINE), "cuda"]
+    command += [job, case.fault, "1", "10", str(DEADLINE), "cuda", *(["watched"] if case.watched else [])]
     begin = time.monotonic()
     lines: list[str] = []
     # The last mpirun that ends in a folder removes it from under those that begin: each has its own.
@@ -110,6 +113,8 @@ def run(mpiexec: str, job: str, ranks: int, case: Case) -> str:
     # With recovery, mpirun's own exit status says nothing.
     if not case.recovery and (process.returncode == 0) != case.ends_well:
         wrong.append(f"exit status {process.returncode}")
+    if case.watched and output.count("ending the job") != 1:
+        wrong.append("not one line of the end")
     if re.search("^finished$", output, re.M) and not case.ends_well:
         wrong.append("the job went to its end")
     print(f"{case.name}: ended in {seconds:.1f} s: {', '.join(wrong) or 'ok'}", flush=True)
