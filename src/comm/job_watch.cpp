@@ -37,6 +37,11 @@ constexpr double kWoken =
     10;  // seconds in which a process that was stopped for long, and missed, leaves it to the others
 constexpr int kTag = 0;
 
+constexpr const char* kGone = "its process is gone (killed, crashed, or out of memory)";
+std::string silence(double seconds) {
+  return fmt::format("no sign of life for {:.1f} s (stopped, or cut off)", seconds);
+}
+
 template <size_t N>
 void put(char (&target)[N], const std::string& text) {
   const size_t size = std::min(text.size(), N - 1);
@@ -282,6 +287,7 @@ double JobWatch::grace() const {
 }
 
 void JobWatch::judge() {
+  if (since(woken_at_) < kWoken) return;
   // What ranks say of themselves comes first.
   Beat failure;
   int failing = -1;
@@ -303,30 +309,32 @@ void JobWatch::judge() {
     if (since(failed_at_) >= beat_seconds_ + kGather) blame(failure, failing);
     return;
   }
-  if (since(woken_at_) < kWoken) return;
   if (gone_ >= 0) {
     const auto link = std::find_if(links_.begin(), links_.end(), [&](const Link& l) { return l.rank == gone_; });
     if (link != links_.end() && link->heard_leaving)
       gone_ = -1;  // it had nothing left to do
     else if (since(gone_at_) >= grace())
-      speak(gone_, "its process is gone (killed, crashed, or out of memory)", 1, Fault::kOwn);
+      speak(gone_, kGone, 1, Fault::kOwn);
     return;
   }
   for (const Link& link : links_) {
     const double silent = ranks_[static_cast<size_t>(link.rank)].silent_seconds;
     if (silent < silent_seconds_) continue;
-    speak(link.rank, fmt::format("no sign of life for {:.1f} s (stopped, or cut off)", silent), 1, Fault::kOwn);
+    speak(link.rank, silence(silent), 1, Fault::kOwn);
     return;
   }
 }
 
 void JobWatch::judge_root() {
   const Link& root = links_.front();
+  if (since(woken_at_) < kWoken) return;
+  if (root.heard_leaving || root.received.kind == kFailed) return;  // it speaks itself
   // A lower rank of this node speaks first; when it is gone as well, it has most likely spoken.
   const bool other_first = std::any_of(neighbours_.begin(), neighbours_.end(), [&](const Neighbour& neighbour) {
     return neighbour.rank > 0 && neighbour.rank < rank_;
   });
   const double turn = other_first ? kUnheard : kTurnToSpeak * std::min(rank_ - 1, kTurns);
+  if (turn > 0 && stop_requested() != 0) return;  // the launcher ends the job: another has spoken
   Beat own;
   bool failed = false;
   {
@@ -334,29 +342,24 @@ void JobWatch::judge_root() {
     failed = failed_;
     own = failure_;
   }
-  if (root.heard_leaving || root.received.kind == kFailed) return;  // it speaks itself
-  if (failed) {
-    if (failed_at_ == Clock::time_point()) failed_at_ = Clock::now();
-    if (since(failed_at_) >= kUnheard + turn) speak(rank_, own.reason, own.exit_code, own.fault);
-    return;
-  }
-  if (turn > 0 && stop_requested() != 0) return;  // the launcher ends the job: another has spoken
-  if (since(woken_at_) < kWoken) return;
+  if (failed && failed_at_ == Clock::time_point()) failed_at_ = Clock::now();
+  const double silent = since(root.heard);
   if (gone_ == 0 && since(gone_at_) >= grace() + turn)
-    speak(0, "its process is gone (killed, crashed, or out of memory)", 1, Fault::kOwn);
-  else if (const double silent = since(root.heard); silent >= silent_seconds_ + turn)
-    speak(0, fmt::format("no sign of life for {:.1f} s (stopped, or cut off)", silent), 1, Fault::kOwn);
+    speak(0, kGone, 1, Fault::kOwn);
+  else if (silent >= (failed && own.fault == Fault::kCollective ? silent_at_end_ : silent_seconds_) + turn)
+    speak(0, silence(silent), 1, Fault::kOwn);
+  else if (failed && since(failed_at_) >= kUnheard + turn)
+    speak(rank_, own.reason, own.exit_code, own.fault);
 }
 
 void JobWatch::blame(const Beat& failure, int rank) {
   if (failure.fault == Fault::kCollective) {
-    if (gone_ >= 0) return speak(gone_, "its process is gone (killed, crashed, or out of memory)", 1, Fault::kOwn);
+    if (gone_ >= 0) return speak(gone_, kGone, 1, Fault::kOwn);
     std::vector<int> absent;  // in no collective
     for (int other = 0; other < world_size_; ++other) {
       const Standing& standing = ranks_[static_cast<size_t>(other)];
       if (standing.silent_seconds >= silent_at_end_)
-        return speak(other, fmt::format("no sign of life for {:.1f} s (stopped, or cut off)", standing.silent_seconds),
-                     failure.exit_code, Fault::kOwn);
+        return speak(other, silence(standing.silent_seconds), failure.exit_code, Fault::kOwn);
       if (other != rank && standing.activity.collective.empty()) absent.push_back(other);
     }
     if (absent.size() == 1) {
@@ -380,6 +383,7 @@ void JobWatch::speak(int rank, const std::string& reason, int exit_code, Fault f
   if (is_root()) announce();
   end_(exit_code, failure_text(ranks_, rank, reason, exit_code, silent_at_end_, fault != Fault::kMistake));
   const std::lock_guard lock(mutex_);
+  said_ = true;
   over_wake_.notify_all();
 }
 
@@ -409,7 +413,7 @@ void JobWatch::end_job(int exit_code, const std::string& reason, Fault fault) {
   failed_ = urgent_ = true;
   wake_.notify_all();
   over_wake_.wait_for(lock, std::chrono::duration<double>(kUnheard + kTurnToSpeak * (kTurns + 1)),
-                      [this] { return spoken_; });
+                      [this] { return said_; });
 }
 
 void JobWatch::leave() {

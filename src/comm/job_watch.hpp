@@ -120,8 +120,9 @@ class JobWatch {
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable wake_, over_wake_;
   bool urgent_ = false;  // a beat is due at once
-  bool leaving_ = false, stop_ = false, over_ = false, spoken_ = false, failed_ = false;
-  Beat failure_;  // of this rank, once failed_
+  bool leaving_ = false, stop_ = false, over_ = false, failed_ = false;
+  bool spoken_ = false, said_ = false;  // speak() has begun, has ended
+  Beat failure_;                        // of this rank, once failed_
   std::thread thread_;
 };
 

@@ -61,7 +61,7 @@ def cases(ranks: int) -> list[Case]:
         Case("killed between collectives", "kill", AT_ONCE, [lost]),
         Case("the same, unnoticed", "kill", AFTER_THE_DEADLINE, [silent], UNNOTICED),
         Case("stopped between collectives", "stop", AFTER_THE_DEADLINE, [silent], UNNOTICED),
-        Case("stopped, and watched", "stop", AFTER_THE_DEADLINE, [one_line], UNNOTICED, watched=True),
+        Case("stopped, and watched", "stop", AFTER_THE_DEADLINE, [one_line], UNNOTICED, recovery=False, watched=True),
     ]
     if ranks == 3:
         return [
