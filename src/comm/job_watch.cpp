@@ -25,7 +25,7 @@ using namespace std::chrono_literals;
 constexpr auto kTurn = 50ms;                    // how often a rank looks
 constexpr double kBeat = 0.2, kBeatOfMany = 1;  // seconds between two beats, by the number of ranks
 constexpr int kMany = 64;
-constexpr double kStopped = 2;   // seconds that a turn may last: after more, this process itself was stopped
+constexpr double kStopped = 1;   // seconds that a turn may last: after more, this process itself was stopped
 constexpr double kFile = 0.5;    // seconds in a file call that count as waiting for it
 constexpr double kGather = 0.2;  // seconds, more than a beat, for the others to say what they do once one has failed
 constexpr double kGrace = 1.5;   // seconds for the reason of a process that is gone to arrive

@@ -107,7 +107,7 @@ std::string MpiTransfer::missing() const {
 }
 
 void MpiTransfer::wait() {
-  constexpr double kPause = 2;  // seconds between two looks: only a process that was stopped takes so long
+  constexpr double kPause = 1;  // seconds between two looks: only a process that was stopped takes so long
   const Lap all;
   Lap idle, look;
   std::optional<InCollective> noted;
