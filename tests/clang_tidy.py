@@ -69,9 +69,7 @@ def folder_of_single_files(build: Path) -> Path:
     folder = build / "single-files"
     wanted = ["-DVIXEN_UNITY=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
     same = [f"-D{name}={cache[name]}" for name in ("CMAKE_BUILD_TYPE", "CMAKE_CUDA_COMPILER", "VIXEN_CUDA") if name in cache]
-    done = subprocess.run(
-        ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *wanted, *same], capture_output=True, text=True
-    )
+    done = subprocess.run(["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *wanted, *same], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{folder} cannot be configured:\n{done.stdout}{done.stderr}")
     return folder

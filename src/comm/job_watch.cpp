@@ -33,8 +33,7 @@ constexpr int kBeatsMissed = 8;  // in a row: they mean something when a collect
 constexpr double kUnheard = 3;   // seconds after which a rank speaks for itself
 constexpr double kTurnToSpeak = 0.8;  // seconds between the ranks that could speak for rank 0
 constexpr int kTurns = 3;
-constexpr double kWoken =
-    10;  // seconds in which a process that was stopped for long, and missed, leaves it to the others
+constexpr double kWoken = 10;  // seconds in which a process that was stopped for long leaves judgement to the others
 constexpr int kTag = 0;
 
 constexpr const char* kGone = "its process is gone (killed, crashed, or out of memory)";
@@ -282,8 +281,8 @@ void JobWatch::update_standings() {
 }
 
 double JobWatch::grace() const {
-  return stop_requested() != 0 ? beat_seconds_ + kGather
-                               : kGrace;  // a launcher that ends the job already leaves little time
+  // A launcher that ends the job already leaves little time.
+  return stop_requested() != 0 ? beat_seconds_ + kGather : kGrace;
 }
 
 void JobWatch::judge() {
@@ -403,10 +402,11 @@ void JobWatch::announce() {
 }
 
 void JobWatch::end_job(int exit_code, const std::string& reason, Fault fault) {
-  Beat failure = own_beat();
+  Beat failure;
   failure.kind = kFailed;
   failure.exit_code = exit_code;
   failure.fault = fault;
+  put(failure.collective, current_activity().collective);
   put(failure.reason, reason);
   std::unique_lock lock(mutex_);
   failure_ = failure;

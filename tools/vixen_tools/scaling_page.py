@@ -15,6 +15,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from . import VERSION
 from .outputs import GENERATOR
@@ -122,6 +123,18 @@ def draw_memory(runs: Sequence[Measured]) -> Draw:
     return draw
 
 
+def short(value: float) -> str:
+    return f"{value / 1e6:.3g}M" if value >= 1e6 else f"{value:.3g}"
+
+
+def plain_below_a_decade(axis: Any, values: Sequence[float]) -> None:
+    """Some plain numbers on a logarithmic axis where powers of ten would be none or overlap."""
+    if max(values) < 10 * min(values):
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def draw_law(x: Sequence[float], y: Sequence[float], law: PowerLaw | str, title: str, x_label: str, y_label: str) -> Draw:
     def draw(axes: Any) -> None:
         axes.scatter(x, y, s=18)
@@ -134,6 +147,8 @@ def draw_law(x: Sequence[float], y: Sequence[float], law: PowerLaw | str, title:
         if min(x) > 0 and min(y) > 0:
             axes.set_xscale("log")
             axes.set_yscale("log")
+            for axis, values in ((axes.xaxis, x), (axes.yaxis, y)):
+                plain_below_a_decade(axis, values)
 
     return draw
 
@@ -196,14 +211,14 @@ class ScalingPage:
 
     def table(self) -> list[list[str]]:
         """Rows of text, the head first: means over seeds and, behind ±, standard deviations."""
-        head = ["model", "ranks", "batch", "seeds", "s a step", "queries/s", "s", "memory, GB", "planned, GB", *COLUMNS]
+        head = ["model", "ranks", "batch", "seeds", "s a step", "queries/s", "s", "GB (planned)", *COLUMNS]
         rows = [head]
         key = lambda run: (run.cell.model.name, run.cell.batch, run.cell.ranks)  # noqa: E731
         for (model, batch, ranks), group in grouped(self.runs, key).items():
             row = [model, str(ranks), str(batch), str(len(group)), f"{mean_of(group, lambda run: run.step_seconds):.3g}"]
             row += [f"{mean_of(group, lambda run: run.queries_per_s):.0f}", spread_text([run.seconds for run in group], 0)]
-            row.append(f"{max(run.memory_bytes for run in group) / 1e9:.2f}")
-            row.append(f"{group[0].plan['memory']['peak_bytes'] / 1e9:.2f}")
+            held, planned = max(run.memory_bytes for run in group), group[0].plan["memory"]["peak_bytes"]
+            row.append(f"{held / 1e9:.2f} ({planned / 1e9:.2f})")
             row += [spread_text([run.metrics[column] for run in group]) for column in COLUMNS]
             rows.append(row)
         return rows
@@ -234,7 +249,8 @@ class ScalingPage:
             return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in row) + "</tr>"
 
         def table(rows: Sequence[Sequence[str]]) -> str:
-            return f'<div class="scroll"><table>{cells("th", rows[0])}{"".join(cells("td", row) for row in rows[1:])}</table></div>'
+            body = cells("th", rows[0]) + "".join(cells("td", row) for row in rows[1:])
+            return f'<div class="scroll" style="font-size:.8rem"><table style="font-size:inherit">{body}</table></div>'
 
         pictures = "".join(
             f'<img alt="{name}" style="width:100%;background:#fff;border-radius:8px" '
