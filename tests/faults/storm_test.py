@@ -131,7 +131,7 @@ def strike(job: Job, kind: Callable[[Job, random.Random], None], generator: rand
 @pytest.mark.parametrize("elastic", [False, True], ids=["two ranks", "one to four ranks"])
 def test_a_run_outlives_them_all(tiny, small_disk, elastic):
     disk = small_disk("200m")
-    options = {**OPTIONS, "train.epochs": 4 * FAULTS}
+    options = {**OPTIONS, "train.epochs": (4 if FAULTS < 20 else 12) * FAULTS}  # some 60 steps between two on a machine at rest
     straight = disk.parent / "straight"
     result = tiny.run("train", *tiny.train_options(straight, **options), ranks=2, timeout=1200)
     assert result.returncode == 0, result.stderr

@@ -25,6 +25,7 @@ class PlanCommandTest : public ::testing::Test {
     int argc = 0;
     char** argv = nullptr;
     session_ = new MpiSession(&argc, &argv);
+    session_->watch_ranks(60, 600);
   }
   static void TearDownTestSuite() { delete session_; }
 
