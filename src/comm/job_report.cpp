@@ -60,9 +60,9 @@ std::string failure_text(std::span<const Standing> ranks, int rank, const std::s
   for (int other = 0; meanwhile && other < std::ssize(ranks); ++other) {
     const Standing& standing = ranks[static_cast<size_t>(other)];
     if (other == rank || !standing.known) continue;
-    Group own = group_of(standing, silent_limit);
+    const Group own = group_of(standing, silent_limit);
     const auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.what == own.what; });
-    Group& group = same == groups.end() ? groups.emplace_back(std::move(own)) : *same;
+    Group& group = same == groups.end() ? groups.emplace_back(own) : *same;
     group.seconds = std::max(group.seconds, own.seconds);
     group.ranks.push_back(other);
   }

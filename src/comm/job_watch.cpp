@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -87,7 +88,7 @@ JobWatch::~JobWatch() {
   if (thread_.joinable()) thread_.join();
   for (const Neighbour& neighbour : neighbours_) ::close(neighbour.descriptor);
   // Where beats are still under way, MPI may write into their memory until the process ends.
-  if (!is_over()) new std::vector<Link>(std::move(links_));
+  if (!is_over()) new (std::nothrow) std::vector<Link>(std::move(links_));
 }
 
 void JobWatch::meet(const std::string& host) {
