@@ -35,6 +35,7 @@ constexpr double kUnheard = 3;   // seconds after which a rank speaks for itself
 constexpr double kTurnToSpeak = 0.8;  // seconds between the ranks that could speak for rank 0
 constexpr int kTurns = 3;
 constexpr double kWoken = 10;  // seconds in which a process that was stopped for long leaves judgement to the others
+constexpr int kLooks = 32;
 constexpr int kTag = 0;
 
 constexpr const char* kGone = "its process is gone (killed, crashed, or out of memory)";
@@ -182,7 +183,7 @@ JobWatch::Beat JobWatch::own_beat() const {
   return beat;
 }
 
-void JobWatch::exchange() {
+void JobWatch::reap() {
   std::vector<int> done(requests_.size());
   std::vector<MPI_Status> statuses(requests_.size());
   int count = 0;
@@ -201,6 +202,11 @@ void JobWatch::exchange() {
     }
   }
   for (size_t i = 0; i < links_.size(); ++i) listen(i);
+}
+
+void JobWatch::exchange() {
+  // Open MPI looks at its sockets in one of eight calls; while the work computes, nobody else calls it.
+  for (int look = 0; look < kLooks; ++look) reap();
 
   Beat beat = own_beat();
   if (is_root()) {

@@ -84,7 +84,8 @@ class JobWatch {
 
   void meet(const std::string& host);  // fills ranks_ and neighbours_
   void watch();
-  void exchange();  // under the MPI lock, as the two behind it
+  void exchange();  // under the MPI lock, as the three behind it
+  void reap();
   void listen(size_t link);
   void send(size_t link, const Beat& beat);
   Beat own_beat() const;

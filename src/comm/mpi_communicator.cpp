@@ -101,7 +101,9 @@ class MpiCommunicator final : public Communicator {
   }
   ~MpiCommunicator() override {
     // MPI_Comm_free is collective and would wait for peers that an exception may have taken elsewhere.
-    if (std::uncaught_exceptions() == 0 && MPI_Comm_free(&comm_) != MPI_SUCCESS) spdlog::error("MPI_Comm_free failed");
+    if (std::uncaught_exceptions() > 0) return;
+    const std::lock_guard lock(mpi_mutex());
+    if (MPI_Comm_free(&comm_) != MPI_SUCCESS) spdlog::error("MPI_Comm_free failed");
   }
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
