@@ -49,6 +49,10 @@ check() {
 }
 
 check 1 none 30 30 0 '^finished$'
+# Over sockets, as between nodes: words travel although nobody else calls MPI.
+options=(--mca btl tcp,self)
+check 1 none 4 30 0 '^finished$'
+options=()
 # The launcher notices a process that is gone, and so do we.
 check 1 kill 30 5 1 'rank 1 .*exited on signal 9' 'rank 1 on [^ ]+, step [0-9]+: its process is gone .*; meanwhile ranks 0, 2 in all_reduce_sum #[0-9]+'
 # Where the launcher lets the others be, the ranks end the job.

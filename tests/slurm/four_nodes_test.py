@@ -104,7 +104,9 @@ def test_a_node_that_is_lost_ends_the_job_and_the_run_goes_on(one_rank: Path, wh
     # Ranks behind a cut link end by their own deadline, too.
     assert not alive(), f"ranks are left after {ENDS_WITHIN} s:\n{log_of(run)}"
     assert len(steps_of(run)) < EPOCHS * STEPS_AN_EPOCH, "the job ended before the fault: nothing was tested"
-    assert re.search(r"rank \d+ on n\d.*; ending the job \(8 ranks", log_of(run)) or "NODE FAIL" in log_of(run).upper().replace("_", " "), log_of(run)
+    assert re.search(r"rank \d+ on n\d.*; ending the job \(8 ranks", log_of(run)) or "NODE FAIL" in log_of(run).upper().replace("_", " "), (
+        log_of(run)
+    )
     subprocess.run(["scancel", number], check=True)
     if fault == "--crash":
         subprocess.run([SLURM, "--boot", victim], check=True)
