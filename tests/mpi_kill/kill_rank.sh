@@ -50,7 +50,7 @@ check() {
 
 check 1 none 30 30 0 '^finished$'
 # Over sockets, as between nodes: words travel although nobody else calls MPI.
-options=(--mca btl tcp,self)
+options=(--mca btl "tcp,self")
 check 1 none 4 30 0 '^finished$'
 options=()
 # The launcher notices a process that is gone, and so do we.
