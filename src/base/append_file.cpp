@@ -1,5 +1,4 @@
 #include "base/append_file.hpp"
-#include "base/activity.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -7,6 +6,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "base/activity.hpp"
 #include "base/check.hpp"
 #include "base/text.hpp"
 

@@ -1,18 +1,12 @@
 #include "comm/counting_communicator.hpp"
 
-#include <ATen/core/Tensor.h>
+#include "comm/tensor_rows.hpp"
 
 namespace vixen {
 namespace {
 
 int64_t element_bytes(const at::Tensor& tensor) {
   return static_cast<int64_t>(tensor.element_size());
-}
-
-int64_t row_bytes(const at::Tensor& tensor) {
-  int64_t bytes = element_bytes(tensor);
-  for (int64_t d = 1; d < tensor.dim(); ++d) bytes *= tensor.size(d);
-  return bytes;
 }
 
 }  // namespace

@@ -165,10 +165,7 @@ JobWatch::Beat JobWatch::own_beat() const {
   Beat beat;
   {
     const std::lock_guard lock(mutex_);
-    if (failed_)
-      beat = failure_;
-    else if (leaving_)
-      beat.kind = kLeaving;
+    if (failure_) beat = *failure_;
   }
   const Activity activity = current_activity();
   beat.gone = gone_;
@@ -213,17 +210,18 @@ void JobWatch::exchange() {
     for (const Link& link : links_) beat.file_waits |= link.received.file_waits;
     file_waits_ = beat.file_waits != 0;
   }
-  bool due = since(last_beat_) >= beat_seconds_;
+  bool due = since(last_beat_) >= beat_seconds_, leaving = false;
   {
     const std::lock_guard lock(mutex_);
     due = std::exchange(urgent_, false) || due;
+    leaving = leaving_;
   }
   if (due) last_beat_ = Clock::now();
   for (size_t i = 0; i < links_.size(); ++i) {
-    const Link& link = links_[i];
+    // A rank leaves when its work is done; rank 0, which the others need till then, leaves each that has left.
     Beat own = beat;
-    if (is_root() && link.heard_leaving && own.kind == kAlive) own.kind = kLeaving;
-    if (due || (own.kind == kLeaving && !link.said_leaving)) send(i, own);
+    if (own.kind == kAlive && (is_root() ? links_[i].heard_leaving : leaving)) own.kind = kLeaving;
+    if (due || own.kind == kLeaving) send(i, own);
   }
 }
 
@@ -237,15 +235,12 @@ void JobWatch::listen(size_t i) {
 
 void JobWatch::send(size_t i, const Beat& beat) {
   Link& link = links_[i];
-  // A rank leaves when it has said so to rank 0; rank 0, when every rank has: it goes on to beat for the others.
-  const bool last = beat.kind == kLeaving && (!is_root() || link.heard_leaving);
   if (link.sending || link.broken || link.said_leaving) return;
   link.sent = beat;
-  if (beat.kind == kLeaving && !last) link.sent.kind = kAlive;
   link.sending =
       MPI_Isend(&link.sent, sizeof(Beat), MPI_BYTE, link.rank, kTag, comm_, &requests_[2 * i + 1]) == MPI_SUCCESS;
   link.broken = !link.sending;
-  link.said_leaving = last && link.sending;
+  link.said_leaving = beat.kind == kLeaving && link.sending;
 }
 
 void JobWatch::hear(Link& link) {
@@ -262,14 +257,18 @@ void JobWatch::hear(Link& link) {
   }
 }
 
+const JobWatch::Link* JobWatch::link_to(int rank) const {
+  const auto link = std::find_if(links_.begin(), links_.end(), [&](const Link& l) { return l.rank == rank; });
+  return link == links_.end() ? nullptr : &*link;
+}
+
 void JobWatch::look_at_neighbours() {
   if (gone_ >= 0) return;
   for (const Neighbour& neighbour : neighbours_) {
     pollfd look = {neighbour.descriptor, POLLIN, 0};
     if (::poll(&look, 1, 0) <= 0) continue;
-    const auto link =
-        std::find_if(links_.begin(), links_.end(), [&](const Link& l) { return l.rank == neighbour.rank; });
-    if (link != links_.end() && (link->heard_leaving || link->received.kind == kFailed)) continue;
+    const Link* link = link_to(neighbour.rank);
+    if (link != nullptr && (link->heard_leaving || link->received.kind == kFailed)) continue;
     gone_ = neighbour.rank;
     gone_at_ = Clock::now();
     const std::lock_guard lock(mutex_);
@@ -292,32 +291,30 @@ double JobWatch::grace() const {
   return stop_requested() != 0 ? beat_seconds_ + kGather : kGrace;
 }
 
+std::optional<JobWatch::Beat> JobWatch::own_failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
 void JobWatch::judge() {
   if (since(woken_at_) < kWoken) return;
   // What ranks say of themselves comes first.
-  Beat failure;
-  int failing = -1;
-  {
-    const std::lock_guard lock(mutex_);
-    if (failed_) {
-      failure = failure_;
-      failing = rank_;
-    }
-  }
+  std::optional<Beat> failure = own_failure();
+  int failing = failure ? rank_ : -1;
   for (const Link& link : links_) {
-    if (failing >= 0) break;
+    if (failure) break;
     if (link.received.kind != kFailed) continue;
     failure = link.received;
     failing = link.rank;
   }
-  if (failing >= 0) {
+  if (failure) {
     if (failed_at_ == Clock::time_point()) failed_at_ = Clock::now();
-    if (since(failed_at_) >= beat_seconds_ + kGather) blame(failure, failing);
+    if (since(failed_at_) >= beat_seconds_ + kGather) blame(*failure, failing);
     return;
   }
   if (gone_ >= 0) {
-    const auto link = std::find_if(links_.begin(), links_.end(), [&](const Link& l) { return l.rank == gone_; });
-    if (link != links_.end() && link->heard_leaving)
+    const Link* link = link_to(gone_);
+    if (link != nullptr && link->heard_leaving)
       gone_ = -1;  // it had nothing left to do
     else if (since(gone_at_) >= grace())
       speak(gone_, kGone, 1, Fault::kOwn);
@@ -341,21 +338,15 @@ void JobWatch::judge_root() {
   });
   const double turn = other_first ? kUnheard : kTurnToSpeak * std::min(rank_ - 1, kTurns);
   if (turn > 0 && stop_requested() != 0) return;  // the launcher ends the job: another has spoken
-  Beat own;
-  bool failed = false;
-  {
-    const std::lock_guard lock(mutex_);
-    failed = failed_;
-    own = failure_;
-  }
-  if (failed && failed_at_ == Clock::time_point()) failed_at_ = Clock::now();
+  const std::optional<Beat> own = own_failure();
+  if (own && failed_at_ == Clock::time_point()) failed_at_ = Clock::now();
   const double silent = since(root.heard);
   if (gone_ == 0 && since(gone_at_) >= grace() + turn)
     speak(0, kGone, 1, Fault::kOwn);
-  else if (silent >= (failed && own.fault == Fault::kCollective ? silent_at_end_ : silent_seconds_) + turn)
+  else if (silent >= (own && own->fault == Fault::kCollective ? silent_at_end_ : silent_seconds_) + turn)
     speak(0, silence(silent), 1, Fault::kOwn);
-  else if (failed && since(failed_at_) >= kUnheard + turn)
-    speak(rank_, own.reason, own.exit_code, own.fault);
+  else if (own && since(failed_at_) >= kUnheard + turn)
+    speak(rank_, own->reason, own->exit_code, own->fault);
 }
 
 void JobWatch::blame(const Beat& failure, int rank) {
@@ -417,7 +408,7 @@ void JobWatch::end_job(int exit_code, const std::string& reason, Fault fault) {
   put(failure.reason, reason);
   std::unique_lock lock(mutex_);
   failure_ = failure;
-  failed_ = urgent_ = true;
+  urgent_ = true;
   wake_.notify_all();
   over_wake_.wait_for(lock, std::chrono::duration<double>(kUnheard + kTurnToSpeak * (kTurns + 1)),
                       [this] { return said_; });

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -90,6 +91,8 @@ class JobWatch {
   void send(size_t link, const Beat& beat);
   Beat own_beat() const;
   void hear(Link& link);
+  const Link* link_to(int rank) const;  // null: none
+  std::optional<Beat> own_failure() const;
   void look_at_neighbours();
   void update_standings();
   void judge();       // on rank 0
@@ -121,9 +124,9 @@ class JobWatch {
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable wake_, over_wake_;
   bool urgent_ = false;  // a beat is due at once
-  bool leaving_ = false, stop_ = false, over_ = false, failed_ = false;
+  bool leaving_ = false, stop_ = false, over_ = false;
   bool spoken_ = false, said_ = false;  // speak() has begun, has ended
-  Beat failure_;                        // of this rank, once failed_
+  std::optional<Beat> failure_;         // of this rank
   std::thread thread_;
 };
 

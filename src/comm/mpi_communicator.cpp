@@ -17,6 +17,7 @@
 #include "comm/mpi_c.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/mpi_transfer.hpp"
+#include "comm/tensor_rows.hpp"
 #include "shard/row_shards.hpp"
 
 namespace vixen {
@@ -25,22 +26,6 @@ namespace {
 
 // Tags run around: far more collectives than can be in flight at a time, within the range every MPI grants.
 constexpr int64_t kTags = 32768;
-
-char* bytes_of(const at::Tensor& tensor) {
-  return static_cast<char*>(tensor.data_ptr());
-}
-
-int64_t row_bytes(const at::Tensor& tensor) {
-  int64_t elements = 1;
-  for (int64_t d = 1; d < tensor.dim(); ++d) elements *= tensor.size(d);
-  return elements * static_cast<int64_t>(tensor.element_size());
-}
-
-at::Tensor empty_rows_like(const at::Tensor& tensor, int64_t rows) {
-  std::vector<int64_t> sizes = tensor.sizes().vec();
-  sizes[0] = rows;
-  return at::empty(sizes, tensor.options());
-}
 
 void check_tensor(const at::Tensor& tensor, const char* name) {
   VIXEN_CHECK(tensor.defined() && tensor.device().is_cpu() && tensor.is_contiguous(),

@@ -15,6 +15,7 @@
 #include "comm/library_versions.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/nccl_watcher.hpp"
+#include "comm/tensor_rows.hpp"
 
 namespace vixen {
 
@@ -41,22 +42,6 @@ ncclDataType_t nccl_type(at::ScalarType type) {
       VIXEN_CHECK(false, "a sum over ranks of {}", at::toString(type));
   }
   return ncclFloat32;
-}
-
-size_t row_bytes(const at::Tensor& tensor) {
-  size_t elements = 1;
-  for (int64_t d = 1; d < tensor.dim(); ++d) elements *= static_cast<size_t>(tensor.size(d));
-  return elements * tensor.element_size();
-}
-
-at::Tensor empty_rows_like(const at::Tensor& tensor, int64_t rows) {
-  std::vector<int64_t> sizes = tensor.sizes().vec();
-  sizes[0] = rows;
-  return at::empty(sizes, tensor.options());
-}
-
-char* bytes_of(const at::Tensor& tensor) {
-  return static_cast<char*>(tensor.data_ptr());
 }
 
 // A sum on the side stream: wait() makes the then current stream wait for it.
@@ -146,7 +131,7 @@ class NcclCommunicator final : public HostedCommunicator {
     const c10::cuda::CUDAGuard guard(gpu_);
     const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
     at::Tensor out = empty_rows_like(local, total);
-    const size_t width = row_bytes(local);
+    const auto width = static_cast<size_t>(row_bytes(local));
     if (total == 0 || width == 0) return out;
     const cudaStream_t stream = current();
     const bool even = std::all_of(rows.begin(), rows.end(), [&](int64_t n) { return n == rows[0]; });
@@ -179,7 +164,7 @@ class NcclCommunicator final : public HostedCommunicator {
     const auto own = static_cast<size_t>(rank());
     const ncclDataType_t type = nccl_type(tensor.scalar_type());
     at::Tensor out = empty_rows_like(tensor, rows[own]);
-    const size_t width = row_bytes(tensor);
+    const auto width = static_cast<size_t>(row_bytes(tensor));
     if (tensor.numel() == 0) return out;
     const size_t row_elements = width / tensor.element_size();
     const cudaStream_t stream = current();
@@ -215,7 +200,7 @@ class NcclCommunicator final : public HostedCommunicator {
     if (world_size() == 1) return send;
     const c10::cuda::CUDAGuard guard(gpu_);
     at::Tensor out = empty_rows_like(send, std::accumulate(receive_rows.begin(), receive_rows.end(), int64_t{0}));
-    const size_t width = row_bytes(send);
+    const auto width = static_cast<size_t>(row_bytes(send));
     const cudaStream_t stream = current();
     watcher_->enqueue("all_to_all_rows", stream, [&](ncclComm_t comm) {
       char* source = bytes_of(send);

@@ -151,15 +151,14 @@ std::unique_ptr<Communicator> MpiSession::make_communicator(DeviceKind device, c
 }
 
 void MpiSession::watch_ranks(double deadline_seconds, double file_seconds) {
-  VIXEN_CHECK(deadline_seconds_ == 0, "the ranks are watched already");
-  deadline_seconds_ = deadline_seconds;
-  file_seconds_ = file_seconds;
+  VIXEN_CHECK(!patience_, "the ranks are watched already");
   if (world_size_ > 1) watch_ = std::make_unique<JobWatch>(host_, deadline_seconds, end_process);
+  patience_.emplace(deadline_seconds, file_seconds, watch_ ? &watch_->file_waits() : nullptr);
 }
 
-Patience MpiSession::patience() const {
-  VIXEN_CHECK(deadline_seconds_ > 0, "the ranks are not watched yet");
-  return {deadline_seconds_, file_seconds_, watch_ ? &watch_->file_waits() : nullptr};
+const Patience& MpiSession::patience() const {
+  VIXEN_CHECK(patience_, "the ranks are not watched yet");
+  return *patience_;
 }
 
 void MpiSession::abort(int exit_code, const std::string& reason, Fault fault) {

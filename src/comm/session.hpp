@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/device_kind.hpp"
@@ -42,7 +43,7 @@ class MpiSession {
   /// lives; file_seconds: of collectives while some rank waits for a file. Collective, once.
   void watch_ranks(double deadline_seconds, double file_seconds);
   /// For the communicators that work is done with, after watch_ranks().
-  Patience patience() const;
+  const Patience& patience() const;
 
   /// Logs rank, host and reason, once for the job and with what the other ranks were doing, and takes every rank down
   /// (MPI_Abort). Does not return.
@@ -52,8 +53,8 @@ class MpiSession {
   int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::string host_;
   CpuPlacement cpus_;
-  double deadline_seconds_ = 0, file_seconds_ = 0;
   std::unique_ptr<JobWatch> watch_;  // null with one rank
+  std::optional<Patience> patience_;
 };
 
 }  // namespace vixen

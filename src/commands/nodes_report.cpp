@@ -10,8 +10,6 @@
 namespace vixen {
 namespace {
 
-constexpr double kSecondsAnHour = 3600;
-
 // Exchanges of one name and collective, which follow one another.
 struct Sent {
   const Exchange* exchange = nullptr;

@@ -23,6 +23,7 @@ struct NodesPlan {
 std::string nodes_text(const NodesPlan& plan);
 nlohmann::json nodes_json(const NodesPlan& plan);
 
+inline constexpr double kSecondsAnHour = 3600;
 /// "3.4 h", "2.1 min", "1.50 s", "12.34 ms"
 std::string seconds_text(double seconds);
 

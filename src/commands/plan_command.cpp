@@ -25,7 +25,6 @@
 namespace vixen {
 namespace {
 
-constexpr double kSecondsAnHour = 3600;
 
 // The [plan] keys with nothing of what the configuration leaves out.
 PlanConfig described_data(const Config& config, const Encoder& encoder) {

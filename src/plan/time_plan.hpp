@@ -21,8 +21,6 @@ struct StepCompute {
   double forward = 0, repeated = 0, backward = 0;  // repeated: recomputation, gradient caching
   double objective = 0;                            // and prototypes
   double optimiser = 0, host_tables = 0;
-
-  double total() const { return forward + repeated + backward + objective + optimiser + host_tables; }
 };
 
 struct TimePlan {
