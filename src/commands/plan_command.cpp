@@ -25,7 +25,6 @@
 namespace vixen {
 namespace {
 
-
 // The [plan] keys with nothing of what the configuration leaves out.
 PlanConfig described_data(const Config& config, const Encoder& encoder) {
   PlanConfig plan = config.plan;
