@@ -130,14 +130,16 @@ double TransformerLayer::attention_flops(int64_t positions, int64_t sum_squared_
 LayerBytes TransformerLayer::bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const {
   const auto& p = parameters_;
   LayerBytes bytes = TransformerLayer::bytes(options_, shape, dtype, moments);
-  int64_t columns = 0, merged = 0;
+  int64_t columns = 0;
+  OperandBytes made;
   for (const AdaptedLinear* linear : {&p.qkv, &p.out, &p.ff1, &p.ff2}) {
     columns += kept_columns(*store_, *linear, dtype);
-    merged = std::max(merged, merged_bytes(*store_, *linear, dtype));
+    const OperandBytes of_call = operand_bytes(*store_, *linear, dtype, shape.positions);
+    made = {std::max(made.forward, of_call.forward), std::max(made.backward, of_call.backward)};
   }
   bytes.kept += static_cast<int64_t>(at::elementSize(dtype)) * shape.positions * columns;
-  bytes.transient_forward += merged;
-  bytes.transient_backward += merged;
+  bytes.transient_forward += made.forward;
+  bytes.transient_backward += made.backward;
   return bytes;
 }
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -82,6 +83,8 @@ struct SharedArray {
   std::unique_ptr<unsigned char, decltype(&std::free)> memory;
 };
 
+constexpr int64_t kSectorBytes = 32;
+
 struct Machine {
   std::vector<Fiber> fibers;
   // In the middle of something when a launch failed: what they hold is not unwound.
@@ -105,6 +108,8 @@ struct Machine {
   std::vector<int> by_rank;
   std::array<uint64_t, kMostThreads / 64> ready = {};  // by rank
   Counts counts;
+  bool counts_memory = false;
+  std::array<std::unordered_set<uintptr_t>, 2> sectors;  // of the launch: loaded, stored
 };
 // Never destroyed: fibers would unwind what they stand in.
 Machine& machine = *new Machine;
@@ -316,6 +321,9 @@ void fail(const std::string& what) {
 void set_order(Order order) {
   machine.order = order;
 }
+void count_memory(bool wanted) {
+  machine.counts_memory = wanted;
+}
 void reset_counts() {
   machine.counts = {};
 }
@@ -338,6 +346,10 @@ void run(int64_t blocks, int threads, size_t shared_bytes, const std::function<v
     machine.current = -1;
     machine.block = {static_cast<unsigned>(block), 0, 0};
     run_block(++seed);
+  }
+  for (auto& sectors : machine.sectors) {
+    machine.counts.memory_bytes += kSectorBytes * static_cast<int64_t>(sectors.size());
+    sectors.clear();
   }
 }
 
@@ -441,6 +453,11 @@ void* check_global(const void* address, size_t bytes, size_t alignment, bool is_
     fail(name_of(machine.current) + (is_store ? " writes " : " reads ") + std::to_string(bytes) +
          " bytes outside of any tensor");
   (is_store ? machine.counts.stored_bytes : machine.counts.loaded_bytes) += static_cast<int64_t>(bytes);
+  if (machine.counts_memory) {
+    auto& sectors = machine.sectors.at(is_store ? 1 : 0);
+    for (uintptr_t sector = place / kSectorBytes; sector <= (place + bytes - 1) / kSectorBytes; ++sector)
+      sectors.insert(sector);
+  }
   return place_of_host == nullptr ? const_cast<void*>(address) : place_of_host;
 }
 

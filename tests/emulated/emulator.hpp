@@ -33,7 +33,11 @@ struct Counts {
   int64_t launches = 0, blocks = 0;
   int64_t loaded_bytes = 0, stored_bytes = 0;  // of global memory, by global_load and global_store
   int64_t shared_bytes = 0;                    // the most that a block had
+  // Where memory is counted: 32 bytes for each sector that a launch loaded or stored, once a launch, as if a cache
+  // forgot nothing while one lasts.
+  int64_t memory_bytes = 0;
 };
+void count_memory(bool wanted);
 void reset_counts();
 const Counts& counts();
 

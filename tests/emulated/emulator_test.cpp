@@ -205,6 +205,22 @@ void copy(const float* from, float* to) {
   store(to + threadIdx.x * N, load<N>(from + threadIdx.x * N));
 }
 
+// A sector of memory is counted once a launch, however often it is read.
+TEST(Emulator, MemoryIsCountedBySectors) {
+  const at::Tensor from = at::arange(128, at::kFloat), to = at::zeros({128}, at::kFloat);
+  const auto bytes = [&](int64_t blocks, bool wanted) {
+    reset_counts();
+    count_memory(wanted);
+    launch(copy<4>, blocks, 32, 0, nullptr, from.const_data_ptr<float>(), to.data_ptr<float>());
+    count_memory(false);
+    return counts().memory_bytes;
+  };
+  EXPECT_EQ(bytes(1, true), 1024);
+  EXPECT_EQ(bytes(3, true), 1024) << "all blocks copy the same rows";
+  EXPECT_EQ(counts().loaded_bytes, 3 * 512);
+  EXPECT_EQ(bytes(1, false), 0);
+}
+
 TEST(Emulator, AddressesAreChecked) {
   const at::Tensor from = at::arange(130, at::kFloat), to = at::zeros({130}, at::kFloat);
   const float* f = from.const_data_ptr<float>();

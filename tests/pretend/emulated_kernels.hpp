@@ -38,6 +38,11 @@ class EmulatedKernels {
     emulated::reach_device(nullptr);
     at::set_num_threads(threads_);
   }
+  /// Of each kernel since this was cleared, where memory is counted (emulated::count_memory).
+  static std::map<std::string, int64_t>& memory_bytes() {
+    static std::map<std::string, int64_t> bytes;
+    return bytes;
+  }
   EmulatedKernels(const EmulatedKernels&) = delete;
   EmulatedKernels& operator=(const EmulatedKernels&) = delete;
 
@@ -83,7 +88,9 @@ class EmulatedKernels {
       touched(is_store).clear();
       known(is_store).clear();
     }
+    const int64_t before = emulated::counts().memory_bytes;
     const int status = enqueue(nullptr);
+    if (const int64_t bytes = emulated::counts().memory_bytes - before; bytes > 0) memory_bytes()[kernel] += bytes;
     VIXEN_CHECK(status == 0, "the launcher of {} returned {}", kernel, status);
     const auto all = [](const Touched& blocks) {
       std::vector<Access> accesses;

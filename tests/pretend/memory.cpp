@@ -126,7 +126,7 @@ class DeviceMemory final : public c10::DeviceAllocator {
     const auto& [begin, block] = *--after;
     const auto first = static_cast<size_t>(address - begin);
     if (first + bytes > block->bytes) return std::nullopt;
-    return Access{&block->use, first, first + bytes};
+    return Access{&block->use, first, first + bytes, static_cast<int64_t>(bytes)};
   }
 
   size_t block_bytes(const char* address) const {
@@ -262,8 +262,10 @@ std::optional<Access> access_of(const at::Tensor& tensor) {
   int64_t last = tensor.storage_offset();
   for (int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
   const size_t element = tensor.element_size();
+  // A view leaves columns out, an expanded tensor repeats its numbers.
+  const int64_t used = std::min(tensor.numel(), last + 1 - tensor.storage_offset());
   return Access{&block->use, static_cast<size_t>(tensor.storage_offset()) * element,
-                static_cast<size_t>(last + 1) * element};
+                static_cast<size_t>(last + 1) * element, used * static_cast<int64_t>(element)};
 }
 
 std::optional<Access> access_at(const void* device_address, size_t bytes) {

@@ -112,9 +112,9 @@ class Call {
   }
 
   void count_moved(const std::vector<Access>& accesses) const {
-    if (is_product()) return;
     const std::lock_guard lock(device_lock());
-    for (const Access& access : accesses) ledger().moved_bytes += static_cast<int64_t>(access.end - access.begin);
+    int64_t& bytes = is_product() ? ledger().product_bytes : ledger().moved_bytes;
+    for (const Access& access : accesses) bytes += access.bytes;
   }
 
   at::Tensor seen_by_cpu(const at::Tensor& tensor, bool written) {
@@ -253,8 +253,7 @@ void copy_within(const at::Tensor& from, const at::Tensor& to) {
   launch("aten::copy_", {from}, {to});
   {
     const std::lock_guard lock(device_lock());
-    for (const auto& access : accesses_of({from, to}))
-      ledger().moved_bytes += static_cast<int64_t>(access.end - access.begin);
+    for (const auto& access : accesses_of({from, to})) ledger().moved_bytes += access.bytes;
   }
   host_view(to).copy_(host_view(from));
 }

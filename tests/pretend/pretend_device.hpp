@@ -28,7 +28,8 @@ at::Device device();
 /// What has happened since the start of the process, on all threads.
 struct Counts {
   int64_t operators = 0;
-  int64_t moved_bytes = 0;  // that operators read and wrote on the device, but for matrix products
+  int64_t product_bytes = 0;                             // operands that matrix products read, and results
+  int64_t moved_bytes = 0;                               // what other operators read and wrote on the device
   int64_t to_host_pinned = 0, to_host_pageable = 0;      // copies
   int64_t to_device_pinned = 0, to_device_pageable = 0;  // copies
   int64_t waits = 0;                                     // of the host for all that a stream has to do

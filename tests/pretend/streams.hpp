@@ -36,6 +36,7 @@ struct Use {
 struct Access {
   Use* use = nullptr;
   size_t begin = 0, end = 0;
+  int64_t bytes = 0;  // of what is used between them
 };
 
 /// Of this thread.

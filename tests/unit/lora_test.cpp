@@ -16,7 +16,14 @@ using testing::wave;
 
 constexpr int64_t kInputs = 20;
 constexpr int64_t kRank = 4;
-constexpr int64_t kRows = 38;  // q 18, k 12, v 8
+
+// Of q | k | v and its adapters. Widths of whole vectors, and many more rows than columns or many fewer, make one
+// product of the weight and the adapter, forward or backward.
+struct Shape {
+  int64_t inputs = kInputs, rank = kRank, q = 18, k = 12, v = 8;
+  int64_t rows() const { return q + k + v; }
+};
+constexpr Shape kTall = {16, 8, 40, 32, 24}, kWide = {96, 8, 16, 8, 16};
 
 struct Case {
   const char* name;
@@ -24,26 +31,28 @@ struct Case {
   double dropout;
   bool trained_weight;
   at::ScalarType dtype;
+  Shape shape = {};
 };
 
 // One projection q | k | v with the adapters of a case, and a pass over two sequences.
 struct Projection {
+  Shape shape;
   ParameterStore store;
   AdaptedLinear linear;
   LoraConfig config;
   TokenKeys keys;
   LoraDropout dropout;
 
-  explicit Projection(const Case& c, bool trainable = true) {
-    config.rank = kRank;
-    config.alpha = 6;
+  explicit Projection(const Case& c, bool trainable = true) : shape(c.shape) {
+    config.rank = shape.rank;
+    config.alpha = 3 * std::sqrt(static_cast<double>(shape.rank));
     config.dropout = c.dropout;
     config.modules = c.modules;
-    linear.weight = store.add("qkv.weight", {kRows, kInputs},
+    linear.weight = store.add("qkv.weight", {shape.rows(), shape.inputs},
                               c.trained_weight ? ParameterGroup::kBackbone : ParameterGroup::kFrozen);
-    linear.bias =
-        store.add("qkv.bias", {kRows}, c.trained_weight ? ParameterGroup::kBackboneNoDecay : ParameterGroup::kFrozen);
-    add_lora(config, "qkv", slots(), kInputs, 33, trainable, store, linear);
+    linear.bias = store.add("qkv.bias", {shape.rows()},
+                            c.trained_weight ? ParameterGroup::kBackboneNoDecay : ParameterGroup::kFrozen);
+    add_lora(config, "qkv", slots(), shape.inputs, 33, trainable, store, linear);
     store.allocate(at::kCPU, c.dtype);
     for (int i = 0; i < store.count(); ++i)
       set_parameter(store, i, wave(store.info(i).shape, 7.0 * i + 1) * 0.4,
@@ -53,19 +62,19 @@ struct Projection {
                            at::tensor(std::vector<int64_t>{4, 9}, at::kLong));
     dropout = {.keys = &keys, .training = true, .seed = 3, .step = 11};
   }
-  static std::vector<LoraSlot> slots() {
-    return {{LoraModule::kQuery, 0, 18, "layer.q"},
-            {LoraModule::kKey, 18, 12, "layer.k"},
-            {LoraModule::kValue, 30, 8, "layer.v"}};
+  std::vector<LoraSlot> slots() const {
+    return {{LoraModule::kQuery, 0, shape.q, "layer.q"},
+            {LoraModule::kKey, shape.q, shape.k, "layer.k"},
+            {LoraModule::kValue, shape.q + shape.k, shape.v, "layer.v"}};
   }
   at::Tensor exact(int parameter) const { return store.compute(parameter).to(store.compute_dtype()).to(at::kDouble); }
-  at::Tensor x() const { return wave({16, kInputs}, 0.2).to(store.compute_dtype()); }
-  at::Tensor grad_y() const { return wave({16, kRows}, 5).to(store.compute_dtype()); }
+  at::Tensor x() const { return wave({16, shape.inputs}, 0.2).to(store.compute_dtype()); }
+  at::Tensor grad_y() const { return wave({16, shape.rows()}, 5).to(store.compute_dtype()); }
   // The mask with its scale, float64.
   at::Tensor mask() const {
     const Dropout site{.p = linear.dropout, .seed = 3, .step = 11, .site = 33};
-    if (!site.active()) return at::ones({16, kInputs}, at::kDouble);
-    return dropout_mask(keys, kInputs, site).to(at::kDouble) / (1 - site.p);
+    if (!site.active()) return at::ones({16, shape.inputs}, at::kDouble);
+    return dropout_mask(keys, shape.inputs, site).to(at::kDouble) / (1 - site.p);
   }
 };
 
@@ -85,17 +94,18 @@ TEST_P(LoraTest, ForwardAndBackwardAsComposed) {
   const at::Tensor x = p.x().to(at::kDouble), dy = p.grad_y().to(at::kDouble), mask = p.mask();
   const at::Tensor w = p.exact(p.linear.weight), a = p.exact(p.linear.lora_a), dropped = x * mask;
   const double s = lora_scale(p.config);
-  EXPECT_DOUBLE_EQ(s, 3) << "6 / sqrt(4)";
+  EXPECT_DOUBLE_EQ(s, 3) << "3 sqrt(r) / sqrt(r)";
+  const int64_t r = c.shape.rank;
 
   at::Tensor y = at::mm(x, w.t()) + p.exact(p.linear.bias), dx = at::mm(dy, w), da = at::zeros_like(a);
   std::vector<at::Tensor> db;
   for (size_t i = 0; i < p.linear.pieces.size(); ++i) {
     const auto& piece = p.linear.pieces[i];
-    const at::Tensor b = p.exact(piece.lora_b), ai = a.narrow(0, static_cast<int64_t>(i) * kRank, kRank);
+    const at::Tensor b = p.exact(piece.lora_b), ai = a.narrow(0, static_cast<int64_t>(i) * r, r);
     const at::Tensor dyi = dy.narrow(1, piece.first_row, piece.rows);
     y.narrow(1, piece.first_row, piece.rows).add_(at::mm(at::mm(dropped, ai.t()), b.t()), s);
     dx.add_(at::mm(at::mm(dyi, b), ai) * mask, s);
-    da.narrow(0, static_cast<int64_t>(i) * kRank, kRank).add_(at::mm(at::mm(dyi, b).t(), dropped), s);
+    da.narrow(0, static_cast<int64_t>(i) * r, r).add_(at::mm(at::mm(dyi, b).t(), dropped), s);
     db.push_back(s * at::mm(dyi.t(), at::mm(dropped, ai.t())));
   }
 
@@ -106,7 +116,7 @@ TEST_P(LoraTest, ForwardAndBackwardAsComposed) {
   EXPECT_TRUE(found.equal(adapted_linear(p.store, p.linear, p.x(), p.dropout, nullptr)));
   EXPECT_EQ(u.defined() ? u.size(1) : 0, kept_columns(p.store, p.linear, c.dtype));
 
-  const at::Tensor along = wave({16, kInputs}, 8).to(c.dtype);
+  const at::Tensor along = wave({16, c.shape.inputs}, 8).to(c.dtype);
   for (const bool kept : {true, false}) {
     p.store.zero_grads();
     const at::Tensor found_dx =
@@ -153,8 +163,49 @@ INSTANTIATE_TEST_SUITE_P(Unit, LoraTest,
                                            Case{"inner_trained", "k", 0, true, at::kFloat},
                                            Case{"all_bf16", "q,k,v", 0, false, at::kBFloat16},
                                            Case{"outer_dropout_bf16", "q,v", 0.25, false, at::kBFloat16},
-                                           Case{"inner_trained_bf16", "k,o,gate", 0, true, at::kBFloat16}),
+                                           Case{"inner_trained_bf16", "k,o,gate", 0, true, at::kBFloat16},
+                                           Case{"tall_dropout", "q,k,v", 0.25, false, at::kFloat, kTall},
+                                           Case{"tall_bf16", "q,k,v", 0, false, at::kBFloat16, kTall},
+                                           Case{"tall_outer_bf16", "q,v", 0, true, at::kBFloat16, kTall},
+                                           Case{"tall_inner_bf16", "k", 0, false, at::kBFloat16, kTall},
+                                           Case{"wide_bf16", "q,k,v", 0, false, at::kBFloat16, kWide},
+                                           Case{"wide_outer_bf16", "q,v", 0, true, at::kBFloat16, kWide}),
                          [](const auto& test) { return std::string(test.param.name); });
+
+// One product over the adapter's columns too is rounded once, not before the adapter's part is added and after; it is
+// counted where it is made.
+TEST(Lora, OneProductIsRoundedOnce) {
+  const auto differ = [](const at::Tensor& found, const at::Tensor& exact) {
+    return found.ne(exact.to(at::kBFloat16)).sum().item<int64_t>() / static_cast<double>(found.numel());
+  };
+  for (const Shape& shape : {kTall, kWide}) {
+    Projection p({"", "q,k,v", 0, false, at::kBFloat16, shape});
+    p.linear.scale = 2;  // rounds nothing
+    const bool tall = shape.rows() > shape.inputs;
+    const OperandBytes bytes = operand_bytes(p.store, p.linear, at::kBFloat16, 16);
+    EXPECT_EQ(bytes.forward > 0, tall);
+    EXPECT_EQ(bytes.backward > 0, !tall);
+    at::Tensor u;
+    const at::Tensor y = adapted_linear(p.store, p.linear, p.x(), p.dropout, &u);
+    // u itself is rounded, so that its part is taken as it is.
+    at::Tensor exact = tall ? at::mm(p.x().to(at::kDouble), p.exact(p.linear.weight).t()) + p.exact(p.linear.bias)
+                            : at::mm(p.grad_y().to(at::kDouble), p.exact(p.linear.weight));
+    for (size_t i = 0; i < p.linear.pieces.size(); ++i) {
+      const auto& piece = p.linear.pieces[i];
+      const auto column = static_cast<int64_t>(i) * shape.rank;
+      if (tall) {
+        exact.narrow(1, piece.first_row, piece.rows)
+            .add_(at::mm(u.narrow(1, column, shape.rank).to(at::kDouble), p.exact(piece.lora_b).t()), 2);
+      } else {
+        const at::Tensor grad_u =
+            at::mm(p.grad_y().narrow(1, piece.first_row, piece.rows), p.store.compute(piece.lora_b).to(at::kBFloat16));
+        exact.add_(at::mm(grad_u.to(at::kDouble), p.exact(p.linear.lora_a).narrow(0, column, shape.rank)), 2);
+      }
+    }
+    const at::Tensor found = tall ? y : adapted_linear_backward(p.store, p.linear, p.grad_y(), p.x(), u, p.dropout, {});
+    EXPECT_LT(differ(found, exact), 0.02) << (tall ? "forward" : "backward");
+  }
+}
 
 TEST(Lora, GradientsByFiniteDifferences) {
   for (const double dropout : {0.0, 0.3}) {

@@ -2,7 +2,12 @@
 //
 // In float32 without dropout the merged weight W + s B A is made for the call (O I r multiply-adds, little beside the
 // T O I of the product): one product each way, no second pass over y or the gradient of x, and u need not be kept. In
-// bfloat16 that would round the adapter's small part away, so there its product is added to the columns of y in place.
+// bfloat16 that would round the adapter's small part away. There the adapter's columns are joined to the product's
+// inner dimension where that moves fewer bytes than reading and writing the result once more:
+//   y = [x | u] [W | s B]^T, where W has more rows than columns, and
+//   grad_x = [grad_y | grad_u] [W ; s A], where it has fewer.
+// The joined operands are copies of the narrow side, made for the call. Elsewhere the adapter's product is added to the
+// columns of y in place.
 #include "model/adapters/lora.hpp"
 
 #include <ATen/ATen.h>
@@ -61,6 +66,81 @@ bool merges(const AdaptedLinear& linear, at::ScalarType compute_dtype, bool drop
   return has_adapter(linear) && compute_dtype == at::kFloat && !dropout;
 }
 
+// Rows of operands that begin at multiples of 16 bytes of bfloat16, which tensor cores' products ask for.
+bool is_aligned(int64_t columns) {
+  return columns % 8 == 0;
+}
+
+// Pieces are joined two at a time, on both sides of x: [u_0 | x | u_1], so that each finds x beside its u.
+bool joins_output(const ParameterStore& store, const AdaptedLinear& linear) {
+  const int64_t inputs = store.info(linear.weight).shape.at(1), r = rank_of(store, linear);
+  const auto pieces = static_cast<int64_t>(linear.pieces.size());
+  int64_t rows = 0;
+  for (const Piece& piece : linear.pieces) rows += piece.rows;
+  return is_aligned(inputs) && is_aligned(r) && rows > (pieces + 1) / 2 * inputs + pieces * r;
+}
+
+bool joins_input_gradient(const ParameterStore& store, const AdaptedLinear& linear, bool dropout) {
+  const auto& shape = store.info(linear.weight).shape;
+  const int64_t columns = shape.at(0) + store.info(linear.lora_a).shape.at(0);
+  return !dropout && is_aligned(shape.at(0)) && is_aligned(columns) && shape.at(1) > columns;
+}
+
+// x W^T + b + s u B^T [T, O].
+at::Tensor joined_output(const ParameterStore& store, const AdaptedLinear& linear, const at::Tensor& x,
+                         const at::Tensor& u) {
+  const at::Tensor weight = store.compute(linear.weight);
+  const int64_t inputs = x.size(1), r = rank_of(store, linear);
+  at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+  const auto write = [&](int64_t first, int64_t rows, const at::Tensor& factor, const at::Tensor& matrix) {
+    at::Tensor columns = y.narrow(1, first, rows);
+    if (linear.bias >= 0)
+      at::addmm_out(columns, store.compute(linear.bias).narrow(0, first, rows), factor, matrix.t());
+    else
+      at::mm_out(columns, factor, matrix.t());
+  };
+  int64_t row = 0;  // those without a piece are W's
+  const auto write_until = [&](int64_t end) {
+    if (end > row) write(row, end - row, x, weight.narrow(0, row, end - row));
+  };
+  at::Tensor joined;
+  for (size_t i = 0; i < linear.pieces.size(); ++i) {
+    const bool first = i % 2 == 0;
+    const auto column = static_cast<int64_t>(i) * r;
+    if (first) {
+      std::vector<at::Tensor> parts = {u.narrow(1, column, r), x};
+      if (i + 1 < linear.pieces.size()) parts.push_back(u.narrow(1, column + r, r));
+      joined = at::cat(parts, 1);
+    }
+    const Piece& piece = linear.pieces[i];
+    const at::Tensor b = operand(store, piece.lora_b) * linear.scale;
+    const at::Tensor w = weight.narrow(0, piece.first_row, piece.rows);
+    write_until(piece.first_row);
+    write(piece.first_row, piece.rows, joined.narrow(1, first ? 0 : r, r + inputs),
+          first ? at::cat({b, w}, 1) : at::cat({w, b}, 1));
+    row = piece.first_row + piece.rows;
+  }
+  write_until(weight.size(0));
+  return y;
+}
+
+// Bytes of its copies: operands of T positions, and what a piece's matrix takes while it is made.
+int64_t joined_output_bytes(const ParameterStore& store, const AdaptedLinear& linear, int64_t positions,
+                            int64_t element) {
+  const int64_t inputs = store.info(linear.weight).shape.at(1), r = rank_of(store, linear);
+  int64_t rows = 0;
+  for (const Piece& piece : linear.pieces) rows = std::max(rows, piece.rows);
+  const int64_t joined = inputs + r * std::min<int64_t>(2, static_cast<int64_t>(linear.pieces.size()));
+  return element * (positions * joined + rows * (inputs + 2 * r));
+}
+
+int64_t joined_gradient_bytes(const ParameterStore& store, const AdaptedLinear& linear, int64_t positions,
+                              int64_t element) {
+  const auto& shape = store.info(linear.weight).shape;
+  const int64_t low = store.info(linear.lora_a).shape.at(0);
+  return element * (positions * (shape.at(0) + low) + (shape.at(0) + 2 * low) * shape.at(1));
+}
+
 // target += scale a b, in float32; bfloat16 products are rounded before they are added.
 void accumulate(at::Tensor target, const at::Tensor& a, const at::Tensor& b, double scale) {
   if (a.scalar_type() == at::kFloat)
@@ -115,11 +195,19 @@ at::Tensor input_gradient(const ParameterStore& store, const AdaptedLinear& line
                           const at::Tensor& grad_u, const LoraDropout& dropout, at::Tensor grad_x) {
   const Dropout mask = dropout_of(linear, dropout);
   const bool merged = merges(linear, store.compute_dtype(), mask.active());
+  const auto add_product = [&](const at::Tensor& gradient, const at::Tensor& matrix) {
+    if (grad_x.defined())
+      at::addmm_out(grad_x, grad_x, gradient, matrix);
+    else
+      grad_x = at::mm(gradient, matrix);
+  };
   const at::Tensor weight = merged ? merged_weight(store, linear) : store.compute(linear.weight);
-  if (grad_x.defined())
-    at::addmm_out(grad_x, grad_x, grad_y, weight);
-  else
-    grad_x = at::mm(grad_y, weight);
+  if (has_adapter(linear) && !merged && joins_input_gradient(store, linear, mask.active())) {
+    const at::Tensor gradients = at::cat({grad_y, grad_u}, 1);
+    add_product(gradients, at::cat({weight, operand(store, linear.lora_a) * linear.scale}, 0));
+    return grad_x;
+  }
+  add_product(grad_y, weight);
   if (!has_adapter(linear) || merged) return grad_x;
   if (mask.active())
     grad_x.add_(dropped(at::mm(grad_u, operand(store, linear.lora_a)), mask, dropout), linear.scale);
@@ -201,17 +289,21 @@ at::Tensor adapted_linear(const ParameterStore& store, const AdaptedLinear& line
                           const LoraDropout& dropout, at::Tensor* u) {
   const Dropout mask = dropout_of(linear, dropout);
   const bool merged = merges(linear, store.compute_dtype(), mask.active());
-  const at::Tensor weight = merged ? merged_weight(store, linear) : store.compute(linear.weight);
-  at::Tensor y = linear.bias >= 0 ? at::addmm(store.compute(linear.bias), x, weight.t()) : at::mm(x, weight.t());
-  if (!has_adapter(linear) || merged) return y;
+  const auto product = [&](const at::Tensor& weight) {
+    return linear.bias >= 0 ? at::addmm(store.compute(linear.bias), x, weight.t()) : at::mm(x, weight.t());
+  };
+  if (merged) return product(merged_weight(store, linear));
+  if (!has_adapter(linear)) return product(store.compute(linear.weight));
   const at::Tensor low = at::mm(dropped(x, mask, dropout), operand(store, linear.lora_a).t());
+  if (u != nullptr) *u = low;
+  if (joins_output(store, linear)) return joined_output(store, linear, x, low);
+  at::Tensor y = product(store.compute(linear.weight));
   const int64_t r = rank_of(store, linear);
   for (size_t i = 0; i < linear.pieces.size(); ++i) {
     const Piece& piece = linear.pieces[i];
     y.narrow(1, piece.first_row, piece.rows)
         .addmm_(low.narrow(1, static_cast<int64_t>(i) * r, r), operand(store, piece.lora_b).t(), 1, linear.scale);
   }
-  if (u != nullptr) *u = low;
   return y;
 }
 
@@ -243,9 +335,20 @@ int64_t kept_columns(const ParameterStore& store, const AdaptedLinear& linear, a
   return store.info(linear.lora_a).shape[0];
 }
 
-int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype) {
-  if (!merges(linear, compute_dtype, linear.dropout > 0)) return 0;
-  return store.info(linear.weight).elements() * static_cast<int64_t>(sizeof(float));
+OperandBytes operand_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
+                           int64_t positions) {
+  if (!has_adapter(linear)) return {};
+  const bool drops = linear.dropout > 0;
+  const auto element = static_cast<int64_t>(at::elementSize(compute_dtype));
+  if (merges(linear, compute_dtype, drops)) {
+    const int64_t merged = element * store.info(linear.weight).elements();
+    return {merged, merged};
+  }
+  OperandBytes bytes;
+  if (joins_output(store, linear)) bytes.forward = joined_output_bytes(store, linear, positions, element);
+  if (joins_input_gradient(store, linear, drops))
+    bytes.backward = joined_gradient_bytes(store, linear, positions, element);
+  return bytes;
 }
 
 LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
@@ -264,16 +367,17 @@ LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linea
   const int64_t u = element * positions * store.info(linear.lora_a).shape.at(0);
   bytes.low_gradient = u;
   bytes.kept_u = element * positions * kept_columns(store, linear, compute_dtype);
-  if (const int64_t merged = merged_bytes(store, linear, compute_dtype); merged > 0) {
-    bytes.forward = merged;
-    bytes.backward = u + std::max(u, x + merged);
+  const OperandBytes made = operand_bytes(store, linear, compute_dtype, positions);
+  if (merges(linear, compute_dtype, linear.dropout > 0)) {
+    bytes.forward = made.forward;
+    bytes.backward = u + std::max(u, x + made.backward);
     bytes.accumulating = u;
   } else {
     // x, and then its gradient, once more under the mask.
     const bool drops = linear.dropout > 0;
     const int64_t dropped = drops ? x : 0, mask = drops ? moments.dropout(positions, weight.shape.at(1)) : 0;
-    bytes.forward = std::max(u + dropped, dropped + mask);
-    bytes.backward = u + x + 2 * dropped + mask;  // the product with A, and it under the mask
+    bytes.forward = std::max(u + std::max(dropped, made.forward), dropped + mask);
+    bytes.backward = u + x + 2 * dropped + mask + made.backward;  // the product with A, and it under the mask
     bytes.accumulating = std::max(bytes.accumulating, dropped + mask);
   }
   return bytes;

@@ -85,14 +85,21 @@ void adapted_linear_backward(ParameterStore& store, const AdaptedLinear& linear,
                              const at::Tensor& u, const LoraDropout& dropout,
                              const std::function<at::Tensor(at::Tensor grad_x)>& input_of);
 
-/// What an adapter costs a position: the multiply-adds of x A^T and of u B^T; the columns of u that a training pass in
-/// `compute_dtype` keeps; and the bytes of the merged weight while a call lasts. 0 where there is none.
+/// What an adapter costs a position: the multiply-adds of x A^T and of u B^T, and the columns of u that a training pass
+/// in `compute_dtype` keeps. 0 where there is none.
 int64_t lora_products(const ParameterStore& store, const AdaptedLinear& linear);
 int64_t kept_columns(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype);
-int64_t merged_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype);
+
+/// Bytes of the operands that one call makes of its weights and inputs over T positions: the merged weight, or the
+/// joined factors of one product. 0 where there are none.
+struct OperandBytes {
+  int64_t forward = 0, backward = 0;
+};
+OperandBytes operand_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
+                           int64_t positions);
 
 /// Bytes that one adapted linear layer takes for a moment over T positions: with the merged weight in float32, with
-/// u = x A^T in bfloat16 or under dropout, and with what dropout itself holds (moments).
+/// u = x A^T and joined operands in bfloat16 or under dropout, and with what dropout itself holds (moments).
 struct LinearBytes {
   int64_t kept_u = 0;    // in the forward pass, for the backward
   int64_t forward = 0;   // besides x and y, when nothing is kept
