@@ -87,4 +87,5 @@ def test_a_build_of_merged_sources_is_read_as_single_files(tmp_path, monkeypatch
     monkeypatch.setattr(clang_tidy.subprocess, "run", run)
     cache.write_text("VIXEN_UNITY:BOOL=ON\nVIXEN_CUDA:BOOL=ON\nCMAKE_BUILD_TYPE:STRING=Release\n")
     assert clang_tidy.folder_of_single_files(tmp_path) == tmp_path / "single-files"
-    assert {"-DVIXEN_UNITY=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", "-DCMAKE_BUILD_TYPE=Release", "-DVIXEN_CUDA=ON"} <= set(asked[0])
+    wanted = ["-DVIXEN_UNITY=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
+    assert asked[0][-4:] == [*wanted, "-DCMAKE_BUILD_TYPE=Release", "-DVIXEN_CUDA=ON"]

@@ -66,6 +66,22 @@ bool merges(const AdaptedLinear& linear, at::ScalarType compute_dtype, bool drop
   return has_adapter(linear) && compute_dtype == at::kFloat && !dropout;
 }
 
+// f(first row, rows, piece) over all rows of W in order; piece -1: rows without an adapter.
+template <class F>
+void for_each_block(const AdaptedLinear& linear, int64_t rows, const F& f) {
+  int64_t row = 0;
+  const auto until = [&](int64_t end) {
+    if (end > row) f(row, end - row, int64_t{-1});
+  };
+  for (size_t i = 0; i < linear.pieces.size(); ++i) {
+    const Piece& piece = linear.pieces[i];
+    until(piece.first_row);
+    f(piece.first_row, piece.rows, static_cast<int64_t>(i));
+    row = piece.first_row + piece.rows;
+  }
+  until(rows);
+}
+
 // Rows of operands that begin at multiples of 16 bytes of bfloat16, which tensor cores' products ask for.
 bool is_aligned(int64_t columns) {
   return columns % 8 == 0;
@@ -99,28 +115,19 @@ at::Tensor joined_output(const ParameterStore& store, const AdaptedLinear& linea
     else
       at::mm_out(columns, factor, matrix.t());
   };
-  int64_t row = 0;  // those without a piece are W's
-  const auto write_until = [&](int64_t end) {
-    if (end > row) write(row, end - row, x, weight.narrow(0, row, end - row));
-  };
   at::Tensor joined;
-  for (size_t i = 0; i < linear.pieces.size(); ++i) {
-    const bool first = i % 2 == 0;
-    const auto column = static_cast<int64_t>(i) * r;
+  for_each_block(linear, weight.size(0), [&](int64_t row, int64_t rows, int64_t piece) {
+    const at::Tensor w = weight.narrow(0, row, rows);
+    if (piece < 0) return write(row, rows, x, w);
+    const bool first = piece % 2 == 0;
     if (first) {
-      std::vector<at::Tensor> parts = {u.narrow(1, column, r), x};
-      if (i + 1 < linear.pieces.size()) parts.push_back(u.narrow(1, column + r, r));
+      std::vector<at::Tensor> parts = {u.narrow(1, piece * r, r), x};
+      if ((piece + 1) * r < u.size(1)) parts.push_back(u.narrow(1, (piece + 1) * r, r));
       joined = at::cat(parts, 1);
     }
-    const Piece& piece = linear.pieces[i];
-    const at::Tensor b = operand(store, piece.lora_b) * linear.scale;
-    const at::Tensor w = weight.narrow(0, piece.first_row, piece.rows);
-    write_until(piece.first_row);
-    write(piece.first_row, piece.rows, joined.narrow(1, first ? 0 : r, r + inputs),
-          first ? at::cat({b, w}, 1) : at::cat({w, b}, 1));
-    row = piece.first_row + piece.rows;
-  }
-  write_until(weight.size(0));
+    const at::Tensor b = operand(store, linear.pieces[static_cast<size_t>(piece)].lora_b) * linear.scale;
+    write(row, rows, joined.narrow(1, first ? 0 : r, r + inputs), first ? at::cat({b, w}, 1) : at::cat({w, b}, 1));
+  });
   return y;
 }
 
@@ -389,19 +396,15 @@ at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linea
   const at::Tensor a = store.value(linear.lora_a).to(at::kFloat);
   const int64_t r = rank_of(store, linear);
   at::Tensor merged = at::empty(weight.sizes(), weight.options());
-  int64_t row = 0;  // rows without a piece are W's
-  const auto copy_until = [&](int64_t end) {
-    if (end > row) merged.narrow(0, row, end - row).copy_(weight.narrow(0, row, end - row));
-  };
-  for (size_t i = 0; i < linear.pieces.size(); ++i) {
-    const Piece& piece = linear.pieces[i];
-    copy_until(piece.first_row);
-    at::Tensor rows = merged.narrow(0, piece.first_row, piece.rows);
-    at::addmm_out(rows, weight.narrow(0, piece.first_row, piece.rows), store.value(piece.lora_b).to(at::kFloat),
-                  a.narrow(0, static_cast<int64_t>(i) * r, r), 1, linear.scale);
-    row = piece.first_row + piece.rows;
-  }
-  copy_until(weight.size(0));
+  for_each_block(linear, weight.size(0), [&](int64_t row, int64_t count, int64_t piece) {
+    at::Tensor rows = merged.narrow(0, row, count);
+    const at::Tensor w = weight.narrow(0, row, count);
+    if (piece < 0)
+      rows.copy_(w);
+    else
+      at::addmm_out(rows, w, store.value(linear.pieces[static_cast<size_t>(piece)].lora_b).to(at::kFloat),
+                    a.narrow(0, piece * r, r), 1, linear.scale);
+  });
   return merged;
 }
 
