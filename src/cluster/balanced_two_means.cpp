@@ -16,6 +16,7 @@
 
 #include "base/check.hpp"
 #include "base/progress.hpp"
+#include "cluster/device_kernels.hpp"
 #include "cluster/two_means_arithmetic.hpp"
 #include "cluster/two_means_levels.hpp"
 #include "cluster/two_means_subtree.hpp"
@@ -219,9 +220,12 @@ NodeArray<int32_t> balanced_two_means(const at::Tensor& rows, const RowShards& s
     return NodeArray<int32_t>::zeros(shards.n_rows(), comm);
 
   const bool on_host = comm.device().is_cpu();
-  const RowPath path = on_host ? RowPath::kLoops : RowPath::kAten;
+  const RowPath path = on_host ? RowPath::kLoops : RowPath::kDevice;
   at::Tensor unit_rows = options.in_place ? rows : at::empty(rows.sizes(), at::dtype(at::kFloat).device(comm.device()));
-  on_host ? two_means::unit_rows_cpu(rows, unit_rows) : two_means::unit_rows_aten(rows, unit_rows);
+  if (on_host)
+    two_means::unit_rows_cpu(rows, unit_rows);
+  else
+    two_means::unit_rows(rows, unit_rows);
   const int64_t not_finite = comm.sum_host(two_means::count_not_finite(unit_rows));
   VIXEN_CHECK(not_finite == 0, "balanced_two_means: {} of {} rows are not finite", not_finite, shards.n_rows());
   if (options.depth == 0) return NodeArray<int32_t>::zeros(shards.n_rows(), comm);
@@ -231,7 +235,7 @@ NodeArray<int32_t> balanced_two_means(const at::Tensor& rows, const RowShards& s
 
 int64_t two_means_bytes(int64_t local_rows, int64_t width, int64_t world_size, bool cpu, bool in_place) {
   const int64_t table = local_rows * width * static_cast<int64_t>(sizeof(float));
-  const int64_t arithmetic = cpu ? 0 : two_means::aten_bytes(local_rows, width);
+  const int64_t arithmetic = cpu ? 0 : two_means::device_bytes(local_rows, width);
   if (world_size == 1) return (in_place ? 0 : table) + arithmetic;
   // The rows that are sent and those that come in; by then the unit rows are gone unless they are the caller's.
   return std::max(2 * table, table + arithmetic);

@@ -84,23 +84,6 @@ at::Tensor unit_rows_cpu(const at::Tensor& rows, at::Tensor out) {
   return out;
 }
 
-at::Tensor unit_rows_aten(const at::Tensor& rows, at::Tensor out) {
-  const int64_t n = rows.size(0), width = rows.size(1), padded = power_of_two_above(width);
-  if (!out.defined()) out = at::empty({n, width}, rows.options().dtype(at::kFloat));
-  const int64_t chunk = chunk_rows(width);
-  for (int64_t begin = 0; begin < n; begin += chunk) {
-    const int64_t length = std::min(chunk, n - begin);
-    const at::Tensor values = rows.narrow(0, begin, length).to(out.device()).to(at::kDouble);
-    at::Tensor sum = at::constant_pad_nd(values * values, {0, padded - width});
-    for (int64_t half = padded / 2; half >= 1; half /= 2) sum = sum.narrow(1, 0, half) + sum.narrow(1, half, half);
-    const at::Tensor norm = sum.sqrt();
-    at::Tensor unit = at::where(norm == 0, at::zeros_like(values), values / norm);
-    unit = (unit + 0x1.8p28) - 0x1.8p28;
-    out.narrow(0, begin, length).copy_(unit);
-  }
-  return out;
-}
-
 int64_t count_not_finite(const at::Tensor& rows) {
   const int64_t n = rows.size(0), chunk = chunk_rows(rows.size(1));
   at::Tensor count = at::zeros({}, at::dtype(at::kLong).device(rows.device()));

@@ -25,12 +25,10 @@ inline double round_to_grid(double value) {
   return (value + kShift) - kShift;
 }
 
-/// rows [n, D] float32 or float16, any norm -> float32 unit rows on the grid; zero rows stay zero. CPU loops.
-/// `out` contiguous float32 [n, D], which may be `rows` itself, takes them and is returned; undefined: a new tensor.
+/// rows [n, D] float32 or float16, any norm -> float32 unit rows on the grid; zero rows stay zero. CPU loops; on a
+/// device unit_rows (cluster/device_kernels.hpp), with the same bits. `out` contiguous float32 [n, D], which may be
+/// `rows` itself, takes them and is returned; undefined: a new tensor.
 at::Tensor unit_rows_cpu(const at::Tensor& rows, at::Tensor out = {});
-/// The same through ATen, on any device (that of `out`): the reference of unit_rows_cpu, and the way on a GPU. Same
-/// bits.
-at::Tensor unit_rows_aten(const at::Tensor& rows, at::Tensor out = {});
 /// How many rows [n, D] hold a NaN.
 int64_t count_not_finite(const at::Tensor& rows);
 

@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "base/check.hpp"
+#include "cluster/device_kernels.hpp"
 #include "cluster/two_means_arithmetic.hpp"
 #include "cluster/two_means_median.hpp"
 
@@ -19,7 +20,7 @@ namespace vixen::two_means {
 
 namespace {
 
-// Values that ATen treats at a time (bounds its temporaries), and rows that one thread does.
+// Values that a device treats at a time (bounds its temporaries), and rows that one thread does.
 constexpr int64_t kChunkValues = int64_t{1} << 24;
 constexpr int64_t kTaskRows = 512;
 // Fewer values than this (some ten milliseconds' work) are not worth waking threads for, at every iteration.
@@ -76,11 +77,10 @@ class LocalRows {
       return out;
     }
     for_each_chunk(rows, slots, [&](const Chunk& chunk) {
-      const at::Tensor slot_rows =
+      const at::Tensor of_slots =
           as_tensor(differences, width_).narrow(0, chunk.first_slot, chunk.slot_count).to(rows_.device());
-      at::Tensor product = rows_.index_select(0, chunk.rows).to(at::kDouble);
-      product.mul_(slot_rows.index_select(0, chunk.slots));
-      out.narrow(0, chunk.begin, chunk.rows.size(0)).copy_(product.sum(1));
+      out.narrow(0, chunk.begin, chunk.rows.size(0))
+          .copy_(row_scores(rows_, chunk.rows, chunk.slots.to(rows_.device()), of_slots));
     });
     return out;
   }
@@ -106,19 +106,18 @@ class LocalRows {
     for_each_chunk(rows, slots, [&](const Chunk& chunk) {
       at::Tensor host_sums = as_tensor(sums, width_).narrow(0, chunk.first_slot, chunk.slot_count);
       at::Tensor device_sums = host_sums.to(rows_.device(), at::kDouble, /*non_blocking=*/false, /*copy=*/true);
-      at::Tensor values = rows_.index_select(0, chunk.rows).to(at::kDouble);
-      values.mul_(sign.narrow(0, chunk.begin, chunk.rows.size(0)).to(rows_.device()));
-      device_sums.index_add_(0, chunk.slots, values);
+      const at::Tensor own_signs = sign.narrow(0, chunk.begin, chunk.rows.size(0)).view(-1).to(rows_.device());
+      add_rows(rows_, chunk.rows, chunk.slots, own_signs, device_sums);
       host_sums.copy_(device_sums);
     });
   }
 
  private:
-  // Successive rows of a list, on the rows' device, with the slots (of neighbours: the list is grouped) they belong to.
+  // Successive rows of a list with the slots (of neighbours: the list is grouped) they belong to.
   struct Chunk {
     int64_t begin = 0;                       // in the list
-    at::Tensor rows;                         // int64 [m] local rows
-    at::Tensor slots;                        // int64 [m] less first_slot
+    at::Tensor rows;                         // int64 [m] local rows, on the rows' device
+    at::Tensor slots;                        // int64 [m] less first_slot, in host memory
     int64_t first_slot = 0, slot_count = 0;  // the slots from the first row's to the last one's
   };
 
@@ -135,7 +134,7 @@ class LocalRows {
       chunk.first_slot = slots[static_cast<size_t>(begin)];
       chunk.slot_count = slots[static_cast<size_t>(begin + length - 1)] + 1 - chunk.first_slot;
       chunk.rows = all_rows.narrow(0, begin, length).to(rows_.device());
-      chunk.slots = all_slots.narrow(0, begin, length).sub(chunk.first_slot).to(rows_.device());
+      chunk.slots = all_slots.narrow(0, begin, length).sub(chunk.first_slot);
       work(chunk);
     }
   }
@@ -363,11 +362,9 @@ class Splitter {
 
 }  // namespace
 
-int64_t aten_bytes(int64_t local_rows, int64_t width) {
-  // Of a chunk: float32 and float64 rows, float64 slots and what each row takes of them. Scores of all rows.
-  const int64_t values = std::min(local_rows, chunk_rows(width)) * width;
-  return values * static_cast<int64_t>(sizeof(float) + 3 * sizeof(double)) +
-         2 * local_rows * static_cast<int64_t>(sizeof(float));
+int64_t device_bytes(int64_t local_rows, int64_t width) {
+  return list_bytes(std::min(local_rows, chunk_rows(width)), width) +
+         2 * local_rows * static_cast<int64_t>(sizeof(float));  // scores of all rows
 }
 
 Level root_level(const at::Tensor& unit_rows, Communicator& comm, RowPath path) {

@@ -33,11 +33,12 @@ struct Level {
   }
 };
 
-/// Where the row arithmetic runs: plain loops for rows in host memory, ATen for any device. They give the same bits.
-enum class RowPath { kLoops, kAten };
+/// Where the row arithmetic runs: plain loops for rows in host memory, cluster/device_kernels.hpp for any device. They
+/// give the same bits.
+enum class RowPath { kLoops, kDevice };
 
-/// Bytes that the ATen path takes on its device besides the unit rows of this rank, at most.
-int64_t aten_bytes(int64_t local_rows, int64_t width);
+/// Bytes that the arithmetic takes on a device besides the unit rows of this rank, at most.
+int64_t device_bytes(int64_t local_rows, int64_t width);
 
 /// The root: all rows. unit_rows [n_r, D] float32 on the grid (two_means_arithmetic.hpp), on the communicator's device.
 /// Collective.

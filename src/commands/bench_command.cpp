@@ -27,6 +27,7 @@
 #include "kernels/choice.hpp"
 #include "kernels/pooling.hpp"
 #include "model/adapters/adapter_files.hpp"
+#include "plan/time_plan.hpp"
 #include "train/trainer.hpp"
 
 namespace vixen {
@@ -121,15 +122,29 @@ nlohmann::json kernel_table(const Config& config, Communicator& comm, double cop
   return rows;
 }
 
-// FLOPs of a step's encoder passes over real tokens, forward and backward; what is computed twice counts once.
-double encoder_flops(const LayeredEncoder& encoder, const StepInput& input) {
-  double flops = 0;
+// What a step's encoder passes over real tokens take.
+std::vector<EncoderWork> encoder_work(const LayeredEncoder& encoder, const StepInput& input, const MemoryChoice& choice,
+                                      bool cpu) {
+  std::vector<EncoderWork> all;
+  const int64_t own = input.queries.size() + input.labels.size();  // filler has no work of its own
   for (const PackedBatch& batch : input.chunks) {
-    const auto squares = batch.cu_seqlens.diff().to(at::kLong).square().sum().item<int64_t>();
-    flops += encoder.costs().forward_flops(batch.n_positions(), squares) +
-             encoder.costs().backward_flops(batch.n_positions(), squares);
+    const at::Tensor ends = batch.offsets_on_host().narrow(0, 0, std::min(own, batch.n_sequences()) + 1).to(at::kLong);
+    all.push_back(vixen::encoder_work(encoder,
+                                      {.positions = ends[-1].item<int64_t>(),
+                                       .sequences = ends.numel() - 1,
+                                       .images = batch.n_images(),
+                                       .sum_squared_lengths = ends.diff().square().sum().item<int64_t>(),
+                                       .longest = batch.max_seqlen},
+                                      choice, cpu));
   }
-  return flops;
+  return all;
+}
+
+// Share of the rate of plain products that an encoder's products reach, when the rest of its seconds is what is read
+// and written between them: what plan/time_plan.hpp divides by. 1: nothing is left for them.
+double products_share(const Work& work, double seconds, double gemm_flops, double copy_bytes_per_s) {
+  const double left = seconds - work.bytes / copy_bytes_per_s, least = work.flops / gemm_flops;
+  return left > least ? least / left : 1;
 }
 
 // "qwen2 backbone, LoRA r=64 on q,k,v": what the rows of the table are about.
@@ -142,7 +157,7 @@ std::string model_label(const Config& config, const Encoder& encoder) {
 }
 
 nlohmann::json bench_training(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm,
-                              double gemm_flops) {
+                              double gemm_flops, double copy_bytes_per_s) {
   auto& parts = trainer.parts();
   const auto first = trainer.prepare();
   const auto order = epoch_order(parts, 0);
@@ -152,7 +167,8 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
       static_cast<size_t>(std::min(dataset.labels().size(), config.train.batch_size + config.mining.columns)));
   std::iota(extra.begin(), extra.end(), 0);
   Progress progress("bench", "steps", kWarmUp + kSteps, comm.rank() == 0);
-  double data = 0, seconds = 0, flops = 0;
+  double data = 0, seconds = 0, flops = 0, encoder_seconds = 0;
+  Work work;
   int64_t positions = 0, queries = 0;
   StepSeconds phases;
   reset_peak_tensor_bytes();
@@ -164,16 +180,21 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
         parts.planner->plan(0, index % parts.planner->steps_per_epoch(), order, extra, config.mining.columns), dataset,
         parts.pack);
     const double packing = lap.next();
-    auto result = parts.step->accumulate(input);
+    auto result = parts.step->accumulate(input, /*logged=*/true);
     parts.step->update(0.5, false, result);
     settle(result.loss);
     progress.advance(1);
     if (index < kWarmUp) continue;
     seconds += lap.next();
     data += packing;
-    positions += input.n_positions();
+    positions += input.n_positions;
     queries += static_cast<int64_t>(input.plan.query_rows.size());
-    flops += encoder_flops(*parts.encoder, input);
+    for (const auto& pass : encoder_work(*parts.encoder, input, plan.choice, comm.device().is_cpu())) {
+      flops += pass.forward.flops + pass.backward.flops;  // what is computed twice counts once
+      const Work all = pass.sum();
+      work = {work.flops + all.flops, work.bytes + all.bytes};
+    }
+    encoder_seconds += result.encoder->seconds();
     phases.forward += result.seconds.forward;
     phases.backward += result.seconds.backward;
     phases.collectives += result.seconds.collectives;
@@ -183,6 +204,7 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   const double step = seconds / kSteps;
   const int64_t label_side = parts.prototypes ? parts.prototypes->local_bytes() : 0;
   const double share = flops / seconds / gemm_flops;
+  const double products = products_share(work, encoder_seconds, gemm_flops, copy_bytes_per_s);
   const auto rate = [](int64_t rows, double s) { return s > 0 ? static_cast<double>(rows) / s : 0; };
   if (comm.rank() == 0) {
     print_out("training, batch {}, {} ranks, {}: {}; {}\n", config.train.batch_size, comm.world_size(),
@@ -204,6 +226,9 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     print_row("  packing (off the critical path)", fmt::format("{:.3f} s", data / kSteps));
     print_row("encoder FLOPs of real tokens", fmt::format("{:.1f} GFLOP/s", flops / seconds / 1e9),
               fmt::format("{:.0f}% of the matrix product rate", 100 * share));
+    print_row(
+        "encoder", fmt::format("{:.3f} s", encoder_seconds / kSteps),
+        fmt::format("{:.0f} GB/s between products of {:.0f}% of their rate", copy_bytes_per_s / 1e9, 100 * products));
     if (comm.device().is_cpu())
       print_row("tensors, peak and as planned",
                 fmt::format("{:.1f} MB", static_cast<double>(peak_tensor_bytes()) / 1e6),
@@ -230,6 +255,8 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
           {"packing_seconds", data / kSteps},
           {"encoder_flops_per_s", flops / seconds},
           {"share_of_gemm", share},
+          {"encoder_seconds", encoder_seconds / kSteps},
+          {"products_share", products},
           {"label_side_bytes", label_side}};
 }
 
@@ -266,8 +293,8 @@ nlohmann::json rates_of(const Config& config, const nlohmann::json& report, Comm
                           {"bf16_flops_per_s", machine.at("gemm_bf16_flops")},
                           {"memory_bytes_per_s", machine.at("copy_bytes_per_s")}};
   if (report.contains("training"))
-    rates[config.model.compute == Compute::kBfloat16 ? "layers_share_bf16" : "layers_share_fp32"] =
-        report.at("training").at("share_of_gemm");
+    rates[config.model.compute == Compute::kBfloat16 ? "products_share_bf16" : "products_share_fp32"] =
+        report.at("training").at("products_share");
   if (const double w = comm.world_size(); w > 1) {
     const auto& collectives = report.at("collectives");
     rates["all_reduce_bytes_per_s"] = 2 * (w - 1) / w * collectives.at("all_reduce_bytes").get<double>() /
@@ -295,7 +322,8 @@ int bench_command(const Config& asked, MpiSession& session) {
     const auto dataset = open_dataset(config);
     Trainer trainer(config, *dataset, label_weights(config, *dataset, *comm), comm);
     const char* rate = config.model.compute == Compute::kBfloat16 ? "gemm_bf16_flops" : "gemm_fp32_flops";
-    report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"][rate].get<double>());
+    report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"][rate].get<double>(),
+                                        report["machine"]["copy_bytes_per_s"].get<double>());
     report["search"] = bench_search_part(config, trainer, *dataset, *comm);
   }
   report["rates"] = rates_of(config, report, *comm);

@@ -89,11 +89,14 @@ std::string report_text(const MemoryShape& shape, const Encoder& encoder, const 
   const double share = static_cast<double>(memory.peak_bytes()) / static_cast<double>(memory.budget_bytes);
   text += fmt::format("  {:<52} {:>9.0f}%\n", "share of the budget", 100 * share);
   text += fmt::format("  what breaks first: {}\n\n", limit.text());
-  text += fmt::format("time on {} at {:.1f} TFLOP/s ({:.0f}% of {:.1f}; {})\n", device.name, device.rate() / 1e12,
-                      100 * device.attainable, device.peak_flops / 1e12, device.source);
+  text += fmt::format("time on {} at {:.1f} TFLOP/s ({:.0f}% of {:.1f}) and {:.0f} GB/s between products ({})\n",
+                      device.name, device.rate() / 1e12, 100 * device.products_share, device.peak_flops / 1e12,
+                      device.memory_rate / 1e9, device.source);
   text += time_table("a step", time.step, time.step_seconds());
   text += fmt::format("  {:<52} {:>7.1f} TF\n", "FLOPs of a step and rank, once each",
-                      (time.forward_flops + time.backward_flops) / 1e12);
+                      (time.encoder.forward.flops + time.encoder.backward.flops) / 1e12);
+  text += fmt::format("  {:<52} {:>7.1f} GB\n", "read and written between products, a step and rank",
+                      time.encoder.sum().bytes / 1e9);
   text += fmt::format("  {:<52} {:>10}\n", "steps an epoch", with_commas(time.steps_per_epoch));
   text += time_table(fmt::format("all {} epochs", config.train.epochs), time.run, time.run_seconds());
   return text;
@@ -156,12 +159,14 @@ nlohmann::json report_json(const MemoryShape& shape, const Encoder& encoder, con
            {{"name", device.name},
             {"flops_per_s", device.rate()},
             {"peak_flops_per_s", device.peak_flops},
+            {"memory_bytes_per_s", device.memory_rate},
             {"all_reduce_bytes_per_s", device.reduce_rate}}},
           {"time",
            {{"step", parts_json(time.step)},
             {"step_seconds", time.step_seconds()},
-            {"flops_per_step", time.forward_flops + time.backward_flops},
-            {"repeated_flops_per_step", time.repeated_flops},
+            {"flops_per_step", time.encoder.forward.flops + time.encoder.backward.flops},
+            {"repeated_flops_per_step", time.encoder.repeated.flops},
+            {"traffic_bytes_per_step", time.encoder.sum().bytes},
             {"steps_per_epoch", time.steps_per_epoch},
             {"run", parts_json(time.run)},
             {"hours", time.run_seconds() / kSecondsAnHour}}}};

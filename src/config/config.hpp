@@ -87,6 +87,7 @@ struct TrainConfig {
   std::string best_metric = "P@1";
   double image_dropout = 0;             // probability that a sequence of a training step goes without its pictures
   double memory_gb = 0;                 // device memory a rank may use, 1e9 bytes; 0: no budget, everything is kept
+  int64_t graph_positions = 0;          // on GPUs passes are recorded, of batches in multiples of so many; 0: none
   int64_t chunks = 0;                   // gradient caching: parts of a rank's batch; 0: what memory_gb asks for, else 1
   int64_t recompute_layers = -1;        // layers whose activations are recomputed; < 0: what memory_gb asks for, else 0
   TableHome tables = TableHome::kAuto;  // where query bank and centroids live; auto: what memory_gb asks for
@@ -249,6 +250,8 @@ struct KernelsConfig {
   KernelChoice pooling = KernelChoice::kAuto;
   KernelChoice adamw = KernelChoice::kAuto;
   KernelChoice search = KernelChoice::kAuto;
+  KernelChoice clusters = KernelChoice::kAuto;
+  KernelChoice objective = KernelChoice::kAuto;
 };
 
 struct CompatConfig {

@@ -232,6 +232,9 @@ std::vector<Key> make_keys() {
       {"train.chunks", VIXEN_FIELD(train.chunks), "chunks", ours, kAtLeast0, kPlanned, kNoFact,
        "Gradient caching: parts of a rank's batch that are embedded, and embedded again for their gradients, one after "
        "the other; 0: as train.memory_gb asks"},
+      {"train.graph_positions", VIXEN_FIELD(train.graph_positions), "positions", ours, kAtLeast0, kPlanned, kNoFact,
+       "On GPUs: an encoder's passes recorded as CUDA graphs, of batches filled up to multiples of so many positions; for "
+       "small batches, whose kernels the host cannot launch fast enough; 0: none"},
       {"train.recompute_layers", VIXEN_FIELD(train.recompute_layers), "layers", ours, kAny, kPlanned, kNoFact,
        "First layers whose activations are computed again in the backward pass; negative: as train.memory_gb asks"},
       {"train.tables", VIXEN_FIELD(train.tables), "", ours, {}, kPlanned, kNoFact,
@@ -474,6 +477,10 @@ std::vector<Key> make_keys() {
        "The optimiser's update: as kernels.attention"},
       {"kernels.search", VIXEN_FIELD(kernels.search), "", ours, {}, kSearchers, kNoFact,
        "Filter and scores of the exact search on GPUs: as kernels.attention; CPUs have a search of their own"},
+      {"kernels.clusters", VIXEN_FIELD(kernels.clusters), "", ours, {}, kSteps, kNoFact,
+       "Balanced 2-means on GPUs: as kernels.attention; CPUs have loops of their own"},
+      {"kernels.objective", VIXEN_FIELD(kernels.objective), "", ours, {}, kSteps, kNoFact,
+       "Hardest negatives and losses of rows on GPUs: as kernels.attention; CPUs run the reference"},
 
       {"compat.padded_positions", VIXEN_FIELD(compat.padded_positions), "", official, {}, kModels, kOfModel | kDecisive,
        "Number positions as the authors' code does, where a missing picture takes one"},

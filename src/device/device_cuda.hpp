@@ -2,7 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+
+namespace vixen {
+class WorkGraphPool;
+}
 
 namespace vixen::detail {
 
@@ -17,5 +22,8 @@ std::string gpu_uuid(int index);
 
 /// Of its L2 cache; 0 when there is no such GPU. Never throws.
 int64_t gpu_l2_bytes(int index);
+
+/// device/work_graph.hpp; null in builds without CUDA.
+std::unique_ptr<WorkGraphPool> make_cuda_graph_pool();
 
 }  // namespace vixen::detail

@@ -3,6 +3,7 @@
 #include "device/device_cuda.hpp"
 #include "device/gpu_facts.hpp"
 #include "device/phase.hpp"
+#include "device/work_graph.hpp"
 
 namespace vixen::detail {
 
@@ -24,6 +25,10 @@ std::string gpu_uuid(int /*index*/) {
 
 int64_t gpu_l2_bytes(int /*index*/) {
   return 0;
+}
+
+std::unique_ptr<WorkGraphPool> make_cuda_graph_pool() {
+  return nullptr;
 }
 
 }  // namespace vixen::detail

@@ -14,6 +14,7 @@ std::span<const Check> doctor_checks() {
       {"collectives", check_collectives},
       {"search", check_search},
       {"kernels", check_kernels},
+      {"training", check_training_kernels},
       {"rates", check_rates},
   };
   return kChecks;

@@ -36,6 +36,7 @@ Findings check_collectives(Patient& patient);
 Findings check_files(Patient& patient);
 Findings check_search(Patient& patient);
 Findings check_kernels(Patient& patient);
+Findings check_training_kernels(Patient& patient);
 Findings check_gpus(Patient& patient);
 Findings check_rates(Patient& patient);
 

@@ -19,6 +19,7 @@ struct DropoutKey {
   uint32_t threshold = 0;  // of 65536
   float scale = 1;         // 1 / (1 - p)
   uint32_t key0 = 0, key1 = 0, step = 0, site = 0;
+  const int64_t* device_step = nullptr;  // where the device reads the step instead; null: it is `step`
 };
 
 /// Sequence key and position of each row; null without dropout.

@@ -12,6 +12,8 @@ KernelsConfig& choices() {
   return own;
 }
 
+thread_local int recording = 0;
+
 const KernelFamilyKey& row_of(KernelFamily family) {
   for (const KernelFamilyKey& row : kKernelFamilies)
     if (row.family == family) return row;
@@ -29,6 +31,17 @@ KernelChoice kernel_choice(KernelFamily family) {
 }
 const char* key_of(KernelFamily family) {
   return row_of(family).key;
+}
+Recordable::Recordable() {
+  ++recording;
+}
+Recordable::~Recordable() {
+  --recording;
+}
+void refuse_reference(const char* kernel, KernelFamily family) {
+  if (recording > 0)
+    fail_user("train.graph_positions: {} runs as its reference here, which cannot be recorded (see {}); expected 0",
+              kernel, key_of(family));
 }
 const char* cpu_isa() {
   return cpu_kernels().isa;

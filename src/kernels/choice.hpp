@@ -15,7 +15,7 @@ struct KernelFamilyKey {
   const char* key;  // "kernels.rope"
   KernelChoice KernelsConfig::*choice;
 };
-inline constexpr std::array<KernelFamilyKey, 9> kKernelFamilies{{
+inline constexpr std::array<KernelFamilyKey, 11> kKernelFamilies{{
     {.family = KernelFamily::kAttention, .key = "kernels.attention", .choice = &KernelsConfig::attention},
     {.family = KernelFamily::kNorm, .key = "kernels.norm", .choice = &KernelsConfig::norm},
     {.family = KernelFamily::kDropout, .key = "kernels.dropout", .choice = &KernelsConfig::dropout},
@@ -25,6 +25,8 @@ inline constexpr std::array<KernelFamilyKey, 9> kKernelFamilies{{
     {.family = KernelFamily::kPooling, .key = "kernels.pooling", .choice = &KernelsConfig::pooling},
     {.family = KernelFamily::kAdamw, .key = "kernels.adamw", .choice = &KernelsConfig::adamw},
     {.family = KernelFamily::kSearch, .key = "kernels.search", .choice = &KernelsConfig::search},
+    {.family = KernelFamily::kClusters, .key = "kernels.clusters", .choice = &KernelsConfig::clusters},
+    {.family = KernelFamily::kObjective, .key = "kernels.objective", .choice = &KernelsConfig::objective},
 }};
 
 /// The kernels.* keys, taken once at start-up. Not thread-safe.
@@ -35,6 +37,19 @@ void set_kernel_choices(const KernelsConfig& choices);
 KernelChoice kernel_choice(KernelFamily family);
 /// "kernels.rope".
 const char* key_of(KernelFamily family);
+
+/// While one lives, the thread that made it records what it enqueues (device/work_graph.hpp): a kernel that would run
+/// as its reference, whose work may depend on the batch, is a UserError. Kernels ask refuse_reference() where they
+/// choose.
+class Recordable {
+ public:
+  Recordable();
+  ~Recordable();
+  Recordable(const Recordable&) = delete;
+  Recordable& operator=(const Recordable&) = delete;
+};
+/// A UserError while this thread records. kernel: "attention_forward".
+void refuse_reference(const char* kernel, KernelFamily family);
 
 /// The instruction set that fused CPU kernels use on this machine: "avx512", "avx2" or "baseline".
 const char* cpu_isa();

@@ -34,7 +34,9 @@ class FusedKernel {
     if (cpu_) {
       at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { cpu_(args, begin, end); });
     } else {
-      launch_on_device(device_, name_, [&](CUstream_st* stream) { return cuda_(args, count, stream); });
+      // By value: a recording keeps it.
+      launch_on_device(device_, name_,
+                       [args, count, run = cuda_](CUstream_st* stream) { return run(args, count, stream); });
     }
   }
 
@@ -50,11 +52,12 @@ class FusedKernel {
 template <class Args>
 FusedKernel<Args> fused_kernel(const KernelRow<Args>& row, at::Device device, at::ScalarType dtype, bool fits) {
   const KernelChoice choice = kernel_choice(row.family);
-  if (choice == KernelChoice::kReference) return {};
-  if (const FusedKernel<Args> kernel(row, device); kernel && fits) return kernel;
+  const FusedKernel<Args> kernel(row, device);
+  if (choice != KernelChoice::kReference && kernel && fits) return kernel;
   if (choice == KernelChoice::kFused)
     fail_user("{} = fused: no fused {} for {} on {}; use auto or reference", key_of(row.family), row.name,
               c10::toString(dtype), device.str());
+  refuse_reference(row.name, row.family);
   return {};
 }
 
@@ -94,6 +97,7 @@ inline DropoutKey dropout_key(const Dropout& dropout) {
   key.key0 = static_cast<uint32_t>(dropout.seed);
   key.key1 = static_cast<uint32_t>(dropout.seed >> 32) ^ static_cast<uint32_t>(RandomStream::kDropout);
   key.step = static_cast<uint32_t>(dropout.step);
+  key.device_step = dropout.device_step;
   key.site = dropout.site;
   return key;
 }

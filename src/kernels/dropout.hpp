@@ -22,7 +22,8 @@ struct Dropout {
   double p = 0;
   uint64_t seed = 0;
   uint64_t step = 0;
-  uint32_t site = 0;  // < 65536
+  uint32_t site = 0;                     // < 65536
+  const int64_t* device_step = nullptr;  // in the device's memory, read by its kernels in the place of step
   bool active() const { return p > 0; }
   /// Draws below it are dropped: round(p * 65536).
   uint32_t threshold() const { return static_cast<uint32_t>(std::lround(p * 65536)); }

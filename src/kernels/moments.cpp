@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <array>
 
-#include "kernels/choice.hpp"
-#include "kernels/cuda_forms.hpp"
 #include "kernels/packed_sequences.hpp"
 
 namespace vixen {
@@ -41,35 +39,26 @@ Products products(int64_t positions, int64_t sum_squared_lengths, int64_t head_d
 
 }  // namespace
 
-template <class Args>
-bool KernelMoments::is_reference(const KernelRow<Args>& row, bool fits) const {
-  return !cpu_ && (!has_cuda_form(row.name) || !fits || kernel_choice(row.family) == KernelChoice::kReference);
-}
-
-int64_t KernelMoments::bytes(int64_t elements, int64_t in_float, int64_t in_bfloat16) const {
-  return elements * (dtype_ == at::kFloat ? in_float : in_bfloat16);
-}
-
 int64_t KernelMoments::norm(int64_t positions, int64_t width, bool drops) const {
-  if (!is_reference(kernel::norm_forward, norm_fits(dtype_, width))) return 0;
+  if (!is_reference(kernel::norm_forward, norm_fits(dtype(), width))) return 0;
   return bytes(positions * width, drops ? 16 : 12, 24);
 }
 
 int64_t KernelMoments::norm_backward(int64_t positions, int64_t width, bool drops) const {
-  if (!is_reference(kernel::norm_backward, norm_backward_fits(dtype_, width))) return 0;
+  if (!is_reference(kernel::norm_backward, norm_backward_fits(dtype(), width))) return 0;
   return drops ? bytes(positions * width, 20, 28) : bytes(positions * width, 24, 30);
 }
 
 int64_t KernelMoments::rms_norm(int64_t positions, int64_t width) const {
-  return is_reference(kernel::rms_forward, norm_fits(dtype_, width)) ? bytes(positions * width, 4, 12) : 0;
+  return is_reference(kernel::rms_forward, norm_fits(dtype(), width)) ? bytes(positions * width, 4, 12) : 0;
 }
 
 int64_t KernelMoments::rms_norm_again(int64_t positions, int64_t width) const {
-  return is_reference(kernel::rms_again, norm_fits(dtype_, width)) ? bytes(positions * width, 4, 12) : 0;
+  return is_reference(kernel::rms_again, norm_fits(dtype(), width)) ? bytes(positions * width, 4, 12) : 0;
 }
 
 int64_t KernelMoments::rms_norm_backward(int64_t positions, int64_t width) const {
-  if (!is_reference(kernel::rms_backward, rms_backward_fits(dtype_, width))) return 0;
+  if (!is_reference(kernel::rms_backward, rms_backward_fits(dtype(), width))) return 0;
   return bytes(positions * width, 20, 26);
 }
 
@@ -99,12 +88,6 @@ int64_t KernelMoments::head_norm(int64_t positions, int64_t head_dim, const Atte
 int64_t KernelMoments::head_norm_backward(int64_t positions, int64_t head_dim, const AttentionShape& shape) const {
   if (!is_reference(kernel::head_norm_backward)) return 0;
   return bytes(positions * (shape.heads + shape.key_value_heads()) * head_dim, 24, 30);
-}
-
-AttentionForm KernelMoments::attention_form_of(int64_t head_dim, const AttentionShape& shape, bool drops) const {
-  if (cpu_) return AttentionForm::kFused;
-  if (kernel_choice(KernelFamily::kAttention) == KernelChoice::kReference) return AttentionForm::kReference;
-  return cuda_attention_form(dtype_, head_dim, shape, drops);
 }
 
 int64_t KernelMoments::attention(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,

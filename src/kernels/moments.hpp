@@ -5,16 +5,14 @@
 
 #include <cstdint>
 
-#include "kernels/kernel_rows.hpp"
-#include "kernels/packed_attention.hpp"
+#include "kernels/planned_form.hpp"
 
 namespace vixen {
 
-class KernelMoments {
+/// On a CPU everything is 0.
+class KernelMoments : public PlannedForm {
  public:
-  /// cpu: everything is 0, as all kernels are fused there. dtype: of activations, float32 or bfloat16. What runs on
-  /// another device is as kernels.* and the list of CUDA forms say, in builds without CUDA too.
-  KernelMoments(bool cpu, at::ScalarType dtype) : cpu_(cpu), dtype_(dtype) {}
+  using PlannedForm::PlannedForm;
 
   int64_t norm(int64_t positions, int64_t width, bool drops) const;
   int64_t norm_backward(int64_t positions, int64_t width, bool drops) const;
@@ -35,16 +33,6 @@ class KernelMoments {
                     bool drops) const;
   int64_t attention_backward(int64_t positions, int64_t sum_squared_lengths, int64_t head_dim,
                              const AttentionShape& shape, bool drops) const;
-
- private:
-  /// fits: whether the CUDA form has room for what it is given.
-  template <class Args>
-  bool is_reference(const KernelRow<Args>& row, bool fits = true) const;
-  int64_t bytes(int64_t elements, int64_t in_float, int64_t in_bfloat16) const;
-  AttentionForm attention_form_of(int64_t head_dim, const AttentionShape& shape, bool drops) const;
-
-  bool cpu_;
-  at::ScalarType dtype_;
 };
 
 }  // namespace vixen

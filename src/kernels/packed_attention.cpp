@@ -125,6 +125,7 @@ AttentionResult attend(const at::Tensor& qkv, const at::Tensor& cu_seqlens, cons
     run_items(kernel::attention_forward, qkv.device(), args, keys.size(0));
     return result;
   }
+  refuse_reference("attention_forward", KernelFamily::kAttention);
   return groups ? reference::packed_attention(qkv, shape, dropout, *groups)
                 : reference::packed_attention(qkv, cu_seqlens, sequence_keys, shape, dropout);
 }
@@ -151,6 +152,7 @@ at::Tensor attend_backward(const at::Tensor& grad_context, const at::Tensor& qkv
     run_items(kernel::attention_backward, qkv.device(), args, keys.size(0));
     return grad_qkv;
   }
+  refuse_reference("attention_backward", KernelFamily::kAttention);
   return groups ? reference::packed_attention_backward(grad_context, qkv, forward, shape, dropout, *groups)
                 : reference::packed_attention_backward(grad_context, qkv, forward, cu_seqlens, sequence_keys, shape,
                                                        dropout);

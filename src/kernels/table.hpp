@@ -9,7 +9,19 @@ struct CUstream_st;  // what a cudaStream_t points to
 namespace vixen {
 
 /// What one kernels.* key chooses for (kernels/choice.hpp).
-enum class KernelFamily { kAttention, kNorm, kDropout, kRope, kActivation, kEmbedding, kPooling, kAdamw, kSearch };
+enum class KernelFamily {
+  kAttention,
+  kNorm,
+  kDropout,
+  kRope,
+  kActivation,
+  kEmbedding,
+  kPooling,
+  kAdamw,
+  kSearch,
+  kClusters,
+  kObjective
+};
 
 /// The CPU form: items begin .. end - 1 of the work, one after another; the caller splits the work over threads. No
 /// item's result depends on the split.

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/traffic.hpp"
 #include "model/adapters/lora.hpp"
 #include "model/costs.hpp"
 #include "model/encoder.hpp"
@@ -98,6 +99,10 @@ class Backbone {
   /// FLOPs of attention in one layer's forward pass.
   virtual double attention_flops(int64_t positions, int64_t sum_squared_lengths) const = 0;
   virtual LayerBytes layer_bytes(const BatchShape& shape, const KernelMoments& moments) const = 0;
+  /// training: with dropout.
+  virtual LayerTraffic layer_traffic(const BatchShape& shape, const KernelTraffic& traffic, bool training) const = 0;
+  /// Outside the layers, but for the image adapter's: `again` stays 0.
+  virtual LayerTraffic end_traffic(const BatchShape& shape, const KernelTraffic& traffic, bool training) const = 0;
   /// Bytes kept outside the layers, but for the image adapter's.
   virtual int64_t end_bytes(const BatchShape& shape) const = 0;
 

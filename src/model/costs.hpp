@@ -24,6 +24,19 @@ struct LayerBytes {
   int64_t transient_backward = 0;  // the same for the backward pass
 };
 
+/// Bytes that a layer reads and writes between its matrix products, attention included.
+struct LayerTraffic {
+  int64_t forward = 0;   // of a layer that is computed whole
+  int64_t again = 0;     // of one that is recomputed in the backward pass
+  int64_t backward = 0;  // of either
+};
+
+/// The same of all layers and what is outside of them.
+struct PassTraffic {
+  int64_t forward = 0, backward = 0;
+  int64_t again_a_layer = 0;  // of a layer that is recomputed
+};
+
 /// Bytes of a pass besides the store: tensors kept for the backward pass and the largest that live for a moment.
 struct ActivationBytes {
   int64_t kept_a_layer = 0;        // of a layer whose activations are kept

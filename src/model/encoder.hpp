@@ -37,6 +37,10 @@ class Encoder {
   int64_t width() const { return traits().width; }
   int64_t n_layers() const { return traits().layers; }
 
+  /// Whether passes over batches of one shape (data/graph_batch.hpp) enqueue the same work, so that they can be
+  /// recorded.
+  virtual bool is_recordable() const { return true; }
+
   /// From now on the first `layers` layers keep their input only, and are recomputed in the backward pass. The
   /// gradients are the same to the bit.
   virtual void set_recompute_layers(int64_t layers) = 0;

@@ -65,4 +65,14 @@ ActivationBytes EncoderCosts::activation_bytes(const BatchShape& shape, bool cpu
   return bytes;
 }
 
+PassTraffic EncoderCosts::traffic(const BatchShape& shape, bool cpu, bool training) const {
+  const KernelTraffic kernels(cpu, compute_dtype(options_->model));
+  const int64_t layers = backbone_->traits().layers;
+  const LayerTraffic layer = backbone_->layer_traffic(shape, kernels, training);
+  const LayerTraffic ends = backbone_->end_traffic(shape, kernels, training);
+  return {.forward = layers * layer.forward + ends.forward,
+          .backward = layers * layer.backward + ends.backward,
+          .again_a_layer = layer.again};
+}
+
 }  // namespace vixen

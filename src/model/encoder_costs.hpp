@@ -22,6 +22,10 @@ class EncoderCosts {
   /// cpu: by the kernels of CPUs; else as kernels.* and the build say of a device (kernels/moments.hpp).
   ActivationBytes activation_bytes(const BatchShape& shape, bool cpu = true) const;
 
+  /// Bytes read and written between the matrix products; the picture adapter's, and late fusion's block, are not
+  /// counted apart: their rows are taken for positions of the backbone. training: with dropout.
+  PassTraffic traffic(const BatchShape& shape, bool cpu, bool training) const;
+
  private:
   double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;
 

@@ -29,6 +29,8 @@ class LayeredEncoder final : public Encoder {
   LayeredEncoder(const EncoderOptions& options, std::unique_ptr<Backbone> backbone, ParameterStore& store);
 
   const EncoderTraits& traits() const override { return backbone_->traits(); }
+  // Late fusion takes a batch's texts out of it, whose number is not the shape's.
+  bool is_recordable() const override { return late_ == nullptr; }
   void set_recompute_layers(int64_t layers) override { recompute_layers_ = layers; }
   at::Tensor forward(const PackedBatch& batch, const PassContext& context, std::unique_ptr<Saved>* saved) override;
   void backward(const at::Tensor& grad_h, const PackedBatch& batch, const PassContext& context, Saved& saved,

@@ -17,6 +17,7 @@ struct PassContext {
   bool training = false;
   uint64_t seed = 0;
   uint64_t step = 0;
+  const int64_t* device_step = nullptr;  // of recorded passes: where the device finds the step (kernels/dropout.hpp)
 };
 
 struct PackedLayout {
@@ -27,9 +28,12 @@ struct PackedLayout {
   int64_t max_seqlen = 0;
   bool training = false;
   uint64_t seed = 0, step = 0;  // dropout
+  const int64_t* device_step = nullptr;
 
   /// Dropout of the adapters; refers to token_keys.
-  LoraDropout lora_dropout() const { return {.keys = &token_keys, .training = training, .seed = seed, .step = step}; }
+  LoraDropout lora_dropout() const {
+    return {.keys = &token_keys, .training = training, .seed = seed, .step = step, .device_step = device_step};
+  }
 };
 
 /// host_cu_seqlens: cu_seqlens on the host, so that nothing waits for the device. has_dropout: whether anything in the
@@ -44,6 +48,7 @@ inline PackedLayout packed_layout(const at::Tensor& cu_seqlens, const at::Tensor
   layout.training = context.training;
   layout.seed = context.seed;
   layout.step = context.step;
+  layout.device_step = context.device_step;
   layout.groups = std::make_shared<SequenceGroups>(host_cu_seqlens, sequence_keys);
   if (context.training && has_dropout)
     layout.token_keys = make_token_keys(cu_seqlens, sequence_keys, host_cu_seqlens[-1].item<int32_t>());

@@ -14,7 +14,11 @@ namespace {
 enum Site : uint32_t { kAttentionSite, kOutSite, kActivationSite, kFeedForwardSite };
 
 Dropout dropout_at(double p, uint32_t site, const PackedLayout& layout) {
-  return {.p = layout.training ? p : 0.0, .seed = layout.seed, .step = layout.step, .site = site};
+  return {.p = layout.training ? p : 0.0,
+          .seed = layout.seed,
+          .step = layout.step,
+          .site = site,
+          .device_step = layout.device_step};
 }
 
 }  // namespace
@@ -173,6 +177,31 @@ LayerBytes TransformerLayer::bytes(const TransformerLayerOptions& options, const
       {gradients + norm_backward(drops_hidden), gradients + f - d, gradients + 2 * f - f - d + mask,
        gradients + of_out - d - (2 * f + d) + norm_backward(drops_out), gradients + 4 * d - (2 * f + 3 * d),
        of_out + 4 * d - (2 * f + 3 * d) + moments.attention_backward(t, squares, head_dim, heads, drops_attention)});
+  return bytes;
+}
+
+LayerTraffic TransformerLayer::traffic(const BatchShape& shape, const KernelTraffic& kernels, bool training) const {
+  const AttentionShape heads{.heads = options_.heads, .max_seqlen = shape.longest};
+  const int64_t t = shape.positions, d = options_.width, f = options_.feed_forward, head_dim = d / options_.heads;
+  const auto drops = [&](double p) { return training && p > 0; };
+  const int64_t masked = drops(options_.activation_dropout) ? kernels.dropout(t, f) : 0;
+  const auto norm = [&](double p) { return kernels.norm(t, d, /*residual=*/true, drops(p)); };
+  const auto norm_backward = [&](double p) { return kernels.norm_backward(t, d, drops(p)); };
+
+  LayerTraffic bytes;
+  bytes.forward = kernels.attention(t, shape.sum_squared_lengths, head_dim, heads, drops(options_.attention_dropout)) +
+                  norm(options_.out_dropout) + kernels.gelu(t, f) + masked + norm(options_.hidden_dropout);
+  bytes.backward = norm_backward(options_.hidden_dropout) + masked + kernels.gelu_backward(t, f) +
+                   norm_backward(options_.out_dropout) +
+                   kernels.attention_backward(t, shape.sequences, shape.sum_squared_lengths, head_dim, heads,
+                                              drops(options_.attention_dropout));
+  const auto& p = parameters_;
+  for (const AdaptedLinear* linear : {&p.qkv, &p.out, &p.ff1, &p.ff2}) {
+    const LinearTraffic of = linear_traffic(*store_, *linear, t, kernels, training);
+    bytes.forward += of.forward;
+    bytes.backward += of.backward;
+  }
+  bytes.again = bytes.forward;
   return bytes;
 }
 

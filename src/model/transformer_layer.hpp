@@ -61,7 +61,9 @@ class TransformerLayer {
   double attention_flops(int64_t positions, int64_t sum_squared_lengths) const;
   /// What a pass over a batch in `dtype` allocates; of its kernels what `moments` says.
   LayerBytes bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const;
-  /// The same of a layer without adapters.
+  /// What it reads and writes between its products. training: with dropout.
+  LayerTraffic traffic(const BatchShape& shape, const KernelTraffic& kernels, bool training) const;
+  /// Bytes of a layer without adapters.
   static LayerBytes bytes(const TransformerLayerOptions& options, const BatchShape& shape, at::ScalarType dtype,
                           const KernelMoments& moments);
 

@@ -59,8 +59,9 @@ Objective::Counts Objective::count(Side side) const {
     s = s || spec.reads_s;
     f = f || spec.reads_f;
     counts.made = std::max(counts.made, spec.matrices);
-    counts.reads_most = std::max<int64_t>(counts.reads_most, int64_t{spec.reads_s} + int64_t{spec.reads_f});
+    counts.gradients = std::max(counts.gradients, spec.gradients);
     counts.passes += spec.passes;
+    counts.fused_passes += spec.fused_passes;
     counts.kept_bytes += spec.kept_bytes;
   }
   counts.read = int64_t{s} + int64_t{f};
@@ -71,8 +72,8 @@ int64_t Objective::bytes(int64_t b, int64_t m) const {
   const auto queries = count(Side::kQueries), columns = count(Side::kColumns);
   // While terms look: the scores, those of the label columns once more, transposed, and what a term makes.
   const int64_t looking = queries.read + columns.read + std::max(queries.made, columns.made);
-  // Then one sum of gradients a matrix, and the next term's.
-  const int64_t summing = queries.read + std::max(queries.reads_most, columns.reads_most);
+  // Then one sum of gradients a matrix, and what a term makes to add to it.
+  const int64_t summing = queries.read + std::max(queries.gradients, columns.gradients);
   const int64_t masks = columns.read > 0 ? 2 : 1;
   return std::max(looking * kFloat + masks * kMask, summing * kFloat) * b * m;
 }
@@ -82,13 +83,19 @@ double Objective::flops(int64_t b, int64_t m, int64_t d) const {
   return 2.0 * 3 * static_cast<double>(count(Side::kQueries).read) * elements(b, m) * static_cast<double>(d);
 }
 
-double Objective::traffic_bytes(int64_t b, int64_t m) const {
-  return static_cast<double>((count(Side::kQueries).passes + count(Side::kColumns).passes) * kFloat) * elements(b, m);
+double Objective::traffic_bytes(int64_t b, int64_t m, bool fused) const {
+  return traffic_of(Side::kQueries, fused) * elements(b, m) + traffic_of(Side::kColumns, fused) * elements(b, m);
+}
+
+double Objective::traffic_of(Side side, bool fused) const {
+  const auto counts = count(side);
+  // Sums of gradients begin as zeros.
+  return static_cast<double>((fused ? counts.fused_passes : counts.passes) + counts.read) * kFloat;
 }
 
 int64_t Objective::row_bytes(Side side, int64_t columns) const {
   const auto counts = count(side);
-  return std::max((counts.read + counts.made) * kFloat + kMask, (counts.read + counts.reads_most) * kFloat) * columns;
+  return std::max((counts.read + counts.made) * kFloat + kMask, (counts.read + counts.gradients) * kFloat) * columns;
 }
 
 int64_t Objective::kept_row_bytes(Side side) const {
@@ -99,8 +106,8 @@ double Objective::row_flops(Side side, int64_t columns, int64_t d) const {
   return 2.0 * 3 * static_cast<double>(count(side).read) * elements(columns, d);
 }
 
-double Objective::row_traffic_bytes(Side side, int64_t columns) const {
-  return static_cast<double>(count(side).passes * kFloat) * static_cast<double>(columns);
+double Objective::row_traffic_bytes(Side side, int64_t columns, bool fused) const {
+  return traffic_of(side, fused) * static_cast<double>(columns);
 }
 
 int64_t Objective::n_sums(int64_t b, int64_t m) const {

@@ -69,26 +69,28 @@ class Objective {
   ObjectiveResult evaluate(const ObjectiveInput& input) const;
 
   // What evaluate() costs: bytes held at its fullest moment, beyond its input and result; FLOPs of its matrix products;
-  // bytes that its element-wise passes over scores move.
+  // bytes that its element-wise passes over scores move, by references or by a device's kernels.
   int64_t bytes(int64_t b, int64_t m) const;
   double flops(int64_t b, int64_t m, int64_t d) const;
-  double traffic_bytes(int64_t b, int64_t m) const;
+  double traffic_bytes(int64_t b, int64_t m, bool fused = false) const;
 
   // The same of one row of a side, with `columns` scores, where rows are evaluated block by block; kept: of each row
   // whose block is done, until the sums over all rows are known.
   int64_t row_bytes(Side side, int64_t columns) const;
   int64_t kept_row_bytes(Side side) const;
   double row_flops(Side side, int64_t columns, int64_t d) const;
-  double row_traffic_bytes(Side side, int64_t columns) const;
+  double row_traffic_bytes(Side side, int64_t columns, bool fused = false) const;
   /// How many sums over all rows there are of a batch, of all terms together: what ranks tell one another.
   int64_t n_sums(int64_t b, int64_t m) const;
 
  private:
-  // Over the terms of a side: matrices read, and the most that one of them makes or reads; the rest are sums.
+  // Over the terms of a side: matrices read, and the most that one of them makes; the rest are sums.
   struct Counts {
-    int64_t read = 0, made = 0, reads_most = 0, passes = 0, kept_bytes = 0;
+    int64_t read = 0, made = 0, gradients = 0, passes = 0, fused_passes = 0, kept_bytes = 0;
   };
   Counts count(Side side) const;
+  /// Bytes a score.
+  double traffic_of(Side side, bool fused) const;
 
   Terms terms_;
   std::span<const DrawSpec> draws_;

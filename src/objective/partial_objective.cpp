@@ -108,14 +108,19 @@ PartialObjective::Block PartialObjective::look(Side side, const RowRange& rows) 
 }
 
 void PartialObjective::add_gradients(const Block& block, const std::vector<at::Tensor>& totals) {
-  at::Tensor grad_s, grad_f;  // [rows, C]
-  for (size_t i = 0; i < block.found.size(); ++i) {
-    if (!block.found[i]) continue;
-    auto grad = block.found[i]->gradients(totals[i]);
-    const double weight = objective_.terms()[i]->spec().weight;
-    add_weighted(grad_s, std::move(grad.s), weight);
-    add_weighted(grad_f, std::move(grad.f), weight);
+  bool reads_s = false, reads_f = false;
+  for (const auto& term : objective_.terms()) {
+    if (term->spec().asks != block.side) continue;
+    reads_s = reads_s || term->spec().reads_s;
+    reads_f = reads_f || term->spec().reads_f;
   }
+  const int64_t columns = shape_of(input_, other_side(block.side)).rows;
+  const auto matrix = [&](bool read) {
+    return read ? at::zeros({block.rows.size(), columns}, input_.q.options()) : at::Tensor();
+  };
+  const ScoreGradients sums{matrix(reads_s), matrix(reads_f)};
+  for (size_t i = 0; i < block.found.size(); ++i)
+    if (block.found[i]) block.found[i]->add_gradients(totals[i], objective_.terms()[i]->spec().weight, sums);
   const auto own = [&](const at::Tensor& x) { return x.narrow(0, block.rows.begin, block.rows.size()); };
   const auto add = [&](const at::Tensor& grad, const at::Tensor& labels, const at::Tensor& grad_labels) {
     if (!grad.defined()) return;
@@ -125,8 +130,8 @@ void PartialObjective::add_gradients(const Block& block, const std::vector<at::T
     own(queries ? grad_q_ : grad_labels).addmm_(grad, answering);
     (queries ? grad_labels : grad_q_).addmm_(grad.t(), own(asking));
   };
-  add(grad_s, input_.u, grad_u_);
-  add(grad_f, input_.z, grad_z_);
+  add(sums.s, input_.u, grad_u_);
+  add(sums.f, input_.z, grad_z_);
 }
 
 ObjectiveResult PartialObjective::finish(const at::Tensor& totals) {

@@ -45,27 +45,24 @@ class RegulariserRows : public TermRows {
 
   at::Tensor sums() const override { return at::cat({of_positive_.sums(), of_negatives_.sums()}); }
   bool needs_totals() const override { return true; }
-  ScoreGradients gradients(const at::Tensor& totals) const override {
-    const auto slope_p = of_positive_.slope(totals.narrow(0, 0, 2));
-    const auto slope_n = of_negatives_.slope(totals.narrow(0, 2, 2));
-    const auto matrix = [&] { return at::zeros({positive_.size(0), columns_}, slope_p.options()); };
-    ScoreGradients grad{matrix(), matrix()};
-    grad.s.scatter_(1, negatives_, -slope_n / 2).scatter_add_(1, positive_, slope_p / 2);
-    grad.f.scatter_(1, negatives_, slope_n / 2).scatter_add_(1, positive_, -slope_p / 2);
-    return grad;
+  void add_gradients(const at::Tensor& totals, double weight, const ScoreGradients& sums) const override {
+    const auto slope_p = weighted(of_positive_.slope(totals.narrow(0, 0, 2)) / 2, weight);
+    const auto slope_n = weighted(of_negatives_.slope(totals.narrow(0, 2, 2)) / 2, weight);
+    add_entries(sums.s, negatives_, -slope_n);
+    add_entries(sums.s, positive_, slope_p);
+    add_entries(sums.f, negatives_, slope_n);
+    add_entries(sums.f, positive_, -slope_p);
   }
 
  private:
   RegulariserRows(const RowBlock& block, const at::Tensor& column, const Negatives& negatives, const LossConfig& config)
-      : columns_(block.s.size(1)),
-        positive_(column),
+      : positive_(column),
         negatives_(negatives.columns),
         of_positive_(block.s.gather(1, positive_) - block.f.gather(1, positive_) + config.regulariser_margin,
                      at::ones({}, block.s.options()), config.tie_gradient),
         of_negatives_(block.f.gather(1, negatives_) - block.s.gather(1, negatives_) + config.regulariser_margin,
                       negatives.valid.to(block.s.scalar_type()), config.tie_gradient) {}
 
-  int64_t columns_;
   at::Tensor positive_;   // int64 [R, 1]
   at::Tensor negatives_;  // int64 [R, K]
   MeanHinge of_positive_, of_negatives_;
@@ -94,13 +91,14 @@ std::unique_ptr<Objective> make_prime(const LossConfig& config) {
   terms.push_back(row_loss_term({.name = "loss_u", .draw = draw(kU)}, config));
   terms.push_back(row_loss_term({.name = "loss_uv", .draw = draw(kUv), .reads_s = false, .reads_f = true}, config));
   terms.push_back(row_loss_term({.name = "loss_i", .asks = Side::kColumns, .draw = draw(kI)}, config));
-  // The masked copy; passes: that and the top-k, two gradients, times the weight, and their sums.
+  // The masked copy; passes: that and the top-k.
   terms.push_back(std::make_unique<Regulariser>(TermSpec{.name = "loss_r",
                                                          .draw = kR,
                                                          .reads_f = true,
                                                          .weight = config.regulariser_weight,
                                                          .matrices = 1,
-                                                         .passes = 15,
+                                                         .passes = 6,
+                                                         .fused_passes = 2,
                                                          .kept_bytes = kept_negatives_bytes(config),
                                                          .sums = 4},
                                                 config));

@@ -44,17 +44,7 @@ at::Tensor positives_of(const TermSpec& term, const ObjectiveInput& input, const
 }
 
 at::Tensor weighted_sum(const at::Tensor& sum, const at::Tensor& value, double weight) {
-  const auto weighted = weight == 1 ? value : weight * value;
-  return sum.defined() ? sum + weighted : weighted;
-}
-
-void add_weighted(at::Tensor& sum, at::Tensor grad, double weight) {
-  if (!grad.defined()) return;
-  if (weight != 1) grad.mul_(weight);
-  if (sum.defined())
-    sum.add_(grad);
-  else
-    sum = grad.contiguous();
+  return sum.defined() ? sum + weighted(value, weight) : weighted(value, weight);
 }
 
 }  // namespace vixen

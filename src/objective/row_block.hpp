@@ -20,9 +20,7 @@ at::Tensor relevant(const ObjectiveInput& input, Side side, const RowRange& rows
 /// int64 [rows]: the drawn column of each of these rows, or its own: row i's is i; -1 where there are fewer columns.
 at::Tensor positives_of(const TermSpec& term, const ObjectiveInput& input, const RowRange& rows);
 
-/// sum + weight x value; an undefined sum is 0. With weight 1 nothing is multiplied.
+/// sum + weight x value; an undefined sum is 0.
 at::Tensor weighted_sum(const at::Tensor& sum, const at::Tensor& value, double weight);
-/// The same in place, where there is a sum; an undefined grad is 0, a defined one is used up. sum becomes contiguous.
-void add_weighted(at::Tensor& sum, at::Tensor grad, double weight);
 
 }  // namespace vixen

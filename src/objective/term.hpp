@@ -37,10 +37,15 @@ struct RowBlock {
   at::Tensor pairs;  // int64 [2, P]: (row of the block, column) of every relevant pair; undefined for label columns
 };
 
-/// [R, C], tensors of the receiver's own; undefined where the term does not read the matrix.
+/// Sums over terms of d loss / d scores, [R, C] with any strides; of a matrix that no term reads undefined.
 struct ScoreGradients {
   at::Tensor s, f;
 };
+
+/// weight x value; with weight 1 nothing is multiplied.
+inline at::Tensor weighted(const at::Tensor& value, double weight) {
+  return weight == 1 ? value : weight * value;
+}
 
 /// What a term found in a block of rows. Means are over the whole batch, so that gradients may wait for sums over all
 /// its blocks: what is kept for them is O(R K), not the scores. All of it is float32 (float64 in tests) on the device
@@ -51,11 +56,11 @@ class TermRows {
 
   /// [n]: what the block adds to the sums over all rows; n is the same for all blocks of a batch.
   virtual at::Tensor sums() const = 0;
-  /// Whether gradients() reads totals, the sums over all rows: where not, they may be undefined, and more than O(R K)
-  /// may be kept, for gradients are taken at once.
+  /// Whether add_gradients() reads totals, the sums over all rows: where not, they may be undefined, and more than O(R
+  /// K) may be kept, for gradients are taken at once.
   virtual bool needs_totals() const = 0;
-  /// d term / d scores of the block's rows, without the term's weight.
-  virtual ScoreGradients gradients(const at::Tensor& totals) const = 0;
+  /// Adds weight x d term / d scores of the block's rows to `sums`, a few entries of a row where that is all.
+  virtual void add_gradients(const at::Tensor& totals, double weight, const ScoreGradients& sums) const = 0;
 };
 
 struct TermSpec {
@@ -66,9 +71,9 @@ struct TermSpec {
   int draw = kOwnColumn;       // the objective's draw that names each row's positive; kOwnColumn: row i's is i
   bool reads_s = true, reads_f = false;
   double weight = 1;
-  // What it costs: [R, C] float32 that look() makes at once; element-wise passes over such, those of gradients
-  // included; bytes a row that wait for the sums.
-  int64_t matrices = 0, passes = 0, kept_bytes = 0;
+  // What it costs: [R, C] float32 that look() and that add_gradients() make at once; element-wise passes over such, by
+  // references and by kernels of devices; bytes a row that wait for the sums.
+  int64_t matrices = 0, gradients = 0, passes = 0, fused_passes = 0, kept_bytes = 0;
   int64_t sums = 1, gap_sums = 0;  // how many TermRows::sums() are; more of them where the side has gaps
 
   int64_t n_sums(const SideShape& side) const { return sums + (side.has_gaps ? gap_sums : 0); }

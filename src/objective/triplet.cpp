@@ -24,11 +24,11 @@ class TripletRows : public TermRows {
 
   at::Tensor sums() const override { return sum_.unsqueeze(0); }
   bool needs_totals() const override { return false; }
-  ScoreGradients gradients(const at::Tensor&) const override {
+  void add_gradients(const at::Tensor&, double weight, const ScoreGradients& sums) const override {
     auto grad = at::zeros({rows_, slopes_.size(1)}, slopes_.options());
     grad.index_add_(0, row_, slopes_);
     grad.index_put_({row_, column_}, -slopes_.sum(1), /*accumulate=*/true);
-    return {grad, {}};
+    sums.s.add_(weighted(grad, weight));
   }
 
  private:
@@ -59,7 +59,8 @@ std::unique_ptr<Objective> make_triplet(const LossConfig& config) {
   Terms terms;
   // [P, C] matrices, counted as if a query had one relevant column: negatives, violation, slopes and what they are
   // made from.
-  terms.push_back(std::make_unique<Triplet>(TermSpec{.name = "loss_u", .matrices = 6, .passes = 30}, config));
+  terms.push_back(std::make_unique<Triplet>(
+      TermSpec{.name = "loss_u", .matrices = 6, .gradients = 1, .passes = 30, .fused_passes = 30}, config));
   return std::make_unique<Objective>(std::move(terms));
 }
 

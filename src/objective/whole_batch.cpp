@@ -2,8 +2,6 @@
 //   S = q u^T, F = q z^T [B, M]
 #include <ATen/ATen.h>
 
-#include <utility>
-
 #include "objective/objective.hpp"
 #include "objective/row_block.hpp"
 
@@ -43,18 +41,18 @@ ObjectiveResult Objective::evaluate(const ObjectiveInput& input) const {
   auto found = look(*this, input);
 
   ObjectiveResult result;
-  at::Tensor grad_s, grad_f;  // [B, M]
+  // [B, M]; of label columns the same, transposed.
+  const auto matrix = [&] { return at::zeros({q.size(0), u.size(0)}, q.options()); };
+  const ScoreGradients of_queries{matrix(), uses_prototypes() ? matrix() : at::Tensor()};
+  const auto& [grad_s, grad_f] = of_queries;
+  const ScoreGradients of_columns{grad_s.t(), grad_f.defined() ? grad_f.t() : grad_f};
   for (size_t i = 0; i < found.size(); ++i) {
     const TermSpec& term = terms_[i]->spec();
     const auto totals = found[i]->sums();
     result.terms.push_back({term.name, terms_[i]->value(totals, shape_of(input, term.asks))});
     result.loss = weighted_sum(result.loss, result.terms.back().value, term.weight);
-    auto grad = found[i]->gradients(totals);
+    found[i]->add_gradients(totals, term.weight, term.asks == Side::kQueries ? of_queries : of_columns);
     found[i].reset();
-    for (const auto& [sum, part] : {std::pair(&grad_s, &grad.s), {&grad_f, &grad.f}}) {
-      if (part->defined() && term.asks == Side::kColumns) *part = part->t();
-      add_weighted(*sum, std::move(*part), term.weight);
-    }
   }
   result.grad_q = grad_s.matmul(u);
   result.grad_u = grad_s.t().matmul(q);

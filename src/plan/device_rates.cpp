@@ -12,8 +12,10 @@
 namespace vixen {
 namespace {
 
-// Share of the peak that whole transformer layers reach: published LoRA and full fine-tuning runs lie at 0.4 to 0.6.
-constexpr double kAttainable = 0.5;
+// Shares of a GPU's data sheet, assumed until a card is measured: large products of bfloat16 are published at 0.6 to
+// 0.8 of the dense peak, copies at 0.9 of the memory's rate.
+constexpr double kProductsShare = 0.7;
+constexpr double kMemoryShare = 0.9;
 
 // Seconds of the fastest of a few calls.
 template <typename Work>
@@ -28,16 +30,20 @@ double product_rate(at::ScalarType dtype) {
   return 2.0 * 2048 * 512 * 1024 / fastest([&] { at::mm_out(c, a, b); });
 }
 
-// Packed layers reach this share of a plain product's rate on CPU (vixen bench prints it).
-constexpr double kCpuAttainable = 0.7;
+// A layer's products reach this share of a plain product's rate on CPUs (vixen bench prints it).
+constexpr double kCpuProductsShare = 0.7;
 // Between processes of a machine, through shared memory.
 constexpr double kCpuReduceRate = 1.5e9;
 
 DeviceRates measured_cpu(Compute compute) {
   const Stage stage("measure this machine");
-  DeviceRates cpu{"cpu", 0, 0, kCpuAttainable, 0, 0, kCpuReduceRate, "measured now; all-reduce assumed"};
+  DeviceRates cpu{.name = "cpu",
+                  .products_share = kCpuProductsShare,
+                  .reduce_rate = kCpuReduceRate,
+                  .source = "measured now; share of products and all-reduce assumed"};
   cpu.memory_bytes = static_cast<double>(device_bytes(at::kCPU));
   cpu.float_flops = product_rate(at::kFloat);
+  cpu.search_flops = cpu.float_flops;
   cpu.peak_flops = compute == Compute::kBfloat16 ? product_rate(at::kBFloat16) : cpu.float_flops;
   const auto source = at::ones({32 << 20}, at::kByte);
   auto target = at::empty_like(source);
@@ -49,16 +55,26 @@ DeviceRates measured_cpu(Compute compute) {
 // "NVIDIA H200 Tensor Core GPU", "NVIDIA A100 Tensor Core GPU"). All-reduce: bus bandwidth that rings over NVLink reach
 // within a node of eight, 370 of 450 GB/s a direction on H100 and H200, 230 of 300 on A100.
 DeviceRates rates_of(PlannedDevice device, Compute compute) {
-  const std::string name = name_of(device), source = "data sheet, NVLink ring";
+  const auto card = [&](double memory, double bf16, double fp32, double memory_rate, double ring) {
+    return DeviceRates{.name = name_of(device),
+                       .memory_bytes = memory,
+                       .peak_flops = compute == Compute::kBfloat16 ? bf16 : fp32,
+                       .products_share = kProductsShare,
+                       .float_flops = fp32,
+                       .search_flops = kProductsShare * bf16,
+                       .memory_rate = kMemoryShare * memory_rate,
+                       .reduce_rate = ring,
+                       .source = "data sheet, NVLink ring"};
+  };
   switch (device) {
     case PlannedDevice::kH100:
-      return {name, 80e9, 989e12, kAttainable, 67e12, 3.35e12, 370e9, source};
+      return card(80e9, 989e12, 67e12, 3.35e12, 370e9);
     case PlannedDevice::kH200:
-      return {name, 141e9, 989e12, kAttainable, 67e12, 4.8e12, 370e9, source};
+      return card(141e9, 989e12, 67e12, 4.8e12, 370e9);
     case PlannedDevice::kA100With80:
-      return {name, 80e9, 312e12, kAttainable, 19.5e12, 2.04e12, 230e9, source};
+      return card(80e9, 312e12, 19.5e12, 2.04e12, 230e9);
     case PlannedDevice::kA100With40:
-      return {name, 40e9, 312e12, kAttainable, 19.5e12, 1.555e12, 230e9, source};
+      return card(40e9, 312e12, 19.5e12, 1.555e12, 230e9);
     case PlannedDevice::kCpu:
       return measured_cpu(compute);
   }
@@ -66,7 +82,7 @@ DeviceRates rates_of(PlannedDevice device, Compute compute) {
 }
 
 // Of a file of `vixen bench --out`: its "rates". What it does not say stays an assumption: the share of the peak that
-// layers reach, where no training step was timed in this precision, and links, where one rank ran.
+// a layer's products reach, where no training step was timed in this precision, and links, where one rank ran.
 DeviceRates rates_in(const std::string& path, const Config& config) {
   const std::string expected = "what `vixen bench --out FILE` writes";
   const auto file = read_json_object(path, expected);
@@ -80,26 +96,27 @@ DeviceRates rates_in(const std::string& path, const Config& config) {
                 value == rates->end() ? "missing" : shown_json(*value), expected);
     return value->get<double>();
   };
-  const bool bf16 = config.model.compute == Compute::kBfloat16;
+  const bool bf16 = config.model.compute == Compute::kBfloat16, cpu = config.plan.gpu == PlannedDevice::kCpu;
   DeviceRates device;
   device.memory_bytes = number("memory_bytes");
-  device.peak_flops = number(bf16 ? "bf16_flops_per_s" : "fp32_flops_per_s");
   device.float_flops = number("fp32_flops_per_s");
+  const double bf16_flops = number("bf16_flops_per_s");
+  device.peak_flops = bf16 ? bf16_flops : device.float_flops;
+  device.search_flops = cpu ? device.float_flops : bf16_flops;
   device.memory_rate = number("memory_bytes_per_s");
   const auto& rates = file.at("rates");
   device.name = rates.contains("name") && rates.at("name").is_string() ? rates.at("name").get<std::string>() : "device";
   device.source = "measured, " + path;
-  const char* share = bf16 ? "layers_share_bf16" : "layers_share_fp32";
+  const char* share = bf16 ? "products_share_bf16" : "products_share_fp32";
   if (rates.contains(share)) {
-    device.attainable = number(share);
+    device.products_share = number(share);
   } else {
-    device.attainable = kAttainable;
-    device.source += "; share of layers assumed";
+    device.products_share = cpu ? kCpuProductsShare : kProductsShare;
+    device.source += "; share of products assumed";
   }
   if (rates.contains("all_reduce_bytes_per_s")) {
     device.reduce_rate = number("all_reduce_bytes_per_s");
   } else {
-    const bool cpu = config.plan.gpu == PlannedDevice::kCpu;
     device.reduce_rate = cpu ? kCpuReduceRate : rates_of(config.plan.gpu, config.model.compute).reduce_rate;
     device.source += "; all-reduce assumed";
   }
@@ -112,11 +129,9 @@ DeviceRates device_rates(const Config& config) {
   const auto& plan = config.plan;
   const bool measured = !plan.rates.empty();
   DeviceRates device = measured ? rates_in(plan.rates, config) : rates_of(plan.gpu, config.model.compute);
-  if (!measured && plan.gpu != PlannedDevice::kCpu && config.model.compute == Compute::kFloat32)
-    device.peak_flops = device.float_flops;
   if (plan.tflops > 0) {
     device.peak_flops = plan.tflops * 1e12;
-    device.attainable = 1;
+    device.products_share = 1;
   }
   if (plan.bandwidth_gbs > 0) device.reduce_rate = plan.bandwidth_gbs * 1e9;
   return device;

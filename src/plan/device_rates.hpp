@@ -10,14 +10,15 @@ namespace vixen {
 struct DeviceRates {
   std::string name;
   double memory_bytes = 0;
-  double peak_flops = 0;   // matrix products of the backbone, dense, in model.compute
-  double attainable = 1;   // share of it that whole layers reach
-  double float_flops = 0;  // float32 matrix products: objective, search
-  double memory_rate = 0;  // bytes/s of its memory
-  double reduce_rate = 0;  // bytes/s, bus bandwidth of an all-reduce
+  double peak_flops = 0;      // matrix products of the backbone, dense, in model.compute
+  double products_share = 1;  // share of it that a layer's products reach
+  double float_flops = 0;     // float32 matrix products: objective, search on CPUs
+  double search_flops = 0;    // of the search's candidates: bfloat16 on GPUs
+  double memory_rate = 0;     // bytes/s that kernels between the products reach
+  double reduce_rate = 0;     // bytes/s, bus bandwidth of an all-reduce
   std::string source;
 
-  double rate() const { return peak_flops * attainable; }
+  double rate() const { return peak_flops * products_share; }
 };
 
 /// The table's row of plan.gpu, or what plan.rates holds over it, with plan.tflops and plan.bandwidth_gbs over both.

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.hpp"
+#include "data/graph_batch.hpp"
 #include "device/device.hpp"
 #include "mining/mined_lists.hpp"
 #include "mining/miner.hpp"
@@ -176,26 +177,53 @@ PrototypeNetwork::Bytes prototype_bytes(const MemoryShape& shape, int64_t rows) 
                                  shape.cpu);
 }
 
+// Bytes of activations in a step.
+struct Activations {
+  int64_t kept = 0, held = 0;         // when the forward pass ends; while the loss is computed
+  int64_t forward = 0, backward = 0;  // at the fullest moments of the passes
+  int64_t first_forward = 0;          // of gradient caching's
+  int64_t most() const { return std::max({kept, forward, backward}); }
+};
+
+Activations activations(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& choice) {
+  const bool cached = choice.chunks > 1;
+  const auto bytes = encoder.costs().activation_bytes(chunk_shape(shape.batch, choice.chunks), shape.cpu);
+  const int64_t layers = encoder.n_layers(), again = std::min(choice.recompute_layers, layers);
+  const int64_t inputs = again * bytes.recomputed_a_layer;
+  Activations of;
+  of.kept = (layers - again) * bytes.kept_a_layer + inputs + bytes.ends;
+  // Forward: what is kept piles up, and a layer that keeps only its input meets the inputs before it.
+  of.forward = std::max(of.kept, again > 0 || cached ? inputs + bytes.ends + bytes.transient_forward : 0);
+  // Layers are taken back from the last one on: when the last of those that are computed again comes, all above it are
+  // gone, and it keeps everything for a moment, its input once.
+  of.backward = std::max(of.kept, again > 0 ? inputs - bytes.recomputed_a_layer + bytes.ends + bytes.kept_a_layer : 0) +
+                bytes.transient_backward;
+  of.held = cached ? 0 : of.kept;
+  of.first_forward = bytes.ends + bytes.transient_forward;
+  return of;
+}
+
+// Whether passes are recorded (train/recorded_passes.hpp): what they take is then there all the time.
+bool records_passes(const MemoryShape& shape, const MemoryChoice& choice) {
+  return !shape.cpu && shape.config.train.graph_positions > 0 && choice.chunks == 1;
+}
+
+// Of recordings: activations, which all shapes share, and of every shape the batch that others are copied to, h and its
+// gradient.
+int64_t recorded_bytes(const MemoryShape& shape, const LayeredEncoder& encoder, const MemoryChoice& choice) {
+  return activations(shape, encoder, choice).most() +
+         kMostRecordings *
+             (input_bytes(shape.batch, shape.data.image_width, 0) + 2 * shape.batch.sequences * shape.width * kFloat);
+}
+
 // The fullest moment of a step.
 std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncoder& encoder,
                                    const MemoryChoice& choice) {
   const auto& train = shape.config.train;
   const int64_t b = shape.rank_queries, m = shape.rank_labels, d = shape.width;
   const int64_t label_sides = uses_prototypes(shape) ? 2 : 1;  // u, and z
-  const bool cached = choice.chunks > 1;
-  const auto chunk = chunk_shape(shape.batch, choice.chunks);
-  const auto bytes = encoder.costs().activation_bytes(chunk, shape.cpu);
-  const int64_t layers = encoder.n_layers(), again = std::min(choice.recompute_layers, layers);
-  const int64_t inputs = again * bytes.recomputed_a_layer;
-  const int64_t kept = (layers - again) * bytes.kept_a_layer + inputs + bytes.ends;
-  // Forward: what is kept piles up, and a layer that keeps only its input meets the inputs before it.
-  const int64_t forward = std::max(kept, again > 0 || cached ? inputs + bytes.ends + bytes.transient_forward : 0);
-  // Layers are taken back from the last one on: when the last of those that are computed again comes, all above it are
-  // gone, and it keeps everything for a moment, its input once.
-  const int64_t backward =
-      std::max(kept, again > 0 ? inputs - bytes.recomputed_a_layer + bytes.ends + bytes.kept_a_layer : 0) +
-      bytes.transient_backward;
-  const int64_t held = cached ? 0 : kept;  // while the loss is computed
+  const bool cached = choice.chunks > 1, recorded = records_passes(shape, choice);
+  const Activations of = activations(shape, encoder, choice);
   const auto prototype = prototype_bytes(shape, m);
   const auto objective = make_objective(train.method, widest_loss(shape.config.loss, shape.columns));
   const bool sharded = objective_way(shape.config, *objective, shape.columns) == ObjectiveWay::kSharded;
@@ -208,9 +236,12 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
   const int64_t batch_rows = 2 * all * d * kFloat;      // of all ranks, and what they are gathered from
   const int64_t gradient_rows = (all + b + 2 * m) * d * kFloat;
 
+  // Recorded passes have theirs among what is resident.
+  const auto active = [&](int64_t bytes) { return recorded ? 0 : bytes; };
+  const int64_t held = active(of.held), kept_then = active(std::min(of.kept, of.backward));
   const std::vector<std::vector<MemoryPart>> moments = {
       {{"activations kept for the backward pass", held},
-       {"activations of the moment", (cached ? bytes.ends + bytes.transient_forward : forward) - held},
+       {"activations of the moment", active((cached ? of.first_forward : of.forward) - of.held)},
        {"embeddings", cached ? (b + m) * d * kFloat : 0}},
       {{"activations kept for the backward pass", held},
        {"prototype network", prototype.kept},
@@ -219,8 +250,8 @@ std::vector<MemoryPart> step_parts(const MemoryShape& shape, const LayeredEncode
       {{"activations kept for the backward pass", held},
        {"prototype network", prototype.kept + prototype.moment},
        {"embeddings", own_rows + batch_rows / 2 + gradient_rows}},
-      {{"activations kept for the backward pass", std::min(kept, backward)},
-       {"activations of the moment", backward - std::min(kept, backward)},
+      {{"activations kept for the backward pass", kept_then},
+       {"activations of the moment", active(of.backward) - kept_then},
        {"embeddings", own_rows + batch_rows / 2 + gradient_rows},
        {"gradients on their way (bf16)", rounds_gradients(shape) ? shape.trained_elements * kBfloat16 : 0}},
   };
@@ -293,6 +324,8 @@ MemoryShape memory_shape(const Config& config, const DataShape& data, const Laye
   shape.rank_queries = share(config.train.batch_size, world_size);
   shape.rank_labels = share(shape.columns, world_size);
   shape.batch = worst_batch(data, shape.rank_queries, shape.rank_labels);
+  if (!cpu && config.train.graph_positions > 0)
+    shape.batch.positions += most_filler(config.train.graph_positions, encoder.traits().max_positions);
   shape.trained_elements = store.elements();
   const auto compute = config.model.compute == Compute::kBfloat16 ? at::kBFloat16 : at::kFloat;
   const auto stored = stored_dtype(config.model.path);
@@ -336,6 +369,8 @@ MemoryPlan predict_memory(const MemoryShape& shape, const LayeredEncoder& encode
   plan.choice = choice;
   plan.objective = objective_way(shape.config, *make_objective(shape.config), shape.columns);
   plan.resident = resident_parts(shape, choice);
+  if (records_passes(shape, choice))
+    plan.resident.push_back({"recorded passes", recorded_bytes(shape, encoder, choice)});
   if (!shape.cpu) {
     plan.host = list_parts(shape);
     for (auto& part : snapshot_parts(shape)) plan.host.push_back(std::move(part));

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/check.hpp"
+#include "objective/device_kernels.hpp"
 #include "objective/partial_objective.hpp"
 #include "prototypes/label_prototypes.hpp"
 #include "sampling/sampler.hpp"
@@ -29,26 +30,46 @@ double as_double(int64_t value) {
 double encode_seconds(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t rows,
                       const LengthStatistics& lengths, const DeviceRates& device) {
   const double n = as_double(rows);
-  return encoder.costs().forward_flops(static_cast<int64_t>(n * lengths.mean),
-                                       static_cast<int64_t>(n * lengths.mean_square)) /
-         device.rate() / as_double(shape.world_size);
+  const BatchShape all{.positions = static_cast<int64_t>(n * lengths.mean),
+                       .sequences = rows,
+                       .images = static_cast<int64_t>(n * lengths.mean_images),
+                       .sum_squared_lengths = static_cast<int64_t>(n * lengths.mean_square),
+                       .longest = lengths.longest};
+  const auto costs = encoder.costs();
+  const Work work{costs.forward_flops(all.positions, all.sum_squared_lengths),
+                  as_double(costs.traffic(all, shape.cpu, /*training=*/false).forward)};
+  return work.seconds(device) / as_double(shape.world_size);
 }
 
 // Seconds of a rank's part of the objective.
 double objective_seconds(const MemoryShape& shape, const Objective& objective, bool sharded,
                          const DeviceRates& device) {
   const int64_t b = shape.config.train.batch_size, m = shape.columns;
+  const bool fused = !shape.cpu && objective_is_fused(shape.config.loss);
   if (!sharded)
-    return objective.flops(b, m, shape.width) / device.float_flops + objective.traffic_bytes(b, m) / device.memory_rate;
+    return objective.flops(b, m, shape.width) / device.float_flops +
+           objective.traffic_bytes(b, m, fused) / device.memory_rate;
   const auto side = [&](Side of, int64_t rows, int64_t columns) {
     return as_double(rows) / as_double(shape.world_size) *
            (objective.row_flops(of, columns, shape.width) / device.float_flops +
-            objective.row_traffic_bytes(of, columns) / device.memory_rate);
+            objective.row_traffic_bytes(of, columns, fused) / device.memory_rate);
   };
   return side(Side::kQueries, b, m) + side(Side::kColumns, m, b);
 }
 
 }  // namespace
+
+EncoderWork encoder_work(const LayeredEncoder& encoder, const BatchShape& batch, const MemoryChoice& choice, bool cpu) {
+  const auto costs = encoder.costs();
+  const double forward = costs.forward_flops(batch.positions, batch.sum_squared_lengths);
+  const PassTraffic traffic = costs.traffic(batch, cpu, /*training=*/true);
+  const double layers = as_double(choice.recompute_layers),
+               again = layers / as_double(std::max<int64_t>(1, encoder.n_layers())), cached = choice.chunks > 1 ? 1 : 0;
+  return {.forward = {forward, as_double(traffic.forward)},
+          .repeated = {forward * (again + cached),
+                       layers * as_double(traffic.again_a_layer) + cached * as_double(traffic.forward)},
+          .backward = {costs.backward_flops(batch.positions, batch.sum_squared_lengths), as_double(traffic.backward)}};
+}
 
 double TimePlan::step_seconds() const {
   return sum_of(step);
@@ -71,10 +92,7 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
 
   TimePlan time;
   time.steps_per_epoch = (shape.data.queries + train.batch_size - 1) / train.batch_size;
-  time.forward_flops = encoder.costs().forward_flops(batch.positions, batch.sum_squared_lengths);
-  time.backward_flops = encoder.costs().backward_flops(batch.positions, batch.sum_squared_lengths);
-  const double layers_again = as_double(chosen.recompute_layers) / as_double(std::max<int64_t>(1, encoder.n_layers()));
-  time.repeated_flops = time.forward_flops * (layers_again + (chosen.chunks > 1 ? 1 : 0));
+  time.encoder = encoder_work(encoder, batch, chosen, shape.cpu);
 
   const bool sharded = objective_way(config, *objective, shape.columns) == ObjectiveWay::kSharded;
   const double loss = objective_seconds(shape, *objective, sharded, device);
@@ -90,9 +108,9 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
   const double gradient_bytes = shape.config.comm.gradients == GradientSums::kBf16 ? 2 : 4;
   const double ring = (w - 1) / w / device.reduce_rate;  // all-gather; an all-reduce travels twice
   const double embeddings = (as_double(train.batch_size) + as_double(shape.columns) * (prime ? 2 : 1)) * d * 4 * ring;
-  time.compute = {.forward = time.forward_flops / device.rate(),
-                  .repeated = time.repeated_flops / device.rate(),
-                  .backward = time.backward_flops / device.rate(),
+  time.compute = {.forward = time.encoder.forward.seconds(device),
+                  .repeated = time.encoder.repeated.seconds(device),
+                  .backward = time.encoder.backward.seconds(device),
                   .objective = prototype_flops / device.rate() + loss,
                   .optimiser = (update + as_double(shape.copy_bytes) * 3) / device.memory_rate,
                   .host_tables = host_bytes / kHostTableRate};
@@ -114,7 +132,7 @@ TimePlan plan_time(const MemoryShape& shape, const LayeredEncoder& encoder, cons
   const double labels = encode_seconds(shape, encoder, shape.data.labels, shape.data.label, device);
   const double test = encode_seconds(shape, encoder, shape.data.test_queries, shape.data.query, device);
   const double search =
-      2 * as_double(shape.data.test_queries) * as_double(shape.data.labels) * d / device.float_flops / w;
+      2 * as_double(shape.data.test_queries) * as_double(shape.data.labels) * d / device.search_flops / w;
   const int64_t evaluations =
       1 + (train.evaluate_every_epochs > 0 ? (train.epochs - 1) / train.evaluate_every_epochs : 0);
   const int64_t clusterings = sampler->updates();

@@ -16,6 +16,25 @@ struct TimePart {
   double seconds = 0;
 };
 
+/// Matrix products, and what is read and written between them.
+struct Work {
+  double flops = 0, bytes = 0;
+
+  double seconds(const DeviceRates& device) const { return flops / device.rate() + bytes / device.memory_rate; }
+};
+
+/// Of an encoder's forward and backward passes over a batch; repeated: recomputed layers, the first pass of gradient
+/// caching.
+struct EncoderWork {
+  Work forward, repeated, backward;
+
+  /// All of it.
+  Work sum() const {
+    return {forward.flops + repeated.flops + backward.flops, forward.bytes + repeated.bytes + backward.bytes};
+  }
+};
+EncoderWork encoder_work(const LayeredEncoder& encoder, const BatchShape& batch, const MemoryChoice& choice, bool cpu);
+
 /// Seconds of what a rank computes in a step, which waits for no other.
 struct StepCompute {
   double forward = 0, repeated = 0, backward = 0;  // repeated: recomputation, gradient caching
@@ -24,7 +43,7 @@ struct StepCompute {
 };
 
 struct TimePlan {
-  double forward_flops = 0, backward_flops = 0, repeated_flops = 0;  // of a step of one rank; repeated: recomputation
+  EncoderWork encoder;  // of a step of one rank
   StepCompute compute;
   std::vector<TimePart> step;  // parts of a step
   std::vector<TimePart> run;   // parts of the whole run: steps, passes, clustering, evaluations

@@ -3,42 +3,16 @@
 #include <ATen/ATen.h>
 
 #include "base/check.hpp"
-#include "kernels/choice.hpp"
-#include "kernels/cuda_kernels.hpp"
+#include "kernels/device_form.hpp"
 
 namespace vixen {
 namespace {
 
 const SearchTable* lent = nullptr;
 
-/// A CUDA form that is ready to run, or nothing: then the reference is to run.
-template <class Args>
-class Fused {
- public:
-  Fused(const char* name, CudaFunction<Args> SearchTable::*row, at::Device device) : name_(name), device_(device) {
-    const KernelChoice choice = kernel_choice(KernelFamily::kSearch);
-    if (choice == KernelChoice::kReference) return;
-    if (has_lent_kernels(device)) {
-      if (lent != nullptr) function_ = lent->*row;
-    } else if (device.is_cuda()) {
-      function_ = cuda_search_kernels().*row;
-    }
-    if (function_ == nullptr && choice == KernelChoice::kFused)
-      fail_user("{} = fused: no fused {} on {}; use auto or reference", key_of(KernelFamily::kSearch), name,
-                device.str());
-  }
-  explicit operator bool() const { return function_ != nullptr; }
-
-  void run(const Args& args, int64_t count) const {
-    if (count == 0) return;
-    launch_on_device(device_, name_, [&](CUstream_st* stream) { return function_(args, count, stream); });
-  }
-
- private:
-  const char* name_;
-  at::Device device_;
-  CudaFunction<Args> function_ = nullptr;
-};
+DeviceTables<SearchTable> tables() {
+  return {KernelFamily::kSearch, cuda_search_kernels(), lent};
+}
 
 RowStorage storage_of(const at::Tensor& rows) {
   switch (rows.scalar_type()) {
@@ -97,7 +71,7 @@ void filter_scores(DeviceCandidates& candidates, const ScoreTile& tile, const Fi
                   bounds.groups.is_contiguous() &&
                   bounds.groups.size(0) == (bounds.labels.size(0) + kGroupLabels - 1) / kGroupLabels,
               "bounds of {} queries and {} labels", bounds.weights.size(0), bounds.labels.size(0));
-  const Fused<FilterArgs> kernel("filter_scores", &SearchTable::filter_scores, queries.device());
+  const DeviceForm<FilterArgs> kernel(tables(), "filter_scores", &SearchTable::filter_scores, queries.device());
   if (!kernel) return reference::filter_scores(candidates, tile, bounds, queries, part, limit, may_exceed);
   const auto bound = [](const at::Tensor& of) { return static_cast<const LabelBound*>(of.const_data_ptr()); };
   kernel.run({.candidates = arguments_of(candidates, queries, part),
@@ -114,7 +88,8 @@ void filter_scores(DeviceCandidates& candidates, const ScoreTile& tile, const Fi
 }
 
 void settle_candidates(DeviceCandidates& candidates, const at::Tensor& queries, const DevicePart& part) {
-  const Fused<CandidateArgs> kernel("settle_candidates", &SearchTable::settle_candidates, queries.device());
+  const DeviceForm<CandidateArgs> kernel(tables(), "settle_candidates", &SearchTable::settle_candidates,
+                                         queries.device());
   if (!kernel) return reference::settle_candidates(candidates, queries, part);
   kernel.run(arguments_of(candidates, queries, part), candidates.size());
 }
@@ -122,7 +97,7 @@ void settle_candidates(DeviceCandidates& candidates, const at::Tensor& queries, 
 at::Tensor canonical_dots(const at::Tensor& a, const at::Tensor& b) {
   VIXEN_CHECK(a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat && a.sizes() == b.sizes() && a.dim() == 2,
               "rows of other shapes or types");
-  const Fused<CanonicalDotArgs> kernel("canonical_dots", &SearchTable::canonical_dots, a.device());
+  const DeviceForm<CanonicalDotArgs> kernel(tables(), "canonical_dots", &SearchTable::canonical_dots, a.device());
   if (!kernel) return reference::canonical_dot(a, b);
   const at::Tensor dense_a = a.contiguous(), dense_b = b.contiguous();
   at::Tensor out = at::empty({a.size(0)}, a.options());

@@ -38,7 +38,7 @@ void RunLog::add(const StepInput& input, const StepResult& result, const RunPosi
   const auto queries = static_cast<int64_t>(input.plan.query_rows.size());
   ++interval_.steps;
   interval_.queries += queries;
-  interval_.positions += input.n_positions();
+  interval_.positions += input.n_positions;
   interval_.data_seconds += data_seconds;
   interval_.seconds.forward += result.seconds.forward;
   interval_.seconds.collectives += result.seconds.collectives;

@@ -4,10 +4,13 @@
 #include "train/train_step.hpp"
 
 #include <ATen/ATen.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
+#include "base/check.hpp"
 #include "base/lap.hpp"
 #include "device/phase.hpp"
 #include "device/transfer.hpp"
@@ -28,6 +31,45 @@ at::Tensor sum_of_squares(const at::Tensor& values) {
   for (int64_t first = 0; first < flat.numel(); first += kPiece)
     sum.add_(flat.narrow(0, first, std::min(kPiece, flat.numel() - first)).square().sum(at::kDouble));
   return sum;
+}
+
+// The encoder's passes of a step: recorded ones, or as they are.
+class StepPasses {
+ public:
+  StepPasses(Encoder& encoder, RecordedPasses* recorded, const StepInput& input, const PassContext& context)
+      : recorded_(input.graph ? recorded : nullptr), input_(&input), context_(context) {
+    if (recorded_ == nullptr) chunked_.emplace(encoder, input.chunks, context);
+  }
+  at::Tensor forward() {
+    if (chunked_) return chunked_->forward();
+    return recorded_->forward(input_->chunks[0], *input_->graph, input_->queries.size() + input_->labels.size(),
+                              context_);
+  }
+  void backward(const at::Tensor& grad_h, const std::function<void(int, int)>& on_ready) {
+    if (chunked_) return chunked_->backward(grad_h, on_ready);
+    recorded_->backward(grad_h, on_ready);
+  }
+
+ private:
+  RecordedPasses* recorded_;
+  const StepInput* input_;
+  PassContext context_;
+  std::optional<ChunkedEncoder> chunked_;
+};
+
+std::unique_ptr<RecordedPasses> make_recorded_passes(const StepParts& parts) {
+  if (parts.config.train.graph_positions == 0) return nullptr;
+  const auto off = [&](const std::string& why) {
+    if (parts.comm.rank() == 0) spdlog::info("train.graph_positions: {}, so that passes run as they are", why);
+    return nullptr;
+  };
+  const at::Device device = parts.comm.device();
+  if (!parts.encoder.is_recordable())
+    fail_user("train.graph_positions is {}, but passes with model.fusion = late cannot be recorded: expected 0",
+              parts.config.train.graph_positions);
+  if (parts.chunks > 1) return off(fmt::format("a batch comes in {} chunks", parts.chunks));
+  if (make_work_graph_pool(device) == nullptr) return off(fmt::format("there are no graphs on {}", device.str()));
+  return std::make_unique<RecordedPasses>(parts.encoder, device, parts.comm.world_size() > 1);
 }
 
 }  // namespace
@@ -53,7 +95,10 @@ void StepInput::join() const {
 }
 
 TrainStep::TrainStep(const StepParts& parts)
-    : parts_(parts), copies_(parts.comm.device()), reduction_(parts.config.comm, parts.store, parts.comm) {
+    : parts_(parts),
+      recorded_(make_recorded_passes(parts)),
+      copies_(parts.comm.device()),
+      reduction_(parts.config.comm, parts.store, parts.comm) {
   if (parts_.prototypes != nullptr) free_vector_grad_ = at::zeros_like(parts_.prototypes->free_vectors().local());
 }
 
@@ -77,7 +122,13 @@ StepInput TrainStep::prepare(BatchPlan plan, const Dataset& dataset, const PackO
   const Phase phase("batch made ahead");
   const CopyStream::Scope copying(copies_);
   const auto options = training_pack_options(pack, parts_.config.train, plan.step);
-  input.chunks = split_batch(pack_batch(pieces, dataset.images(), options), parts_.chunks);
+  PackedBatch batch = pack_batch(pieces, dataset.images(), options);
+  input.n_positions = batch.n_positions();
+  if (recorded_ && batch.n_sequences() > 0) {
+    input.graph = graph_shape(batch, parts_.config.train.graph_positions, parts_.encoder.traits().max_positions);
+    batch = fill_batch(batch, *input.graph);
+  }
+  input.chunks = split_batch(batch, parts_.chunks);
   const auto device = comm.device();
   for (auto& chunk : input.chunks) chunk = chunk.to(device);
   if (auto* prototypes = parts_.prototypes) {
@@ -108,7 +159,7 @@ StepResult TrainStep::accumulate(const StepInput& input, bool logged) {
 
   // Forward of this rank's rows; with several chunks nothing is kept but h.
   parts_.store.zero_grads();
-  ChunkedEncoder encoder(parts_.encoder, input.chunks, context);
+  StepPasses encoder(parts_.encoder, recorded_.get(), input, context);
   DeviceTimer timer(parts_.comm.device());
   if (logged) timer.start();
   const auto h = encoder.forward();

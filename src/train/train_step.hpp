@@ -22,6 +22,7 @@
 #include "sampling/batch_plan.hpp"
 #include "train/gradient_reduction.hpp"
 #include "train/optimiser.hpp"
+#include "train/recorded_passes.hpp"
 #include "train/spread.hpp"
 
 namespace vixen {
@@ -36,17 +37,13 @@ struct StepInput {
   // Of the free vectors and centroids of its labels, and back (nothing without prototypes); of the banks.
   RowGather free_vectors, centroids;
   RowSums free_vector_grads;
-  RowWrites bank, label_bank;     // label_bank: nothing without one
-  at::Tensor prototype_keys;      // int64 [m] device: dropout keys of its prototypes
-  at::Tensor positives;           // int64 [2, P] device
-  std::vector<at::Tensor> draws;  // device
-  Arrival arrival;                // of all this on the device
-
-  int64_t n_positions() const {
-    int64_t n = 0;
-    for (const PackedBatch& chunk : chunks) n += chunk.n_positions();
-    return n;
-  }
+  RowWrites bank, label_bank;       // label_bank: nothing without one
+  at::Tensor prototype_keys;        // int64 [m] device: dropout keys of its prototypes
+  at::Tensor positives;             // int64 [2, P] device
+  std::vector<at::Tensor> draws;    // device
+  Arrival arrival;                  // of all this on the device
+  int64_t n_positions = 0;          // of its sequences
+  std::optional<GraphShape> graph;  // what the only chunk is filled up to, where passes are recorded
   /// Makes what was fetched usable on the current stream, without a wait of the host.
   void join() const;
 };
@@ -102,6 +99,9 @@ class TrainStep {
   /// See GradientReduction::forget_error().
   void forget_rounding_error() { reduction_.forget_error(); }
 
+  /// Where train.graph_positions asks for them and the device has them; null else.
+  const RecordedPasses* recorded_passes() const { return recorded_.get(); }
+
   /// Gradient of this rank's free vectors [local rows, D]; undefined without prototypes.
   const at::Tensor& free_vector_grad() const { return free_vector_grad_; }
 
@@ -115,6 +115,7 @@ class TrainStep {
   std::array<at::Tensor, 3> gather_batch(const StepInput& input, const Normalized& q, const Normalized& u,
                                          const Normalized& z);
   StepParts parts_;
+  std::unique_ptr<RecordedPasses> recorded_;  // null: passes run as they are
   CopyStream copies_;
   GradientReduction reduction_;
   at::Tensor free_vector_grad_;

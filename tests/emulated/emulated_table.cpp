@@ -1,18 +1,26 @@
 #include "emulated/emulated_table.hpp"
 
+#include "cluster/device_table.hpp"
 #include "emulated/emulator.hpp"
 #include "kernels/cuda_kernels.hpp"
+#include "objective/device_table.hpp"
 #include "search/device_table.hpp"
 
 // The very file that a build for CUDA compiles, over other names: such a build has both kinds of kernels.
 #define cuda emulated_cuda
 #define cuda_kernels emulated_cuda_kernels
 #define cuda_search_kernels emulated_cuda_search_kernels
+#define cuda_cluster_kernels emulated_cuda_cluster_kernels
+#define cuda_objective_kernels emulated_cuda_objective_kernels
+#include "cluster/cuda/table.cpp"
 #include "kernels/cuda/table.cpp"
+#include "objective/cuda/table.cpp"
 #include "search/cuda/table.cpp"
 #undef cuda
 #undef cuda_kernels
 #undef cuda_search_kernels
+#undef cuda_cluster_kernels
+#undef cuda_objective_kernels
 
 namespace vixen::emulated {
 namespace {

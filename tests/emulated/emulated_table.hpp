@@ -1,8 +1,10 @@
 // The CUDA kernels of the table, compiled for the CPU, in the place of the fused CPU kernels.
 #pragma once
 
+#include "cluster/device_table.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/table.hpp"
+#include "objective/device_table.hpp"
 #include "search/device_table.hpp"
 
 namespace vixen {
@@ -11,6 +13,10 @@ namespace vixen {
 const CudaTable& emulated_cuda_kernels();
 /// src/search/cuda/table.cpp, likewise.
 const SearchTable& emulated_cuda_search_kernels();
+/// src/cluster/cuda/table.cpp, likewise.
+const ClusterTable& emulated_cuda_cluster_kernels();
+/// src/objective/cuda/table.cpp, likewise.
+const ObjectiveTable& emulated_cuda_objective_kernels();
 
 namespace emulated {
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What ptxas says of every CUDA kernel: registers, spills and shared memory, for sm_80 and sm_90a.
 
-    kernel_resources.py [--nvcc NVCC] [--table] [FILE.cu ...]     all of src/kernels/cuda and src/search/cuda without a FILE
+    kernel_resources.py [--nvcc NVCC] [--table] [FILE.cu ...]     all of src/*/cuda without a FILE
 
 Prints a line a kernel and architecture, or with --table the tables of docs/kernels.md. Exits with 1 where a kernel has something in
 local memory, spilled registers or an array, which each thread would then keep in global memory; with 77 where there is no nvcc.
@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 SOURCES = pathlib.Path(__file__).resolve().parents[2] / "src"
 ARCHITECTURES = ["80", "90a"]
-# What a table tells of each kernel: the encoders' forms are for vectors of two types and single columns, the search's for rows of three.
-FORMS = {"kernels": ("<bf16, 8,", "<fp32, 4,", ", 1,"), "search": ("<fp32,", "<fp16,", "<bf16,")}
+# What a table tells of each kernel: the encoders' forms are for vectors of two types and single columns, the search's for rows of three,
+# those of 2-means for rows of two types (unit rows), for vectors and for single columns.
+FORMS = {"kernels": ("<bf16, 8,", "<fp32, 4,", ", 1,"), "search": ("<fp32,", "<fp16,", "<bf16,"), "cluster": ("<fp16,", "<4,", "<1,"), "objective": ("<", "<", "<")}
 SKIPPED = 77
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\w+)'")
@@ -100,7 +101,7 @@ def table(source: pathlib.Path, kernels: list[Kernel]) -> list[str]:
     rows = []
     for name in dict.fromkeys(kernel.name.split("<")[0] for kernel in kernels):
         forms = [kernel._replace(name=kernel.name.replace(">", ",")) for kernel in kernels if kernel.name.split("<")[0] == name]
-        registers = " | ".join(most(forms, form) for form in FORMS["search" if source.parent.parent.name == "search" else "kernels"])
+        registers = " | ".join(most(forms, form) for form in FORMS.get(source.parent.parent.name, FORMS["kernels"]))
         local = max(kernel.stack_bytes + kernel.spill_bytes for kernel in forms)
         rows.append(f"| `{source.name}` {name} | {registers} | {local} | {max(kernel.shared_bytes for kernel in forms)} |")
     return rows

@@ -268,6 +268,11 @@ def exact_search(kit: Kit) -> Outcome:
     return google_tests(kit, kit.test_program("gpu_search_test"))
 
 
+def exact_clusters(kit: Kit) -> Outcome:
+    kit.needs_gpu("it is the CPU's own leaves that a GPU's are held to; tests/pretend holds the same code to them without one")
+    return google_tests(kit, kit.test_program("gpu_clusters_test"))
+
+
 def tables(kit: Kit) -> Outcome:
     kit.needs_gpu("tables in host memory beside numerics on a GPU; tests/pretend does the same without one")
     return google_tests(kit, kit.test_program("gpu_sharded_table_test"))
@@ -419,6 +424,7 @@ def steps(device: str) -> list[Step]:
         Step("no wait in a step", 60, waits),
         Step("tables in host memory", 60, tables),
         Step("exact search to the bit", 60, exact_search),
+        Step("clusters to the bit", 60, exact_clusters),
         Step("two ranks on one card", 90, two_ranks),
         Step("rates and kernels", 120, rates),
         *(Step(f"step of {model.name}", 150, timed_step(model)) for model in MODELS[device]),

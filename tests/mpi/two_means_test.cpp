@@ -8,6 +8,7 @@
 
 #include "base/check.hpp"
 #include "cluster/balanced_two_means.hpp"
+#include "cluster/device_kernels.hpp"
 #include "cluster/two_means_arithmetic.hpp"
 #include "cluster/two_means_levels.hpp"
 #include "cluster/two_means_median.hpp"
@@ -28,6 +29,12 @@ at::Tensor shard_of(const at::Tensor& rows, const RowShards& shards) {
   return rows.narrow(0, own.begin, own.size()).contiguous();
 }
 
+at::Tensor unit_rows_by_reference(const at::Tensor& rows) {
+  at::Tensor unit = at::empty(rows.sizes(), at::kFloat);
+  two_means::reference::unit_rows(rows, unit);
+  return unit;
+}
+
 std::vector<int32_t> to_vector(const NodeArray<int32_t>& leaves) {
   return {leaves.view().begin(), leaves.view().end()};
 }
@@ -41,7 +48,7 @@ std::vector<int32_t> cluster(const at::Tensor& rows, const TwoMeansOptions& opti
 class Reference {
  public:
   Reference(const at::Tensor& rows, const TwoMeansOptions& options)
-      : rows_(two_means::unit_rows_aten(rows)), options_(options), leaves(static_cast<size_t>(rows.size(0))) {
+      : rows_(unit_rows_by_reference(rows)), options_(options), leaves(static_cast<size_t>(rows.size(0))) {
     std::vector<int64_t> all(leaves.size());
     std::iota(all.begin(), all.end(), int64_t{0});
     split(all, 1, 0);
@@ -234,16 +241,16 @@ TEST(TwoMeans, rows_that_are_not_finite_are_refused) {
   EXPECT_THROW(cluster(rows, {.depth = 3}), BugError);
 }
 
-// More values than ATen treats at a time, so that a list of rows comes in several chunks that share slots.
+// More values than a device treats at a time, so that a list of rows comes in several chunks that share slots.
 TEST(TwoMeans, chunks_of_a_list_change_nothing) {
   const int64_t n = 150000, width = 128;
   const at::Tensor rows = random_rows(n, width, 2);
   const TwoMeansOptions options{.depth = 2, .max_iterations = 2};
   const RowShards shards(n, world().world_size());
   const at::Tensor own = two_means::unit_rows_cpu(shard_of(rows, shards));
-  EXPECT_TRUE(at::equal(own, two_means::unit_rows_aten(shard_of(rows, shards))));
+  EXPECT_TRUE(at::equal(own, unit_rows_by_reference(shard_of(rows, shards))));
   std::vector<two_means::Level> levels;
-  for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kAten}) {
+  for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kDevice}) {
     two_means::Level level = two_means::root_level(own, world(), path);
     while (level.level < options.depth) level = two_means::split_level(level, own, options, world(), path);
     levels.push_back(std::move(level));
@@ -252,15 +259,15 @@ TEST(TwoMeans, chunks_of_a_list_change_nothing) {
   EXPECT_EQ(levels[0].sums, levels[1].sums);
 }
 
-TEST(TwoMeans, level_by_level_through_aten_gives_the_same_bits) {
+TEST(TwoMeans, level_by_level_through_a_devices_operators_gives_the_same_bits) {
   const at::Tensor rows = random_rows(777, 40, 9);
-  EXPECT_TRUE(at::equal(two_means::unit_rows_aten(rows), two_means::unit_rows_cpu(rows)));
-  EXPECT_TRUE(at::equal(two_means::unit_rows_aten(rows.to(at::kHalf)), two_means::unit_rows_cpu(rows.to(at::kHalf))));
+  EXPECT_TRUE(at::equal(unit_rows_by_reference(rows), two_means::unit_rows_cpu(rows)));
+  EXPECT_TRUE(at::equal(unit_rows_by_reference(rows.to(at::kHalf)), two_means::unit_rows_cpu(rows.to(at::kHalf))));
   const TwoMeansOptions options{.depth = 7, .seed = 2};
   const RowShards shards(777, world().world_size(), 16);
   const at::Tensor own = two_means::unit_rows_cpu(shard_of(rows, shards));
   std::vector<std::vector<int32_t>> results;
-  for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kAten}) {
+  for (const auto path : {two_means::RowPath::kLoops, two_means::RowPath::kDevice}) {
     two_means::Level level = two_means::root_level(own, world(), path);
     while (level.level < options.depth) level = two_means::split_level(level, own, options, world(), path);
     std::vector<int32_t> leaves(static_cast<size_t>(own.size(0)));

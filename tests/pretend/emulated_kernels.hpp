@@ -12,10 +12,12 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "cluster/device_kernels.hpp"
 #include "emulated/emulated_table.hpp"
 #include "emulated/emulator.hpp"
 #include "emulated/global_memory.hpp"
 #include "kernels/cuda_kernels.hpp"
+#include "objective/device_kernels.hpp"
 #include "pretend/memory.hpp"
 #include "pretend/pretend_device.hpp"
 #include "pretend/streams.hpp"
@@ -31,8 +33,12 @@ class EmulatedKernels {
     emulated::reach_device(&reach);
     lend_kernels(device().type(), {&emulated_cuda_kernels(), &launch});
     lend_search_kernels(&emulated_cuda_search_kernels());
+    two_means::lend_cluster_kernels(&emulated_cuda_cluster_kernels());
+    lend_objective_kernels(&emulated_cuda_objective_kernels());
   }
   ~EmulatedKernels() {
+    lend_objective_kernels(nullptr);
+    two_means::lend_cluster_kernels(nullptr);
     lend_search_kernels(nullptr);
     lend_kernels(device().type(), {});
     emulated::reach_device(nullptr);

@@ -35,6 +35,14 @@ class EmulatedStepTest : public TrainingFixture {
     return {result.loss.item<double>(), parts.store.flat_grads().cpu(), parts.step->free_vector_grad().cpu()};
   }
 
+  // Without dropout equal texts are equal columns, and which of them is among the hardest is nobody's: all are asked
+  // for.
+  static Config decoder_of_all_columns() {
+    auto settings = decoder();
+    settings.loss.negatives = settings.train.batch_size;
+    return settings;
+  }
+
   // Both begin by the reference, the device with the CPU's numbers.
   static void expect_gradients_of_the_reference(Config settings, Compute compute) {
     settings.model.compute = compute;
@@ -74,13 +82,13 @@ TEST_F(EmulatedStepTest, BertInBfloat16) {
   expect_gradients_of_the_reference(bert(), Compute::kBfloat16);
 }
 TEST_F(EmulatedStepTest, QwenInFloat32) {
-  expect_gradients_of_the_reference(decoder(), Compute::kFloat32);
+  expect_gradients_of_the_reference(decoder_of_all_columns(), Compute::kFloat32);
 }
 TEST_F(EmulatedStepTest, QwenInBfloat16) {
-  expect_gradients_of_the_reference(decoder(), Compute::kBfloat16);
+  expect_gradients_of_the_reference(decoder_of_all_columns(), Compute::kBfloat16);
 }
 TEST_F(EmulatedStepTest, QwenThatRecomputesItsLayers) {
-  auto settings = decoder();
+  auto settings = decoder_of_all_columns();
   settings.train.recompute_layers = 3;
   expect_gradients_of_the_reference(settings, Compute::kFloat32);
 }
@@ -107,9 +115,10 @@ class LayerTrafficTest : public EmulatedStepTest {
 
   struct Moved {
     int64_t products = 0, operators = 0;
+    int64_t planned = 0;  // what the time plan takes for all but the products
     std::map<std::string, int64_t> kernels;
     Moved operator-(const Moved& other) const {
-      Moved rest{products - other.products, operators - other.operators, kernels};
+      Moved rest{products - other.products, operators - other.operators, planned - other.planned, kernels};
       for (const auto& [name, bytes] : other.kernels) rest.kernels[name] -= bytes;
       return rest;
     }
@@ -118,6 +127,7 @@ class LayerTrafficTest : public EmulatedStepTest {
       for (const auto& [name, bytes] : kernels) sum += name.rfind(prefix, 0) == 0 ? bytes : 0;
       return sum;
     }
+    int64_t between_products() const { return operators + of_kernels(); }
     int64_t elementwise() const { return operators + of_kernels() - of_kernels("attention"); }
   };
 
@@ -134,7 +144,16 @@ class LayerTrafficTest : public EmulatedStepTest {
     return batch.to(device());
   }
 
-  static Moved pass(Encoder& encoder, int64_t sequences) {
+  static int64_t planned_bytes(const LayeredEncoder& encoder, int64_t sequences, int64_t recomputed) {
+    const BatchShape shape{.positions = sequences * kLength,
+                           .sequences = sequences,
+                           .sum_squared_lengths = sequences * kLength * kLength,
+                           .longest = kLength};
+    const auto traffic = encoder.costs().traffic(shape, /*cpu=*/false, /*training=*/true);
+    return traffic.forward + recomputed * traffic.again_a_layer + traffic.backward;
+  }
+
+  static Moved pass(LayeredEncoder& encoder, int64_t sequences, int64_t recomputed) {
     const auto batch = batch_of(sequences);
     const Counts before = counts();
     EmulatedKernels::memory_bytes().clear();
@@ -143,7 +162,16 @@ class LayerTrafficTest : public EmulatedStepTest {
     const auto h = encoder.forward(batch, context, &saved);
     encoder.backward(at::ones_like(h), batch, context, *saved, {});
     return {counts().product_bytes - before.product_bytes, counts().moved_bytes - before.moved_bytes,
-            EmulatedKernels::memory_bytes()};
+            planned_bytes(encoder, sequences, recomputed), EmulatedKernels::memory_bytes()};
+  }
+
+  // What more positions move more.
+  static Moved of_run(const Config& settings) {
+    const Dataset dataset(settings.data.path);
+    const auto trainer = make(settings, dataset, device());
+    auto& encoder = *trainer->parts().encoder;
+    const Moved few = pass(encoder, kFew, settings.train.recompute_layers);
+    return pass(encoder, kMany, settings.train.recompute_layers) - few;
   }
 
   static Moved of_layers(int64_t layers) {
@@ -161,15 +189,17 @@ class LayerTrafficTest : public EmulatedStepTest {
     settings.train.recompute_layers = layers;
     settings.lora.rank = 256;
     settings.lora.dropout = 0;
-    const Dataset dataset(settings.data.path);
-    const auto trainer = make(settings, dataset, device());
-    auto& encoder = *trainer->parts().encoder;
-    const Moved few = pass(encoder, kFew);
-    return pass(encoder, kMany) - few;
+    return of_run(settings);
   }
   static Moved of_a_layer() {
     const Moved one = of_layers(1);
     return of_layers(2) - one;
+  }
+
+  // Without what a plan leaves out: keys, offsets and statistics of a position.
+  static void expect_as_planned(const Moved& moved) {
+    const auto counted = static_cast<double>(moved.between_products());
+    EXPECT_NEAR(static_cast<double>(moved.planned), counted, 0.05 * counted);
   }
 
   static double kilobytes(int64_t bytes) { return static_cast<double>(bytes) / 1e3 / kMore; }
@@ -197,8 +227,34 @@ TEST_F(LayerTrafficTest, BytesThatALayerMoves) {
       of_a_step(reference.operators), of_a_step(fused.elementwise()), of_a_step(fused.of_kernels("attention")),
       of_a_step(fused.products));
   EXPECT_LT(fused.operators + fused.of_kernels(), 0.35 * static_cast<double>(reference.operators));
+  fmt::print("planned: reference {:.1f} GB, kernels {:.1f} GB\n", of_a_step(reference.planned),
+             of_a_step(fused.planned));
+  expect_as_planned(fused);
+  expect_as_planned(reference);
   EXPECT_LT(of_a_step(fused.elementwise()), 18);
   EXPECT_GT(of_a_step(fused.elementwise()), 10) << "what the forms of kernels cannot go below";
+}
+
+// A whole encoder, its embeddings and pooling with it, all weights trained, under dropout.
+TEST_F(LayerTrafficTest, AnEncoderMovesWhatIsPlanned) {
+  const auto folder = dir_->path() / "small-encoder";
+  test::write_toy_model(folder, {.width = 384, .heads = 12, .feed_forward = 1536, .vocabulary = 120});
+  auto settings = bert();
+  settings.model.path = folder.string();
+  settings.train.recompute_layers = 0;
+  for (const auto compute : {Compute::kFloat32, Compute::kBfloat16}) {
+    SCOPED_TRACE(name_of(compute));
+    settings.model.compute = compute;
+    choose_by_device();
+    const EmulatedKernels kernels;
+    emulated::count_memory(true);
+    const Moved moved = of_run(settings);
+    emulated::count_memory(false);
+    fmt::print("{}: {:.1f} KB a position, planned {:.1f}\n", name_of(compute), kilobytes(moved.between_products()),
+               kilobytes(moved.planned));
+    expect_as_planned(moved);
+    use_reference_kernels();
+  }
 }
 
 }  // namespace

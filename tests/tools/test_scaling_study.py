@@ -70,7 +70,7 @@ def test_a_whole_study(tools, place, tmp_path):  # noqa: F811
     assert "Step times: " in said and "8 of 8 cells" in said and "±" in said
     assert "Predicted" in (out / "page.html").read_text()
     fitted = json.loads((out / "rates.json").read_text())["rates"]
-    assert fitted.items() >= rates.items() and 0 < fitted["layers_share_fp32"] <= 1
+    assert fitted.items() >= rates.items() and 0 < fitted["products_share_fp32"] <= 1
     tools.run("scaling_study.py", "plan", *common)
     shown = tools.run("scaling_study.py", "submit", *common, "--dry-run", "--sbatch", "--time 1:00:00")
     assert "all cells are done" in shown.stdout

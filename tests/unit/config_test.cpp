@@ -172,12 +172,12 @@ TEST(Keys, WhatEachCommandReads) {
   EXPECT_EQ(sections["export"], "-:2 run:2 data:1 export comm:2");
   EXPECT_EQ(
       sections["plan"],
-      "-:2 run:2 data:3 model:10 lora template train:11 loss:3 prototype cluster:3 mining:5 search:7 evaluate:1 plan "
+      "-:2 run:2 data:3 model:10 lora template train:12 loss:3 prototype cluster:3 mining:5 search:7 evaluate:1 plan "
       "comm compat");
   EXPECT_EQ(sections["inspect"], "run:1");
   EXPECT_EQ(
       sections["bench"],
-      "- run:1 data:5 model lora template train:19 loss prototype cluster:1 mining:6 search:12 evaluate:1 comm kernels "
+      "- run:1 data:5 model lora template train:20 loss prototype cluster:1 mining:6 search:12 evaluate:1 comm kernels "
       "compat");
   EXPECT_EQ(sections["doctor"], "- run:1 doctor comm:2");
 }

@@ -71,19 +71,19 @@ TEST_F(PlanCommandTest, RatesThatWereMeasuredArePlannedWith) {
   const double sheet = plan(settings)["device"]["flops_per_s"].get<double>();
   settings.plan.rates = (dir_.path() / "rates.json").string();
   nlohmann::json rates = {{"name", "a card"},           {"memory_bytes", 50e9},       {"fp32_flops_per_s", 40e12},
-                          {"bf16_flops_per_s", 600e12}, {"memory_bytes_per_s", 2e12}, {"layers_share_bf16", 0.7}};
+                          {"bf16_flops_per_s", 600e12}, {"memory_bytes_per_s", 2e12}, {"products_share_bf16", 0.8}};
   const auto write = [&] { write_text_atomically(settings.plan.rates, nlohmann::json{{"rates", rates}}.dump()); };
   write();
   const auto measured = plan(settings);
-  EXPECT_NE(sheet, 420e12);
-  EXPECT_NEAR(measured["device"]["flops_per_s"].get<double>(), 420e12, 1e6);
+  EXPECT_NE(sheet, 480e12);
+  EXPECT_NEAR(measured["device"]["flops_per_s"].get<double>(), 480e12, 1e6);
   EXPECT_EQ(measured["device"]["name"], "a card");
   EXPECT_EQ(measured["memory"]["budget_bytes"], 50'000'000'000);
   rates["all_reduce_bytes_per_s"] = 123e9;
-  rates.erase("layers_share_bf16");
+  rates.erase("products_share_bf16");
   write();
   const auto assumed = plan(settings)["device"];
-  EXPECT_NEAR(assumed["flops_per_s"].get<double>(), 300e12, 1e6);
+  EXPECT_NEAR(assumed["flops_per_s"].get<double>(), 420e12, 1e6);
   EXPECT_NEAR(assumed["all_reduce_bytes_per_s"].get<double>(), 123e9, 1);
   rates["memory_bytes_per_s"] = "fast";
   write();

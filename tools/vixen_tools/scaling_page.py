@@ -286,9 +286,16 @@ def rates_of(fit: tuple[StepModel, list[StepModel]] | str, runs: Sequence[Measur
     if isinstance(fit, str):
         return {}
     model = fit[0]
-    peak = runs[0].plan["device"]["peak_flops_per_s"]
+    peak, memory = (runs[0].plan["device"][key] for key in ("peak_flops_per_s", "memory_bytes_per_s"))
+    shares = []
+    for run in runs:
+        times = run.plan["time"]
+        flops = times["flops_per_step"] + times["repeated_flops_per_step"]
+        # As the plan has it: products, and what is read and written between them.
+        products = flops / model.rates[run.cell.model.name] - times["traffic_bytes_per_step"] / memory
+        shares.append(min(1.0, flops / peak / products) if products > 0 else 1.0)
     precision = "bf16" if runs[0].compute == "bf16" else "fp32"
-    rates = {f"layers_share_{precision}": min(1.0, statistics.fmean(rate / peak for rate in model.rates.values()))}
+    rates = {f"products_share_{precision}": statistics.fmean(shares)}
     if math.isfinite(model.bandwidth):
         rates["all_reduce_bytes_per_s"] = model.bandwidth
     return rates

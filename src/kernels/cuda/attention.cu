@@ -221,15 +221,15 @@ __device__ inline float larger_of_lanes(float value) {
 /// Whether a block's probabilities are dropped from, and the words of Philox counters that all of them share.
 struct Mask {
   bool drops;
-  uint32_t sequence;
+  uint32_t sequence, step;
 };
 __device__ inline Mask mask_of(const AttentionArgs& a, const Item& item) {
-  if (a.dropout.threshold == 0) return {false, 0};
-  return {true, static_cast<uint32_t>(global_load(a.sequence_keys + item.sequence))};
+  if (a.dropout.threshold == 0) return {false, 0, 0};
+  return {true, static_cast<uint32_t>(global_load(a.sequence_keys + item.sequence)), step_of(a.dropout)};
 }
 /// Bits of the keys 8 block .. 8 block + 7 for one query: kernels/dropout.hpp, columns of `head`.
 __device__ inline uint32_t kept_keys(const AttentionArgs& a, const Mask& mask, int64_t head, int query, int block) {
-  const RowMask row{mask.sequence, a.dropout.site << 16 | static_cast<uint32_t>(query)};
+  const RowMask row{mask.sequence, a.dropout.site << 16 | static_cast<uint32_t>(query), mask.step};
   return kept_bits(row, a.dropout, static_cast<uint32_t>(head * (65536 / 8) + block));
 }
 /// Bits of 32 keys from `first` on for the R queries from `top` on: lane 4 r + b has those of query r, block b.

@@ -8,11 +8,14 @@ namespace vixen {
 
 /// Counter words of one row.
 struct RowMask {
-  uint32_t sequence, place;
+  uint32_t sequence, place, step;
 };
+__device__ inline uint32_t step_of(const DropoutKey& dropout) {
+  return dropout.device_step ? static_cast<uint32_t>(global_load(dropout.device_step)) : dropout.step;
+}
 __device__ inline RowMask row_mask(const RowKeys& keys, const DropoutKey& dropout, int64_t row) {
   return {static_cast<uint32_t>(global_load(keys.sequence + row)),
-          dropout.site << 16 | static_cast<uint32_t>(global_load(keys.position + row))};
+          dropout.site << 16 | static_cast<uint32_t>(global_load(keys.position + row)), step_of(dropout)};
 }
 
 /// bits.word[i] by selection: an index that is not known when this is compiled would put the words into memory.
@@ -25,7 +28,7 @@ __device__ inline uint32_t word_of(const PhiloxBlock& bits, int i) {
 /// one Philox block, which is eight columns, has them all.
 template <int N>
 __device__ Floats<N> dropout_factors(const RowMask& row, const DropoutKey& dropout, int64_t first) {
-  const PhiloxBlock bits = philox_block({{static_cast<uint32_t>(first / 8), row.sequence, row.place, dropout.step}},
+  const PhiloxBlock bits = philox_block({{static_cast<uint32_t>(first / 8), row.sequence, row.place, row.step}},
                                         dropout.key0, dropout.key1);
   Floats<N> factors;
 #pragma unroll
@@ -40,7 +43,7 @@ __device__ Floats<N> dropout_factors(const RowMask& row, const DropoutKey& dropo
 
 /// Bit e: whether column 8 block + e of a row is kept.
 __device__ inline uint32_t kept_bits(const RowMask& row, const DropoutKey& dropout, uint32_t block) {
-  const PhiloxBlock bits = philox_block({{block, row.sequence, row.place, dropout.step}}, dropout.key0, dropout.key1);
+  const PhiloxBlock bits = philox_block({{block, row.sequence, row.place, row.step}}, dropout.key0, dropout.key1);
   uint32_t kept = 0;
 #pragma unroll
   for (int e = 0; e < 8; ++e) {

@@ -53,7 +53,11 @@ at::Tensor operand(const ParameterStore& store, int parameter) {
 }
 
 Dropout dropout_of(const AdaptedLinear& linear, const LoraDropout& pass) {
-  return {.p = pass.training ? linear.dropout : 0.0, .seed = pass.seed, .step = pass.step, .site = linear.dropout_site};
+  return {.p = pass.training ? linear.dropout : 0.0,
+          .seed = pass.seed,
+          .step = pass.step,
+          .site = linear.dropout_site,
+          .device_step = pass.device_step};
 }
 
 at::Tensor dropped(const at::Tensor& x, const Dropout& dropout, const LoraDropout& pass) {
@@ -386,6 +390,44 @@ LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linea
     bytes.forward = std::max(u + std::max(dropped, made.forward), dropped + mask);
     bytes.backward = u + x + 2 * dropped + mask + made.backward;  // the product with A, and it under the mask
     bytes.accumulating = std::max(bytes.accumulating, dropped + mask);
+  }
+  return bytes;
+}
+
+LinearTraffic linear_traffic(const ParameterStore& store, const AdaptedLinear& linear, int64_t positions,
+                             const KernelTraffic& traffic, bool training) {
+  const ParameterInfo& weight = store.info(linear.weight);
+  const int64_t outputs = weight.shape.at(0), inputs = weight.shape.at(1);
+  LinearTraffic bytes;
+  // A product of bfloat16, and the float32 gradient that it is added to.
+  const auto accumulated = [&](int64_t elements) { return traffic.dtype() == at::kFloat ? 0 : (2 + 2 * 4) * elements; };
+  if (store.trained(linear.weight)) bytes.backward += accumulated(weight.elements());
+  if (linear.bias >= 0 && store.trained(linear.bias)) bytes.backward += traffic.column_sums(positions, outputs);
+  if (!has_adapter(linear)) return bytes;
+  if (trains_adapter(store, linear)) bytes.backward += accumulated(lora_products(store, linear));
+  const bool drops = training && linear.dropout > 0;
+  if (merges(linear, traffic.dtype(), drops)) {
+    bytes.forward += traffic.passes(weight.elements(), 2);
+    bytes.backward += traffic.passes(weight.elements(), 2);
+    return bytes;
+  }
+  if (drops) {  // x, once more for A's gradient, and x's own, which is then added
+    const int64_t dropped = traffic.dropout(positions, inputs);
+    bytes.forward += dropped;
+    bytes.backward += 2 * dropped + traffic.passes(positions * inputs, 3);
+  }
+  // Joined operands are read where they are and written where they are joined.
+  const int64_t r = rank_of(store, linear);
+  if (joins_output(store, linear)) {
+    const auto pieces = static_cast<int64_t>(linear.pieces.size());
+    int64_t rows = 0;
+    for (const Piece& piece : linear.pieces) rows += piece.rows;
+    const int64_t factors = positions * ((pieces + 1) / 2 * inputs + pieces * r), matrices = rows * (inputs + 2 * r);
+    bytes.forward += traffic.passes(factors + matrices, 2);
+  }
+  if (joins_input_gradient(store, linear, drops)) {
+    const int64_t low = store.info(linear.lora_a).shape.at(0);
+    bytes.backward += traffic.passes(positions * (outputs + low) + (outputs + 2 * low) * inputs, 2);
   }
   return bytes;
 }

@@ -15,6 +15,7 @@
 #include "config/config.hpp"
 #include "kernels/dropout.hpp"
 #include "kernels/moments.hpp"
+#include "kernels/traffic.hpp"
 #include "model/parameters.hpp"
 
 namespace vixen {
@@ -67,6 +68,7 @@ struct LoraDropout {
   const TokenKeys* keys = nullptr;
   bool training = false;
   uint64_t seed = 0, step = 0;
+  const int64_t* device_step = nullptr;
 };
 
 /// x [T, I] in the compute dtype -> y [T, O]. u [T, m r] is what the backward needs besides x; null: not kept. It stays
@@ -110,6 +112,14 @@ struct LinearBytes {
 };
 LinearBytes linear_bytes(const ParameterStore& store, const AdaptedLinear& linear, at::ScalarType compute_dtype,
                          int64_t positions, const KernelMoments& moments);
+
+/// Bytes that a call reads and writes besides its products' operands and results over T positions: merged and joined
+/// operands, dropout, and in bfloat16 sums of weights' gradients. training: with dropout.
+struct LinearTraffic {
+  int64_t forward = 0, backward = 0;
+};
+LinearTraffic linear_traffic(const ParameterStore& store, const AdaptedLinear& linear, int64_t positions,
+                             const KernelTraffic& traffic, bool training);
 
 /// W + s B A of the pieces, float32 [O, I] on the store's device: the merged weight. W alone without adapter.
 at::Tensor merged_weight(const ParameterStore& store, const AdaptedLinear& linear);

@@ -38,7 +38,8 @@ class BertBackbone::Pass final : public PassOver<TransformerLayer, PackedLayout>
         dropout_{.p = context.training ? backbone.config_.hidden_dropout : 0.0,
                  .seed = context.seed,
                  .step = context.step,
-                 .site = kEmbeddingSite} {}
+                 .site = kEmbeddingSite,
+                 .device_step = context.device_step} {}
 
   at::Tensor embed(const PackedBatch& batch, const at::Tensor& images, bool keep) override {
     const auto& [store, config] = parts();
@@ -179,8 +180,28 @@ int64_t BertBackbone::end_bytes(const BatchShape& shape) const {
   const auto element = static_cast<int64_t>(at::elementSize(compute_dtype(options_.model)));
   // h, the keys of dropout; where something below learns, the embeddings' norm: its input and statistics.
   int64_t bytes = kFloatBytes * shape.sequences * config_.width + token_key_bytes(shape.positions);
-  if (store_->trained(word_) || (shape.images > 0 && options_.trainable))
+  if (learns_below(shape.images))
     bytes += shape.positions * element * config_.width + norm_statistics_bytes(shape.positions);
+  return bytes;
+}
+
+bool BertBackbone::learns_below(int64_t images) const {
+  return store_->trained(word_) || (images > 0 && options_.trainable);
+}
+
+LayerTraffic BertBackbone::layer_traffic(const BatchShape& shape, const KernelTraffic& traffic, bool training) const {
+  return layers_.front().traffic(shape, traffic, training);
+}
+
+LayerTraffic BertBackbone::end_traffic(const BatchShape& shape, const KernelTraffic& traffic, bool training) const {
+  const int64_t t = shape.positions, n = shape.sequences, d = config_.width;
+  const bool drops = training && config_.hidden_dropout > 0, types = type_ >= 0;
+  LayerTraffic bytes;
+  bytes.forward = traffic.embed_positions(t, d, types) + traffic.norm_dropout(t, d, drops) + traffic.mean_pool(t, n, d);
+  bytes.backward = traffic.mean_pool_backward(t, n, d);
+  if (learns_below(shape.images)) bytes.backward += traffic.norm_dropout_backward(t, d, drops);
+  // The tables' gradients: of words, of positions, whose few rows take little to write, and of the one type.
+  if (store_->trained(word_)) bytes.backward += traffic.segment_sums(t, d) + traffic.passes(t * d, types ? 2 : 1);
   return bytes;
 }
 

@@ -189,6 +189,27 @@ int64_t DecoderBackbone::end_bytes(const BatchShape& shape) const {
   return norm + kFloatBytes * n * d + (has_dropout() ? token_key_bytes(t) : 0);
 }
 
+LayerTraffic DecoderBackbone::layer_traffic(const BatchShape& shape, const KernelTraffic& traffic,
+                                            bool training) const {
+  return layers_.front().traffic(shape, traffic, training);
+}
+
+LayerTraffic DecoderBackbone::end_traffic(const BatchShape& shape, const KernelTraffic& traffic, bool) const {
+  const int64_t t = shape.positions, n = shape.sequences, d = config_.width;
+  const bool trained = store_->trained(word_);
+  LayerTraffic bytes;
+  bytes.forward = traffic.embed_tokens(t, d, trained ? 4 : 2);  // frozen tables are read as they lie in the file
+  bytes.backward = trained ? traffic.segment_sums(t, d) : 0;
+  if (pools_last()) {
+    bytes.forward += traffic.rms_norm(n, d, /*residual=*/false);
+    bytes.backward += traffic.rms_norm_backward(n, d) + traffic.passes(t * d, 1);  // zeros elsewhere
+  } else {
+    bytes.forward += traffic.rms_norm(t, d, /*residual=*/false) + traffic.mean_pool(t, n, d);
+    bytes.backward += traffic.mean_pool_backward(t, n, d) + traffic.rms_norm_backward(t, d);
+  }
+  return bytes;
+}
+
 std::string DecoderBackbone::config_text(const std::string& dtype) const {
   return saved_config_text(options_.model, config_, dtype);
 }

@@ -24,6 +24,8 @@ class DecoderBackbone final : public Backbone {
   double attention_flops(int64_t positions, int64_t sum_squared_lengths) const override;
   LayerBytes layer_bytes(const BatchShape& shape, const KernelMoments& moments) const override;
   int64_t end_bytes(const BatchShape& shape) const override;
+  LayerTraffic layer_traffic(const BatchShape& shape, const KernelTraffic& traffic, bool training) const override;
+  LayerTraffic end_traffic(const BatchShape& shape, const KernelTraffic& traffic, bool training) const override;
 
  private:
   class Pass;

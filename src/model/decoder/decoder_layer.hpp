@@ -61,6 +61,8 @@ class DecoderLayer {
   double attention_flops(int64_t positions, int64_t sum_squared_lengths, bool causal) const;
   /// What a pass over T positions in `dtype` allocates.
   LayerBytes bytes(const BatchShape& shape, at::ScalarType dtype, const KernelMoments& moments) const;
+  /// What it reads and writes between its products. training: with the adapters' dropout.
+  LayerTraffic traffic(const BatchShape& shape, const KernelTraffic& kernels, bool training) const;
 
   const DecoderLayerParameters& parameters() const { return parameters_; }
 

@@ -75,4 +75,27 @@ LayerBytes DecoderLayer::bytes(const BatchShape& shape, at::ScalarType dtype, co
   return bytes;
 }
 
+LayerTraffic DecoderLayer::traffic(const BatchShape& shape, const KernelTraffic& kernels, bool training) const {
+  const AttentionShape heads{.heads = config_.heads, .max_seqlen = shape.longest, .kv_heads = config_.kv_heads};
+  const int64_t t = shape.positions, d = config_.width, f = config_.feed_forward, head_dim = config_.head_dim;
+  const int64_t rope = kernels.rope(t, head_dim, heads);
+  const int64_t turned = rope + (config_.head_norm ? kernels.head_norm(t, head_dim, heads) : 0);
+  const auto& p = parameters_;
+  const auto linear = [&](const AdaptedLinear& of) { return linear_traffic(*store_, of, t, kernels, training); };
+  const LinearTraffic qkv = linear(p.qkv), out = linear(p.out), gate_up = linear(p.gate_up), down = linear(p.down);
+
+  LayerTraffic bytes;
+  bytes.again = kernels.rms_norm(t, d, /*residual=*/false) + qkv.forward + turned +
+                kernels.attention(t, shape.sum_squared_lengths, head_dim, heads, /*drops=*/false) + out.forward +
+                kernels.rms_norm(t, d, /*residual=*/true) + gate_up.forward;
+  bytes.forward = bytes.again + kernels.swiglu(t, f) + down.forward + kernels.passes(t * d, 3);  // the residual
+  bytes.backward = down.backward + kernels.swiglu_backward_again(t, f) + gate_up.backward + out.backward +
+                   2 * (kernels.rms_norm_again(t, d) + kernels.rms_norm_backward(t, d)) +
+                   kernels.attention_backward(t, shape.sequences, shape.sum_squared_lengths, head_dim, heads,
+                                              /*drops=*/false) +
+                   rope + qkv.backward;
+  if (config_.head_norm) bytes.backward += turned + kernels.head_norm_backward(t, head_dim, heads);
+  return bytes;
+}
+
 }  // namespace vixen
