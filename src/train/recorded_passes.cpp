@@ -60,12 +60,13 @@ at::Tensor RecordedPasses::forward(const PackedBatch& filled, const GraphShape& 
   if (at->second == nullptr) {
     drop_oldest();
     at->second = std::make_unique<Recording>();
-    record_forward(*at->second);
+    make_operands(*at->second);
   }
   current_ = at->second.get();
   current_->last_use = replays_;
   copy_batch(batch_, current_->input);
   current_->step.fill_(static_cast<int64_t>(context.step));
+  if (current_->forward == nullptr) record_forward(*current_);
   current_->forward->replay();
   ++replays_;
   return current_->h.narrow(0, 0, n);
@@ -82,11 +83,14 @@ void RecordedPasses::drop_oldest() {
   if (kept >= kMostRecordings) oldest->reset();
 }
 
-void RecordedPasses::record_forward(Recording& recording) {
+void RecordedPasses::make_operands(Recording& recording) const {
   recording.input = batch_;
   for (at::Tensor PackedBatch::*member : kRead)
     if ((batch_.*member).defined()) recording.input.*member = at::empty_like(batch_.*member);
-  recording.step = at::zeros({1}, at::dtype(at::kLong).device(device_));
+  recording.step = at::empty({1}, at::dtype(at::kLong).device(device_));
+}
+
+void RecordedPasses::record_forward(Recording& recording) {
   context_.device_step = recording.step.const_data_ptr<int64_t>();
   const Recordable only;
   pool_->begin();

@@ -41,6 +41,7 @@ class RecordedPasses {
   struct Recording;
 
   void drop_oldest();
+  void make_operands(Recording& recording) const;
   void record_forward(Recording& recording);
   void record_backward(Recording& recording);
 

@@ -55,11 +55,14 @@ class Model:
     options: tuple[str, ...] = ()
 
 
+RECORDED = ("--train.graph_positions", "512")
 ADAPTERS = ("--lora.rank", "256", "--lora.alpha", "256", "--lora.scale", "rslora", "--lora.modules", "q,k,v,o,gate,up,down")
 #: width, layers, heads, (key-value heads,) feed-forward, vocabulary
 MODELS = {
     "cuda": (
         Model("MiniLM-L3", "bert", (384, 3, 12, 1536, 30522), 2048, 8192, goal="60 steps/s"),
+        Model("MiniLM-L3 at batch 256", "bert", (384, 3, 12, 1536, 30522), 256, 8192),
+        Model("MiniLM-L3 at batch 256, recorded", "bert", (384, 3, 12, 1536, 30522), 256, 8192, options=RECORDED),
         Model("DistilBERT", "bert", (768, 6, 12, 3072, 30522), 2048, 8192, goal="0.08 s"),
         Model("Qwen2.5-0.5B", "qwen2", (896, 24, 14, 2, 4864, 151936), 2048, 8192, goal="0.50 s", options=ADAPTERS),
         Model("Qwen2.5-1.5B", "qwen2", (1536, 28, 12, 2, 8960, 151936), 2048, 8192, options=ADAPTERS),
@@ -67,6 +70,8 @@ MODELS = {
     ),
     "cpu": (
         Model("MiniLM-L3", "bert", (384, 3, 12, 1536, 30522), 64, 256, "batch 64 of 2048"),
+        Model("MiniLM-L3 at batch 256", "bert", (384, 3, 12, 1536, 30522), 16, 64, "batch 16 of 256"),
+        Model("MiniLM-L3 at batch 256, recorded", "bert", (384, 3, 12, 1536, 30522), 16, 64, "batch 16 of 256", "", RECORDED),
         Model("DistilBERT", "bert", (768, 6, 12, 3072, 30522), 8, 32, "batch 8 of 2048"),
         Model(
             "Qwen2.5-0.5B",

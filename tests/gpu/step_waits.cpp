@@ -63,6 +63,32 @@ TEST_F(GpuStepTest, ADecoderWithAdaptersWaitsForNothing) {
   expect_no_wait(test::with_toy_adapters(test::toy_run(dir_.path()), dir_.path()));
 }
 
+// Passes recorded as CUDA graphs: no wait either, and the losses of passes that run as they are, to rounding.
+TEST_F(GpuStepTest, RecordedPassesAreThosePasses) {
+  const auto run = [&](int64_t graph_positions) {
+    Config config = test::toy_run(dir_.path());
+    config.device = DeviceKind::kCuda;
+    config.train.batch_size = 40;
+    config.train.graph_positions = graph_positions;
+    config.prototype.free_vectors = 32;
+    set_numerics(config, /*local_rank=*/0, at::get_num_threads());
+    const Dataset dataset(config.data.path);
+    const auto comm = std::make_shared<OneRank>(at::Device(at::kCUDA, 0));
+    Trainer trainer(config, dataset, label_weights(config, dataset, *comm), comm);
+    trainer.prepare();
+    trainer.run_steps(2);  // as they are, and the recording
+    {
+      const NoWaits watch;
+      EXPECT_EQ(trainer.run_steps(8), 8);
+    }
+    const auto* passes = trainer.parts().step->recorded_passes();
+    EXPECT_EQ(passes != nullptr && passes->replays() > 4, graph_positions > 0);
+    return trainer.parts().store.flat_values().cpu();
+  };
+  const at::Tensor expected = run(0), found = run(1024);
+  EXPECT_LT((found - expected).abs().max().item<double>(), 1e-4 * expected.abs().max().item<double>());
+}
+
 TEST_F(GpuStepTest, AWaitIsAnError) {
   const auto value = at::ones({1}, at::TensorOptions().device(at::kCUDA));
   const NoWaits watch;

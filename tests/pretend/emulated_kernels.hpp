@@ -21,6 +21,7 @@
 #include "pretend/memory.hpp"
 #include "pretend/pretend_device.hpp"
 #include "pretend/streams.hpp"
+#include "pretend/work_graphs.hpp"
 #include "search/device_kernels.hpp"
 
 namespace vixen::pretend {
@@ -104,6 +105,7 @@ class EmulatedKernels {
       return accesses;
     };
     launch_on_current(kernel, all(touched(false)), all(touched(true)));
+    record_work([kernel, enqueue] { launch(kernel, enqueue); }, {});
   }
 
   int threads_;

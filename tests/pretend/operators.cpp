@@ -15,6 +15,7 @@
 #include "pretend/memory.hpp"
 #include "pretend/pretend_device.hpp"
 #include "pretend/streams.hpp"
+#include "pretend/work_graphs.hpp"
 
 namespace vixen::pretend {
 namespace {
@@ -51,7 +52,9 @@ std::vector<Access> accesses_of(at::TensorList tensors) {
 }
 
 at::Tensor make_strided(at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype) {
-  return at::detail::empty_strided_generic(sizes, strides, &device_memory(), kKeys, dtype);
+  const at::Tensor made = at::detail::empty_strided_generic(sizes, strides, &device_memory(), kKeys, dtype);
+  keep_in_recording(made);
+  return made;
 }
 
 // One call of an operator: its tensors as the CPU sees them, and what it does with the device's.
@@ -75,9 +78,45 @@ class Call {
     for (size_t i = 0; i < host_.size(); ++i) (*stack_)[first_ + i] = host_[i];
     op_->callBoxed(stack_);
     give_results(arguments);
+    if (is_recording()) record(arguments);
   }
 
  private:
+  // The same call once more, over the same memory.
+  void record(const std::vector<c10::IValue>& arguments) const {
+    std::vector<at::Tensor> alive, made;  // made: results that are no arguments
+    const auto note = [&](const c10::IValue& value, std::vector<at::Tensor>& all) {
+      if (value.isTensor() && on_device(value.toTensor())) all.push_back(value.toTensor());
+      if (value.isTensorList())
+        for (const at::Tensor& tensor : value.toTensorVector()) all.push_back(tensor);
+    };
+    for (const c10::IValue& argument : arguments) note(argument, alive);
+    const auto& returns = schema_->returns();
+    const size_t begin = stack_->size() - returns.size();
+    for (size_t r = 0; r < returns.size(); ++r)
+      if (returns[r].alias_info() == nullptr) note((*stack_)[begin + r], made);
+    alive.insert(alive.end(), made.begin(), made.end());
+    const auto again = [op = *op_, host = host_, made, name = schema_->name(), reads = reads_, writes = writes_] {
+      launch_on_current(name, reads, writes);
+      torch::jit::Stack stack(host.begin(), host.end());
+      op.callBoxed(&stack);
+      std::vector<at::Tensor> values;
+      for (size_t r = 0; r < op.schema().returns().size(); ++r) {
+        if (op.schema().returns()[r].alias_info() != nullptr) continue;
+        const c10::IValue& value = stack[r];
+        if (value.isTensor()) values.push_back(value.toTensor());
+        if (value.isTensorList())
+          for (const at::Tensor& tensor : value.toTensorVector()) values.push_back(tensor);
+      }
+      VIXEN_CHECK(values.size() == made.size(), "{}: {} results, {} in the recording", name, values.size(), made.size());
+      for (size_t i = 0; i < made.size(); ++i) {
+        VIXEN_CHECK(values[i].sizes() == made[i].sizes(), "{}: a result's size is not the recording's", name);
+        if (made[i].numel() > 0) host_view(made[i]).copy_(values[i]);
+      }
+    };
+    record_work(again, std::move(alive));
+  }
+
   // Argument i as the CPU gets it, and what it means for the streams.
   void take(size_t i) {
     const c10::IValue& value = (*stack_)[first_ + i];
@@ -225,7 +264,10 @@ void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
 
 at::Tensor empty(at::IntArrayRef sizes, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
                  std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
-  return at::detail::empty_generic(sizes, &device_memory(), kKeys, c10::dtype_or_default(dtype), format);
+  const at::Tensor made =
+      at::detail::empty_generic(sizes, &device_memory(), kKeys, c10::dtype_or_default(dtype), format);
+  keep_in_recording(made);
+  return made;
 }
 
 at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides, std::optional<at::ScalarType> dtype,
@@ -256,9 +298,16 @@ void copy_within(const at::Tensor& from, const at::Tensor& to) {
     for (const auto& access : accesses_of({from, to})) ledger().moved_bytes += access.bytes;
   }
   host_view(to).copy_(host_view(from));
+  record_work(
+      [from, to] {
+        launch("aten::copy_", {from}, {to});
+        host_view(to).copy_(host_view(from));
+      },
+      {});
 }
 
 void copy_up(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  refuse_in_recording("a copy to the device");
   // Another dtype or order is made on the host first, in pageable memory.
   const bool pinned =
       from.is_pinned() && from.scalar_type() == to.scalar_type() && from.is_contiguous() && from.sizes() == to.sizes();
@@ -276,6 +325,7 @@ void copy_up(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
 }
 
 void copy_down(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  refuse_in_recording("a copy to the host");
   const bool pinned = to.is_pinned() && from.scalar_type() == to.scalar_type() && to.is_contiguous();
   {
     const std::lock_guard lock(device_lock());
@@ -309,6 +359,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
 }
 
 at::Scalar item(const at::Tensor& tensor) {
+  refuse_in_recording("aten::item");
   launch("aten::item", {tensor}, {});
   wait_for_stream(current_stream(), "aten::item");
   return host_view(tensor).item();
