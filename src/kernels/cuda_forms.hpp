@@ -48,8 +48,10 @@ constexpr bool flash_takes(at::ScalarType dtype, int64_t head_dim, bool drops) {
 
 /// What the kernel for short sequences takes (cuda/attention.cu), as its shared memory allows.
 constexpr bool short_attention_takes(at::ScalarType dtype, int64_t head_dim, const AttentionShape& shape) {
+  const int64_t sharing = shape.heads / shape.key_value_heads();
   return (dtype == at::kFloat || dtype == at::kBFloat16) && shape.max_seqlen <= kShortPositions &&
-         head_dim <= kShortColumns && shape.heads / shape.key_value_heads() * shape.max_seqlen <= kShortQueries;
+         head_dim <= kShortColumns && sharing * shape.max_seqlen <= kShortQueries &&
+         short_attention_shared_bytes(head_dim, shape.max_seqlen, sharing) <= kMostSharedBytes;
 }
 
 /// The form that a GPU runs unless the reference is asked for: where flash attention and the kernel for short sequences

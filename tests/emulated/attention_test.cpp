@@ -22,7 +22,8 @@ struct Case {
 const std::vector<Case> kCases = {{{1}, 1, 1, 1},         {{3, 3, 3}, 4, 1, 8},    {{3, 0, 4, 1}, 2, 3, 24},
                                   {{5, 1, 12}, 2, 2, 10}, {{32, 9}, 1, 1, 32},     {{26, 8, 17}, 1, 3, 8},
                                   {{33, 2}, 2, 1, 64},    {{40, 31, 7}, 1, 2, 40}, {{65, 70}, 1, 1, 128},
-                                  {{128, 1}, 1, 2, 36}};
+                                  {{128, 1}, 1, 2, 36},   {{131, 40}, 1, 1, 32},  {{200}, 1, 2, 12},
+                                  {{256, 5}, 1, 1, 8}};
 
 struct Inputs {
   test::Packed packed;
@@ -141,9 +142,19 @@ TEST(EmulatedAttention, WhatIsTooLargeIsRefused) {
     EXPECT_THROW(forward(in, rate(0)), Fault);
     EXPECT_THROW(backward(in, rate(0)), Fault);
   };
-  refused({{129}, 1, 1, 8});
+  refused({{257}, 1, 1, 8});
+  refused({{160}, 1, 1, 128});  // shared memory
   refused({{3}, 1, 1, 132});
   refused({{100}, 1, 21, 4});
+}
+
+// Long sequences leave shared memory for fewer warps.
+TEST(EmulatedAttention, FewerWarpsMeetTheReference) {
+  for (const int64_t head_dim : {64, 100}) {
+    const Inputs in = inputs_of({{head_dim == 64 ? 250 : 180}, 1, 1, head_dim}, at::kFloat, false);
+    expect_meets_reference("attention_forward", kFamily, at::kFloat, [&] { return forward(in, rate(0.1)); });
+    expect_meets_reference("attention_backward", kFamily, at::kFloat, [&] { return backward(in, rate(0.1)); });
+  }
 }
 
 // The largest block that there is stays within what sm_80 has.

@@ -21,7 +21,7 @@ SOURCES = pathlib.Path(__file__).resolve().parents[2] / "src"
 ARCHITECTURES = ["80", "90a"]
 # What a table tells of each kernel: the encoders' forms are for vectors of two types and single columns, the search's for rows of three,
 # those of 2-means for rows of two types (unit rows), for vectors and for single columns.
-FORMS = {"kernels": ("<bf16, 8,", "<fp32, 4,", ", 1,"), "search": ("<fp32,", "<fp16,", "<bf16,"), "cluster": ("<fp16,", "<4,", "<1,"), "objective": ("<", "<", "<")}
+FORMS = {"kernels": ("<bf16, 8,", "<fp32, 4,", ", 1,"), "search": ("<fp32,", "<fp16,", "<bf16,"), "cluster": ("<fp16,", "<4,", "<1,"), "objective": ("<fp32,",)}
 SKIPPED = 77
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\w+)'")
@@ -92,7 +92,10 @@ def compiled(nvcc: str, source: pathlib.Path) -> list[Kernel]:
 
 def most(kernels: list[Kernel], form: str) -> str:
     """Such as 31 / 30: most registers of a form, for each architecture; of a kernel of one form, that."""
-    found = [kernel for kernel in kernels if form in kernel.name] or [kernel for kernel in kernels if "<" not in kernel.name]
+    found = [kernel for kernel in kernels if form in kernel.name]
+    if not found and any("<" in kernel.name for kernel in kernels):
+        return ""  # has no such form
+    found = found or kernels
     return " / ".join(str(max(kernel.registers for kernel in found if kernel.architecture == arch)) for arch in ARCHITECTURES)
 
 

@@ -168,9 +168,10 @@ TEST(KernelChoices, AttentionOnCudaIsByDtypeLengthAndDropout) {
   constexpr auto kReference = AttentionForm::kReference, kShort = AttentionForm::kFused, kFlash = AttentionForm::kFlash;
   const Row rows[] = {
       {at::kBFloat16, 64, 64, 1, none, kShort},    {at::kBFloat16, 64, 65, 1, none, kFlash},
-      {at::kBFloat16, 64, 128, 1, tenth, kShort},  {at::kBFloat16, 64, 129, 1, tenth, kReference},
-      {at::kFloat, 64, 128, 1, none, kShort},      {at::kFloat, 64, 129, 1, none, kReference},
-      {at::kBFloat16, 60, 128, 1, none, kShort},   {at::kBFloat16, 60, 129, 1, none, kReference},
+      {at::kBFloat16, 64, 256, 1, tenth, kShort},  {at::kBFloat16, 64, 257, 1, tenth, kReference},
+      {at::kFloat, 64, 256, 1, none, kShort},      {at::kFloat, 64, 257, 1, none, kReference},
+      {at::kBFloat16, 60, 256, 1, none, kShort},   {at::kBFloat16, 60, 257, 1, none, kReference},
+      {at::kFloat, 128, 150, 1, none, kShort},     {at::kFloat, 128, 160, 1, none, kReference},
       {at::kFloat, 128, 3, 1, tenth, kShort},      {at::kFloat, 132, 3, 1, tenth, kReference},
       {at::kBFloat16, 256, 3, 1, none, kFlash},    {at::kFloat, 8, 128, 16, tenth, kShort},
       {at::kFloat, 8, 128, 17, tenth, kReference}, {at::kBFloat16, 8, 64, 33, none, kFlash},

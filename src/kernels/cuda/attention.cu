@@ -1,9 +1,10 @@
-// Attention over packed sequences of at most 128 positions on CUDA: a block takes one key-value head of one sequence
+// Attention over packed sequences of at most 256 positions on CUDA: a block takes one key-value head of one sequence
 // and the query heads that share it. Probabilities are made once more in the backward; nothing is padded to tiles in
 // global memory, and no two blocks write one place.
 //   L positions of a sequence, T of all, H query heads over Hkv key-value heads of d columns, G = H / Hkv; s bytes a
 //   number, P threads of a block, E = 8 P for a sequence's offsets, 16 P with dropout's key. Keys a round: those that
-//   the warps of a block take at a time, 8 or 4 a warp; rounds of the backward: 1 up to 32 positions, 4 at 128.
+//   the warps of a block take at a time, 8 or 4 a warp; rounds of the backward: 1 up to 32 positions, 4 at 128, more
+//   where shared memory leaves room for fewer than eight warps.
 //   forward    bytes s T d (2 H + 2 Hkv) + 4 T H + n Hkv E                             FLOPs 4 d H sum of L^2
 //   backward   bytes s T d (5 H + 6 Hkv) + 4 T H + n Hkv E; of these 2 s T d (H + Hkv), a second reading of all, come
 //              from the cache. With G > 1 queries and gradients are read again in each round, 2 s L d H a sequence.
@@ -12,7 +13,8 @@
 //   Half of the FLOPs where causal. A Philox block of 80 integer operations for 8 probabilities, twice in the backward.
 //   Shared memory: two matrices of 4 (d + 4) bytes a position of the batch's longest sequence; a warp's tile of R = 8
 //   or 4 rows, 4 R (d + 32) bytes, twice in the backward; there 8 bytes a query of the block besides. Backward with d =
-//   64 and G = 1: 5 KiB at L = 3, 41 at 32, 93 at 128; most, with d = 128 at 128: 158.
+//   64 and G = 1: 5 KiB at L = 3, 41 at 32, 93 at 128, 159 at 256; with d = 128 at 128: 158. Wider heads have room for
+//   fewer positions (cuda_limits.hpp).
 //
 // It is plain float32 FMA on CUDA cores. Why not tensor cores: products of 26 x 26 x 64 fill a fifth of the tiles that
 // flash attention computes, and float32 storage is asked to be float32. Against flash attention in bfloat16, which
@@ -490,16 +492,18 @@ struct Tile {
   static constexpr int kRows = R, kChunks = K;
 };
 /// Sequences of a label's three vectors leave most of a tile of eight empty; above 32 positions a tile's probabilities
-/// and their gradients are for up to four keys a lane.
+/// and their gradients are for up to four keys a lane, above 128 for up to eight.
 template <class Run>
 int with_tile(int64_t longest, Run run) {
   if (longest <= 4) return run(Tile<4, 1>{});
-  return longest <= kWarp ? run(Tile<8, 1>{}) : run(Tile<4, 4>{});
+  if (longest <= kWarp) return run(Tile<8, 1>{});
+  return longest <= 4 * kWarp ? run(Tile<4, 4>{}) : run(Tile<4, 8>{});
 }
 
 bool taken(const AttentionArgs& a) {
-  return a.max_seqlen <= kShortPositions && a.head_dim <= kShortColumns &&
-         a.heads / a.kv_heads * a.max_seqlen <= kShortQueries;
+  const int64_t sharing = a.heads / a.kv_heads;
+  return a.max_seqlen <= kShortPositions && a.head_dim <= kShortColumns && sharing * a.max_seqlen <= kShortQueries &&
+         short_attention_shared_bytes(a.head_dim, a.max_seqlen, sharing) <= kMostSharedBytes;
 }
 
 }  // namespace
