@@ -142,8 +142,9 @@ std::vector<EncoderWork> encoder_work(const LayeredEncoder& encoder, const StepI
 
 // Share of the rate of plain products that an encoder's products reach, when the rest of its seconds is what is read
 // and written between them: what plan/time_plan.hpp divides by. 1: nothing is left for them.
-double products_share(const Work& work, double seconds, double gemm_flops, double copy_bytes_per_s) {
-  const double left = seconds - work.bytes / copy_bytes_per_s, least = work.flops / gemm_flops;
+double products_share(const Work& work, double seconds, double gemm_flops, double copy_bytes_per_s, double core_flops) {
+  const double left = seconds - work.bytes / copy_bytes_per_s - work.core_flops / core_flops,
+               least = work.flops / gemm_flops;
   return left > least ? least / left : 1;
 }
 
@@ -157,7 +158,11 @@ std::string model_label(const Config& config, const Encoder& encoder) {
 }
 
 nlohmann::json bench_training(const Config& config, Trainer& trainer, const Dataset& dataset, Communicator& comm,
-                              double gemm_flops, double copy_bytes_per_s) {
+                              const nlohmann::json& machine) {
+  const bool bf16 = config.model.compute == Compute::kBfloat16, cpu = comm.device().is_cpu();
+  const auto gemm_flops = machine.at(bf16 ? "gemm_bf16_flops" : "gemm_fp32_flops").get<double>();
+  const auto copy_bytes_per_s = machine.at("copy_bytes_per_s").get<double>();
+  const double core_flops = core_flops_of(machine.at("gemm_fp32_flops").get<double>(), cpu);
   auto& parts = trainer.parts();
   const auto first = trainer.prepare();
   const auto order = epoch_order(parts, 0);
@@ -189,10 +194,10 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
     data += packing;
     positions += input.n_positions;
     queries += static_cast<int64_t>(input.plan.query_rows.size());
-    for (const auto& pass : encoder_work(*parts.encoder, input, plan.choice, comm.device().is_cpu())) {
-      flops += pass.forward.flops + pass.backward.flops;  // what is computed twice counts once
+    for (const auto& pass : encoder_work(*parts.encoder, input, plan.choice, cpu)) {
+      flops += pass.model_flops();  // what is computed twice counts once
       const Work all = pass.sum();
-      work = {work.flops + all.flops, work.bytes + all.bytes};
+      work = {work.flops + all.flops, work.bytes + all.bytes, work.core_flops + all.core_flops};
     }
     encoder_seconds += result.encoder->seconds();
     phases.forward += result.seconds.forward;
@@ -204,7 +209,7 @@ nlohmann::json bench_training(const Config& config, Trainer& trainer, const Data
   const double step = seconds / kSteps;
   const int64_t label_side = parts.prototypes ? parts.prototypes->local_bytes() : 0;
   const double share = flops / seconds / gemm_flops;
-  const double products = products_share(work, encoder_seconds, gemm_flops, copy_bytes_per_s);
+  const double products = products_share(work, encoder_seconds, gemm_flops, copy_bytes_per_s, core_flops);
   const auto rate = [](int64_t rows, double s) { return s > 0 ? static_cast<double>(rows) / s : 0; };
   if (comm.rank() == 0) {
     print_out("training, batch {}, {} ranks, {}: {}; {}\n", config.train.batch_size, comm.world_size(),
@@ -321,9 +326,7 @@ int bench_command(const Config& asked, MpiSession& session) {
   if (!config.data.path.empty()) {
     const auto dataset = open_dataset(config);
     Trainer trainer(config, *dataset, label_weights(config, *dataset, *comm), comm);
-    const char* rate = config.model.compute == Compute::kBfloat16 ? "gemm_bf16_flops" : "gemm_fp32_flops";
-    report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"][rate].get<double>(),
-                                        report["machine"]["copy_bytes_per_s"].get<double>());
+    report["training"] = bench_training(config, trainer, *dataset, *comm, report["machine"]);
     report["search"] = bench_search_part(config, trainer, *dataset, *comm);
   }
   report["rates"] = rates_of(config, report, *comm);

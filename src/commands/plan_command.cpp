@@ -93,8 +93,8 @@ std::string report_text(const MemoryShape& shape, const Encoder& encoder, const 
                       device.name, device.rate() / 1e12, 100 * device.products_share, device.peak_flops / 1e12,
                       device.memory_rate / 1e9, device.source);
   text += time_table("a step", time.step, time.step_seconds());
-  text += fmt::format("  {:<52} {:>7.1f} TF\n", "FLOPs of a step and rank, once each",
-                      (time.encoder.forward.flops + time.encoder.backward.flops) / 1e12);
+  text +=
+      fmt::format("  {:<52} {:>7.1f} TF\n", "FLOPs of a step and rank, once each", time.encoder.model_flops() / 1e12);
   text += fmt::format("  {:<52} {:>7.1f} GB\n", "read and written between products, a step and rank",
                       time.encoder.sum().bytes / 1e9);
   text += fmt::format("  {:<52} {:>10}\n", "steps an epoch", with_commas(time.steps_per_epoch));
@@ -164,8 +164,8 @@ nlohmann::json report_json(const MemoryShape& shape, const Encoder& encoder, con
           {"time",
            {{"step", parts_json(time.step)},
             {"step_seconds", time.step_seconds()},
-            {"flops_per_step", time.encoder.forward.flops + time.encoder.backward.flops},
-            {"repeated_flops_per_step", time.encoder.repeated.flops},
+            {"flops_per_step", time.encoder.model_flops()},
+            {"repeated_flops_per_step", time.encoder.repeated.flops + time.encoder.repeated.core_flops},
             {"traffic_bytes_per_step", time.encoder.sum().bytes},
             {"steps_per_epoch", time.steps_per_epoch},
             {"run", parts_json(time.run)},

@@ -48,6 +48,12 @@ class KernelTraffic : public PlannedForm {
                     bool drops) const;
   int64_t attention_backward(int64_t positions, int64_t sequences, int64_t sum_squared_lengths, int64_t head_dim,
                              const AttentionShape& shape, bool drops) const;
+  /// Whether attention's products are those of the kernel for short sequences, by float32 arithmetic outside of a GPU's
+  /// matrix units; and how many FLOPs its backward takes for one of the forward (cuda/attention.cu).
+  bool attention_on_cores(int64_t head_dim, const AttentionShape& shape, bool drops) const {
+    return !is_cpu() && attention_form_of(head_dim, shape, drops) == AttentionForm::kFused;
+  }
+  static constexpr double kAttentionBackward = 14.0 / 4;
 
  private:
   /// Of sums over rows, by chunks: written, and read when they are added up.

@@ -26,15 +26,18 @@ struct LayerBytes {
 
 /// Bytes that a layer reads and writes between its matrix products, attention included.
 struct LayerTraffic {
-  int64_t forward = 0;   // of a layer that is computed whole
-  int64_t again = 0;     // of one that is recomputed in the backward pass
-  int64_t backward = 0;  // of either
+  int64_t forward = 0;              // of a layer that is computed whole
+  int64_t again = 0;                // of one that is recomputed in the backward pass
+  int64_t backward = 0;             // of either
+  bool attention_on_cores = false;  // KernelTraffic::attention_on_cores
 };
 
 /// The same of all layers and what is outside of them.
 struct PassTraffic {
   int64_t forward = 0, backward = 0;
   int64_t again_a_layer = 0;  // of a layer that is recomputed
+  /// FLOPs of attention in a layer's forward pass, where it is not products of the matrix units; else 0.
+  double core_flops_a_layer = 0;
 };
 
 /// Bytes of a pass besides the store: tensors kept for the backward pass and the largest that live for a moment.

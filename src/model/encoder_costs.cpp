@@ -72,7 +72,9 @@ PassTraffic EncoderCosts::traffic(const BatchShape& shape, bool cpu, bool traini
   const LayerTraffic ends = backbone_->end_traffic(shape, kernels, training);
   return {.forward = layers * layer.forward + ends.forward,
           .backward = layers * layer.backward + ends.backward,
-          .again_a_layer = layer.again};
+          .again_a_layer = layer.again,
+          .core_flops_a_layer =
+              layer.attention_on_cores ? backbone_->attention_flops(shape.positions, shape.sum_squared_lengths) : 0};
 }
 
 }  // namespace vixen

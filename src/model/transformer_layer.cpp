@@ -189,6 +189,7 @@ LayerTraffic TransformerLayer::traffic(const BatchShape& shape, const KernelTraf
   const auto norm_backward = [&](double p) { return kernels.norm_backward(t, d, drops(p)); };
 
   LayerTraffic bytes;
+  bytes.attention_on_cores = kernels.attention_on_cores(head_dim, heads, drops(options_.attention_dropout));
   bytes.forward = kernels.attention(t, shape.sum_squared_lengths, head_dim, heads, drops(options_.attention_dropout)) +
                   norm(options_.out_dropout) + kernels.gelu(t, f) + masked + norm(options_.hidden_dropout);
   bytes.backward = norm_backward(options_.hidden_dropout) + masked + kernels.gelu_backward(t, f) +

@@ -16,6 +16,8 @@ namespace {
 // 0.8 of the dense peak, copies at 0.9 of the memory's rate.
 constexpr double kProductsShare = 0.7;
 constexpr double kMemoryShare = 0.9;
+// Of float32's: products in shared memory by plain multiply-adds (kernels/cuda/attention.cu).
+constexpr double kCoresShare = 0.3;
 
 // Seconds of the fastest of a few calls.
 template <typename Work>
@@ -44,6 +46,7 @@ DeviceRates measured_cpu(Compute compute) {
   cpu.memory_bytes = static_cast<double>(device_bytes(at::kCPU));
   cpu.float_flops = product_rate(at::kFloat);
   cpu.search_flops = cpu.float_flops;
+  cpu.core_flops = core_flops_of(cpu.float_flops, /*cpu=*/true);
   cpu.peak_flops = compute == Compute::kBfloat16 ? product_rate(at::kBFloat16) : cpu.float_flops;
   const auto source = at::ones({32 << 20}, at::kByte);
   auto target = at::empty_like(source);
@@ -60,6 +63,7 @@ DeviceRates rates_of(PlannedDevice device, Compute compute) {
                        .memory_bytes = memory,
                        .peak_flops = compute == Compute::kBfloat16 ? bf16 : fp32,
                        .products_share = kProductsShare,
+                       .core_flops = core_flops_of(fp32, /*cpu=*/false),
                        .float_flops = fp32,
                        .search_flops = kProductsShare * bf16,
                        .memory_rate = kMemoryShare * memory_rate,
@@ -103,6 +107,7 @@ DeviceRates rates_in(const std::string& path, const Config& config) {
   const double bf16_flops = number("bf16_flops_per_s");
   device.peak_flops = bf16 ? bf16_flops : device.float_flops;
   device.search_flops = cpu ? device.float_flops : bf16_flops;
+  device.core_flops = core_flops_of(device.float_flops, cpu);
   device.memory_rate = number("memory_bytes_per_s");
   const auto& rates = file.at("rates");
   device.name = rates.contains("name") && rates.at("name").is_string() ? rates.at("name").get<std::string>() : "device";
@@ -124,6 +129,10 @@ DeviceRates rates_in(const std::string& path, const Config& config) {
 }
 
 }  // namespace
+
+double core_flops_of(double fp32_flops, bool cpu) {
+  return (cpu ? 1 : kCoresShare) * fp32_flops;
+}
 
 DeviceRates device_rates(const Config& config) {
   const auto& plan = config.plan;

@@ -36,8 +36,10 @@ double encode_seconds(const MemoryShape& shape, const LayeredEncoder& encoder, i
                        .sum_squared_lengths = static_cast<int64_t>(n * lengths.mean_square),
                        .longest = lengths.longest};
   const auto costs = encoder.costs();
-  const Work work{costs.forward_flops(all.positions, all.sum_squared_lengths),
-                  as_double(costs.traffic(all, shape.cpu, /*training=*/false).forward)};
+  const PassTraffic traffic = costs.traffic(all, shape.cpu, /*training=*/false);
+  const double attention = as_double(encoder.n_layers()) * traffic.core_flops_a_layer;
+  const Work work{costs.forward_flops(all.positions, all.sum_squared_lengths) - attention, as_double(traffic.forward),
+                  attention};
   return work.seconds(device) / as_double(shape.world_size);
 }
 
@@ -61,14 +63,17 @@ double objective_seconds(const MemoryShape& shape, const Objective& objective, b
 
 EncoderWork encoder_work(const LayeredEncoder& encoder, const BatchShape& batch, const MemoryChoice& choice, bool cpu) {
   const auto costs = encoder.costs();
-  const double forward = costs.forward_flops(batch.positions, batch.sum_squared_lengths);
   const PassTraffic traffic = costs.traffic(batch, cpu, /*training=*/true);
-  const double layers = as_double(choice.recompute_layers),
-               again = layers / as_double(std::max<int64_t>(1, encoder.n_layers())), cached = choice.chunks > 1 ? 1 : 0;
-  return {.forward = {forward, as_double(traffic.forward)},
-          .repeated = {forward * (again + cached),
-                       layers * as_double(traffic.again_a_layer) + cached * as_double(traffic.forward)},
-          .backward = {costs.backward_flops(batch.positions, batch.sum_squared_lengths), as_double(traffic.backward)}};
+  const double layers = as_double(choice.recompute_layers), cached = choice.chunks > 1 ? 1 : 0,
+               all = as_double(encoder.n_layers()), again = layers / std::max(1.0, all) + cached;
+  // What of attention is not of the matrix units is taken from the products, whose backward counts it twice.
+  const double attention = all * traffic.core_flops_a_layer;
+  const double forward = costs.forward_flops(batch.positions, batch.sum_squared_lengths) - attention;
+  return {.forward = {forward, as_double(traffic.forward), attention},
+          .repeated = {forward * again, layers * as_double(traffic.again_a_layer) + cached * as_double(traffic.forward),
+                       attention * again},
+          .backward = {costs.backward_flops(batch.positions, batch.sum_squared_lengths) - 2 * attention,
+                       as_double(traffic.backward), KernelTraffic::kAttentionBackward * attention}};
 }
 
 double TimePlan::step_seconds() const {

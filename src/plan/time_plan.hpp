@@ -16,11 +16,13 @@ struct TimePart {
   double seconds = 0;
 };
 
-/// Matrix products, and what is read and written between them.
+/// Matrix products, what is read and written between them, and arithmetic of kernels that is more than that.
 struct Work {
-  double flops = 0, bytes = 0;
+  double flops = 0, bytes = 0, core_flops = 0;
 
-  double seconds(const DeviceRates& device) const { return flops / device.rate() + bytes / device.memory_rate; }
+  double seconds(const DeviceRates& device) const {
+    return flops / device.rate() + bytes / device.memory_rate + core_flops / device.core_flops;
+  }
 };
 
 /// Of an encoder's forward and backward passes over a batch; repeated: recomputed layers, the first pass of gradient
@@ -28,9 +30,12 @@ struct Work {
 struct EncoderWork {
   Work forward, repeated, backward;
 
+  /// FLOPs of the model in a step, once each, whatever computes them.
+  double model_flops() const { return forward.flops + backward.flops + 3 * forward.core_flops; }
   /// All of it.
   Work sum() const {
-    return {forward.flops + repeated.flops + backward.flops, forward.bytes + repeated.bytes + backward.bytes};
+    return {forward.flops + repeated.flops + backward.flops, forward.bytes + repeated.bytes + backward.bytes,
+            forward.core_flops + repeated.core_flops + backward.core_flops};
   }
 };
 EncoderWork encoder_work(const LayeredEncoder& encoder, const BatchShape& batch, const MemoryChoice& choice, bool cpu);

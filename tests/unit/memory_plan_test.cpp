@@ -352,6 +352,30 @@ TEST_F(MemoryPlanTest, RanksShareLabelSideAndBatch) {
   EXPECT_LT(static_cast<double>(shared.step_bytes()), 0.3 * static_cast<double>(alone.step_bytes()));
 }
 
+// Recorded passes keep their memory between steps; on a CPU, or with gradient caching, there are none.
+TEST_F(MemoryPlanTest, RecordedPassesAreResident) {
+  auto settings = config("tiny");
+  const Dataset dataset(settings.data.path);
+  const auto plan_with = [&](int64_t positions, int64_t chunks, bool cpu) {
+    settings.train.graph_positions = positions;
+    const auto planned = plan_of(settings, dataset, 1, cpu);
+    return predict_memory(planned->shape, *planned->encoder, {0, chunks, TablePlacement::kDevice});
+  };
+  const auto part = [](const std::vector<MemoryPart>& parts, const std::string& name) {
+    int64_t bytes = 0;
+    for (const auto& one : parts)
+      if (one.name.starts_with(name)) bytes += one.bytes;
+    return bytes;
+  };
+  const auto plain = plan_with(0, 1, false), recorded = plan_with(64, 1, false);
+  EXPECT_EQ(part(plain.resident, "recorded passes"), 0);
+  EXPECT_GE(part(recorded.resident, "recorded passes"), part(plain.step, "activations"));
+  EXPECT_EQ(part(recorded.step, "activations"), 0);
+  EXPECT_GT(recorded.tensor_bytes(), plain.tensor_bytes());
+  EXPECT_EQ(part(plan_with(64, 2, false).resident, "recorded passes"), 0);
+  EXPECT_EQ(plan_with(64, 1, true).tensor_bytes(), plan_with(0, 1, true).tensor_bytes());
+}
+
 // While steps go on behind which negatives are mined, the index and lists in the making are there too.
 TEST_F(MemoryPlanTest, AMiningBehindTheTrainingIsResident) {
   auto settings = config("tiny");

@@ -85,6 +85,7 @@ LayerTraffic DecoderLayer::traffic(const BatchShape& shape, const KernelTraffic&
   const LinearTraffic qkv = linear(p.qkv), out = linear(p.out), gate_up = linear(p.gate_up), down = linear(p.down);
 
   LayerTraffic bytes;
+  bytes.attention_on_cores = kernels.attention_on_cores(head_dim, heads, /*drops=*/false);
   bytes.again = kernels.rms_norm(t, d, /*residual=*/false) + qkv.forward + turned +
                 kernels.attention(t, shape.sum_squared_lengths, head_dim, heads, /*drops=*/false) + out.forward +
                 kernels.rms_norm(t, d, /*residual=*/true) + gate_up.forward;
