@@ -44,7 +44,7 @@ struct KernelInputs {
   uint64_t base_seed;  // other values for another one
   PackedLengths packed = pack_lengths(mixed_lengths(12));
   AttentionShape shape{.heads = 4, .max_seqlen = 12, .kv_heads = 2, .causal = true};
-  int64_t width = 96, head_dim = 24, qkv_width = 8 * 24;
+  int64_t width = 96, head_dim = 24, qkv_width = int64_t{8} * 24;
 
   KernelInputs(at::ScalarType stored, at::Device where, uint64_t seed = 0);
   at::Tensor rows(int64_t columns, uint64_t seed) const {

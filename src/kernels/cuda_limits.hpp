@@ -16,7 +16,7 @@ inline constexpr int64_t kShortPositions = 256, kShortColumns = 128, kShortQueri
 /// Shared memory of its backward with one warp: two matrices of `longest` rows, the warp's tile of four, statistics.
 constexpr int64_t short_attention_shared_bytes(int64_t head_dim, int64_t longest, int64_t sharing) {
   const int64_t quads = (head_dim + 3) / 4, stride = quads | 1;
-  return 16 * (2 * longest * stride + 2 * (4 * quads + 32)) + 4 * 2 * sharing * longest;
+  return 16 * (2 * longest * stride + 2 * (4 * quads + 32)) + 8 * sharing * longest;
 }
 
 /// Shared memory of the norms' kernels for rows of `width` numbers of `element` bytes (cuda/norm.cu, cuda/rms_norm.cu).

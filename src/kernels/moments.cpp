@@ -108,7 +108,7 @@ int64_t KernelMoments::attention_backward(int64_t positions, int64_t sum_squared
     // The gradient of the queries in float32, those of keys and values for every query head, and all three apart before
     // they become one matrix.
     const int64_t queries = positions * shape.heads * head_dim, keys = positions * shape.key_value_heads() * head_dim;
-    return (kFloat + 2) * queries + 2 * 2 * keys + (p.repeats ? 2 * 2 * queries : 0);
+    return (kFloat + 2) * queries + 4 * keys + (p.repeats ? 4 * queries : 0);
   }
   if (form == AttentionForm::kFused) return 0;
   const int64_t widened = p.repeats ? 40 * p.queries + 24 * p.keys : bytes(p.queries, 48, 50);

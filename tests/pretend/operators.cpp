@@ -108,7 +108,8 @@ class Call {
         if (value.isTensorList())
           for (const at::Tensor& tensor : value.toTensorVector()) values.push_back(tensor);
       }
-      VIXEN_CHECK(values.size() == made.size(), "{}: {} results, {} in the recording", name, values.size(), made.size());
+      VIXEN_CHECK(values.size() == made.size(), "{}: {} results, {} in the recording", name, values.size(),
+                  made.size());
       for (size_t i = 0; i < made.size(); ++i) {
         VIXEN_CHECK(values[i].sizes() == made[i].sizes(), "{}: a result's size is not the recording's", name);
         if (made[i].numel() > 0) host_view(made[i]).copy_(values[i]);

@@ -1,5 +1,6 @@
-// Steps whose passes are recorded, through CUDA's launch code on the pretend device, its kernels emulated: the same bits
-// as passes that run as they are over the same filled batches, no wait, no copy, and the run of passes without filler.
+// Steps whose passes are recorded, through CUDA's launch code on the pretend device, its kernels emulated: the same
+// bits as passes that run as they are over the same filled batches, no wait, no copy, and the run of passes without
+// filler.
 #include "data/graph_batch.hpp"
 #include "pretend/emulated_kernels.hpp"
 #include "pretend/training_fixture.hpp"

@@ -1,6 +1,6 @@
-// CUDA graphs on the pretend device: what is enqueued while a recording lasts is kept and done again by a replay, over the
-// same memory. Unlike on a GPU it is done in the recording, too: there its operands must hold something, and it may change
-// nothing that lasts.
+// CUDA graphs on the pretend device: what is enqueued while a recording lasts is kept and done again by a replay, over
+// the same memory. Unlike on a GPU it is done in the recording, too: there its operands must hold something, and it may
+// change nothing that lasts.
 #pragma once
 
 #include <ATen/core/Tensor.h>

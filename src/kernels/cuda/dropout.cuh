@@ -28,8 +28,8 @@ __device__ inline uint32_t word_of(const PhiloxBlock& bits, int i) {
 /// one Philox block, which is eight columns, has them all.
 template <int N>
 __device__ Floats<N> dropout_factors(const RowMask& row, const DropoutKey& dropout, int64_t first) {
-  const PhiloxBlock bits = philox_block({{static_cast<uint32_t>(first / 8), row.sequence, row.place, row.step}},
-                                        dropout.key0, dropout.key1);
+  const PhiloxBlock bits =
+      philox_block({{static_cast<uint32_t>(first / 8), row.sequence, row.place, row.step}}, dropout.key0, dropout.key1);
   Floats<N> factors;
 #pragma unroll
   for (int e = 0; e < N; ++e) {

@@ -1,14 +1,17 @@
-// The objective's rows on CUDA: a block a row of scores finds the hardest negatives and makes losses and slopes of them;
-// entries of sparse gradients, a thread each.
+// The objective's rows on CUDA: a block a row of scores finds the hardest negatives and makes losses and slopes of
+// them; entries of sparse gradients, a thread each.
 //   R rows, C columns, K negatives, P threads of a block
-//   hardest_negatives  bytes R (5 C + 5 K (C / P + 1) + 9 K): scores and mask once; for each negative its finder's share
-//                      once more, from the cache                                             FLOPs 2 R (C + K (C / P + P))
-//   row_losses         the same without the K bytes of valid, and R (4 K + 4 K + 20): the scores of the negatives and of
+//   hardest_negatives  bytes R (5 C + 5 K (C / P + 1) + 9 K): scores and mask once; for each negative its finder's
+//   share
+//                      once more, from the cache                                             FLOPs 2 R (C + K (C / P +
+//                      P))
+//   row_losses         the same without the K bytes of valid, and R (4 K + 4 K + 20): the scores of the negatives and
+//   of
 //                      the positive, slopes, values                                          FLOPs + 20 R K
 //   add_entries        bytes 20 R k                                                          FLOPs R k
-//   Each thread knows the best of its own columns, every P-th; the best of these is the row's next negative, and who had
-//   it looks for its next one among its own. So a row is read once, however many negatives it has, and equal scores go to
-//   the lower column.
+//   Each thread knows the best of its own columns, every P-th; the best of these is the row's next negative, and who
+//   had it looks for its next one among its own. So a row is read once, however many negatives it has, and equal scores
+//   go to the lower column.
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vectors.cuh"
 #include "objective/cuda/launchers.hpp"
@@ -111,7 +114,8 @@ __global__ void row_losses_kernel(RowLossArgs a) {
   const float loss = valid ? (violation < 0 ? 0.0f : violation) : 0.0f;
   const bool active = loss > 0;
   if (me < k) {
-    // Satisfied slots are pushed out of the softmax together; where all are, the weights are uniform over the valid ones.
+    // Satisfied slots are pushed out of the softmax together; where all are, the weights are uniform over the valid
+    // ones.
     logits[me] = valid ? (active ? s_n : -50.0f) / a.temperature : a.hardest.masked;
     losses[me] = loss;
   }
