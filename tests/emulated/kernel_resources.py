@@ -21,7 +21,12 @@ SOURCES = pathlib.Path(__file__).resolve().parents[2] / "src"
 ARCHITECTURES = ["80", "90a"]
 # What a table tells of each kernel: the encoders' forms are for vectors of two types and single columns, the search's for rows of three,
 # those of 2-means for rows of two types (unit rows), for vectors and for single columns.
-FORMS = {"kernels": ("<bf16, 8,", "<fp32, 4,", ", 1,"), "search": ("<fp32,", "<fp16,", "<bf16,"), "cluster": ("<fp16,", "<4,", "<1,"), "objective": ("<fp32,",)}
+FORMS = {
+    "kernels": ("<bf16, 8,", "<fp32, 4,", ", 1,"),
+    "search": ("<fp32,", "<fp16,", "<bf16,"),
+    "cluster": ("<fp16,", "<4,", "<1,"),
+    "objective": ("<fp32,",),
+}
 SKIPPED = 77
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\w+)'")

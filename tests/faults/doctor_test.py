@@ -24,7 +24,15 @@ def test_a_sound_machine(tiny, tmp_path, ranks):
     wrong = [name for name, one in found.items() if one["health"] == "WRONG"]
     assert all(name.startswith("rates: ") for name in wrong), result.stdout  # other work here may slow one rank
     assert result.returncode == (1 if wrong else 0), result.stdout + result.stderr
-    for what in ("files: HDF5", "files: shared folder", "search: exact search", "search: FAISS", "training: 2-means, CPU", "collectives: MPI", "ranks: clocks"):
+    for what in (
+        "files: HDF5",
+        "files: shared folder",
+        "search: exact search",
+        "search: FAISS",
+        "training: 2-means, CPU",
+        "collectives: MPI",
+        "ranks: clocks",
+    ):
         assert found[what]["health"] == "ok", found[what]
         assert found[what]["ranks"] == list(range(max(ranks, 1))) or what.startswith("files: HDF5")
     assert any(name.startswith("kernels: CPU") and one["health"] == "ok" for name, one in found.items())
