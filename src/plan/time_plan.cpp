@@ -26,6 +26,13 @@ double as_double(int64_t value) {
   return static_cast<double>(value);
 }
 
+// Of a forward pass. What of attention is not of the matrix units is taken from the products.
+Work forward_work(const EncoderCosts& costs, const PassTraffic& traffic, const BatchShape& batch, int64_t layers) {
+  const double attention = as_double(layers) * traffic.core_flops_a_layer;
+  return {costs.forward_flops(batch.positions, batch.sum_squared_lengths) - attention, as_double(traffic.forward),
+          attention};
+}
+
 // Seconds to encode rows of one side, all ranks together.
 double encode_seconds(const MemoryShape& shape, const LayeredEncoder& encoder, int64_t rows,
                       const LengthStatistics& lengths, const DeviceRates& device) {
@@ -37,10 +44,7 @@ double encode_seconds(const MemoryShape& shape, const LayeredEncoder& encoder, i
                        .longest = lengths.longest};
   const auto costs = encoder.costs();
   const PassTraffic traffic = costs.traffic(all, shape.cpu, /*training=*/false);
-  const double attention = as_double(encoder.n_layers()) * traffic.core_flops_a_layer;
-  const Work work{costs.forward_flops(all.positions, all.sum_squared_lengths) - attention, as_double(traffic.forward),
-                  attention};
-  return work.seconds(device) / as_double(shape.world_size);
+  return forward_work(costs, traffic, all, encoder.n_layers()).seconds(device) / as_double(shape.world_size);
 }
 
 // Seconds of a rank's part of the objective.
@@ -64,16 +68,15 @@ double objective_seconds(const MemoryShape& shape, const Objective& objective, b
 EncoderWork encoder_work(const LayeredEncoder& encoder, const BatchShape& batch, const MemoryChoice& choice, bool cpu) {
   const auto costs = encoder.costs();
   const PassTraffic traffic = costs.traffic(batch, cpu, /*training=*/true);
+  const Work forward = forward_work(costs, traffic, batch, encoder.n_layers());
   const double layers = as_double(choice.recompute_layers), cached = choice.chunks > 1 ? 1 : 0,
-               all = as_double(encoder.n_layers()), again = layers / std::max(1.0, all) + cached;
-  // What of attention is not of the matrix units is taken from the products, whose backward counts it twice.
-  const double attention = all * traffic.core_flops_a_layer;
-  const double forward = costs.forward_flops(batch.positions, batch.sum_squared_lengths) - attention;
-  return {.forward = {forward, as_double(traffic.forward), attention},
-          .repeated = {forward * again, layers * as_double(traffic.again_a_layer) + cached * as_double(traffic.forward),
-                       attention * again},
-          .backward = {costs.backward_flops(batch.positions, batch.sum_squared_lengths) - 2 * attention,
-                       as_double(traffic.backward), KernelTraffic::kAttentionBackward * attention}};
+               again = layers / std::max(1.0, as_double(encoder.n_layers())) + cached;
+  // The backward's products count attention twice.
+  return {.forward = forward,
+          .repeated = {forward.flops * again, layers * as_double(traffic.again_a_layer) + cached * forward.bytes,
+                       forward.core_flops * again},
+          .backward = {costs.backward_flops(batch.positions, batch.sum_squared_lengths) - 2 * forward.core_flops,
+                       as_double(traffic.backward), KernelTraffic::kAttentionBackward * forward.core_flops}};
 }
 
 double TimePlan::step_seconds() const {

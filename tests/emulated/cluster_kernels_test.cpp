@@ -3,30 +3,11 @@
 #include "cluster/device_kernels.hpp"
 #include "cluster/two_means_arithmetic.hpp"
 #include "emulated/comparison.hpp"
-#include "kernels/cuda_kernels.hpp"
 
 namespace vixen::emulated {
 namespace {
 
-/// The emulated kernels for a scope.
-class EmulatedClusters {
- public:
-  EmulatedClusters() {
-    lend_kernels(at::kCPU, {nullptr, &launch});
-    two_means::lend_cluster_kernels(&emulated_cuda_cluster_kernels());
-  }
-  ~EmulatedClusters() {
-    two_means::lend_cluster_kernels(nullptr);
-    lend_kernels(at::kCPU, {});
-  }
-  EmulatedClusters(const EmulatedClusters&) = delete;
-  EmulatedClusters& operator=(const EmulatedClusters&) = delete;
-
- private:
-  static void launch(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) {
-    EXPECT_EQ(enqueue(nullptr), 0) << kernel;
-  }
-};
+using EmulatedClusters = LentToCpu<two_means::lend_cluster_kernels, emulated_cuda_cluster_kernels>;
 
 at::Tensor random_rows(int64_t n, int64_t d, uint64_t seed) {
   return at::randn({n, d}, at::make_generator<at::CPUGeneratorImpl>(seed));

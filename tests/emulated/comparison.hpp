@@ -13,6 +13,7 @@
 #include "emulated/emulated_table.hpp"
 #include "emulated/emulator.hpp"
 #include "fixtures/kernel_comparisons.hpp"
+#include "kernels/cuda_kernels.hpp"
 
 namespace vixen::emulated {
 
@@ -35,6 +36,28 @@ class Emulation {
 
  private:
   int threads_;
+};
+
+/// For a scope, CPU tensors run an emulated table of a module's own kernels (search, clusters, objective):
+/// lend(&table()).
+template <auto lend, auto table>
+class LentToCpu {
+ public:
+  LentToCpu() {
+    lend_kernels(at::kCPU, {nullptr, &launch});
+    lend(&table());
+  }
+  ~LentToCpu() {
+    lend(nullptr);
+    lend_kernels(at::kCPU, {});
+  }
+  LentToCpu(const LentToCpu&) = delete;
+  LentToCpu& operator=(const LentToCpu&) = delete;
+
+ private:
+  static void launch(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) {
+    EXPECT_EQ(enqueue(nullptr), 0) << kernel;
+  }
 };
 
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {

@@ -1,32 +1,13 @@
 // The objective's CUDA kernels, emulated, against their references: hardest negatives to the bit, losses and slopes to
 // rounding, in three orders of threads; bytes.
 #include "emulated/comparison.hpp"
-#include "kernels/cuda_kernels.hpp"
 #include "objective/device_kernels.hpp"
 #include "objective/objective.hpp"
 
 namespace vixen::emulated {
 namespace {
 
-/// The emulated kernels for a scope.
-class EmulatedObjective {
- public:
-  EmulatedObjective() {
-    lend_kernels(at::kCPU, {nullptr, &launch});
-    lend_objective_kernels(&emulated_cuda_objective_kernels());
-  }
-  ~EmulatedObjective() {
-    lend_objective_kernels(nullptr);
-    lend_kernels(at::kCPU, {});
-  }
-  EmulatedObjective(const EmulatedObjective&) = delete;
-  EmulatedObjective& operator=(const EmulatedObjective&) = delete;
-
- private:
-  static void launch(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) {
-    EXPECT_EQ(enqueue(nullptr), 0) << kernel;
-  }
-};
+using EmulatedObjective = LentToCpu<lend_objective_kernels, emulated_cuda_objective_kernels>;
 
 struct Rows {
   Rows(int64_t rows, int64_t columns, double relevant, uint64_t seed) {
@@ -96,7 +77,9 @@ TEST(EmulatedObjectiveKernels, LossesOfRows) {
             };
             const Results want = body();
             const EmulatedObjective emulated;
-            const Results got = in_all_orders(body);
+            Counts counted;
+            const Results got = in_all_orders(body, &counted);
+            EXPECT_EQ(counted.stored_bytes, n * (12 * std::min(k, columns) + 8));
             for (size_t i = 0; i < got.size(); ++i) {
               const double apart = test::difference(got[i], want[i]);
               EXPECT_LT(apart, test::tolerance(at::kFloat)) << "result " << i;

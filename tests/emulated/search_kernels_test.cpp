@@ -5,7 +5,6 @@
 
 #include "config/config.hpp"
 #include "emulated/comparison.hpp"
-#include "kernels/cuda_kernels.hpp"
 #include "search/device_kernels.hpp"
 #include "search/error_bound.hpp"
 #include "search/exact_search.hpp"
@@ -16,25 +15,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// The emulated kernels for a scope.
-class EmulatedSearch {
- public:
-  EmulatedSearch() {
-    lend_kernels(at::kCPU, {nullptr, &launch});
-    lend_search_kernels(&emulated_cuda_search_kernels());
-  }
-  ~EmulatedSearch() {
-    lend_search_kernels(nullptr);
-    lend_kernels(at::kCPU, {});
-  }
-  EmulatedSearch(const EmulatedSearch&) = delete;
-  EmulatedSearch& operator=(const EmulatedSearch&) = delete;
-
- private:
-  static void launch(const char* kernel, const std::function<int(CUstream_st*)>& enqueue) {
-    EXPECT_EQ(enqueue(nullptr), 0) << kernel;
-  }
-};
+using EmulatedSearch = LentToCpu<lend_search_kernels, emulated_cuda_search_kernels>;
 
 at::Tensor random_rows(int64_t n, int64_t d, uint64_t seed, double scale = 1) {
   return at::randn({n, d}, at::make_generator<at::CPUGeneratorImpl>(seed)) * scale;

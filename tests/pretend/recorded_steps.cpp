@@ -37,14 +37,19 @@ class RecordedStepsTest : public TrainingFixture {
     return trainer;
   }
 
+  static StepInput input_of(Trainer& trainer, const Dataset& dataset, int64_t index) {
+    auto& parts = trainer.parts();
+    const auto order = epoch_order(parts, 0);
+    return parts.step->prepare(parts.planner->plan(0, index, order.view()), dataset, parts.pack);
+  }
+
   struct Step {
     double loss = 0;
     at::Tensor gradients;
   };
   static Step step_of(Trainer& trainer, const Dataset& dataset, int64_t index) {
     auto& parts = trainer.parts();
-    const auto order = epoch_order(parts, 0);
-    const auto input = parts.step->prepare(parts.planner->plan(0, index, order.view()), dataset, parts.pack);
+    const auto input = input_of(trainer, dataset, index);
     EXPECT_TRUE(input.graph.has_value());
     const auto result = parts.step->accumulate(input);
     return {result.loss.item<double>(), parts.store.flat_grads().cpu()};
@@ -95,8 +100,7 @@ TEST_F(RecordedStepsTest, RunsAreThoseWithoutFiller) {
     std::vector<double> losses;
     for (int64_t index = 0; index < 4; ++index) {
       auto& parts = trainer->parts();
-      const auto order = epoch_order(parts, 0);
-      const auto input = parts.step->prepare(parts.planner->plan(0, index, order.view()), dataset, parts.pack);
+      const auto input = input_of(*trainer, dataset, index);
       auto result = parts.step->accumulate(input);
       parts.step->update(1, false, result);
       losses.push_back(result.loss.item<double>());
@@ -129,8 +133,7 @@ TEST_F(RecordedStepsTest, AnnouncementsComeBetweenRecordings) {
   const EmulatedKernels kernels;
   const auto trainer = prepared(settings, dataset);
   auto& parts = trainer->parts();
-  const auto order = epoch_order(parts, 0);
-  const auto input = parts.step->prepare(parts.planner->plan(0, 0, order.view()), dataset, parts.pack);
+  const auto input = input_of(*trainer, dataset, 0);
   const int64_t n = input.queries.size() + input.labels.size();
   RecordedPasses passes(*parts.encoder, device(), /*announces=*/true);
   struct Announced {

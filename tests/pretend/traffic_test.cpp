@@ -14,6 +14,7 @@
 #include "kernels/rms_norm.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/swiglu.hpp"
+#include "pretend/attention_cases.hpp"
 #include "pretend/pretend_device.hpp"
 #include "pretend/reference_kernels.hpp"
 
@@ -42,8 +43,8 @@ class PretendTrafficTest : public ::testing::TestWithParam<at::ScalarType> {
     EXPECT_NEAR(static_cast<double>(planned), counted, tolerance * counted) << what;
   }
 
-  static constexpr int64_t kSequences = 48, kLength = 16, kPositions = kSequences * kLength;
-  static constexpr int64_t kWidth = 256, kFeedForward = 320, kHeadDim = 32;
+  static constexpr int64_t kSequences = AttentionCase::kSequences, kLength = 16, kPositions = kSequences * kLength;
+  static constexpr int64_t kWidth = 256, kFeedForward = 320, kHeadDim = AttentionCase::kHeadDim;
   KernelTraffic traffic_{false, GetParam()};
 };
 
@@ -133,25 +134,14 @@ TEST_P(PretendTrafficTest, Ends) {
 }
 
 TEST_P(PretendTrafficTest, Attention) {
-  for (const int64_t length : {8, 16, 40, 128})
-    for (const int64_t kv_heads : {4, 2, 1})
-      for (const bool drops : {false, true}) {
-        SCOPED_TRACE(fmt::format("length {}, {} key-value heads, dropout {}", length, kv_heads, drops));
-        const int64_t positions = kSequences * length, squares = positions * length;
-        const AttentionShape shape{.heads = 4, .max_seqlen = length, .kv_heads = kv_heads, .causal = !drops};
-        const Dropout dropout{.p = drops ? 0.1 : 0.0, .seed = 1, .step = 1, .site = 1};
-        const auto host_offsets = at::arange(0, positions + 1, length, at::kInt);
-        const auto offsets = host_offsets.to(device());
-        const auto keys = at::arange(kSequences, at::dtype(at::kLong).device(device()));
-        SequenceGroups groups(host_offsets, keys);
-        const auto qkv = rows({positions, (4 + 2 * kv_heads) * kHeadDim}), grad = rows({positions, 4 * kHeadDim});
-        const auto forward = [&] { return packed_attention(qkv, offsets, keys, shape, dropout, groups); };
-        expect_traffic("attention", traffic_.attention(positions, squares, kHeadDim, shape, drops), forward);
-        const auto kept = forward();
-        expect_traffic(
-            "attention backward", traffic_.attention_backward(positions, kSequences, squares, kHeadDim, shape, drops),
-            [&] { return packed_attention_backward(grad, qkv, kept, offsets, keys, shape, dropout, groups); });
-      }
+  for_attention_cases(GetParam(), {8, 16, 40, 128}, [&](AttentionCase& of) {
+    expect_traffic("attention", traffic_.attention(of.positions, of.squares, kHeadDim, of.shape, of.drops),
+                   [&] { return of.forward(); });
+    const auto kept = of.forward();
+    expect_traffic("attention backward",
+                   traffic_.attention_backward(of.positions, kSequences, of.squares, kHeadDim, of.shape, of.drops),
+                   [&] { return of.backward(kept); });
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, PretendTrafficTest, ::testing::Values(at::kFloat, at::kBFloat16),

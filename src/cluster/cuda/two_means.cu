@@ -4,10 +4,10 @@
 // added up by halving, as the reference does.
 //   m rows of a list, n rows of a table, D columns of N a vector, P = 2^ceil(log2 D); s bytes a number of what becomes
 //   unit rows
-//   unit_rows    bytes 2 s n D + 4 n D; the second reading comes from the cache           FLOPs 4 n D, float64
-//   row_scores   bytes 4 m D + 20 m; 8 m D of differences, which neighbours share, from the cache    FLOPs 2 m D,
-//   float64 row_sums     bytes 4 m D + 8 pieces D, 16 m D / N of rows' numbers and signs from the cache       FLOPs 2 m
-//   D, float64 Shared memory: unit_rows 8 P.
+//   unit_rows    bytes 2 s n D + 4 n D; the second reading comes from the cache                 FLOPs 4 n D
+//   row_scores   bytes 4 m D + 20 m; 8 m D of differences, which neighbours share, from the cache    FLOPs 2 m D
+//   row_sums     bytes 4 m D + 8 pieces D, 16 m D / N of rows' numbers and signs from the cache      FLOPs 2 m D
+//   FLOPs of float64. Shared memory: unit_rows 8 P.
 #include "cluster/cuda/launchers.hpp"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vectors.cuh"

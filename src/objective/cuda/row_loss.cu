@@ -1,13 +1,10 @@
 // The objective's rows on CUDA: a block a row of scores finds the hardest negatives and makes losses and slopes of
 // them; entries of sparse gradients, a thread each.
 //   R rows, C columns, K negatives, P threads of a block
-//   hardest_negatives  bytes R (5 C + 5 K (C / P + 1) + 9 K): scores and mask once; for each negative its finder's
-//   share
-//                      once more, from the cache                                             FLOPs 2 R (C + K (C / P +
-//                      P))
-//   row_losses         the same without the K bytes of valid, and R (4 K + 4 K + 20): the scores of the negatives and
-//   of
-//                      the positive, slopes, values                                          FLOPs + 20 R K
+//   hardest_negatives  bytes R (5 C + 5 K (C / P + 1) + 9 K): scores and mask once; for each negative the share of the
+//                      thread that had it once more, from the cache        FLOPs 2 R (C + K (C / P + P))
+//   row_losses         the same without the K bytes of valid; R (4 K + 8) of slopes and values, and 12 R P of the
+//                      positive and its score, from the cache              FLOPs 20 R K more
 //   add_entries        bytes 20 R k                                                          FLOPs R k
 //   Each thread knows the best of its own columns, every P-th; the best of these is the row's next negative, and who
 //   had it looks for its next one among its own. So a row is read once, however many negatives it has, and equal scores
