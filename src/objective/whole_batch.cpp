@@ -42,7 +42,7 @@ ObjectiveResult Objective::evaluate(const ObjectiveInput& input) const {
 
   ObjectiveResult result;
   // [B, M]; of label columns the same, transposed.
-  const auto matrix = [&] { return at::zeros({q.size(0), u.size(0)}, q.options()); };
+  const auto matrix = [&] { return at::zeros({input.q.size(0), input.u.size(0)}, input.q.options()); };
   const ScoreGradients of_queries{matrix(), uses_prototypes() ? matrix() : at::Tensor()};
   const auto& [grad_s, grad_f] = of_queries;
   const ScoreGradients of_columns{grad_s.t(), grad_f.defined() ? grad_f.t() : grad_f};

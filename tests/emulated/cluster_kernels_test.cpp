@@ -44,7 +44,7 @@ TEST(EmulatedClusterKernels, UnitRows) {
       rows[5].mul_(dtype == at::kFloat ? 1e30 : 1e3);
       rows = rows.to(dtype);
       const Counts counted = expect_bits_of_reference([&] { return Results{unit_rows_of(rows)}; });
-      EXPECT_EQ(counted.loaded_bytes, 2 * 9 * width * static_cast<int64_t>(rows.element_size()));
+      EXPECT_EQ(counted.loaded_bytes, int64_t{2} * 9 * width * static_cast<int64_t>(rows.element_size()));
       EXPECT_EQ(counted.stored_bytes, 9 * width * 4);
       EXPECT_TRUE(same_bits(unit_rows_of(rows), two_means::unit_rows_cpu(rows)));
     }

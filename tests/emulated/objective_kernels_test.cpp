@@ -57,11 +57,12 @@ TEST(EmulatedObjectiveKernels, EqualScoresGoToTheLowerColumn) {
 
 TEST(EmulatedObjectiveKernels, LossesOfRows) {
   double worst = 0;
-  for (const auto& [n, columns] : kShapes)
+  for (const auto& shape : kShapes)
     for (const int64_t k : {1, 10, 100})
       for (const double relevant : {0.0, 0.3, 1.0})
         for (const bool has_gaps : {false, true})
           for (const auto tie : {TieGradient::kHalf, TieGradient::kZero}) {
+            const int64_t n = shape.first, columns = shape.second;
             SCOPED_TRACE(testing::Message() << columns << " columns, " << k << " negatives, " << relevant
                                             << " relevant, gaps " << has_gaps);
             Rows rows(n, columns, relevant, 2);

@@ -186,15 +186,15 @@ TEST(EmulatedSearchKernels, BytesAreTheFormulas) {
   const EmulatedSearch emulated;
   reset_counts();
   filter_scores(candidates, bench.tile(0, n, tile), bench.bounds, bench.queries, bench.part, tile, false);
-  EXPECT_EQ(counts().loaded_bytes, 2 * m * n + m * n + 24 * 256 * m) << "nothing reaches the threshold";
+  EXPECT_EQ(counts().loaded_bytes, 2 * m * n + m * n + int64_t{24} * 256 * m) << "nothing reaches the threshold";
   EXPECT_EQ(counts().stored_bytes, 0);
   candidates.threshold.fill_(-kInfinity);
   reset_counts();
   filter_scores(candidates, bench.tile(0, n, tile), bench.bounds, bench.queries, bench.part, tile, false);
-  EXPECT_EQ(counts().loaded_bytes, 2 * m * n + m * n + 24 * 256 * m + (10 + 10) * m * n) << "all do";
+  EXPECT_EQ(counts().loaded_bytes, 2 * m * n + m * n + int64_t{24} * 256 * m + (10 + 10) * m * n) << "all do";
   EXPECT_EQ(counts().stored_bytes, 12 * m * n + 12 * m);
 
-  int64_t loaded = 12 * 256 * m, stored = (12 * k + 12) * m;
+  int64_t loaded = int64_t{12} * 256 * m, stored = (12 * k + 12) * m;
   for (int64_t i = 0; i < m; ++i) {
     const at::Tensor lower = candidates.lower[i].narrow(0, 0, n), upper = candidates.upper[i].narrow(0, 0, n);
     const at::Tensor label = candidates.label[i].narrow(0, 0, n).to(at::kLong);
