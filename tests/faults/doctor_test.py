@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-PARTS = ["versions", "CPUs", "memory", "ranks", "GPUs", "files", "collectives", "search", "kernels", "rates"]
+PARTS = ["versions", "CPUs", "memory", "ranks", "GPUs", "files", "collectives", "search", "kernels", "training", "rates"]
 
 
 def findings(report: dict) -> dict[str, dict]:
