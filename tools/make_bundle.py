@@ -201,7 +201,9 @@ def pack(folder: Path, archive: Path) -> None:
         info.uname = info.gname = "root"
         return info
 
-    with open(archive, "wb") as file, subprocess.Popen(["xz", "-6", "-T0", "-c"], stdin=subprocess.PIPE, stdout=file) as xz:
+    # The programs are linked from the same objects: a dictionary that reaches from one to the next keeps one copy of them.
+    words = ["xz", "--lzma2=preset=1,dict=128MiB", "-c"]
+    with open(archive, "wb") as file, subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file) as xz:
         assert xz.stdin is not None
         with tarfile.open(fileobj=xz.stdin, mode="w|") as tar:
             tar.add(folder, folder.name, filter=plain)
