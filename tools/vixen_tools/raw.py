@@ -97,7 +97,7 @@ class RawSide:
         text = _string(where, row, "title")
         if self._text == "title+content":
             text = f"{text} {_string(where, row, 'content', optional=True)}"
-        labels = _labels(where, row) if self._queries else None
+        labels = relevant_labels(where, row) if self._queries else None
         return Item(text=text, line=line, labels=labels), self._names(where, row)
 
     def _names(self, where: str, row: dict) -> list[str]:
@@ -146,7 +146,8 @@ def _string(where: str, row: dict, key: str, optional: bool = False) -> str:
     return value
 
 
-def _labels(where: str, row: dict) -> np.ndarray:
+def relevant_labels(where: str, row: dict) -> np.ndarray:
+    """The row's labels int64 [n] as they stand there, without those of relevance 0."""
     indices, relevance = row.get("target_ind"), row.get("target_rel")
     if not isinstance(indices, list):
         found = "is missing" if "target_ind" not in row else f"is {one_line(indices, 40)}"
