@@ -41,12 +41,14 @@ std::string head_of(const fs::path& file) {
 }
 
 /// The Python tools that write files (tools/vixen_tools/outputs.py has the same list).
-constexpr const char* kTools[] = {"add_prompts",      "augment_grid",     "baselines",    "bench_search",
-                                  "checkpoint_bench", "compact_images",   "embed_images", "fetch_model",
-                                  "import_official",  "label_side",       "lora_step",    "make_bundle",
-                                  "make_configs",     "make_xmc",         "mining_study", "prepare_dataset",
-                                  "report",           "scaling_study",    "seed_study",   "sentence_transformers_run",
-                                  "split_dataset",    "time_to_accuracy", "world_study"};
+constexpr const char* kTools[] = {"add_prompts",   "augment_grid",     "baselines",
+                                  "bench_search",  "checkpoint_bench", "compact_images",
+                                  "embed_images",  "fetch_model",      "import_official",
+                                  "label_side",    "lora_step",        "make_bundle",
+                                  "make_configs",  "make_xmc",         "mining_study",
+                                  "pecos_run",     "prepare_dataset",  "report",
+                                  "scaling_study", "seed_study",       "sentence_transformers_run",
+                                  "split_dataset", "time_to_accuracy", "world_study"};
 
 /// "vixen embed 0.1.0", or a tool's "prepare_dataset.py 0.1.0".
 bool is_our_name(const std::string& created_by) {

@@ -173,6 +173,7 @@ TOOLS_WITH_OUTPUTS = [
         lambda w: [w.model],
         works=False,
     ),
+    Tool("bench/pecos_run.py", lambda w: ["--data", w.data], lambda w: [w.data], works=False),
     *(
         Tool(
             f"bench/{study}.py",

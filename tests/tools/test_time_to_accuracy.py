@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
@@ -169,6 +171,64 @@ def test_a_whole_study(tools, place, tmp_path):  # noqa: F811
     (tmp_path / "rai.json").write_text(json.dumps({"chosen": {"settings": {"augment.lambda": 0.5}}}))
     assert "was answered with" in tools.fails(*command)
     assert "was measured with another settings" in tools.fails(*study(place, tmp_path / "out", *more[4:], "--mining", "columns=3,depth=6"))
+
+
+FAKE_PECOS = {
+    "libpecos-1.2.8.dist-info/METADATA": "Metadata-Version: 2.1\nName: libpecos\nVersion: 1.2.8\n",
+    "pecos/__init__.py": "",
+    "pecos/xmc/__init__.py": """
+class LabelEmbeddingFactory:
+    create = staticmethod(lambda truth, rows, method: (truth.shape[1], method))
+class Indexer:
+    gen = staticmethod(lambda labels, seed, threads: labels)
+""",
+    # the label of number 1 and the last one are best and equal, each of the others is worth its number; rows stand out of order
+    "pecos/xmc/xlinear/__init__.py": "",
+    "pecos/xmc/xlinear/model.py": """
+import numpy as np
+from scipy.sparse import csr_matrix
+class XLinearModel:
+    @classmethod
+    def train(cls, rows, truth, C, threads):
+        assert C == (truth.shape[1], "pifa") and rows.shape[0] == truth.shape[0] and rows.has_sorted_indices
+        model = cls()
+        model.labels = truth.shape[1]
+        return model
+    def predict(self, rows, beam_size, only_topk, threads):
+        n, labels = rows.shape[0], self.labels
+        values = np.arange(labels, dtype=np.float32)
+        values[[1, labels - 1]] = labels
+        best = np.lexsort((np.arange(labels), -values))[:only_topk][::-1]
+        return csr_matrix((np.tile(values[best], n), np.tile(best, n), np.arange(n + 1) * len(best)), (n, labels))
+""",
+}
+
+
+@pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
+def test_pecos_answers_without_filtered_labels(tools, place, tmp_path, monkeypatch):  # noqa: F811
+    for name, content in FAKE_PECOS.items():
+        (tmp_path / "fake" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fake" / name).write_text(content)
+    words = ["bench/pecos_run.py", "--data", tmp_path / "data.h5", "--out", tmp_path / "p.h5", "--k", 4]
+    shutil.copy(place / "bert.h5", tmp_path / "data.h5")
+    assert "cannot load PECOS (No module named 'pecos'), expected an environment as --help makes it" in tools.fails(*words)
+    monkeypatch.syspath_prepend(tmp_path / "fake")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    with h5py.File(tmp_path / "data.h5", "r+") as file:
+        labels, rows = (len(file[f"{side}/tokens/offsets"]) - 1 for side in ("label", "test"))
+        del file["test/filter/offsets"], file["test/filter/values"]
+        file["test/filter/offsets"] = np.minimum(np.arange(rows + 1), 1)
+        file["test/filter/values"] = np.array([1], np.int32)
+    tools.run(*words)
+    with h5py.File(tmp_path / "p.h5") as file:
+        found = file["indices"][:].tolist()
+    last = labels - 1
+    assert found == [[last, last - 1, last - 2, last - 3], *[[1, last, last - 1, last - 2]] * (rows - 1)]
+
+    more = ["--mining", "", "--tf-idf", "no", "--budgets", 3, "--most-epochs", 1, "--pecos", sys.executable]
+    said = tools.run(*study(place, tmp_path / "out", *more)).stdout
+    (line,) = (line for line in map(json.loads, (tmp_path / "out/results.jsonl").open()) if line["system"].startswith("PECOS"))
+    assert line["version"] == "1.2.8" and line["seconds"]["training"] > 0 and "| PECOS XR-Linear |" in said
 
 
 def pairs(place) -> int:  # noqa: F811

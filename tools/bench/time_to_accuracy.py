@@ -5,11 +5,11 @@
         --set icontags=out/icontags.h5,configs/quickstart.ini,configs/text_only.ini --augment icontags=out/icontags_augment.json \\
         --plot docs/images/time_to_accuracy.svg
 
-For every data set (--set NAME=DATA.h5[,CONFIG.ini...]) and budget: vixen without and with mined columns (--mining), each answered
-without and with retrieval-augmented inference (RAI, settings of tools/augment_grid.py), and sentence-transformers. Beside them the
-backbone as it is, TF-IDF (tools/baselines.py), and figures of other programs (--references). Epochs are chosen from the first steps'
-time, then from the time that the run took: it is trained again where it took longer than its budget, or where another epoch would have
-fitted. A budget is the seconds from the program's start to the saved model (vixen), or from the first batch (sentence-transformers);
+For every data set (--set NAME=DATA.h5[,CONFIG.ini...]) and budget: vixen without and with mined columns (--mining), each answered without
+and with retrieval-augmented inference (RAI, settings of tools/augment_grid.py), and sentence-transformers. Beside them the backbone as it
+is, TF-IDF (tools/baselines.py), PECOS XR-Linear (--pecos), and figures of other programs (--references). Epochs are chosen from the first
+steps' time, then from the time that the run took: it is trained again where it took longer than its budget, or where another epoch would
+have fitted. A budget is the seconds from the program's start to the saved model (vixen), or from the first batch (sentence-transformers);
 answering is not in it. The backbone has as many layers as leave --least-epochs.
 
 Every result is a line of OUT/results.jsonl with the machine it was measured on; a study that is started again does what is missing. The
@@ -128,6 +128,7 @@ class Study:
         for data in self.sets:
             self.backbone(data)
             self.tf_idf(data)
+            self.pecos(data)
             for seed in self.options.seeds:
                 for budget in self.options.budgets:
                     self.vixen(data, budget, seed, mined=False)
@@ -213,6 +214,17 @@ class Study:
             seconds = float(read_json(metrics)["TF-IDF combined"]["seconds"])
         self.record(data, key, out, {"seconds": {"training": seconds}})
 
+    def pecos(self, data: DataSet) -> None:
+        key = {"set": data.name, "system": "PECOS XR-Linear", "budget": 0, "seed": 0}
+        if not self.options.pecos or not self.missing(key):
+            return
+        out = self.folder(data) / "answers.h5"
+        words: list[object] = [Path(__file__).with_name("pecos_run.py"), "--data", data.data, "--out", out, "--k", LONGEST]
+        words += ["--threads", self.options.threads]
+        report = json.loads(self.call(words, f"{data.name}, PECOS XR-Linear", self.options.pecos).splitlines()[-1])
+        seconds = {"training": report["seconds"], "answers": report["answer_seconds"]}
+        self.record(data, key, out, {"seconds": seconds, "version": report["libpecos"]})
+
     def sentence_transformers(self, data: DataSet, budget: int, seed: int, rate: float) -> None:
         key = {"set": data.name, "system": f"sentence-transformers, lr {rate:g}", "budget": budget, "seed": seed}
         if not self.missing(key):
@@ -236,9 +248,9 @@ class Study:
         seconds = {"training": report["seconds"], "answers": report["answer_seconds"]}
         self.record(data, key, out, {"seconds": seconds, "steps": report["steps"], "version": report["sentence_transformers"]})
 
-    def call(self, words: list[object], title: str) -> str:
+    def call(self, words: list[object], title: str, python: Path = Path(sys.executable)) -> str:
         """Standard output of another tool."""
-        command = [sys.executable, *map(str, words)]
+        command = [str(python), *map(str, words)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.options.threads), "TOKENIZERS_PARALLELISM": "false"}
         with waiting(title):
             result = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
@@ -417,6 +429,7 @@ def main() -> None:
     parser.add_argument("--sentence-transformers-lr", type=finite, nargs="*", default=[5e-5, 5e-4], help="a row each; none: left out")
     parser.add_argument("--sentence-transformers-batch", type=whole(2), default=512)
     parser.add_argument("--tf-idf", choices=("yes", "no"), default="yes")
+    parser.add_argument("--pecos", type=Path, metavar="PYTHON", help="of an environment that has libpecos (pecos_run.py --help): PECOS too")
     parser.add_argument("--threads", type=whole(1), default=len(os.sched_getaffinity(0)))
     parser.add_argument("--compute", choices=("fp32", "bf16"), help="default: bf16 where the CPU has it, else fp32")
     parser.add_argument("--binary", type=Path, help="the program (default: as built here)")

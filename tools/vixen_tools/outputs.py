@@ -39,6 +39,7 @@ _TOOLS = (
     "make_configs",
     "make_xmc",
     "mining_study",
+    "pecos_run",
     "prepare_dataset",
     "report",
     "scaling_study",
