@@ -2,8 +2,9 @@
 """Keeps some training queries of a data set out: a data set whose test split they are, for choosing settings without the test split.
 
 The rest is its training split; labels, prompts and pictures are those of the data set, its test queries are left out. Queries of the
-same text stay on one side. Held-out queries have no filter pairs. A run on the new data set has not seen its test split, so what is
-chosen there (tools/augment_grid.py, `vixen evaluate`) can be used for a run on all training queries.
+same text stay on one side. Where most filter pairs of the data set's test queries are of a label that reads like the query (the item
+itself), held-out queries filter the labels that read like them and are not relevant; else nothing. A run on the new data set has not
+seen its test split, so what is chosen there (tools/augment_grid.py, `vixen evaluate`) can be used for a run on all training queries.
 
 N: training queries; M: pictures.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,16 +40,25 @@ NUMBERS = {"version": np.int64, "vocabulary": np.int64, "max_length": np.int64, 
 CONSTANTS = ("propensity_a", "propensity_b")
 
 
+def texts_of(offsets: np.ndarray, values: np.ndarray) -> list[bytes]:
+    data = values.tobytes()
+    return [data[first:last] for first, last in itertools.pairwise(offsets.tolist())]
+
+
+def rows_by_text(offsets: np.ndarray, values: np.ndarray) -> dict[bytes, list[int]]:
+    groups: dict[bytes, list[int]] = {}
+    for row, text in enumerate(texts_of(offsets, values)):
+        groups.setdefault(text, []).append(row)
+    return groups
+
+
 def held_out_rows(offsets: np.ndarray, values: np.ndarray, share: float, seed: int) -> np.ndarray:
     """bool [N]: the rows that are kept out, whole groups of equal texts (ragged uint8) in an order that the seed and the texts decide,
     until they are at least `share` of all."""
-    data, prefix = values.tobytes(), f"{seed}:".encode()
-    texts = [data[first:last] for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-    groups: dict[bytes, list[int]] = {}
-    for row, text in enumerate(texts):
-        groups.setdefault(text, []).append(row)
-    out = np.zeros(len(texts), bool)
-    wanted, count = share * len(texts), 0
+    prefix = f"{seed}:".encode()
+    groups = rows_by_text(offsets, values)
+    out = np.zeros(len(offsets) - 1, bool)
+    wanted, count = share * len(out), 0
     for text in sorted(groups, key=lambda text: hashlib.sha256(prefix + text).digest()):
         if count >= wanted:
             break
@@ -68,8 +79,30 @@ class Splitter:
         rows = {len(offsets) for offsets, _ in self.sides["train"].values()}
         if len(rows) != 1:
             raise UserError(f"{path}: the parts of /train have {sorted(n - 1 for n in rows)} rows, expected the same number each")
+        self.filters_itself = self._filters_itself()
         self.pictures = whole_dataset(source, "images/embeddings", "f", 2)
         self.prompts = read_prompts(path, source)
+
+    def _filters_itself(self) -> bool:
+        """Whether more than half of the pairs that the test queries filter are of a label of the query's text."""
+        queries = texts_of(*read_ragged(self.path, self.source, "test/texts"))
+        offsets, labels = read_ragged(self.path, self.source, "test/filter", len(queries))
+        texts = texts_of(*self.sides["label"]["texts"])
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(texts):
+            raise UserError(f"{self.path}: /test/filter names labels {labels.min()}..{labels.max()} of {len(texts)}: damaged")
+        pairs = zip(np.repeat(np.arange(len(queries)), np.diff(offsets)).tolist(), labels.tolist(), strict=True)
+        return 2 * sum(queries[query] == texts[label] for query, label in pairs) > len(labels)
+
+    def _filter(self, held_out: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        """Of every held-out query the labels of its text that are not relevant, where the data set filters such."""
+        queries = texts_of(*held_out["texts"])
+        labels = rows_by_text(*self.sides["label"]["texts"]) if self.filters_itself else {}
+        offsets, values = held_out["labels"]
+        found = [
+            np.setdiff1d(labels.get(text, []), values[first:last])
+            for text, (first, last) in zip(queries, itertools.pairwise(offsets), strict=True)
+        ]
+        return np.cumsum([0, *map(len, found)]), np.concatenate([np.zeros(0, np.int32), *found]).astype(np.int32)
 
     def write(self, out: Path, held_out: np.ndarray, share: float, seed: int) -> dict[str, int]:
         train = self.sides["train"]
@@ -88,14 +121,16 @@ class Splitter:
                         found for part, (offsets, values) in parts.items() for found in self._write(file, side, part, offsets, values)
                     ]
                 if side == "test":
-                    hashes += self._write(file, side, "filter", np.zeros(len(rows["test"]) + 1, np.int64), np.zeros(0, np.int32))
+                    filtered = self._filter(parts)
+                    hashes += self._write(file, side, "filter", *filtered)
                 file.attrs[f"content_{side}"] = hash_of(hashes)
             if self.prompts:
                 write_prompts(file, self.prompts)
             kept = int(self._used.sum())
             shape = (kept, self.pictures.shape[1] if kept else 0)
             file.attrs["content_images"] = hash_of([write_contiguous(file, "images/embeddings", shape, np.float16, self._kept_pictures())])
-        return {"labels": len(sides["label"]["texts"][0]) - 1, "train": len(rows["train"]), "held out": len(rows["test"]), "pictures": kept}
+        counts = {"labels": len(sides["label"]["texts"][0]) - 1, "train": len(rows["train"]), "held out": len(rows["test"])}
+        return counts | {"pictures": kept, "filter pairs": len(filtered[1])}
 
     def _checked(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.pictures):

@@ -50,7 +50,7 @@ def queries(file: h5py.File, side: str) -> list[tuple]:
 
 def test_both_sides_are_the_training_queries(tools, data, tmp_path):
     said = tools.run("split_dataset.py", "--data", data, "--out", tmp_path / "held.h5", "--share", 0.25, "--seed", 3).stderr
-    assert "3 labels, 30 train, 10 held out, 41 pictures" in said
+    assert "3 labels, 30 train, 10 held out, 41 pictures, 0 filter pairs" in said
     with h5py.File(data) as source, h5py.File(tmp_path / "held.h5") as file:
         train, held = queries(file, "train"), queries(file, "test")
         assert sorted(train + held) == sorted(queries(source, "train"))
@@ -63,6 +63,27 @@ def test_both_sides_are_the_training_queries(tools, data, tmp_path):
         assert file.attrs["tokenizer_sha256"] == source.attrs["tokenizer_sha256"]
         label_pictures = file["images/embeddings"][:][np.ravel([ids for ids in rows(file, "label/images") if ids])]
         assert label_pictures.tolist() == [[84, 85]]
+    if VIXEN:
+        checked = subprocess.run([VIXEN, "inspect", tmp_path / "held.h5"], capture_output=True, text=True)
+        assert checked.returncode == 0 and "content hashes" in checked.stdout, checked.stderr
+
+
+@pytest.mark.parametrize("pairs, itself", [("0 1\n", True), ("0 1\n0 2\n", False), ("0 2\n", False), ("", False)])
+def test_items_that_are_labels_themselves(tools, raw, model, tmp_path, pairs, itself):
+    """What the test queries filter decides whether held-out queries filter the labels of their text, of which relevant ones stay."""
+    texts = ["car", "house", "tree", "car", "green", "house", "red", "blue"]
+    write_lines(raw / "trn.json.gz", [query(text, [0, 3] if text == "house" else [3]) for text in texts])
+    write_lines(raw / "tst.jsonl", [query("house", [0])])
+    write_lines(raw / "lbl.json", [{"title": title} for title in ("car", "house", "tree", "car")])
+    (raw / "filter_labels_test.txt").write_text(pairs)
+    tools.run("prepare_dataset.py", "--raw", raw, "--model", model, "--out", tmp_path / "data.h5")
+    said = tools.run("split_dataset.py", "--data", tmp_path / "data.h5", "--out", tmp_path / "held.h5", "--share", 0.6).stderr
+    with h5py.File(tmp_path / "held.h5") as file:
+        held = [row[0] for row in queries(file, "test")]
+        assert {"car", "house"} <= set(held)
+        expected = [{"car": [0], "house": [1], "tree": [2]}.get(text, []) if itself else [] for text in held]
+        assert rows(file, "test/filter") == expected and f"{sum(map(len, expected))} filter pairs" in said
+        assert file["test/filter/values"].dtype == np.int32
     if VIXEN:
         checked = subprocess.run([VIXEN, "inspect", tmp_path / "held.h5"], capture_output=True, text=True)
         assert checked.returncode == 0 and "content hashes" in checked.stdout, checked.stderr
@@ -85,4 +106,9 @@ def test_mistakes_are_one_line(tools, data, tmp_path):
     with h5py.File(data, "r+") as file:
         file["train/images/values"][0] = 99
     assert "names picture 99 of 43: damaged" in tools.fails(*command, data)
+    with h5py.File(data, "r+") as file:
+        file["test/filter/offsets"][1] = 1
+        del file["test/filter/values"]
+        file["test/filter/values"] = np.array([3], np.int32)
+    assert "/test/filter names labels 3..3 of 3: damaged" in tools.fails(*command, data)
     assert not (tmp_path / "held.h5").exists()
