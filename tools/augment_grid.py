@@ -18,9 +18,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vixen_tools import VERSION
 from vixen_tools.arguments import finite, fraction, whole
-from vixen_tools.augmentation import Augmenter, Settings, grid
+from vixen_tools.augmentation import Augmenter, Settings, grid, without_filtered
 from vixen_tools.dataset_file import DatasetTexts
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import read_json, write_text
@@ -65,8 +67,9 @@ def check_held_out(data: Path, run: Path | None) -> None:
         )
 
 
-def search_lists(options: argparse.Namespace, binary: Path, folder: Path) -> tuple[tuple, tuple]:
-    """Ids and scores of every held-out query's best labels and nearest training queries, at the grid's largest numbers."""
+def search_lists(options: argparse.Namespace, binary: Path, folder: Path, filtered: tuple[np.ndarray, np.ndarray]) -> tuple[tuple, tuple]:
+    """Ids and scores of every held-out query's best labels, those left out that are filtered, and nearest training queries, at the
+    grid's largest numbers."""
     source = origin(options)
     files = {name: folder / f"{name}.h5" for name in ("held-out", "train", "labels")}
     for name, split in (("held-out", "test"), ("train", "train")):
@@ -78,7 +81,9 @@ def search_lists(options: argparse.Namespace, binary: Path, folder: Path) -> tup
         with waiting("labels: encoded"):
             run_vixen(binary, "embed", *source, "--embed.side", "labels", "--embed.dtype", "fp32", "--out", files["labels"])
     found = []
-    for name, most in (("labels", max(LONGEST, *options.labels)), ("train", max(options.queries))):
+    most_labels = max(LONGEST, *options.labels)
+    deeper = most_labels + int(np.diff(filtered[0]).max(initial=0))
+    for name, most in (("labels", deeper), ("train", max(options.queries))):
         out = folder / f"nearest-{name}.h5"
         with waiting(f"{name}: searched"):
             search = [
@@ -93,7 +98,7 @@ def search_lists(options: argparse.Namespace, binary: Path, folder: Path) -> tup
             ]
             run_vixen(binary, "search", *search, "--out", out)
         found.append(read_ranking(out))
-    return found[0], found[1]
+    return without_filtered(found[0][0], filtered, most_labels, found[0][1]), found[1]
 
 
 def origin(options: argparse.Namespace) -> list[object]:
@@ -161,8 +166,8 @@ def main() -> int:
     texts = DatasetTexts(options.data)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        labels, queries = search_lists(options, binary, folder)
-        cells = measure(options, texts, Augmenter(labels, queries, texts.train_labels, texts.label_counts))
+        labels, queries = search_lists(options, binary, folder, texts.filter)
+        cells = measure(options, texts, Augmenter(labels, queries, texts.train_labels, texts.label_counts, texts.filter))
         # the first of equals: smaller numbers stand first
         best = max(cells, key=lambda cell: sum(cell.metrics[name] for name in options.metric))
         plain, confirmed = evaluated(binary, options, folder, None), evaluated(binary, options, folder, best.settings)

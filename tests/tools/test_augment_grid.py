@@ -11,10 +11,12 @@ import pytest
 from test_export import VIXEN, place, train, vixen  # noqa: F401  (fixtures)
 
 
-def slow_ranking(one, labels, queries, truth, counts, top):
+def slow_ranking(one, labels, queries, truth, counts, filtered, top):
     """The definition, with dictionaries."""
     out = []
-    for own_ids, own_scores, near, near_scores in zip(*labels, *queries, strict=True):
+    for own_ids, own_scores, near, near_scores, dropped in zip(*labels, *queries, filtered, strict=True):
+        kept = [(i, s) for i, s in zip(own_ids, own_scores, strict=True) if i not in dropped]
+        own_ids, own_scores = [i for i, _ in kept], [s for _, s in kept]
         if one.weight == 0 and one.prior == 0:
             out.append((own_ids + [-1] * top)[:top])
             continue
@@ -30,14 +32,16 @@ def slow_ranking(one, labels, queries, truth, counts, top):
         for row, value in zip(near, p[len(own_ids) :], strict=True):
             for label in truth[row]:
                 scores[label] = scores.get(label, 0.0) + one.weight * value
-        best = sorted(scores, key=lambda label: (-np.float32(scores[label]), label))[:top]
+        best = sorted(scores.keys() - dropped, key=lambda label: (-np.float32(scores[label]), label))[:top]
         out.append(best + [-1] * (top - len(best)))
     return out
 
 
+@pytest.mark.parametrize("most_filtered", [0, 2, 9])
 @pytest.mark.parametrize("numbers", [(3, 2), (9, 5), (1, 1)])
-def test_the_formula(numbers):
-    from vixen_tools.augmentation import Augmenter, Settings
+def test_the_formula(numbers, most_filtered):
+    """With lists that lose some of their labels: of those that are found, of those that neighbours vote for, all of them."""
+    from vixen_tools.augmentation import Augmenter, Settings, without_filtered
 
     generator = np.random.default_rng(0)
     n, n_labels, n_train = 12, 20, 15
@@ -50,9 +54,13 @@ def test_the_formula(numbers):
     labels, queries = lists(n_labels, 9), lists(n_train, 5)
     ragged = np.cumsum([0, *map(len, truth)]), np.concatenate(truth)
     settings = [Settings(w, numbers[0], numbers[1], t, prior) for w in (0.0, 0.1, 0.7, 1.0) for t in (0.05, 0.5) for prior in (0.0, 0.4)]
-    augmenter = Augmenter(labels, queries, ragged, counts)
+    dropped = [{*row[: i % (most_filtered + 1)].tolist(), i % n_labels} if most_filtered else set() for i, row in enumerate(labels[0])]
+    filtered = np.cumsum([0, *map(len, dropped)]), np.array([label for row in dropped for label in sorted(row)], np.int64)
+    kept = without_filtered(labels[0], filtered, 9, labels[1])
+    assert ((kept[0] < 0) == np.isneginf(kept[1])).all() and (kept[0] < 0).any() == (most_filtered > 0)
+    augmenter = Augmenter(kept, queries, ragged, counts, filtered)
     for one, found in zip(settings, augmenter.rankings(settings, 7), strict=True):
-        expected = slow_ranking(one, [part.tolist() for part in labels], [part.tolist() for part in queries], truth, counts, 7)
+        expected = slow_ranking(one, [part.tolist() for part in labels], [part.tolist() for part in queries], truth, counts, dropped, 7)
         assert found.tolist() == expected, one
 
 
@@ -75,8 +83,15 @@ def held_out(tools, place, tmp_path):  # noqa: F811
 GRID = ("--weight", 0, 0.2, 0.6, "--labels", 5, "--queries", 3, 6, "--temperature", 0.05, "--prior", 0, 0.5, "--threads", 1)
 
 
+@pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
-def test_a_backbone_as_it_is(tools, place, tmp_path, held_out):  # noqa: F811
+def test_a_backbone_as_it_is(tools, place, tmp_path, held_out, filtered):  # noqa: F811
+    if filtered:
+        with h5py.File(held_out, "r+") as file:
+            offsets, labels = np.arange(held(held_out) + 1) * 2, len(file["label/tokens/offsets"]) - 1
+            del file["test/filter/offsets"], file["test/filter/values"]
+            file["test/filter/offsets"] = offsets
+            file["test/filter/values"] = np.sort((np.arange(offsets[-1]) * 5 % labels).reshape(-1, 2), axis=1).astype(np.int32).ravel()
     command = ["augment_grid.py", "--binary", VIXEN, "--model", place / "models/bert", "--data", held_out, "--out", tmp_path / "grid.json"]
     said = tools.run(*command, "--metric", "P@1", "PSP@1", *GRID, "--", "--data.images", "false").stdout
     record = json.loads((tmp_path / "grid.json").read_text())

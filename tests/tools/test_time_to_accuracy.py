@@ -247,6 +247,27 @@ def test_a_budget_that_holds_no_epoch(tools, place, tmp_path, monkeypatch):  # n
     assert "| vixen | 3 |  | does not fit |" in said
 
 
+@pytest.mark.skipif(not VIXEN, reason="VIXEN_BINARY is not set")
+def test_layers_that_turn_out_too_slow(tools, place, tmp_path, monkeypatch):  # noqa: F811
+    """What looked like enough epochs is not, once it is measured: a backbone of fewer layers takes the budget, not fewer epochs."""
+    from vixen_tools import timed_run
+    from vixen_tools.budget import Cost
+
+    real, trained = timed_run.train, []
+
+    def slow(command, run, **more):
+        layers = command[command.index("--model.layers") + 1]
+        trained.append((layers, command[command.index("--train.epochs") + 1]))
+        times = real(command, run, **more)
+        return timed_run.Times(times.setup, 500.0) if layers == "2" else times
+
+    monkeypatch.setattr(timed_run, "pilot", lambda command, run: timed_run.Pilot(Cost(5.0, 15.0, 5.0, 2), 12))
+    monkeypatch.setattr(timed_run, "train", slow)
+    said = tools.run(*study(place, tmp_path / "out", "--mining", "", "--tf-idf", "no")).stdout
+    assert [layers for layers, _ in trained[:2]] == ["2", "1"] and "2" not in [layers for layers, _ in trained[1:]]
+    assert trained[0] == ("2", "3") and re.search(r"\| vixen \| 60 \| [\d.]+ \| 1 layer, \d epoch", said)
+
+
 def test_mistakes_are_one_line(tools, tmp_path):
     (tmp_path / "data.h5").write_bytes(b"")
     common = ["bench/time_to_accuracy.py", "--binary", "/bin/false", "--out", tmp_path / "out", "--model", tmp_path / "model"]

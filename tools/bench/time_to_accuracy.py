@@ -288,13 +288,20 @@ class Study:
             with reading(done, "what this tool wrote"):
                 found = read_json(done)["trained"]
                 return Trained(**{**found, "run": Path(found["run"])})
-        layers, cost = self.plan(data, budget, seed, mined, folder)
+        left = list(self.options.layers)
+        layers, cost = self.plan(data, budget, seed, mined, folder, left)
         best: Trained | None = None
         tried: set[int] = set()
-        for _ in range(TRIES):
+        while len(tried) < TRIES:
             epochs = min(cost.epochs_within(budget), self.options.most_epochs)
             if tried and best is None:
                 epochs = min(epochs, min(tried) - 1)  # all that were tried took too long
+                shallower = left[left.index(layers) + 1 :]
+                if epochs < self.options.least_epochs and shallower:
+                    left = shallower
+                    layers, cost = self.plan(data, budget, seed, mined, folder, left)
+                    tried.clear()
+                    continue
             if epochs < 1 or epochs in tried:
                 break
             tried.add(epochs)
@@ -318,9 +325,9 @@ class Study:
             write_text(done, json.dumps(record) + "\n")
         return best
 
-    def plan(self, data: DataSet, budget: int, seed: int, mined: bool, folder: Path) -> tuple[int, Cost]:
-        """The most layers that leave --least-epochs, else the fewest; and what a run of them costs."""
-        for layers in self.options.layers:
+    def plan(self, data: DataSet, budget: int, seed: int, mined: bool, folder: Path, choice: list[int]) -> tuple[int, Cost]:
+        """The first of `choice`, deepest first, that leaves --least-epochs, else the last; and what a run of so many layers costs."""
+        for layers in choice:
             cost = self.known_cost(data, layers, mined) or self.first_cost(data, seed, layers, mined, folder)
             if cost.epochs_within(budget) >= self.options.least_epochs:
                 return layers, cost

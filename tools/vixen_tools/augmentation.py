@@ -45,11 +45,30 @@ def grid(
         yield [Settings(weight, kept, near, t, prior) for weight, t, prior in itertools.product(chosen, temperatures, priors)]
 
 
+def without_filtered(
+    ids: np.ndarray, filtered: tuple[np.ndarray, np.ndarray], k: int, scores: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lists [N, K] without the labels that `filtered` (ragged, of each row) names, cut to k; -1 and -infinity where they end. scores
+    [N, K], or none."""
+    scores = np.zeros(ids.shape) if scores is None else scores
+    lengths = np.diff(filtered[0])
+    if lengths.any():
+        stride = int(max(ids.max(initial=0), filtered[1].max())) + 2
+        rows = np.arange(len(ids))
+        pairs = np.repeat(rows, lengths) * stride + filtered[1]
+        dropped = np.isin(rows[:, None] * stride + np.where(ids < 0, stride - 1, ids), pairs)
+        ids, scores = np.where(dropped, -1, ids), np.where(dropped, -np.inf, scores)
+        order = np.argsort(dropped, axis=1, kind="stable")
+        ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+    return ids[:, :k], scores[:, :k]
+
+
 class Augmenter:
     """The best labels and nearest training queries of every query, and what the training queries' labels are.
 
-    label_ids, label_scores [N, k] and query_ids, query_scores [N, j]: best first; offsets, values: ragged labels of the training queries;
-    counts [L]: training queries of each label.
+    label_ids, label_scores [N, k] and query_ids, query_scores [N, j]: best first, -1 and -infinity where a list ends; offsets, values:
+    ragged labels of the training queries; counts [L]: training queries of each label; filtered: ragged labels that must not count for a
+    query, which are in no list of labels any more.
     """
 
     def __init__(
@@ -58,12 +77,14 @@ class Augmenter:
         queries: tuple[np.ndarray, np.ndarray],
         truth: tuple[np.ndarray, np.ndarray],
         counts: np.ndarray,
+        filtered: tuple[np.ndarray, np.ndarray],
     ):
         self._label_ids, self._label_scores = labels[0], labels[1].astype(np.float64)
         self._query_ids, self._query_scores = queries[0], queries[1].astype(np.float64)
         self._offsets, self._values = truth
         self._n_labels = len(counts)
-        self._log_counts = np.log(np.maximum(counts, 1))
+        self._log_counts = np.log(np.maximum(np.append(counts, 1), 1))  # the last is that of -1
+        self._filtered = filtered
 
     def rankings(self, settings: list[Settings], top: int) -> Iterator[np.ndarray]:
         """Labels int64 [N, top] by each of the settings, which share both numbers; best first, ties by number, -1 where a list ends."""
@@ -79,33 +100,36 @@ class Augmenter:
             logits = scores / one.temperature + one.prior * self._log_counts[ids]
             if one.weight > 0:
                 logits = np.concatenate([logits, near_scores / one.temperature], axis=1)
-            p = np.exp(logits - logits.max(axis=1, keepdims=True))
-            p /= p.sum(axis=1, keepdims=True)
+            p = np.exp(logits - logits.max(axis=1, keepdims=True, initial=np.finfo(np.float64).min))
+            p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             voting = one.weight * p[:, ids.shape[1] :] if one.weight > 0 else None
-            yield votes.ranking((1 - one.weight) * p[:, : ids.shape[1]], voting, top)
+            # votes may bring filtered labels back
+            found = votes.ranking((1 - one.weight) * p[:, : ids.shape[1]], voting, top + int(np.diff(self._filtered[0]).max(initial=0)))
+            yield without_filtered(found, self._filtered, top)[0]
 
 
 class _Votes:
     """Entries (query, label) of both lists, sorted once, so that each setting is a sum over runs of them."""
 
     def __init__(self, ids: np.ndarray, near: np.ndarray, offsets: np.ndarray, values: np.ndarray, n_labels: int):
-        self._n, self._own = len(ids), ids.size
+        self._n, self._n_labels = len(ids), n_labels
         lengths = np.diff(offsets)[near].ravel()
         begins = np.cumsum(lengths) - lengths
         voted = values[np.repeat(offsets[near].ravel() - begins, lengths) + np.arange(lengths.sum())]
         self._voter = np.repeat(np.arange(near.size), lengths)
         width = near.shape[1]
-        own_keys = np.repeat(np.arange(self._n), ids.shape[1]) * n_labels + ids.ravel()
-        keys = np.concatenate([own_keys, self._voter // max(width, 1) * n_labels + voted])
-        self._orders = {alone: self._sorted(own_keys if alone else keys, n_labels) for alone in (True, False)}
+        stride = n_labels + 1  # places behind a list's end are of a label of their own
+        own_keys = np.repeat(np.arange(self._n), ids.shape[1]) * stride + np.where(ids < 0, n_labels, ids).ravel()
+        keys = np.concatenate([own_keys, self._voter // max(width, 1) * stride + voted])
+        self._orders = {alone: self._sorted(own_keys if alone else keys, stride) for alone in (True, False)}
 
     @staticmethod
-    def _sorted(keys: np.ndarray, n_labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _sorted(keys: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Order of the entries, where each run begins, its query and its label."""
         order = np.argsort(keys, kind="stable")
         found = keys[order]
         begins = np.flatnonzero(np.concatenate([[True], found[1:] != found[:-1]])) if len(found) else np.zeros(0, np.int64)
-        return order, begins, found[begins] // n_labels, found[begins] % n_labels
+        return order, begins, found[begins] // stride, found[begins] % stride
 
     def ranking(self, own: np.ndarray, voting: np.ndarray | None, top: int) -> np.ndarray:
         """own [N, k]: what the labels have themselves; voting [N, j]: what each training query gives to all its labels."""
@@ -113,6 +137,7 @@ class _Votes:
         amounts = own.ravel() if voting is None else np.concatenate([own.ravel(), voting.ravel()[self._voter]])
         sums = np.add.reduceat(amounts[order], begins).astype(np.float32) if len(begins) else np.zeros(0, np.float32)
         best = np.lexsort((labels, -sums, rows))
+        best = best[labels[best] < self._n_labels]
         of = rows[best]
         place = np.arange(len(of)) - np.searchsorted(of, np.arange(self._n))[of]
         kept = place < top
