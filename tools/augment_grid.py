@@ -22,7 +22,7 @@ import numpy as np
 
 from vixen_tools import VERSION
 from vixen_tools.arguments import finite, fraction, whole
-from vixen_tools.augmentation import Augmenter, Settings, grid, without_filtered
+from vixen_tools.augmentation import Augmenter, Settings, grid
 from vixen_tools.dataset_file import DatasetTexts
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import read_json, write_text
@@ -31,7 +31,7 @@ from vixen_tools.metrics import format_table, inverse_propensity, ranking_metric
 from vixen_tools.outputs import claim
 from vixen_tools.program import default_binary, run_vixen
 from vixen_tools.progress import Progress, waiting
-from vixen_tools.ranking_file import read_ranking
+from vixen_tools.ranking_file import read_ranking, without_filtered
 
 COLUMNS = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@5", "R@100")
 LONGEST = 100  # of a ranking: R@100
@@ -98,7 +98,7 @@ def search_lists(options: argparse.Namespace, binary: Path, folder: Path, filter
             ]
             run_vixen(binary, "search", *search, "--out", out)
         found.append(read_ranking(out))
-    return without_filtered(found[0][0], filtered, most_labels, found[0][1]), found[1]
+    return without_filtered(*found[0], filtered, most_labels), found[1]
 
 
 def origin(options: argparse.Namespace) -> list[object]:

@@ -24,7 +24,7 @@ import numpy as np
 from vixen_tools import VERSION
 from vixen_tools.arguments import fraction, whole
 from vixen_tools.content_hash import hash_of
-from vixen_tools.dataset_file import check_format, read_ragged, select_rows
+from vixen_tools.dataset_file import check_format, check_labels, read_ragged, select_rows, texts_of
 from vixen_tools.errors import UserError, reading, run_tool
 from vixen_tools.files import publish, work_folder
 from vixen_tools.hdf5_file import open_hdf5, read_attribute, whole_dataset, write_contiguous
@@ -38,11 +38,6 @@ BLOCK_ROWS = 4096
 STRINGS = ("format", "tokenizer", "tokenizer_sha256", "text")
 NUMBERS = {"version": np.int64, "vocabulary": np.int64, "max_length": np.int64, "bos_token": np.int64}
 CONSTANTS = ("propensity_a", "propensity_b")
-
-
-def texts_of(offsets: np.ndarray, values: np.ndarray) -> list[bytes]:
-    data = values.tobytes()
-    return [data[first:last] for first, last in itertools.pairwise(offsets.tolist())]
 
 
 def rows_by_text(offsets: np.ndarray, values: np.ndarray) -> dict[bytes, list[int]]:
@@ -79,29 +74,27 @@ class Splitter:
         rows = {len(offsets) for offsets, _ in self.sides["train"].values()}
         if len(rows) != 1:
             raise UserError(f"{path}: the parts of /train have {sorted(n - 1 for n in rows)} rows, expected the same number each")
-        self.filters_itself = self._filters_itself()
+        self._items = self._same_items()
         self.pictures = whole_dataset(source, "images/embeddings", "f", 2)
         self.prompts = read_prompts(path, source)
 
-    def _filters_itself(self) -> bool:
-        """Whether more than half of the pairs that the test queries filter are of a label of the query's text."""
-        queries = texts_of(*read_ragged(self.path, self.source, "test/texts"))
-        offsets, labels = read_ragged(self.path, self.source, "test/filter", len(queries))
-        texts = texts_of(*self.sides["label"]["texts"])
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(texts):
-            raise UserError(f"{self.path}: /test/filter names labels {labels.min()}..{labels.max()} of {len(texts)}: damaged")
+    def _same_items(self) -> dict[bytes, list[int]]:
+        """Labels by text where more than half of the pairs that the test queries filter are of a label of the query's text, else none."""
+        offsets, labels = read_ragged(self.path, self.source, "test/filter")
+        label_texts = self.sides["label"]["texts"]
+        check_labels(self.path, "test/filter", labels, len(label_texts[0]) - 1)
+        if not len(labels):
+            return {}
+        queries, by_text = texts_of(*read_ragged(self.path, self.source, "test/texts", len(offsets) - 1)), rows_by_text(*label_texts)
         pairs = zip(np.repeat(np.arange(len(queries)), np.diff(offsets)).tolist(), labels.tolist(), strict=True)
-        return 2 * sum(queries[query] == texts[label] for query, label in pairs) > len(labels)
+        same = sum(label in by_text.get(queries[query], ()) for query, label in pairs)
+        return by_text if 2 * same > len(labels) else {}
 
     def _filter(self, held_out: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
         """Of every held-out query the labels of its text that are not relevant, where the data set filters such."""
-        queries = texts_of(*held_out["texts"])
-        labels = rows_by_text(*self.sides["label"]["texts"]) if self.filters_itself else {}
         offsets, values = held_out["labels"]
-        found = [
-            np.setdiff1d(labels.get(text, []), values[first:last])
-            for text, (first, last) in zip(queries, itertools.pairwise(offsets), strict=True)
-        ]
+        rows = zip(texts_of(*held_out["texts"]), itertools.pairwise(offsets), strict=True)
+        found = [np.setdiff1d(self._items.get(text, []), values[first:last]) for text, (first, last) in rows]
         return np.cumsum([0, *map(len, found)]), np.concatenate([np.zeros(0, np.int32), *found]).astype(np.int32)
 
     def write(self, out: Path, held_out: np.ndarray, share: float, seed: int) -> dict[str, int]:

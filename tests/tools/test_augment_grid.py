@@ -41,7 +41,8 @@ def slow_ranking(one, labels, queries, truth, counts, filtered, top):
 @pytest.mark.parametrize("numbers", [(3, 2), (9, 5), (1, 1)])
 def test_the_formula(numbers, most_filtered):
     """With lists that lose some of their labels: of those that are found, of those that neighbours vote for, all of them."""
-    from vixen_tools.augmentation import Augmenter, Settings, without_filtered
+    from vixen_tools.augmentation import Augmenter, Settings
+    from vixen_tools.ranking_file import without_filtered
 
     generator = np.random.default_rng(0)
     n, n_labels, n_train = 12, 20, 15
@@ -56,7 +57,7 @@ def test_the_formula(numbers, most_filtered):
     settings = [Settings(w, numbers[0], numbers[1], t, prior) for w in (0.0, 0.1, 0.7, 1.0) for t in (0.05, 0.5) for prior in (0.0, 0.4)]
     dropped = [{*row[: i % (most_filtered + 1)].tolist(), i % n_labels} if most_filtered else set() for i, row in enumerate(labels[0])]
     filtered = np.cumsum([0, *map(len, dropped)]), np.array([label for row in dropped for label in sorted(row)], np.int64)
-    kept = without_filtered(labels[0], filtered, 9, labels[1])
+    kept = without_filtered(*labels, filtered, 9)
     assert ((kept[0] < 0) == np.isneginf(kept[1])).all() and (kept[0] < 0).any() == (most_filtered > 0)
     augmenter = Augmenter(kept, queries, ragged, counts, filtered)
     for one, found in zip(settings, augmenter.rankings(settings, 7), strict=True):

@@ -110,5 +110,5 @@ def test_mistakes_are_one_line(tools, data, tmp_path):
         file["test/filter/offsets"][1] = 1
         del file["test/filter/values"]
         file["test/filter/values"] = np.array([3], np.int32)
-    assert "/test/filter names labels 3..3 of 3: damaged" in tools.fails(*command, data)
+    assert "/test/filter/values holds label 3, expected 0..2" in tools.fails(*command, data)
     assert not (tmp_path / "held.h5").exists()

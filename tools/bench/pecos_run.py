@@ -14,6 +14,7 @@ standard output is JSON.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -31,7 +32,7 @@ from vixen_tools.dataset_file import DatasetTexts  # noqa: E402
 from vixen_tools.errors import UserError, run_tool  # noqa: E402
 from vixen_tools.outputs import claim  # noqa: E402
 from vixen_tools.progress import waiting  # noqa: E402
-from vixen_tools.ranking_file import write_ranking  # noqa: E402
+from vixen_tools.ranking_file import without_filtered, write_ranking  # noqa: E402
 
 
 def main() -> None:
@@ -67,20 +68,16 @@ def main() -> None:
         model = XLinearModel.train(train, truth, C=tree, threads=options.threads)
     seconds = time.monotonic() - begin
     begin = time.monotonic()
-    offsets, values = texts.filter
-    k = min(options.k, len(texts.label))
-    deeper = min(k + int(np.diff(offsets).max(initial=0)), len(texts.label))
+    deeper = min(options.k + int(np.diff(texts.filter[0]).max(initial=0)), len(texts.label))
     with waiting("PECOS XR-Linear: answers"):
         tests = csr_matrix(vectorizer.transform(texts.test))
         tests.sort_indices()
         found = model.predict(tests, beam_size=options.beam, only_topk=deeper, threads=options.threads)
-    indices, scores = np.full((len(texts.test), k), -1, np.int64), np.full((len(texts.test), k), -np.inf, np.float32)
-    for row in range(len(indices)):
-        labels, values_of = (part[found.indptr[row] : found.indptr[row + 1]] for part in (found.indices, found.data))
-        kept = ~np.isin(labels, values[offsets[row] : offsets[row + 1]])
-        labels, values_of = labels[kept], values_of[kept]
-        best = np.lexsort((labels, -values_of))[:k]
-        indices[row, : len(best)], scores[row, : len(best)] = labels[best], values_of[best]
+    indices, scores = np.full((len(texts.test), deeper), -1, np.int64), np.full((len(texts.test), deeper), -np.inf, np.float32)
+    for row, (first, last) in enumerate(itertools.pairwise(found.indptr)):
+        best = first + np.lexsort((found.indices[first:last], -found.data[first:last]))
+        indices[row, : len(best)], scores[row, : len(best)] = found.indices[best], found.data[best]
+    indices, scores = without_filtered(indices, scores, texts.filter, options.k)
     write_ranking(out, indices, scores, f"pecos_run.py {VERSION}")
     report = {"seconds": seconds, "answer_seconds": time.monotonic() - begin, "libpecos": version("libpecos")}
     print(json.dumps(report))

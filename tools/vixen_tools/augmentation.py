@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .ranking_file import pair_keys
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -45,24 +47,6 @@ def grid(
         yield [Settings(weight, kept, near, t, prior) for weight, t, prior in itertools.product(chosen, temperatures, priors)]
 
 
-def without_filtered(
-    ids: np.ndarray, filtered: tuple[np.ndarray, np.ndarray], k: int, scores: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lists [N, K] without the labels that `filtered` (ragged, of each row) names, cut to k; -1 and -infinity where they end. scores
-    [N, K], or none."""
-    scores = np.zeros(ids.shape) if scores is None else scores
-    lengths = np.diff(filtered[0])
-    if lengths.any():
-        stride = int(max(ids.max(initial=0), filtered[1].max())) + 2
-        rows = np.arange(len(ids))
-        pairs = np.repeat(rows, lengths) * stride + filtered[1]
-        dropped = np.isin(rows[:, None] * stride + np.where(ids < 0, stride - 1, ids), pairs)
-        ids, scores = np.where(dropped, -1, ids), np.where(dropped, -np.inf, scores)
-        order = np.argsort(dropped, axis=1, kind="stable")
-        ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
-    return ids[:, :k], scores[:, :k]
-
-
 class Augmenter:
     """The best labels and nearest training queries of every query, and what the training queries' labels are.
 
@@ -91,7 +75,7 @@ class Augmenter:
         assert len({(one.labels, one.queries) for one in settings}) == 1
         ids, scores = self._label_ids[:, : settings[0].labels], self._label_scores[:, : settings[0].labels]
         near, near_scores = self._query_ids[:, : settings[0].queries], self._query_scores[:, : settings[0].queries]
-        votes = _Votes(ids, near, self._offsets, self._values, self._n_labels)
+        votes = _Votes(ids, near, self._offsets, self._values, self._n_labels, self._filtered)
         for one in settings:
             if one.weight == 0 and one.prior == 0:  # the program's answers without section [augment], however many labels take part
                 found = self._label_ids[:, :top]
@@ -103,15 +87,22 @@ class Augmenter:
             p = np.exp(logits - logits.max(axis=1, keepdims=True, initial=np.finfo(np.float64).min))
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             voting = one.weight * p[:, ids.shape[1] :] if one.weight > 0 else None
-            # votes may bring filtered labels back
-            found = votes.ranking((1 - one.weight) * p[:, : ids.shape[1]], voting, top + int(np.diff(self._filtered[0]).max(initial=0)))
-            yield without_filtered(found, self._filtered, top)[0]
+            yield votes.ranking((1 - one.weight) * p[:, : ids.shape[1]], voting, top)
 
 
 class _Votes:
-    """Entries (query, label) of both lists, sorted once, so that each setting is a sum over runs of them."""
+    """Entries (query, label) of both lists, sorted once, so that each setting is a sum over runs of them. Votes for filtered labels, which
+    would bring them back, are none of them."""
 
-    def __init__(self, ids: np.ndarray, near: np.ndarray, offsets: np.ndarray, values: np.ndarray, n_labels: int):
+    def __init__(
+        self,
+        ids: np.ndarray,
+        near: np.ndarray,
+        offsets: np.ndarray,
+        values: np.ndarray,
+        n_labels: int,
+        filtered: tuple[np.ndarray, np.ndarray],
+    ):
         self._n, self._n_labels = len(ids), n_labels
         lengths = np.diff(offsets)[near].ravel()
         begins = np.cumsum(lengths) - lengths
@@ -120,7 +111,10 @@ class _Votes:
         width = near.shape[1]
         stride = n_labels + 1  # places behind a list's end are of a label of their own
         own_keys = np.repeat(np.arange(self._n), ids.shape[1]) * stride + np.where(ids < 0, n_labels, ids).ravel()
-        keys = np.concatenate([own_keys, self._voter // max(width, 1) * stride + voted])
+        voted_keys = self._voter // max(width, 1) * stride + voted
+        counted = ~np.isin(voted_keys, pair_keys(filtered, stride))
+        self._voter = self._voter[counted]
+        keys = np.concatenate([own_keys, voted_keys[counted]])
         self._orders = {alone: self._sorted(own_keys if alone else keys, stride) for alone in (True, False)}
 
     @staticmethod

@@ -42,6 +42,19 @@ def select_rows(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray) -> tu
     return out, values[np.repeat(offsets[rows] - out[:-1], lengths) + np.arange(out[-1])]
 
 
+def texts_of(offsets: np.ndarray, values: np.ndarray) -> list[bytes]:
+    """Ragged uint8 rows."""
+    data = values.tobytes()
+    return [data[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
+
+
+def check_labels(path: Path, name: str, labels: np.ndarray, n_labels: int) -> None:
+    """UserError unless all of /name/values are labels."""
+    if len(labels) and not 0 <= labels.min() <= labels.max() < n_labels:
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{n_labels - 1}")
+
+
 class DatasetTexts:
     """Texts, labels and filter of a data set."""
 
@@ -58,9 +71,7 @@ class DatasetTexts:
             for side, part, rows in (("train", "labels", self.train), ("test", "labels", self.test), ("test", "filter", self.test))
         )
         for name, (_, values) in (("train/labels", self.train_labels), ("test/labels", self.test_labels), ("test/filter", self.filter)):
-            if len(values) and not (values.min() >= 0 and values.max() < len(self.label)):
-                wrong = values.min() if values.min() < 0 else values.max()
-                raise UserError(f"{path}: /{name}/values holds label {wrong}, expected 0..{len(self.label) - 1}")
+            check_labels(path, name, values, len(self.label))
         self.propensity = tuple(read_attribute(file, f"propensity_{name}", float) for name in "ab")
         if None in self.propensity:
             raise UserError(f"{path}: has no attributes propensity_a and propensity_b, expected both")
@@ -70,9 +81,8 @@ class DatasetTexts:
         offsets, values = read_ragged(self.path, file, name)
         if values.dtype != np.uint8:
             raise UserError(f"{self.path}: /{name}/values holds {values.dtype}, expected uint8")
-        data = values.tobytes()
         with reading(f"{self.path}: /{name}/values", "UTF-8 text"):
-            return [data[begin:end].decode() for begin, end in itertools.pairwise(offsets)]
+            return [text.decode() for text in texts_of(offsets, values)]
 
     @property
     def label_counts(self) -> np.ndarray:

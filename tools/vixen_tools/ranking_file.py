@@ -45,3 +45,23 @@ def read_ranking(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if indices.shape != scores.shape:
         raise UserError(f"{path}: /scores has the shape {scores.shape}, expected {indices.shape} as /indices has")
     return indices.astype(np.int64), scores
+
+
+def pair_keys(pairs: tuple[np.ndarray, np.ndarray], stride: int) -> np.ndarray:
+    """row * stride + value of all values of ragged rows; stride is larger than every value."""
+    offsets, values = pairs
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) * stride + values
+
+
+def without_filtered(
+    indices: np.ndarray, scores: np.ndarray, filtered: tuple[np.ndarray, np.ndarray], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lists [N, K] without the labels that `filtered` (ragged, of each row) names, cut to k; -1 and -infinity where they end."""
+    if len(filtered[1]):
+        stride = int(max(indices.max(initial=0), filtered[1].max())) + 2
+        keys = np.arange(len(indices))[:, None] * stride + np.where(indices < 0, stride - 1, indices)
+        dropped = np.isin(keys, pair_keys(filtered, stride))
+        order = np.argsort(dropped, axis=1, kind="stable")
+        indices = np.take_along_axis(np.where(dropped, -1, indices), order, 1)
+        scores = np.take_along_axis(np.where(dropped, -np.inf, scores), order, 1)
+    return indices[:, :k], scores[:, :k]

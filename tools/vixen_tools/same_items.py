@@ -41,7 +41,7 @@ def _rows(path: Path, required: bool) -> Iterator[tuple[int, tuple[str, dict]]]:
             continue
         row = json.loads(content)
         uid, where = row.get("uid"), f"{path}:{line}"
-        if isinstance(uid, (str, int)) and uid != "":
+        if type(uid) in (str, int) and uid != "":
             digest = hashlib.blake2b(str(uid).encode("utf-8", "surrogatepass"), digest_size=8).digest()
             yield int.from_bytes(digest, "little", signed=True) or 1, (where, row)
         elif required:
